@@ -1,0 +1,47 @@
+"""flamingo-eval: few-shot evaluation of Flamingo-style visual language models."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from flamingo_eval.models import load_model
+    from flamingo_eval.records import END_OF_CHUNK, Image, Pixels, Prompt, Video
+    from flamingo_eval.specs import DecodeSpec, RankSpec
+
+# Public names and where they live. Loaded on first use, so that `import flamingo_eval` stays free of torch.
+_PUBLIC = {
+    "load_model": "flamingo_eval.models",
+    "END_OF_CHUNK": "flamingo_eval.records",
+    "Image": "flamingo_eval.records",
+    "Pixels": "flamingo_eval.records",
+    "Prompt": "flamingo_eval.records",
+    "Video": "flamingo_eval.records",
+    "DecodeSpec": "flamingo_eval.specs",
+    "RankSpec": "flamingo_eval.specs",
+}
+
+__all__ = [
+    "END_OF_CHUNK",
+    "DecodeSpec",
+    "Image",
+    "Pixels",
+    "Prompt",
+    "RankSpec",
+    "Video",
+    "__version__",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'flamingo_eval' has no attribute '{name}'")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,104 @@
+"""Everything the user can mend is a FlamingoEvalError; anything else that escapes is a bug.
+
+FlamingoEvalError             exit code 1, message without traceback
+├── UsageError                exit code 2: the command line contradicts itself
+├── ConfigError               a YAML file: unknown key, wrong type, misspelt name
+├── DataError                 a benchmark's files: missing, cut, wrong split, wrong column
+├── MediaError                one picture or clip: missing, truncated, too large
+├── PromptError               an episode cannot become a prompt: too long, reserved text, too few shots
+├── CheckpointError           weights, config or tokenizer of a model
+├── PredictionError           a predictions file for `score`
+├── RunError                  a run folder: locked, of another spec, cut
+└── MissingDependency         an extra, Java or NLTK data that has to be installed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SHOWN_PROBLEMS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: where it stands, what it is, how to mend it."""
+
+    what: str
+    file: Path | None = None
+    line: int | None = None
+    key: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        place = ", ".join(p for p in (f"line {self.line}" if self.line else "", self.key) if p)
+        text = f"{place}: {self.what}" if place else self.what
+        return f"{text} {self.fix}".rstrip()
+
+
+class FlamingoEvalError(Exception):
+    """A problem the user can fix. `problems` lists all that were found, each with place and fix."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, problems: Sequence[Problem] = (), fix: str = "") -> None:
+        self.problems = tuple(problems)
+        lines = [message]
+        lines += [f"  {p}" for p in self.problems[:SHOWN_PROBLEMS]]
+        if len(self.problems) > SHOWN_PROBLEMS:
+            lines.append(f"  ... and {len(self.problems) - SHOWN_PROBLEMS} more")
+        if fix:
+            lines.append(fix)
+        super().__init__("\n".join(lines))
+
+
+class UsageError(FlamingoEvalError):
+    """The command line contradicts itself or lacks a needed value."""
+
+    exit_code = 2
+
+
+class ConfigError(FlamingoEvalError):
+    """A YAML file is not what its schema says."""
+
+
+class DataError(FlamingoEvalError):
+    """A benchmark's files are missing, cut, of the wrong split or of the wrong shape."""
+
+
+class MediaError(FlamingoEvalError):
+    """A picture or clip cannot be read."""
+
+
+class PromptError(FlamingoEvalError):
+    """An episode cannot become a prompt for this model."""
+
+
+class CheckpointError(FlamingoEvalError):
+    """Weights, configuration or tokenizer of a model do not fit."""
+
+
+class PredictionError(FlamingoEvalError):
+    """A predictions file does not fit the split it answers."""
+
+
+class RunError(FlamingoEvalError):
+    """A run folder cannot be written, resumed or read."""
+
+
+class MissingDependency(FlamingoEvalError):
+    """Something optional is needed here and not installed; the message has the one-line install."""
+
+
+def problems_in(file: Path | str, problems: Sequence[Problem], kind: type[FlamingoEvalError]) -> FlamingoEvalError:
+    """All problems of one file under its name: `tasks/okvqa.yaml: 2 problems` and a line for each."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return kind(f"{file}: {count}", problems)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the nearest known word, or the empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"Did you mean '{near[0]}'?" if near else ""

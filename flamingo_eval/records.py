@@ -1,0 +1,179 @@
+"""The frozen records that flow between the stages: Example, Episode, Prompt, Output, Score.
+
+Each stage adds information and none reaches back (see runner.py for the whole flow).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+# --------------------------------------------------------------------------------------------------------- media
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture on disk, decoded only when a model needs it (media.py)."""
+
+    path: Path
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        object.__setattr__(self, "path", Path(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A clip on disk; `start` and `end` in seconds cut a segment out of a longer file (None: the file's own)."""
+
+    path: Path
+    start: float | None = None
+    end: float | None = None
+
+    def __init__(self, path: str | os.PathLike[str], start: float | None = None, end: float | None = None) -> None:
+        object.__setattr__(self, "path", Path(path))
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "end", end)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """Already preprocessed pixels, for parity with other implementations: float[3, H, W], or [T, 3, H, W] for a video."""
+
+    tensor: Tensor
+
+
+Media: TypeAlias = Image | Video
+
+
+class EndOfChunk:
+    """Marks the end of a demonstration; every model writes its own token for it. There is one instance, END_OF_CHUNK."""
+
+    def __repr__(self) -> str:
+        return "END_OF_CHUNK"
+
+
+END_OF_CHUNK = EndOfChunk()
+
+Part: TypeAlias = str | Image | Video | Pixels | EndOfChunk
+
+# ------------------------------------------------------------------------------------------------- examples, episodes
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of a benchmark.
+
+    `fields` is what prompt templates may show (question, text, rounds, ...); `answer` is what the row shows as a
+    demonstration; `references` and `labels` are what the metric compares with, and never reach a prompt.
+    """
+
+    id: str
+    media: tuple[Media, ...]
+    media_id: str  # rows of one picture or clip share it: a query's own picture is never among its shots
+    fields: Mapping[str, object] = field(default_factory=dict)
+    answer: str = ""
+    references: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()  # close-ended: this row's own candidates; empty means the split's
+    target: int | None = None  # close-ended: index of the right candidate
+    labels: Mapping[str, object] = field(default_factory=dict)  # answer_type, question_type, relevance, weight, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The examples of one split, in file order, and what was read to get them."""
+
+    name: str
+    examples: tuple[Example, ...]
+    files: tuple[Path, ...]  # annotation files, hashed into the run record
+    candidates: tuple[str, ...] = ()  # close-ended with one list for all rows (class names)
+    labelled: bool = True  # False: answers are held by an evaluation server, only a submission can be written
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A query and its demonstrations, in the order in which the prompt shows them (nearest to the query last)."""
+
+    query: Example
+    shots: tuple[Example, ...]
+    text_only: bool = False  # zero shots in Flamingo's sense: demonstrations without their pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Text, media and end-of-chunk marks, interleaved. `id` names the query in error messages."""
+
+    parts: tuple[Part, ...]
+    id: str = ""
+
+    def __init__(self, parts: Sequence[Part], id: str = "") -> None:
+        object.__setattr__(self, "parts", tuple(parts))
+        object.__setattr__(self, "id", id)
+
+    @property
+    def media(self) -> tuple[Image | Video | Pixels, ...]:
+        """The pictures and clips in reading order."""
+        return tuple(p for p in self.parts if isinstance(p, (Image, Video, Pixels)))
+
+
+# ----------------------------------------------------------------------------------------------------- outputs, scores
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is scored for one query: generated text (cleaned), or one number a candidate, higher is better."""
+
+    id: str
+    text: str | None = None
+    scores: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One line of outputs.jsonl: what the model was shown, what it said, what that is worth."""
+
+    id: str
+    shots: tuple[str, ...]
+    tokens: int
+    raw: str | None = None  # generated text as it came
+    prediction: str | None = None  # the text after the protocol's cleaning
+    scores: tuple[float, ...] | None = None
+    score: float | None = None  # per-example value of the headline metric, where it has one
+    error: str = ""  # why the query failed; such queries are counted, never scored
+
+
+@dataclass(frozen=True, slots=True)
+class MetricResult:
+    """What a metric returns over a set of queries, on the 0-100 scale of published tables (CIDEr x 100).
+
+    `per_example` is aligned with the predictions (None where the metric gives that row no value of its own).
+    `resample(indices)` is the metric's value over a bootstrap sample (int[n] row indices, with repetition), None if
+    undefined there; None in its place means: the mean of `per_example` over the sampled rows.
+    """
+
+    value: float | None
+    per_example: tuple[float | None, ...]
+    breakdown: Mapping[str, float | None] = field(default_factory=dict)
+    why_undefined: str = ""
+    resample: Callable[[np.ndarray], float | None] | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)  # dialect, tokenizer, versions: what the number rests on
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A number with its count and its doubt."""
+
+    metric: str
+    value: float | None
+    n: int
+    n_failed: int = 0
+    ci95: tuple[float, float] | None = None  # bootstrap over pictures, seeded from the run
+    why_undefined: str = ""
+    breakdown: Mapping[str, float | None] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
