@@ -88,7 +88,7 @@ class RunError(FlamingoEvalError):
     """A run folder cannot be written, resumed or read."""
 
 
-class MissingDependency(FlamingoEvalError):
+class MissingDependency(FlamingoEvalError):  # noqa: N818 - says what is wrong, not that something is
     """Something optional is needed here and not installed; the message has the one-line install."""
 
 

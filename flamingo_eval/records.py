@@ -44,7 +44,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """Already preprocessed pixels, for parity with other implementations: float[3, H, W], or [T, 3, H, W] for a video."""
+    """Preprocessed pixels, for parity with other implementations: float[3, H, W], or [T, 3, H, W] for a video."""
 
     tensor: Tensor
 
@@ -53,7 +53,7 @@ Media: TypeAlias = Image | Video
 
 
 class EndOfChunk:
-    """Marks the end of a demonstration; every model writes its own token for it. There is one instance, END_OF_CHUNK."""
+    """Marks the end of a demonstration; every model writes its own token for it. One instance: END_OF_CHUNK."""
 
     def __repr__(self) -> str:
         return "END_OF_CHUNK"

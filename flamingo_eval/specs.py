@@ -143,7 +143,7 @@ class PromptSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolSpec:
-    """prompts/<protocol>/protocol.yaml: the marks as they are written when a prompt is shown, and what it stands for."""
+    """prompts/<protocol>/protocol.yaml: the marks as a shown prompt writes them, and what it stands for."""
 
     name: str
     title: str
