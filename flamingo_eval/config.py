@@ -147,7 +147,7 @@ class _Reader:
         return {n: self.read(v, value, f"{key}.{n}".lstrip(".")) for n, _, v in pairs}
 
     def _spec(self, node: yaml.Node, kind: type, key: str) -> Any:
-        if isinstance(node, yaml.ScalarNode) and "name" in kind.__dataclass_fields__ and _only_name_required(kind):
+        if isinstance(node, yaml.ScalarNode) and _only_name_required(kind):
             name = self._scalar(node, str, f"{key}.name")  # `metrics: [cider]` for `metrics: [{name: cider}]`
             return None if name is None else kind(name=name)
         hints = typing.get_type_hints(kind)
@@ -179,7 +179,7 @@ class _Reader:
             self.problem(node, key, f"expected {_KINDS[kind]}, found {_shown(node)}.")
             return None
         try:
-            value = yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+            value = yaml.SafeLoader("").construct_object(node)
         except (yaml.YAMLError, ValueError):
             value = node.value
         if kind is str and isinstance(value, str):

@@ -8,7 +8,7 @@ from typing import Literal
 
 Modality = Literal["image", "video"]
 Mode = Literal["open-ended", "close-ended"]
-DemoMethod = Literal["random", "rices", "rices-text", "fixed"]
+DemoMethod = Literal["random", "balanced", "rices", "rices-text", "fixed"]
 Normalisation = Literal["sum", "mean"]
 
 
