@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, TypeVar
 
 Modality = Literal["image", "video"]
 Mode = Literal["open-ended", "close-ended"]
@@ -151,3 +151,56 @@ class ProtocolSpec:
     image: str = "<image>"
     end_of_chunk: str = "<EOC>"
     notes: str = ""
+
+
+OnError = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """Everything that decides the outputs and scores of one run; its hash is part of the run folder's name.
+
+    Device, dtype and model identity belong to it; batch size, workers and caches do not, for they change nothing.
+    """
+
+    task: TaskSpec
+    protocol: ProtocolSpec
+    prompt: PromptSpec
+    demos: DemoSpec
+    model: str  # name shown in tables
+    model_sha256: str
+    data: str  # `sample`, or the name of the data root
+    split: str
+    device: str = "cpu"
+    dtype: str = "float32"
+    limit: int | None = None
+    ablation: str = ""
+    on_error: OnError = "stop"
+
+    @property
+    def decode(self) -> DecodeSpec:
+        """The task's decoding with the protocol's changes."""
+        return _overridden(self.task.decode, self.prompt.decode)
+
+    @property
+    def rank(self) -> RankSpec:
+        """The task's candidate scoring with the protocol's changes."""
+        return _overridden(self.task.rank, self.prompt.rank)
+
+    @property
+    def text_only_shots(self) -> int:
+        """Demonstrations without pictures when the run is at zero shots."""
+        return self.prompt.text_only_shots if self.task.data.support is not None else 0
+
+    @property
+    def task_label(self) -> str:
+        """`vqav2`, or `vqav2@sample`: sample scores never pass for the benchmark's."""
+        return f"{self.task.name}@sample" if self.data == "sample" else self.task.name
+
+
+_Spec = TypeVar("_Spec", DecodeSpec, RankSpec)
+
+
+def _overridden(spec: _Spec, changes: DecodeOverride | RankOverride) -> _Spec:
+    given = {f.name: getattr(changes, f.name) for f in fields(changes)}
+    return replace(spec, **{name: value for name, value in given.items() if value is not None})

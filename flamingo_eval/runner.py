@@ -1,0 +1,380 @@
+"""The whole flow in one place: examples, episodes, prompts, outputs, scores, record (design section 2).
+
+No stage reaches back. Whatever is finished is on disk at once, and the same command continues an interrupted run:
+episodes depend on nothing that is drawn while a run goes on, so what is left is answered as it would have been.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from flamingo_eval import datasets
+from flamingo_eval.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
+from flamingo_eval.demos import Ranking, draw_support, endless_draw
+from flamingo_eval.episodes import build_episodes, choose_queries
+from flamingo_eval.errors import DataError, FlamingoEvalError, PromptError, RunError
+from flamingo_eval.metrics import score_all
+from flamingo_eval.prompts import candidate_text, clean, render
+from flamingo_eval.provenance import provenance, sha256_files, sha256_json
+from flamingo_eval.records import Episode, Example, Output, Prediction, Prompt, Score, Split
+from flamingo_eval.results import (
+    SCHEMA,
+    RunFolder,
+    appending,
+    locked,
+    output_line,
+    read_json,
+    read_outputs,
+    remove_run,
+    run_folder,
+    scores_json,
+    spec_json,
+    write_json,
+    write_outputs,
+)
+from flamingo_eval.specs import DecodeSpec, RankSpec, RunSpec, TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an engine gives back for one prompt: text or candidate scores, and how many tokens the prompt had."""
+
+    tokens: int
+    text: str | None = None
+    scores: tuple[float, ...] | None = None
+    error: FlamingoEvalError | None = None
+
+
+class Engine(Protocol):
+    """What the runner needs of a model. Answers come with the prompt's index, in the order they are finished."""
+
+    def generate(self, prompts: Iterator[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]: ...
+
+    def score(
+        self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]: ...
+
+    @property
+    def stats(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """The two splits of a task, read once and shared by all shots and seeds."""
+
+    task: TaskSpec
+    root: Path
+    queries: Split
+    support: Split | None
+    inputs: Mapping[str, str] = field(default_factory=dict)  # sha256 by file
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    total: int
+    outputs: Mapping[str, Output]  # by query id, those of earlier processes included
+    newest: Output
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A finished run: where it lies and what it scored."""
+
+    folder: RunFolder
+    spec: RunSpec
+    scores: tuple[Score, ...]
+    n: int
+    n_failed: int
+    seconds: float
+    resumed: int = 0  # queries that were already answered when this process started
+    cached: bool = False  # True: the run was complete before, nothing was computed
+
+
+def load_data(task: TaskSpec, root: Path, split: str | None = None, with_support: bool = True) -> TaskData:
+    """Read the query split (the task's, or `split`) and the support split of a task."""
+    queries = datasets.load_split(task, root, split or task.data.query)
+    if not queries.examples:
+        raise DataError(f"{task.name}: split '{queries.name}' has no examples.")
+    support = None
+    if with_support and task.data.support is not None:
+        same = task.data.support == queries.name
+        support = queries if same else datasets.load_split(task, root, task.data.support)
+    files = [*queries.files, *(support.files if support else ())]
+    return TaskData(task, root, queries, support, sha256_files(files, root))
+
+
+def episodes_of(spec: RunSpec, data: TaskData, ranking: Ranking | None = None) -> list[Episode]:
+    """Every query of the run with its shots, after the ablation."""
+    examples = data.queries.examples
+    if spec.ablation == QUERY_IMAGES_SHUFFLED:
+        examples = shuffle_query_images(examples, spec.task.name)
+    queries = choose_queries(examples, spec.limit, spec.task.name)
+    support = None
+    if data.support is not None:
+        support = draw_support(spec.task.name, data.support.name, data.support.examples, spec.demos)
+    episodes = build_episodes(queries, support, spec.demos, spec.text_only_shots, ranking)
+    if not spec.ablation:
+        return list(episodes)
+    answers = tuple(dict.fromkeys(e.answer for e in support.examples)) if support else ()
+    key = f"{spec.demos.seed}:{spec.task.name}"
+    return [ablate(e, spec.ablation, key, answers) for e in episodes]
+
+
+def fingerprint(spec: RunSpec, data: TaskData) -> str:
+    """What decides the outputs: the resolved spec and the data files. Part of the folder's name."""
+    return sha256_json({"schema": SCHEMA, "spec": spec_json(spec), "inputs": dict(data.inputs)})
+
+
+def run(
+    spec: RunSpec,
+    data: TaskData,
+    engine: Engine,
+    out: Path,
+    *,
+    ranking: Ranking | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+    fresh: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> RunRecord:
+    """Answer and score one task at one number of shots and one seed, and write its folder.
+
+    `settings` is what does not change the outputs but belongs in the record (batch size, workers). Raises RunError if
+    another process writes the same run; whatever stops it, the same call continues where it stopped.
+    """
+    began = time.monotonic()
+    mark = fingerprint(spec, data)
+    folder = run_folder(out, spec, mark)
+    with locked(folder):
+        if fresh:
+            remove_run(folder)
+        elif folder.scores.is_file():
+            return finished(folder, spec)
+        episodes = episodes_of(spec, data, ranking)
+        done, whole = read_outputs(folder.outputs)
+        record = _opening(spec, data, mark, len(episodes), settings or {})
+        write_json(folder.run, record)
+        outputs = {o.id: o for o in done}
+        left = [e for e in episodes if e.query.id not in outputs]
+        with appending(folder.outputs, whole) as file:
+            for output in answer(left, spec, data.queries, engine):
+                if output.error and spec.on_error == "stop":
+                    raise RunError(f"{spec.task.name}, query {output.id}: {output.error}", fix=SKIP_HINT)
+                outputs[output.id] = output
+                file.write(output_line(output))
+                file.flush()
+                watch(Progress(len(episodes), outputs, output))
+        return _close(folder, spec, data, episodes, outputs, record, engine, began, resumed=len(done))
+
+
+SKIP_HINT = "Mend it, or run with --on-error skip: failed queries are then counted and listed, never scored."
+
+
+def _opening(spec: RunSpec, data: TaskData, mark: str, n: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "status": "running",
+        "fingerprint": mark,
+        "task": spec.task_label,
+        "spec": spec_json(spec),
+        "settings": dict(settings),
+        "provenance": provenance(spec.device, spec.dtype),
+        "inputs": {"checkpoint": spec.model_sha256, **data.inputs},
+        "counts": {"queries": n, "of": len(data.queries.examples)},
+    }
+
+
+def _close(
+    folder: RunFolder,
+    spec: RunSpec,
+    data: TaskData,
+    episodes: Sequence[Episode],
+    outputs: Mapping[str, Output],
+    record: dict[str, Any],
+    engine: Engine,
+    began: float,
+    resumed: int,
+) -> RunRecord:
+    """Score what was answered and write the three files in their final form."""
+    ordered = [outputs[e.query.id] for e in episodes]
+    examples = [e.query for e in episodes]
+    scores, per_example = scored(ordered, examples, spec, data.queries)
+    ordered = [replace(o, score=s) for o, s in zip(ordered, per_example, strict=True)]
+    write_outputs(folder.outputs, ordered)
+    seconds = time.monotonic() - began
+    failed = [o for o in ordered if o.error]
+    record["status"] = "complete"
+    record["counts"] |= {"answered": len(ordered) - len(failed), "failed": len(failed), "resumed": resumed}
+    record["timings"] = {"seconds": round(seconds, 3)}
+    record["engine"] = dict(engine.stats)
+    write_json(folder.run, record)
+    write_json(folder.scores, scores_json(spec, scores))
+    return RunRecord(folder, spec, tuple(scores), len(ordered), len(failed), seconds, resumed)
+
+
+def scored(
+    outputs: Sequence[Output], examples: Sequence[Example], spec: RunSpec, split: Split
+) -> tuple[list[Score], list[float | None]]:
+    """The task's metrics over the answered queries, and the headline's per-example values (None where it failed)."""
+    kept = [(o, e) for o, e in zip(outputs, examples, strict=True) if not o.error]
+    n_failed = len(outputs) - len(kept)
+    if not split.labelled:
+        why = f"split '{split.name}' has no public answers: submission.json is for the evaluation server"
+        headline = spec.task.metrics[0].name
+        return [Score(headline, None, len(kept), n_failed, why_undefined=why)], [None] * len(outputs)
+    predictions = [Prediction(o.id, o.prediction, o.scores) for o, _ in kept]
+    scores, values = score_all(
+        predictions,
+        [e for _, e in kept],
+        spec.task.metrics,
+        dialect=spec.prompt.metric_dialect,
+        seed=spec.demos.seed,
+        n_failed=n_failed,
+    )
+    given = {o.id: v for (o, _), v in zip(kept, values, strict=True)}
+    return scores, [given.get(o.id) for o in outputs]
+
+
+def answer(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
+    """One Output an episode, in the order in which the engine finishes them."""
+    if spec.task.mode == "open-ended":
+        yield from _generated(episodes, spec, engine)
+    else:
+        yield from _ranked(episodes, spec, split, engine)
+
+
+class _Rendering:
+    """Prompts of the episodes as an engine asks for them; an episode without a prompt is put aside with its error."""
+
+    def __init__(self, episodes: Sequence[Episode], spec: RunSpec) -> None:
+        self.episodes, self.spec = episodes, spec
+        self.sent: list[int] = []  # the engine's index -> ours
+        self.failed: list[tuple[int, PromptError]] = []
+
+    def prompts(self) -> Iterator[Prompt]:
+        for i, episode in enumerate(self.episodes):
+            try:
+                prompt = render(episode, self.spec.prompt, self.spec.protocol)
+            except PromptError as error:
+                self.failed.append((i, error))
+                continue
+            self.sent.append(i)
+            yield prompt
+
+
+def _generated(episodes: Sequence[Episode], spec: RunSpec, engine: Engine) -> Iterator[Output]:
+    rendering = _Rendering(episodes, spec)
+    for index, said in engine.generate(rendering.prompts(), spec.decode):
+        output = _output(episodes[rendering.sent[index]], said)
+        if said.text is not None:
+            output = replace(output, raw=said.text, prediction=_cleaned(said.text, spec))
+        yield output
+    for i, error in rendering.failed:
+        yield _output(episodes[i], Answer(0, error=error))
+
+
+def _cleaned(text: str, spec: RunSpec) -> str:
+    prediction = clean(text, spec.prompt.clean)
+    if spec.prompt.clean.stem_okvqa and spec.task.name == "okvqa":
+        from flamingo_eval.metrics.okvqa_stem import stem_okvqa
+
+        prediction = stem_okvqa(prediction)
+    return prediction
+
+
+def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
+    """Candidate log-likelihoods, averaged over the orders of the shots (Flamingo v2 A.2: up to 6 permutations)."""
+    orders = [shot_orders(e, spec) for e in episodes]
+    shown = [replace(e, shots=tuple(e.shots[j] for j in o)) for e, os in zip(episodes, orders, strict=True) for o in os]
+    owner = [i for i, os in enumerate(orders) for _ in os]
+    rendering = _Rendering(shown, spec)
+    texts: dict[tuple[str, ...], list[str]] = {}  # a thousand class names are filled into the template once
+
+    def candidates_of(example: Example) -> list[str]:
+        names = example.candidates or split.candidates
+        if names not in texts:
+            if len(texts) > 64:
+                texts.clear()
+            texts[names] = [candidate_text(c, spec.prompt) for c in names]
+        return texts[names]
+
+    # `sent` grows by one before each prompt is handed out, so the two iterators stay in step
+    candidates = (candidates_of(shown[i].query) for i in rendering.sent)
+    waiting: dict[int, list[Answer]] = {}
+    for index, said in engine.score(rendering.prompts(), candidates, spec.rank):
+        i = owner[rendering.sent[index]]
+        waiting.setdefault(i, []).append(said)
+        if len(waiting[i]) == len(orders[i]):
+            yield _averaged(episodes[i], waiting.pop(i))
+    for j, error in rendering.failed:
+        if owner[j] != owner[j - 1] or j == 0:  # all orders of an episode fail alike
+            yield _output(episodes[owner[j]], Answer(0, error=error))
+
+
+def _averaged(episode: Episode, answers: Sequence[Answer]) -> Output:
+    failed = next((a for a in answers if a.error is not None), None)
+    if failed is not None:
+        return _output(episode, failed)
+    rows = [a.scores or () for a in answers]
+    means = tuple(sum(sorted(column)) / len(rows) for column in zip(*rows, strict=True))
+    return replace(_output(episode, answers[0]), scores=tuple(round(m, 6) for m in means))
+
+
+def shot_orders(episode: Episode, spec: RunSpec) -> list[tuple[int, ...]]:
+    """The orders in which the shots are shown: as drawn, then other distinct ones, min(permutations, n!) in all."""
+    n = len(episode.shots)
+    orders = [tuple(range(n))]
+    most = _factorial_up_to(n, spec.rank.permutations)
+    attempt = 0
+    while len(orders) < most:
+        key = f"{spec.demos.seed}:{spec.task.name}:{episode.query.id}:order {attempt}"
+        order = tuple(endless_draw(n, key))
+        attempt += 1
+        if order not in orders:
+            orders.append(order)
+    return orders
+
+
+def _factorial_up_to(n: int, limit: int) -> int:
+    product = 1
+    for i in range(2, n + 1):
+        product *= i
+        if product >= limit:
+            return limit
+    return min(product, limit)
+
+
+def _output(episode: Episode, said: Answer) -> Output:
+    return Output(
+        id=episode.query.id,
+        shots=tuple(s.id for s in episode.shots),
+        tokens=said.tokens,
+        scores=said.scores,
+        error=str(said.error) if said.error else "",
+    )
+
+
+def finished(folder: RunFolder, spec: RunSpec) -> RunRecord:
+    """The record of a run that is already complete on disk."""
+    record, scores = read_json(folder.run), read_json(folder.scores)
+    counts = record.get("counts", {})
+    return RunRecord(
+        folder,
+        spec,
+        tuple(score_from_json(s) for s in scores["scores"]),
+        int(counts.get("answered", 0)) + int(counts.get("failed", 0)),
+        int(counts.get("failed", 0)),
+        float(record.get("timings", {}).get("seconds", 0.0)),
+        cached=True,
+    )
+
+
+def score_from_json(value: Mapping[str, Any]) -> Score:
+    """A Score from its JSON form."""
+    ci = value.get("ci95")
+    return Score(**{**value, "ci95": tuple(ci) if ci else None})
