@@ -1,0 +1,96 @@
+"""Official files on disk -> Examples. One file a family of layouts; LAYOUTS is the table of them.
+
+`load_split` is the way in. A task's files lie below a data root, or below `<root>/<task>` if there is such a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from flamingo_eval.datasets.source import Layout, NoExamplesError, Source, check_roles
+from flamingo_eval.errors import ConfigError, DataError, UsageError, did_you_mean
+from flamingo_eval.records import Split
+from flamingo_eval.specs import TaskSpec
+
+LAYOUTS = {
+    "vqa": Layout(
+        "flamingo_eval.datasets.vqa:load",
+        files=("questions", "annotations"),
+        media=("images",),
+        words=("image_name", "subset"),
+        options=("demonstration", "demonstration_field"),
+    ),
+    "karpathy": Layout(
+        "flamingo_eval.datasets.karpathy:load",
+        files=("annotations",),
+        media=("images",),
+        words=("subset",),
+        options=("demonstration",),
+    ),
+}
+
+
+def layout_of(task: TaskSpec) -> Layout:
+    """The layout of a task; ConfigError for an unknown one, or for roles and options it does not have."""
+    name = task.data.layout
+    if name not in LAYOUTS:
+        hint = did_you_mean(name, LAYOUTS)
+        known = f"Known: {', '.join(sorted(LAYOUTS))}."
+        raise ConfigError(f"task '{task.name}', data.layout: unknown layout '{name}'. {hint}".rstrip(), fix=known)
+    check_roles(task, LAYOUTS[name])
+    return LAYOUTS[name]
+
+
+def source_of(task: TaskSpec, root: Path, split: str, *, media: bool = True) -> Source:
+    """Where a split's files lie. Raises UsageError for a split that the task does not define."""
+    layout = layout_of(task)
+    if split not in task.data.splits:
+        hint = did_you_mean(split, task.data.splits)
+        known = f"Splits of {task.name}: {', '.join(task.data.splits)}."
+        raise UsageError(f"{task.name} has no split '{split}'. {hint}".rstrip(), fix=known)
+    nested = root / task.name
+    return Source(task, nested if nested.is_dir() else root, split, layout, media)
+
+
+def load_split(task: TaskSpec, root: Path, split: str, *, media: bool = True) -> Split:
+    """The examples of one split, in file order. Media are named, never opened; `media=False` leaves them out.
+
+    Raises DataError with all problems of the split's files: missing, cut, of another split, duplicated or unknown ids.
+    """
+    source = source_of(task, root, split, media=media)
+    source.check()
+    module, _, function = source.layout.load.partition(":")
+    load: Callable[[Source], Split] = getattr(import_module(module), function)
+    return load(source)
+
+
+def splits_on_disk(task: TaskSpec, root: Path) -> tuple[str, ...]:
+    """The splits whose annotation files are all there: the query split first, the support split last."""
+    rank = {task.data.query: -1, task.data.support: 1}
+    names = sorted(task.data.splits, key=lambda name: rank.get(name, 0))
+    return tuple(name for name in names if not source_of(task, root, name).missing())
+
+
+def load_labelled(task: TaskSpec, root: Path) -> Split:
+    """The split that `score` takes when none is named: the first on disk that has answers. Without media."""
+    unlabelled: list[str] = []
+    empty: NoExamplesError | None = None
+    for name in splits_on_disk(task, root):
+        try:
+            split = load_split(task, root, name, media=False)
+        except NoExamplesError as error:
+            empty = empty or error
+            continue
+        if split.labelled:
+            return split
+        unlabelled.append(name)
+    if unlabelled:
+        raise DataError(
+            f"{task.name}: the answers of {', '.join(unlabelled)} are held by an evaluation server; no labelled split "
+            f"lies in {root}.",
+            fix="Write a submission file instead, or add the files of a labelled split.",
+        )
+    source_of(task, root, task.data.query).check()
+    raise empty or DataError(f"{task.name}: no split lies in {root}.")

@@ -1,0 +1,106 @@
+"""VQAv2 and OK-VQA: a questions file and an annotations file, joined by question_id and never by position.
+
+A split without an `annotations` role is held by the evaluation server. OK-VQA is scored on the stemmed `answer`, but
+its demonstrations show `raw_answer` (option demonstration_field), as an annotator typed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from flamingo_eval.datasets.answers import demonstration_answer
+from flamingo_eval.datasets.read import NO_TEXT, Record, read_object, unique
+from flamingo_eval.datasets.source import Source
+from flamingo_eval.errors import ConfigError
+from flamingo_eval.records import Example, Split
+
+
+def load(source: Source) -> Split:
+    """Examples in the order of the questions file. id: question_id. labels: answer_type, question_type."""
+    questions_file = source.file("questions")
+    questions = read_object(questions_file, source.log)
+    _check_subset(source, questions)
+    records = questions.records("questions")
+    by_id = unique([(record.id("question_id"), record) for record in records], "question_id")
+    annotations: Mapping[str, Record] = {}
+    labelled = bool(source.words("annotations"))
+    if labelled:
+        annotations = _annotations(source, by_id, questions_file)
+    folders = source.folders("images")
+    examples = []
+    for id, record in by_id.items():
+        image = _image_name(source, record)
+        annotation = annotations.get(id)
+        references, answer, labels = ((), NO_TEXT, {}) if annotation is None else _answers(source, annotation)
+        examples.append(
+            Example(
+                id=id,
+                media=source.image(folders, image),
+                media_id=image,
+                fields={"question": record.filled("question")},
+                answer=answer,
+                references=references,
+                labels=labels,
+            )
+        )
+    return source.finish(examples, labelled=labelled)
+
+
+def _annotations(source: Source, questions: Mapping[str, Record], questions_file: Path) -> Mapping[str, Record]:
+    """Annotations by question id. Every question needs one, of the same picture; a filtered questions file is fine."""
+    path = source.file("annotations")
+    file = read_object(path, source.log)
+    _check_subset(source, file)
+    records = file.records("annotations")
+    by_id = unique([(record.id("question_id"), record) for record in records], "question_id")
+    if by_id and questions and not questions.keys() & by_id.keys():
+        what = f"no question_id is also in {questions_file.name}: questions and annotations are of different splits."
+        source.log.add(path, "annotations", what, f"Split '{source.split}' needs both of the same split.")
+        return by_id
+    for id, question in questions.items():
+        annotation = by_id.get(id)
+        if annotation is None:
+            question.problem("question_id", f"question {id} has no annotation in {path.name}.")
+        elif annotation.id("image_id") != question.id("image_id"):
+            annotation.problem("image_id", f"question {id} is about picture {question.id('image_id')}.")
+    return by_id
+
+
+def _check_subset(source: Source, file: Record) -> None:
+    """The official files say which split they are of; a renamed file of another split is named here."""
+    expected = source.words("subset")
+    found = file.values.get("data_subtype")
+    if expected and isinstance(found, str) and found not in expected:
+        fix = f"Split '{source.split}' needs {' or '.join(expected)}."
+        file.problem("data_subtype", f"this file is of '{found}'.", fix)
+
+
+def _image_name(source: Source, question: Record) -> str:
+    """COCO_val2014_000000000042.jpg: the file name, by the split's pattern, of the picture a question is about."""
+    pattern = (source.words("image_name") or ("{image_id}.jpg",))[0]
+    image_id = question.id("image_id")
+    try:
+        return pattern.format(image_id=int(image_id) if image_id.isdecimal() else image_id)
+    except (KeyError, IndexError, ValueError) as error:
+        if image_id.isdecimal():
+            raise ConfigError(
+                f"task '{source.task.name}', data.splits.{source.split}.image_name: '{pattern}' is not a pattern "
+                f"over image_id ({error})."
+            ) from error
+        question.problem("image_id", f"expected a whole number for '{pattern}', found '{image_id}'.")
+        return NO_TEXT
+
+
+def _answers(source: Source, annotation: Record) -> tuple[tuple[str, ...], str, dict[str, object]]:
+    """References (all votes, in file order), the answer shown in demonstrations, labels."""
+    answers = annotation.records("answers")
+    if annotation.has("answers") and not answers:
+        annotation.problem("answers", "is empty.")
+    references = tuple(record.text("answer") for record in answers)
+    typed = source.option("demonstration_field", "answer")
+    shown = references if typed == "answer" else tuple(record.text(typed) for record in answers)
+    labels: dict[str, object] = {
+        key: annotation.text(key) for key in ("answer_type", "question_type") if annotation.has(key)
+    }
+    return references, demonstration_answer(source, shown), labels
