@@ -177,3 +177,4 @@ class Score:
     why_undefined: str = ""
     breakdown: Mapping[str, float | None] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    draws: tuple[float, ...] = ()  # the bootstrap's values: over the same pictures two runs resample alike

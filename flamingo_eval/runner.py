@@ -137,6 +137,7 @@ def run(
     engine: Engine,
     out: Path,
     *,
+    episodes: Sequence[Episode] | None = None,
     ranking: Ranking | None = None,
     watch: Callable[[Progress], None] = lambda _: None,
     fresh: bool = False,
@@ -155,7 +156,8 @@ def run(
             remove_run(folder)
         elif folder.scores.is_file():
             return finished(folder, spec)
-        episodes = episodes_of(spec, data, ranking)
+        if episodes is None:
+            episodes = episodes_of(spec, data, ranking)
         done, whole = read_outputs(folder.outputs)
         record = _opening(spec, data, mark, len(episodes), settings or {})
         write_json(folder.run, record)

@@ -1,4 +1,4 @@
-"""Run records -> a table of plain data -> text, Markdown, CSV, LaTeX, JSON. Reads records only; never imports a model.
+"""Run records -> a table of plain data -> text, Markdown, CSV, LaTeX, JSON. Never imports a model.
 
 Tasks are rows and shots are columns. A cell is the mean over seeds with a 95 % interval over queries (pictures) and,
 apart from it, the spread over seeds: the two doubts are not mixed.
@@ -7,13 +7,17 @@ apart from it, the spread over seeds: the two doubts are not mixed.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
 
 from flamingo_eval.results import RunFolder, read_json
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 METRIC_TITLES = {
     "vqa_accuracy": "VQA acc.",
@@ -74,47 +78,177 @@ class Table:
 
 def table_of(folders: Sequence[RunFolder]) -> Table:
     """The table of complete runs: runs that differ only in seed share a cell."""
-    from flamingo_eval.metrics.stats import over_seeds
-
-    groups: dict[tuple[str, ...], dict[int, list[dict[str, Any]]]] = {}
+    groups: dict[tuple[str, str, str, str, str, str, str], dict[int, list[dict[str, Any]]]] = {}
     for folder in folders:
-        scores = read_json(folder.scores)
-        headline = scores["scores"][0]
-        key = tuple(
-            str(x)
-            for x in (
-                scores["task"],
-                scores["split"],
-                headline["metric"],
-                scores["model"],
-                scores["protocol"],
-                scores["demos"],
-                scores["ablation"],
-            )
-        )
-        groups.setdefault(key, {}).setdefault(int(scores["shots"]), []).append(scores)
-    rows = []
-    for key in sorted(groups):
-        cells = {k: _cell(runs, over_seeds) for k, runs in sorted(groups[key].items())}
-        rows.append(Row(*key, cells=cells))
+        s = read_json(folder.scores)
+        metric = s["scores"][0]["metric"]
+        key = (s["task"], s["split"], metric, s["model"], s["protocol"], s["demos"], s["ablation"])
+        groups.setdefault(key, {}).setdefault(int(s["shots"]), []).append(s)
+    rows = [Row(*key, {k: _cell(runs) for k, runs in sorted(groups[key].items())}) for key in sorted(groups)]
     shots = sorted({k for row in rows for k in row.cells})
     return Table(tuple(rows), tuple(shots))
 
 
-def _cell(runs: Sequence[dict[str, Any]], over_seeds: Any) -> Cell:
-    runs = sorted(runs, key=lambda r: r["seed"])
+def _cell(runs: Sequence[dict[str, Any]]) -> Cell:
+    runs = sorted(runs, key=lambda r: int(r["seed"]))
     heads = [r["scores"][0] for r in runs]
-    value, ci, spread = over_seeds(
-        [h["value"] for h in heads], [tuple(h["ci95"]) if h.get("ci95") else None for h in heads]
-    )
+    value, ci95, spread = _over_seeds(heads)
     notes = dict.fromkeys(f"{k}: {v}" for h in heads for k, v in h.get("notes", {}).items())
     return Cell(
         value=value,
-        ci95=ci,
-        seeds=tuple(r["seed"] for r in runs),
+        ci95=ci95,
+        seeds=tuple(int(r["seed"]) for r in runs),
         spread=spread,
         n=heads[0]["n"],
         n_failed=sum(h["n_failed"] for h in heads),
         why_undefined=next((h["why_undefined"] for h in heads if h["value"] is None), ""),
         notes=tuple(notes),
     )
+
+
+def _over_seeds(
+    heads: Sequence[dict[str, Any]],
+) -> tuple[float | None, tuple[float, float] | None, float | None]:
+    """Mean over seeds, its interval over queries, and the standard deviation over seeds.
+
+    The bootstrap draws of two seeds resample the same pictures (stats.py), so the mean of the seeds is resampled by
+    averaging draw by draw.
+    """
+    if any(h["value"] is None for h in heads):
+        return None, None, None
+    values = [float(h["value"]) for h in heads]
+    spread = stdev(values) if len(values) > 1 else None
+    if len(heads) == 1:
+        ci = heads[0].get("ci95")
+        return values[0], (tuple(ci) if ci else None), spread
+    draws = [h.get("draws") or () for h in heads]
+    if not draws[0] or len({len(d) for d in draws}) != 1:
+        return fmean(values), None, spread
+    means = sorted(fmean(column) for column in zip(*draws, strict=True))
+    low, high = means[int(0.025 * (len(means) - 1))], means[round(0.975 * (len(means) - 1))]
+    return fmean(values), (low, high), spread
+
+
+# ------------------------------------------------------------------------------------------------------- renderings
+
+
+def cell_text(cell: Cell | None, plus_minus: str = "±") -> str:
+    """`63.1 ±2.4`: the mean and half the width of its 95 % interval; `undefined` where there is no number."""
+    if cell is None:
+        return "-"
+    if cell.value is None:
+        return "undefined"
+    text = f"{cell.value:.1f}"
+    if cell.ci95 is not None:
+        text += f" {plus_minus}{(cell.ci95[1] - cell.ci95[0]) / 2:.1f}"
+    return f"{text} !{cell.n_failed}" if cell.n_failed else text
+
+
+def header(table: Table) -> list[str]:
+    """Column titles."""
+    return ["task", "split", "metric", "model", "protocol", "n", *(f"{k} shots" for k in table.shots)]
+
+
+def lines(table: Table, plus_minus: str = "±") -> list[list[str]]:
+    """The table's cells as text, without its header."""
+    return [
+        [
+            row.label,
+            row.split,
+            METRIC_TITLES.get(row.metric, row.metric),
+            row.model,
+            row.protocol,
+            str(max(c.n for c in row.cells.values())),
+            *(cell_text(row.cells.get(k), plus_minus) for k in table.shots),
+        ]
+        for row in table.rows
+    ]
+
+
+def notes_of(table: Table) -> list[str]:
+    """What stands below a table: seeds and intervals, zero shots, sample data, failures, undefined cells."""
+    cells = [c for row in table.rows for c in row.cells.values()]
+    seeds = sorted({s for c in cells for s in c.seeds})
+    notes = [f"± is half a 95 % bootstrap interval over pictures; seeds {', '.join(map(str, seeds))}"]
+    if any(row.task.endswith("@sample") for row in table.rows):
+        notes.append(
+            "@sample: drawn by flamingo-eval itself to try things out; never to be put beside published scores"
+        )
+    if 0 in table.shots:
+        notes.append("0 shots: two demonstrations without pictures for open-ended tasks, as the paper does")
+    for row in table.rows:
+        for shots, cell in row.cells.items():
+            if cell.n_failed:
+                notes.append(
+                    f"!{cell.n_failed}: {row.label}, {shots} shots: {cell.n_failed} queries failed, not scored"
+                )
+            if cell.value is None:
+                notes.append(f"{row.label}, {shots} shots: undefined: {cell.why_undefined}")
+    return notes
+
+
+def rich_table(table: Table) -> RichTable:
+    """The table for a terminal."""
+    from rich import box
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, title in enumerate(header(table)):
+        drawn.add_column(title, justify="right" if i >= 5 else "left", no_wrap=i >= 5)
+    for line in lines(table):
+        drawn.add_row(*line)
+    return drawn
+
+
+def markdown(table: Table) -> str:
+    """GitHub Markdown."""
+    rows = [header(table), ["---"] * 5 + ["--:"] * (1 + len(table.shots)), *lines(table)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows) + "\n"
+
+
+CSV_COLUMNS = (
+    "task", "split", "metric", "model", "protocol", "demos", "ablation", "shots",
+    "value", "low", "high", "seeds", "spread", "n", "failed", "why",
+)  # fmt: skip
+
+
+def csv_text(table: Table) -> str:
+    """One line a number, with all that tells it from the others."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in table.rows:
+        for shots, c in row.cells.items():
+            low, high = c.ci95 or (None, None)
+            writer.writerow(
+                [
+                    *(row.task, row.split, row.metric, row.model, row.protocol, row.demos, row.ablation, shots),
+                    *(c.value, low, high, " ".join(map(str, c.seeds)), c.spread, c.n, c.n_failed, c.why_undefined),
+                ]
+            )
+    return out.getvalue()
+
+
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def latex(table: Table) -> str:
+    """A booktabs tabular."""
+    columns = "lllllr" + "r" * len(table.shots)
+    rows = [[cell.translate(_LATEX) for cell in row] for row in [header(table), *lines(table, "@@")]]
+    body = [" & ".join(row).replace("@@", r"$\pm$") + r" \\" for row in rows]
+    top = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", body[0], r"\midrule"]
+    return "\n".join([*top, *body[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def json_value(table: Table) -> dict[str, Any]:
+    """The table as JSON."""
+    rows = []
+    for row in table.rows:
+        value = dataclasses.asdict(row)
+        value["cells"] = {str(k): dataclasses.asdict(c) for k, c in row.cells.items()}
+        rows.append(value)
+    return {"shots": list(table.shots), "rows": rows, "notes": notes_of(table)}

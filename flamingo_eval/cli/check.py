@@ -1,0 +1,58 @@
+"""flamingo-eval check: is a download complete and readable?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flamingo_eval.cli.options import Data, Json, Split
+
+
+def check(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Task name or YAML file.")],
+    data: Data = None,
+    split: Split = None,
+    as_json: Json = False,
+) -> None:
+    """Count a task's rows beside the official numbers, and name what is missing, cut or of the wrong split.
+
+    Exit code 1 when something is wrong.
+    """
+    import dataclasses
+
+    from flamingo_eval.cli.console import ProgressBar, console, print_json, say
+    from flamingo_eval.config import load_task
+    from flamingo_eval.datasets.check import check_task
+    from flamingo_eval.find import find_task
+    from flamingo_eval.settings import data_choice, data_root
+
+    spec = load_task(find_task(task))
+    root = data_root(data_choice(data), spec.name)
+    with ProgressBar(f"{spec.name}: reading media", 0, quiet=as_json) as bar:
+
+        def watch(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done)
+
+        report = check_task(spec, root, split, on_progress=watch)
+    if as_json:
+        value = dataclasses.asdict(report)
+        value["problems"] = [str(p) for p in report.problems]
+        print_json({**value, "ok": not report.problems})
+    else:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for title in ("split", "rows", "official", "media", "missing", "unreadable"):
+            table.add_column(title, justify="left" if title == "split" else "right")
+        for s in report.splits:
+            official = "?" if s.official is None else str(s.official)
+            table.add_row(s.name, str(s.rows), official, str(s.media), str(s.missing), str(s.unreadable))
+        console().print(table)
+        for problem in report.problems:
+            say(str(problem))
+        say("everything is there" if not report.problems else f"{len(report.problems)} problems")
+    if report.problems:
+        raise typer.Exit(1)

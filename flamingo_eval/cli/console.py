@@ -1,0 +1,96 @@
+"""How commands speak to a person: tables on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+PLAIN_EVERY = 5.0  # seconds between two lines of progress where there is no terminal
+
+
+def console(stderr: bool = False) -> Console:
+    """A rich console; NO_COLOR and a missing terminal are respected by rich itself."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 160  # a table in a file or a log is not cut to 80 columns
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
+
+
+def say(text: str) -> None:
+    """One line to the person at the terminal; never into a pipe of results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+class ProgressBar:
+    """Progress of one run: a rich bar on a terminal, a plain line now and then elsewhere, silence when quiet."""
+
+    def __init__(self, title: str, total: int, quiet: bool = False) -> None:
+        self.title, self.total, self.quiet = title, total, quiet
+        self.began = self.last = time.monotonic()
+        self.first: int | None = None
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressBar:
+        if not self.quiet and sys.stderr.isatty():
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[score]}"),
+                console=console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=self.total, rate="", score="")
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, score: str = "") -> None:
+        """Show that `done` of the total are finished, and the running score."""
+        if self.quiet:
+            return
+        now = time.monotonic()
+        self.first = done if self.first is None else self.first
+        rate = (done - self.first) / max(now - self.began, 1e-6)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, rate=f"{rate:.1f}/s" if rate else "", score=score)
+        elif now - self.last >= PLAIN_EVERY and done < self.total:
+            self.last = now
+            left = f", about {(self.total - done) / rate:.0f} s left" if rate else ""
+            say(f"{self.title}: {done}/{self.total} ({rate:.1f}/s{left}) {score}".rstrip())
+
+
+@contextmanager
+def status(text: str, quiet: bool = False) -> Iterator[None]:
+    """A spinner with a word on a terminal, one plain line elsewhere."""
+    if quiet:
+        yield
+    elif sys.stderr.isatty():
+        with console(stderr=True).status(text):
+            yield
+    else:
+        say(text)
+        yield

@@ -1,0 +1,135 @@
+"""flamingo-eval doctor: what works here, and how to mend the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import typer
+
+from flamingo_eval.cli.options import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: is it as it should be, what was seen, how to mend it."""
+
+    what: str
+    ok: bool
+    seen: str
+    fix: str = ""
+
+
+def doctor(as_json: Json = False) -> None:
+    """Look at Python, PyTorch, CUDA, Java, NLTK data, the bundled checkpoint, caches and disk.
+
+    Exit code 1 when something that the default run needs is missing.
+    """
+    import dataclasses
+
+    from flamingo_eval.cli.console import console, print_json
+
+    findings = [_python(), _torch(), _cuda(), _java(), _nltk(), _tiny(), _cache(), _disk()]
+    if as_json:
+        print_json([dataclasses.asdict(f) for f in findings])
+    else:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for title in ("", "what", "seen", "how to mend it"):
+            table.add_column(title, overflow="fold")
+        for f in findings:
+            mark = "[green]ok[/]" if f.ok else ("[yellow]--[/]" if f.what in OPTIONAL else "[red]no[/]")
+            table.add_row(mark, f.what, f.seen, f.fix)
+        console().print(table)
+    if any(not f.ok and f.what not in OPTIONAL for f in findings):
+        raise typer.Exit(1)
+
+
+OPTIONAL = ("CUDA", "NLTK data")
+
+
+def _python() -> Finding:
+    import platform
+    import sys
+
+    return Finding("Python", sys.version_info >= (3, 11), platform.python_version(), "")
+
+
+def _torch() -> Finding:
+    import torch
+
+    from flamingo_eval.provenance import versions
+
+    threads = f"{torch.get_num_threads()} threads"
+    others = ", ".join(f"{k} {v}" for k, v in versions().items() if k in ("datasets", "pandas", "av"))
+    return Finding("packages", True, f"torch {torch.__version__} ({threads}), {others}")
+
+
+def _cuda() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        name, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory / 2**30
+        return Finding("CUDA", True, f"{torch.cuda.device_count()} x {name}, {memory:.0f} GiB")
+    return Finding("CUDA", False, "no GPU; everything runs on the CPU", "a CUDA build of torch and a driver use one")
+
+
+def _java() -> Finding:
+    from flamingo_eval.errors import MissingDependency
+    from flamingo_eval.metrics.java import find_java
+
+    try:
+        java = find_java()
+    except MissingDependency as error:
+        return Finding("Java (caption metrics)", False, "none", str(error))
+    return Finding("Java (caption metrics)", True, f"{java.version} ({java.origin})")
+
+
+def _nltk() -> Finding:
+    from flamingo_eval.errors import MissingDependency
+    from flamingo_eval.metrics.wordnet import require_nltk_data
+
+    try:
+        require_nltk_data()
+    except MissingDependency as error:
+        return Finding("NLTK data", False, "not complete; only WUPS (NExT-QA) needs it", str(error))
+    return Finding("NLTK data", True, "WordNet, tagger, tokenizer")
+
+
+def _tiny() -> Finding:
+    import time
+
+    from flamingo_eval.errors import CheckpointError
+    from flamingo_eval.models import load_model
+
+    began = time.monotonic()
+    try:
+        model = load_model("tiny")
+    except CheckpointError as error:
+        return Finding("bundled checkpoint", False, "cannot be loaded", str(error))
+    return Finding("bundled checkpoint", True, f"{model.name}, loads in {time.monotonic() - began:.1f} s")
+
+
+def _cache() -> Finding:
+    from flamingo_eval.settings import cache_dir
+
+    folder = cache_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".doctor"
+        probe.write_text("ok")
+        probe.unlink()
+    except OSError as error:
+        return Finding(
+            "cache folder", False, f"{folder}: {error.strerror}", "set FLAMINGO_EVAL_CACHE to another folder"
+        )
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    return Finding("cache folder", True, f"{folder}, {size / 2**20:.0f} MiB")
+
+
+def _disk() -> Finding:
+    import shutil
+
+    free = shutil.disk_usage(".").free / 2**30
+    return Finding("disk", free > 1, f"{free:.1f} GiB free here", "" if free > 1 else "free some space")

@@ -1,0 +1,106 @@
+"""flamingo-eval list: what is known by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flamingo_eval.cli.options import Json
+
+KINDS = ("tasks", "prompts", "models", "metrics", "ablations")
+
+
+def list_(
+    what: Annotated[str, typer.Argument(metavar="tasks|prompts|models|metrics|ablations")] = "tasks",
+    as_json: Json = False,
+) -> None:
+    """List tasks, prompts, models, metrics or ablations."""
+    from flamingo_eval.cli.console import console, print_json
+    from flamingo_eval.errors import UsageError, did_you_mean
+
+    if what not in KINDS:
+        hint = did_you_mean(what, KINDS)
+        raise UsageError(f"list {what}: {hint or 'unknown.'} One of: {', '.join(KINDS)}.")
+    rows = {"tasks": _tasks, "prompts": _prompts, "models": _models, "metrics": _metrics, "ablations": _ablations}[
+        what
+    ]()
+    if as_json:
+        print_json(rows)
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in rows[0] if rows else ("nothing",):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(v) for v in row.values()))
+    console().print(table)
+
+
+def _tasks() -> list[dict[str, str]]:
+    from flamingo_eval.config import load_task
+    from flamingo_eval.find import find_task, task_names
+
+    rows = []
+    for name in task_names():
+        task = load_task(find_task(name))
+        rows.append(
+            {
+                "task": task.name,
+                "title": task.title,
+                "modality": task.modality,
+                "mode": task.mode,
+                "metric": ", ".join(f"{m.name}:{m.dialect}" if m.dialect else m.name for m in task.metrics),
+                "split": task.data.query,
+                "shots from": task.data.support or "none (0 shots only)",
+                "prompt": task.prompt,
+                "data": task.data.source,
+            }
+        )
+    return rows
+
+
+def _prompts() -> list[dict[str, str]]:
+    from flamingo_eval.config import load_prompt, load_protocol
+    from flamingo_eval.find import find_protocol, protocol_names
+
+    rows = []
+    for name in protocol_names():
+        folder = find_protocol(name)
+        title = load_protocol(folder / "protocol.yaml").title
+        for path in sorted(p for p in folder.glob("*.yaml") if p.stem != "protocol"):
+            prompt = load_prompt(path)
+            rows.append(
+                {
+                    "protocol": name,
+                    "prompt": path.stem,
+                    "query": prompt.query.replace("{{ image }}", "<image>"),
+                    "zero shots": f"{prompt.text_only_shots} text-only" if prompt.text_only_shots else "bare",
+                    "of": title,
+                }
+            )
+    return rows
+
+
+def _models() -> list[dict[str, str]]:
+    from flamingo_eval.models.presets import PRESETS
+
+    rows = [{"model": "tiny", "what": "bundled checkpoint, trained on the sample world; the default"}]
+    rows += [{"model": name, "what": "architecture preset (weights through `convert` or `train`)"} for name in PRESETS]
+    return rows
+
+
+def _metrics() -> list[dict[str, str]]:
+    from flamingo_eval.metrics import METRICS
+
+    return [{"metric": name} for name in METRICS]
+
+
+def _ablations() -> list[dict[str, str]]:
+    from flamingo_eval.ablations import ABLATIONS, QUERY_IMAGES_SHUFFLED, shuffle_query_images
+
+    about = {name: (f.__doc__ or "").splitlines()[0] for name, f in ABLATIONS.items()}
+    about[QUERY_IMAGES_SHUFFLED] = (shuffle_query_images.__doc__ or "").splitlines()[0]
+    return [{"ablation": name, "what": about[name]} for name in sorted(about)]

@@ -1,0 +1,32 @@
+"""Options that several commands share, written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flamingo_eval.errors import UsageError
+
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="DIR", help="Folder with the official files; default: the embedded sample."),
+]
+Split = Annotated[str | None, typer.Option("--split", help="Split of the queries; default: the task's own.")]
+Protocol = Annotated[
+    str | None,
+    typer.Option("--protocol", help="How prompts are written: flamingo, openflamingo, idefics, or a folder."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
+OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of the terminal.")]
+
+
+def numbers(text: str, what: str) -> tuple[int, ...]:
+    """`0,4,8` -> (0, 4, 8), in order and without repetition. Raises UsageError."""
+    found: list[int] = []
+    for word in text.split(","):
+        if not word.strip().isdigit():
+            raise UsageError(f"{what} {text}: '{word.strip()}' is no whole number.", fix=f"Write {what} 0,4,8.")
+        found.append(int(word))
+    return tuple(dict.fromkeys(found))

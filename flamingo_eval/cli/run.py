@@ -1,0 +1,189 @@
+"""flamingo-eval run: evaluate a model on tasks at several shots and seeds, and print the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flamingo_eval.cli.options import Data, Json, Protocol, Split, numbers
+
+if TYPE_CHECKING:
+    from flamingo_eval.plan import Job
+    from flamingo_eval.runner import RunRecord
+
+TINY = "tiny"
+
+
+def run(
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Task names, YAML files, or `all`.")],
+    shots: Annotated[str, typer.Option(help="Numbers of demonstrations, as 0,4,8,16,32.")] = "4",
+    model: Annotated[str | None, typer.Option(help="Checkpoint folder; default: the bundled `tiny`.")] = None,
+    data: Data = None,
+    split: Split = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many queries, the same for all seeds.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the demonstrations, as 0,1,2.")] = "0",
+    demos: Annotated[str, typer.Option(help="random, balanced, rices, rices-text or fixed.")] = "random",
+    support_size: Annotated[
+        int | None,
+        typer.Option(min=0, help="Support examples drawn per seed; 0: the whole split. Default: the task's."),
+    ] = None,
+    permutations: Annotated[
+        int | None, typer.Option(min=1, help="Close-ended: average over so many orders of the shots (paper: 6).")
+    ] = None,
+    ablation: Annotated[
+        str, typer.Option(help="Change the prompts, e.g. labels-shuffled, query-images-shuffled.")
+    ] = "",
+    protocol: Protocol = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    batch_size: Annotated[str, typer.Option(help="auto, or prompts per batch; does not change the answers.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode media; default: by the machine.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where run folders go; default: results/.")] = None,
+    on_error: Annotated[str, typer.Option(help="stop, or skip: failed queries are counted and listed.")] = "stop",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do finished or interrupted runs again from the start.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a model on TASK... and print the table.
+
+    Without --data a task runs on the embedded sample, without --model on the bundled tiny checkpoint. Interrupted, the
+    same command continues where it stopped; finished, it prints the table again.
+    """
+    from typing import cast, get_args
+
+    from flamingo_eval.cli.console import say
+    from flamingo_eval.errors import UsageError, did_you_mean
+    from flamingo_eval.plan import Choices, expand, load_questions, plan_jobs
+    from flamingo_eval.settings import data_choice, load_settings
+    from flamingo_eval.specs import DemoMethod, OnError
+
+    settings = load_settings()
+    for value, name, known in ((demos, "--demos", get_args(DemoMethod)), (on_error, "--on-error", get_args(OnError))):
+        if value not in known:
+            raise UsageError(f"{name} {value}: {did_you_mean(value, known) or 'unknown.'} One of: {', '.join(known)}.")
+    choices = Choices(
+        shots=numbers(shots, "--shots"),
+        seeds=numbers(seeds, "--seeds"),
+        demos=cast(DemoMethod, demos),
+        support_size=support_size,
+        permutations=permutations,
+        limit=limit,
+        ablation=ablation,
+        data=data_choice(data),
+        split=split,
+        on_error=cast(OnError, on_error),
+    )
+    questions = load_questions(expand(tasks), protocol or settings.protocol)
+    jobs = plan_jobs(questions, choices)
+    if not as_json:
+        for line in _banner(jobs, model or settings.model):
+            say(line)
+    records = _run_all(
+        jobs, model or settings.model, device, dtype, batch_size, workers, out or Path(settings.out), fresh, as_json
+    )
+    _print(records, as_json)
+
+
+def _banner(jobs: list[Job], model: str) -> list[str]:
+    """What is about to be measured, said before it costs anything."""
+    first = jobs[0].spec
+    data = "the embedded sample (not the benchmark)" if first.data == "sample" else first.data
+    name = "the bundled tiny checkpoint" if model == TINY else model
+    tasks = ", ".join(dict.fromkeys(j.spec.task_label for j in jobs))
+    return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}, {len(jobs)} runs"]
+
+
+def _run_all(
+    jobs: list[Job],
+    model: str,
+    device: str,
+    dtype: str,
+    batch_size: str,
+    workers: int | None,
+    out: Path,
+    fresh: bool,
+    quiet: bool,
+) -> list[RunRecord]:
+    from dataclasses import replace
+
+    from flamingo_eval.cli.console import ProgressBar, say, status
+    from flamingo_eval.media_check import require_readable
+    from flamingo_eval.metrics.running import RunningScore
+    from flamingo_eval.runner import Progress
+    from flamingo_eval.runner import run as run_one
+
+    require_readable([e for j in jobs for e in j.episodes or ()], jobs[0].spec.on_error)
+    with status("loading the model", quiet):
+        from flamingo_eval.engine import build_engine
+        from flamingo_eval.models import load_model
+
+        loaded = load_model(model, device=device, dtype=dtype)
+        engine = build_engine(loaded, batch_size=batch_size, workers=workers)
+    if not quiet:
+        say(f"{loaded.name} on {loaded.device}, {loaded.dtype_name}, batch size {batch_size}")
+    records = []
+    for job in jobs:
+        spec = replace(
+            job.spec, model=loaded.name, model_sha256=loaded.sha256, device=loaded.device.type, dtype=loaded.dtype_name
+        )
+        title = f"{spec.task_label} {spec.demos.shots}-shot seed {spec.demos.seed}"
+        total = len(job.episodes) if job.episodes is not None else len(job.data.queries.examples)
+        running = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, job.data.queries)
+        with ProgressBar(title, total, quiet) as bar:
+
+            def watch(progress: Progress, bar: ProgressBar = bar, running: RunningScore = running) -> None:
+                running.add(progress.newest)
+                bar.update(len(progress.outputs), str(running))
+
+            ranking = None
+            if job.episodes is None:
+                from flamingo_eval.features import ranking_of
+
+                ranking = ranking_of(spec, job.data, loaded)
+            record = run_one(
+                spec,
+                job.data,
+                engine,
+                out,
+                episodes=job.episodes,
+                ranking=ranking,
+                watch=watch,
+                fresh=fresh,
+                settings={"batch_size": batch_size},
+            )
+        records.append(record)
+        if not quiet:
+            say(_line(title, record))
+    return records
+
+
+def _line(title: str, record: RunRecord) -> str:
+    head = record.scores[0]
+    value = "undefined" if head.value is None else f"{head.value:.1f}"
+    how = "already done" if record.cached else f"{record.seconds:.1f} s"
+    resumed = f", {record.resumed} queries were done before" if record.resumed else ""
+    failed = f", {record.n_failed} failed" if record.n_failed else ""
+    return f"{title}: {value} ({how}{resumed}{failed})"
+
+
+def _print(records: list[RunRecord], as_json: bool) -> None:
+    from flamingo_eval.cli.console import console, print_json, say
+    from flamingo_eval.results import read_json
+    from flamingo_eval.tables import notes_of, rich_table, table_of
+
+    if as_json:
+        runs: list[dict[str, Any]] = [
+            {"folder": str(r.folder.path), **read_json(r.folder.scores), "seconds": r.seconds} for r in records
+        ]
+        print_json({"runs": runs})
+        return
+    table = table_of([r.folder for r in records])
+    console().print(rich_table(table))
+    for note in notes_of(table):
+        say(note)
+    say(f"records: {', '.join(dict.fromkeys(str(r.folder.path.parent) for r in records))}")

@@ -1,0 +1,79 @@
+"""flamingo-eval score: the metric alone, for predictions made anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flamingo_eval.cli.options import Data, Json, Split
+
+
+def score(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Task name or YAML file.")],
+    predictions: Annotated[Path, typer.Option(metavar="FILE", help="JSON lines: id and prediction, or id and scores.")],
+    data: Data = None,
+    split: Split = None,
+    dialect: Annotated[str, typer.Option(help="Dialect of the metric, e.g. openflamingo; default: the task's.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Score a predictions file with a task's metrics; no model is loaded and no picture is opened.
+
+    Predictions are taken as they are. Without --split the labelled split that is found is taken, and named.
+    """
+    import dataclasses
+
+    from flamingo_eval import datasets
+    from flamingo_eval.cli.console import console, print_json, say
+    from flamingo_eval.config import load_task
+    from flamingo_eval.errors import DataError
+    from flamingo_eval.find import find_task
+    from flamingo_eval.metrics import score_all
+    from flamingo_eval.predictions import read_predictions
+    from flamingo_eval.settings import data_choice, data_root
+
+    spec = load_task(find_task(task))
+    root = data_root(data_choice(data), spec.name)
+    name = split or datasets.labelled_split(spec, root)
+    loaded = datasets.load_split(spec, root, name, media=False)
+    if not loaded.labelled:
+        raise DataError(
+            f"{spec.name}: split '{name}' has no public answers.", fix="Score a labelled split with --split."
+        )
+    read, examples = read_predictions(predictions, spec, loaded)
+    scores, per_example = score_all(read, examples, spec.metrics, dialect=dialect)
+    head = scores[0]
+    if as_json:
+        print_json(
+            {
+                "task": spec.name,
+                "split": name,
+                "metric": head.metric,
+                "value": head.value,
+                "n": head.n,
+                "ci95": head.ci95,
+                "why_undefined": head.why_undefined,
+                "scores": [{k: v for k, v in dataclasses.asdict(s).items() if k != "draws"} for s in scores],
+                "per_example": {p.id: v for p, v in zip(read, per_example, strict=True)},
+            }
+        )
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("metric", "value", "95 % interval", "n"):
+        table.add_column(title, justify="left" if title == "metric" else "right")
+    for s in scores:
+        ci = f"{s.ci95[0]:.2f} .. {s.ci95[1]:.2f}" if s.ci95 else ""
+        table.add_row(s.metric, "undefined" if s.value is None else f"{s.value:.6f}", ci, str(s.n))
+        for key, value in s.breakdown.items():
+            table.add_row(f"  {key}", "undefined" if value is None else f"{value:.6f}", "", "")
+    say(f"{spec.name}, split {name}" + ("" if split else " (the labelled split found; choose with --split)"))
+    console().print(table)
+    for s in scores:
+        for key, value in s.notes.items():
+            say(f"{s.metric}: {key}: {value}")
+        if s.value is None:
+            say(f"{s.metric} is undefined: {s.why_undefined}")

@@ -1,0 +1,97 @@
+"""flamingo-eval show: the exact prompt of one query."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flamingo_eval.cli.options import Data, Json, Protocol, Split
+
+
+def show(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Task name or YAML file.")],
+    shots: Annotated[int, typer.Option(min=0, help="Number of demonstrations.")] = 4,
+    index: Annotated[int, typer.Option(min=0, help="Which query, counted from 0 in the file's order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the demonstrations.")] = 0,
+    demos: Annotated[str, typer.Option(help="random, balanced or fixed (rices needs a model: see `run`).")] = "random",
+    ablation: Annotated[str, typer.Option(help="Change the prompt as `run --ablation` does.")] = "",
+    data: Data = None,
+    split: Split = None,
+    protocol: Protocol = None,
+    model: Annotated[
+        str | None, typer.Option(help="Count tokens with this checkpoint; default: the bundled one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the prompt of one query exactly as the protocol writes it; media and token count below it.
+
+    The prompt goes to standard output and nothing else does.
+    """
+    from typing import cast
+
+    from flamingo_eval.cli.console import print_json, say
+    from flamingo_eval.errors import DataError, UsageError
+    from flamingo_eval.plan import Choices, load_question, plan_jobs
+    from flamingo_eval.prompts import candidate_text, render, shown
+    from flamingo_eval.settings import data_choice, load_settings
+    from flamingo_eval.specs import DemoMethod
+
+    if demos not in ("random", "balanced", "fixed"):
+        raise UsageError(f"--demos {demos}: show knows random, balanced and fixed.")
+    settings = load_settings()
+    question = load_question(task, protocol or settings.protocol)
+    choices = Choices(
+        shots=(shots,),
+        seeds=(seed,),
+        demos=cast(DemoMethod, demos),
+        ablation=ablation,
+        data=data_choice(data),
+        split=split,
+    )
+    (job,) = plan_jobs([question], choices)
+    episodes = job.episodes or ()
+    if index >= len(episodes):
+        raise DataError(f"--index {index}: split '{job.data.queries.name}' has {len(episodes)} queries, from 0 on.")
+    episode = episodes[index]
+    prompt = render(episode, question.prompt, question.protocol)
+    text = shown(prompt, question.protocol)
+    media = [str(getattr(m, "path", m)) for m in prompt.media]
+    names = episode.query.candidates or job.data.queries.candidates
+    candidates = [candidate_text(c, question.prompt) for c in names]
+    tokens, context = _tokens(prompt, model or settings.model)
+    if as_json:
+        print_json(
+            {
+                "id": episode.query.id,
+                "prompt": text,
+                "media": media,
+                "shots": [s.id for s in episode.shots],
+                "text_only": episode.text_only,
+                "references": list(episode.query.references),
+                "candidates": candidates,
+                "tokens": tokens,
+                "context": context,
+            }
+        )
+        return
+    print(text)
+    shown_shots = ", ".join(s.id for s in episode.shots) or "none"
+    say(f"query {episode.query.id}, shots {shown_shots}, {tokens} tokens of {context}")
+    for i, path in enumerate(media, 1):
+        say(f"  <image> {i}: {path}")
+    if episode.query.references:
+        say(f"  references: {'; '.join(dict.fromkeys(episode.query.references))}")
+    if candidates:
+        more = f" ... ({len(candidates)} in all)" if len(candidates) > 8 else ""
+        say(f"  candidates: {' |'.join(candidates[:8])}{more}")
+
+
+def _tokens(prompt: object, model: str) -> tuple[int, int]:
+    from typing import cast
+
+    from flamingo_eval.models import load_model
+    from flamingo_eval.records import Prompt
+
+    loaded = load_model(model)
+    return loaded.count_tokens(cast(Prompt, prompt)), loaded.context_length

@@ -1,0 +1,59 @@
+"""Where data, models and results come from when the command line does not say: flags, environment, flamingo-eval.yaml.
+
+Later wins: flamingo-eval.yaml in the current folder, then FLAMINGO_EVAL_DATA, then the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from flamingo_eval.config import load_spec
+from flamingo_eval.errors import DataError
+
+SAMPLE = "sample"
+HUB = "hub"
+SETTINGS_FILE = Path("flamingo-eval.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Defaults of a project folder, in flamingo-eval.yaml."""
+
+    data: str = SAMPLE
+    model: str = "tiny"
+    protocol: str = "flamingo"
+    out: str = "results"
+
+
+def load_settings() -> Settings:
+    """The settings of the current folder; the defaults where there is no file."""
+    return load_spec(SETTINGS_FILE, Settings) if SETTINGS_FILE.is_file() else Settings()
+
+
+def data_choice(given: str | None) -> str:
+    """The data root the user chose: a folder, `hub`, or `sample`."""
+    return given or os.environ.get("FLAMINGO_EVAL_DATA") or load_settings().data
+
+
+def data_root(choice: str, task: str) -> Path:
+    """The folder of one task's files: ROOT/<task> where that exists, else ROOT itself; rendered for the sample."""
+    if choice == SAMPLE:
+        from flamingo_eval.sample import sample_root
+
+        return sample_root(task)
+    root = Path(choice)
+    if not root.is_dir():
+        raise DataError(f"--data {choice}: there is no such folder.", fix="Give the folder with the downloaded files.")
+    inside = root / task
+    return inside if inside.is_dir() else root
+
+
+def cache_dir() -> Path:
+    """Where rendered samples and features are kept: FLAMINGO_EVAL_CACHE, else the user's cache folder."""
+    given = os.environ.get("FLAMINGO_EVAL_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "flamingo-eval"
