@@ -12,12 +12,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flamingo_eval.results import RunFolder, read_json
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
 
 METRIC_TITLES = {
     "vqa_accuracy": "VQA acc.",
@@ -144,6 +141,9 @@ def cell_text(cell: Cell | None, plus_minus: str = "±") -> str:
     return f"{text} !{cell.n_failed}" if cell.n_failed else text
 
 
+NUMBERS_FROM = 5  # columns from here on hold numbers
+
+
 def header(table: Table) -> list[str]:
     """Column titles."""
     return ["task", "split", "metric", "model", "protocol", "n", *(f"{k} shots" for k in table.shots)]
@@ -187,22 +187,9 @@ def notes_of(table: Table) -> list[str]:
     return notes
 
 
-def rich_table(table: Table) -> RichTable:
-    """The table for a terminal."""
-    from rich import box
-    from rich.table import Table as RichTable
-
-    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, title in enumerate(header(table)):
-        drawn.add_column(title, justify="right" if i >= 5 else "left", no_wrap=i >= 5)
-    for line in lines(table):
-        drawn.add_row(*line)
-    return drawn
-
-
 def markdown(table: Table) -> str:
     """GitHub Markdown."""
-    rows = [header(table), ["---"] * 5 + ["--:"] * (1 + len(table.shots)), *lines(table)]
+    rows = [header(table), ["---"] * NUMBERS_FROM + ["--:"] * (1 + len(table.shots)), *lines(table)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows) + "\n"
 
 

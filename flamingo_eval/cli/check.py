@@ -21,7 +21,7 @@ def check(
     """
     import dataclasses
 
-    from flamingo_eval.cli.console import ProgressBar, console, print_json, say
+    from flamingo_eval.cli.console import ProgressBar, print_json, print_table, say
     from flamingo_eval.config import load_task
     from flamingo_eval.datasets.check import check_task
     from flamingo_eval.find import find_task
@@ -41,16 +41,14 @@ def check(
         value["problems"] = [str(p) for p in report.problems]
         print_json({**value, "ok": not report.problems})
     else:
-        from rich import box
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for title in ("split", "rows", "official", "media", "missing", "unreadable"):
-            table.add_column(title, justify="left" if title == "split" else "right")
-        for s in report.splits:
-            official = "?" if s.official is None else str(s.official)
-            table.add_row(s.name, str(s.rows), official, str(s.media), str(s.missing), str(s.unreadable))
-        console().print(table)
+        print_table(
+            ("split", "rows", "official", "media", "missing", "unreadable"),
+            [
+                (s.name, s.rows, "?" if s.official is None else s.official, s.media, s.missing, s.unreadable)
+                for s in report.splits
+            ],
+            numbers_from=1,
+        )
         for problem in report.problems:
             say(str(problem))
         say("everything is there" if not report.problems else f"{len(report.problems)} problems")

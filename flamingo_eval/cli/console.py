@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,21 @@ def console(stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 160  # a table in a file or a log is not cut to 80 columns
     return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], numbers_from: int | None = None) -> None:
+    """A plain table on standard output; columns from `numbers_from` on are right-aligned. Cells are never markup."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, title in enumerate(titles):
+        number = numbers_from is not None and i >= numbers_from
+        table.add_column(title, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console().print(table)
 
 
 def say(text: str) -> None:

@@ -26,22 +26,15 @@ def doctor(as_json: Json = False) -> None:
     """
     import dataclasses
 
-    from flamingo_eval.cli.console import console, print_json
+    from flamingo_eval.cli.console import print_json, print_table
 
     findings = [_python(), _torch(), _cuda(), _java(), _nltk(), _tiny(), _cache(), _disk()]
     if as_json:
         print_json([dataclasses.asdict(f) for f in findings])
     else:
-        from rich import box
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for title in ("", "what", "seen", "how to mend it"):
-            table.add_column(title, overflow="fold")
-        for f in findings:
-            mark = "[green]ok[/]" if f.ok else ("[yellow]--[/]" if f.what in OPTIONAL else "[red]no[/]")
-            table.add_row(mark, f.what, f.seen, f.fix)
-        console().print(table)
+        marks = {True: "ok", False: "NO"}
+        rows = [("--" if f.what in OPTIONAL and not f.ok else marks[f.ok], f.what, f.seen, f.fix) for f in findings]
+        print_table(("", "what", "seen", "how to mend it"), rows)
     if any(not f.ok and f.what not in OPTIONAL for f in findings):
         raise typer.Exit(1)
 

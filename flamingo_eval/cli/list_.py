@@ -16,7 +16,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List tasks, prompts, models, metrics or ablations."""
-    from flamingo_eval.cli.console import console, print_json
+    from flamingo_eval.cli.console import print_json, print_table
     from flamingo_eval.errors import UsageError, did_you_mean
 
     if what not in KINDS:
@@ -28,15 +28,7 @@ def list_(
     if as_json:
         print_json(rows)
         return
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in rows[0] if rows else ("nothing",):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(str(v) for v in row.values()))
-    console().print(table)
+    print_table(tuple(rows[0]) if rows else ("nothing",), [tuple(row.values()) for row in rows])
 
 
 def _tasks() -> list[dict[str, str]]:

@@ -22,11 +22,21 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Print a table of finished runs: tasks as rows, shots as columns, means with 95 % intervals."""
-    from flamingo_eval.cli.console import console, print_json, say
+    from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.errors import UsageError, did_you_mean
     from flamingo_eval.results import find_runs
     from flamingo_eval.settings import load_settings
-    from flamingo_eval.tables import csv_text, json_value, latex, markdown, notes_of, rich_table, table_of
+    from flamingo_eval.tables import (
+        NUMBERS_FROM,
+        csv_text,
+        header,
+        json_value,
+        latex,
+        lines,
+        markdown,
+        notes_of,
+        table_of,
+    )
 
     if format not in FORMATS:
         hint = did_you_mean(format, FORMATS)
@@ -41,7 +51,7 @@ def report(
         text = json.dumps(json_value(table), indent=1, ensure_ascii=False) + "\n"
     elif format == "table":
         if out is None:
-            console().print(rich_table(table))
+            print_table(header(table), lines(table), NUMBERS_FROM)
             for note in notes_of(table):
                 say(note)
             return

@@ -172,9 +172,9 @@ def _line(title: str, record: RunRecord) -> str:
 
 
 def _print(records: list[RunRecord], as_json: bool) -> None:
-    from flamingo_eval.cli.console import console, print_json, say
+    from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.results import read_json
-    from flamingo_eval.tables import notes_of, rich_table, table_of
+    from flamingo_eval.tables import NUMBERS_FROM, header, lines, notes_of, table_of
 
     if as_json:
         runs: list[dict[str, Any]] = [
@@ -183,7 +183,7 @@ def _print(records: list[RunRecord], as_json: bool) -> None:
         print_json({"runs": runs})
         return
     table = table_of([r.folder for r in records])
-    console().print(rich_table(table))
+    print_table(header(table), lines(table), NUMBERS_FROM)
     for note in notes_of(table):
         say(note)
     say(f"records: {', '.join(dict.fromkeys(str(r.folder.path.parent) for r in records))}")

@@ -25,7 +25,7 @@ def score(
     import dataclasses
 
     from flamingo_eval import datasets
-    from flamingo_eval.cli.console import console, print_json, say
+    from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.config import load_task
     from flamingo_eval.errors import DataError
     from flamingo_eval.find import find_task
@@ -59,21 +59,19 @@ def score(
             }
         )
         return
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("metric", "value", "95 % interval", "n"):
-        table.add_column(title, justify="left" if title == "metric" else "right")
+    rows: list[tuple[str, str, str, str]] = []
     for s in scores:
         ci = f"{s.ci95[0]:.2f} .. {s.ci95[1]:.2f}" if s.ci95 else ""
-        table.add_row(s.metric, "undefined" if s.value is None else f"{s.value:.6f}", ci, str(s.n))
-        for key, value in s.breakdown.items():
-            table.add_row(f"  {key}", "undefined" if value is None else f"{value:.6f}", "", "")
+        rows.append((s.metric, _number(s.value), ci, str(s.n)))
+        rows += [(f"  {key}", _number(value), "", "") for key, value in s.breakdown.items()]
     say(f"{spec.name}, split {name}" + ("" if split else " (the labelled split found; choose with --split)"))
-    console().print(table)
+    print_table(("metric", "value", "95 % interval", "n"), rows, numbers_from=1)
     for s in scores:
         for key, value in s.notes.items():
             say(f"{s.metric}: {key}: {value}")
         if s.value is None:
             say(f"{s.metric} is undefined: {s.why_undefined}")
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.6f}"
