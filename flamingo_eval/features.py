@@ -1,0 +1,217 @@
+"""Features for RICES (Flamingo v2 A.2, B.2.1): computed once per picture, kept on disk, searched exactly.
+
+The paper does not say which feature; here it is the mean of the frozen vision encoder's output over positions (and
+over frames of a clip), L2-normalised, compared by dot product. `rices-text` compares texts by the mean of the language
+model's frozen input embeddings. Ties go to the lower id, so the same support set always gives the same shots.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from flamingo_eval.demos import Ranking, draw_support
+from flamingo_eval.errors import DataError
+from flamingo_eval.media import content_hash
+from flamingo_eval.records import Example, Media
+from flamingo_eval.settings import cache_dir
+from flamingo_eval.specs import RunSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flamingo_eval.runner import TaskData
+
+SHARD_ROWS = 1024  # rows computed and written at a time: what an interruption can cost
+SEARCH_ROWS = 65_536  # rows of the support set held in memory at a time while searching
+
+log = logging.getLogger(__name__)
+
+
+class Encoder(Protocol):
+    """What RICES needs of a model: one L2-normalised float32[D] vector a picture, clip or text."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    def embed_media(self, media: Sequence[Media]) -> NDArray[np.float32]: ...
+
+    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+class FeatureStore:
+    """Vectors by key in append-only shards below a folder; each shard is written whole and then renamed.
+
+    Several processes may share it: a vector computed twice is harmless. A shard that cannot be read, or whose digest
+    does not fit, is dropped and its vectors are computed again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._where: dict[bytes, tuple[Path, int]] = {}
+        if folder.is_dir():
+            for path in sorted(folder.glob("*.safetensors")):
+                self._add(path)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._where
+
+    def _add(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="numpy") as shard:
+                keys, vectors = shard.get_tensor("keys"), shard.get_tensor("vectors")
+                digest = (shard.metadata() or {}).get("sha256", "")
+        except (SafetensorError, OSError):
+            digest, keys, vectors = "", np.empty((0, 32), np.uint8), np.empty((0, 0), np.float16)
+        if digest != _digest(keys, vectors):
+            log.warning("%s: a feature file is damaged; its features are computed again", path.name)
+            path.unlink(missing_ok=True)
+            return
+        for row, key in enumerate(keys):
+            self._where.setdefault(key.tobytes(), (path, row))
+
+    def add(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
+        """Write one shard: vectors float32[N, D], kept as float16."""
+        rows = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 32)
+        kept = vectors.astype(np.float16)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(rows.tobytes()).hexdigest()[:24]
+        path = self.folder / f"{name}.safetensors"
+        temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
+        save_file({"keys": rows, "vectors": kept}, temporary, {"sha256": _digest(rows, kept)})
+        os.replace(temporary, path)
+        for row, key in enumerate(keys):
+            self._where.setdefault(key, (path, row))
+
+    def blocks(self, keys: Sequence[bytes], rows: int = SEARCH_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The vectors of `keys` in their order, as (first index, float32[<=rows, D]); one block in memory at a time."""
+        for first in range(0, len(keys), rows):
+            wanted = keys[first : first + rows]
+            by_shard: dict[Path, list[tuple[int, int]]] = {}
+            for i, key in enumerate(wanted):
+                path, row = self._where[key]
+                by_shard.setdefault(path, []).append((i, row))
+            block: NDArray[np.float32] | None = None
+            for path, places in by_shard.items():
+                with safe_open(path, framework="numpy") as shard:
+                    vectors = shard.get_tensor("vectors")
+                if block is None:
+                    block = np.empty((len(wanted), vectors.shape[1]), np.float32)
+                here, there = zip(*places, strict=True)
+                block[list(here)] = vectors[list(there)]
+            if block is not None:
+                yield first, block
+
+
+def _digest(keys: NDArray[np.uint8], vectors: NDArray[np.float16]) -> str:
+    return hashlib.sha256(keys.tobytes() + vectors.tobytes()).hexdigest()
+
+
+def nearest(
+    queries: NDArray[np.float32], blocks: Iterator[tuple[int, NDArray[np.float32]]], k: int
+) -> NDArray[np.int64]:
+    """Indices int64[Q, <=k] of the k most similar rows, nearest first, exactly; equal similarity: lower index first.
+
+    queries is float32[Q, D]. Memory is Q x (k + one block), whatever the number of rows.
+    """
+    best_value = np.empty((len(queries), 0), np.float32)
+    best_index = np.empty((len(queries), 0), np.int64)
+    for first, block in blocks:
+        # rounded, so that the order does not depend on how the product was blocked
+        similarity = np.round(queries @ block.T, 5)
+        index = np.broadcast_to(np.arange(first, first + len(block)), similarity.shape)
+        value = np.concatenate([best_value, similarity], axis=1)
+        index = np.concatenate([best_index, index], axis=1)
+        order = np.argsort(-value, axis=1, kind="stable")[:, :k]  # earlier blocks stand first: lower index on ties
+        best_value = np.take_along_axis(value, order, axis=1)
+        best_index = np.take_along_axis(index, order, axis=1)
+    return best_index
+
+
+def ranking_of(
+    spec: RunSpec,
+    data: TaskData,
+    encoder: Encoder,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Ranking:
+    """The ranking that `--demos rices` or `rices-text` asks for, over the support set of the run.
+
+    Similarities of all queries are computed block by block; each query keeps as many neighbours as its shots and the
+    rows of its own picture can need.
+    """
+    if data.support is None:
+        raise DataError(f"{spec.task.name}: {spec.demos.method} needs a support split, and the task has none.")
+    support = draw_support(spec.task.name, data.support.name, data.support.examples, spec.demos)
+    by_text = spec.demos.method == "rices-text"
+    key_of = _text_key if by_text else _media_key
+    store = FeatureStore(cache_dir() / "features" / ("text" if by_text else "media") / encoder.sha256[:16])
+    queries = data.queries.examples
+    _fill(store, [*support.examples, *queries], key_of, encoder, by_text, on_progress)
+    keys = [key_of(e) for e in support.examples]
+    own = max(_rows_per_media(support.examples).values())  # so many nearest rows can be the query's own picture
+    k = min(len(keys), max(spec.demos.shots, spec.text_only_shots) + own)
+    neighbours: dict[str, list[str]] = {}
+    for first in range(0, len(queries), 256):
+        part = queries[first : first + 256]
+        wanted = np.concatenate([block for _, block in store.blocks([key_of(e) for e in part])])
+        for query, row in zip(part, nearest(wanted, store.blocks(keys), k), strict=True):
+            neighbours[query.id] = [support.examples[i].id for i in row]
+    return lambda query: neighbours[query.id]
+
+
+def _rows_per_media(examples: Sequence[Example]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for example in examples:
+        counts[example.media_id] = counts.get(example.media_id, 0) + 1
+    return counts
+
+
+def text_of(example: Example) -> str:
+    """What rices-text compares: the question, else all the text that a prompt may show."""
+    fields = example.fields
+    return str(fields["question"]) if "question" in fields else " ".join(str(v) for v in fields.values())
+
+
+def _text_key(example: Example) -> bytes:
+    return hashlib.sha256(text_of(example).encode()).digest()
+
+
+def _media_key(example: Example) -> bytes:
+    if not example.media:
+        raise DataError(f"example {example.id} has no picture to compare.")
+    if len(example.media) == 1:
+        return bytes.fromhex(content_hash(example.media[0]))
+    return hashlib.sha256("".join(content_hash(m) for m in example.media).encode()).digest()
+
+
+def _fill(
+    store: FeatureStore,
+    examples: Sequence[Example],
+    key_of: Callable[[Example], bytes],
+    encoder: Encoder,
+    by_text: bool,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Compute what the store does not have yet, shard by shard."""
+    missing = {key: e for e in examples if (key := key_of(e)) not in store}
+    keys = list(missing)
+    for first in range(0, len(keys), SHARD_ROWS):
+        part = keys[first : first + SHARD_ROWS]
+        rows = [missing[key] for key in part]
+        if by_text:
+            vectors = encoder.embed_text([text_of(e) for e in rows])
+        else:
+            vectors = encoder.embed_media([e.media[0] for e in rows])
+        store.add(part, vectors)
+        on_progress(first + len(part), len(keys))
