@@ -35,8 +35,8 @@ def score(
 
     spec = load_task(find_task(task))
     root = data_root(data_choice(data), spec.name)
-    name = split or datasets.labelled_split(spec, root)
-    loaded = datasets.load_split(spec, root, name, media=False)
+    loaded = datasets.load_split(spec, root, split, media=False) if split else datasets.load_labelled(spec, root)
+    name = loaded.name
     if not loaded.labelled:
         raise DataError(
             f"{spec.name}: split '{name}' has no public answers.", fix="Score a labelled split with --split."
