@@ -6,6 +6,7 @@ the host, except where `finished` is asked for. One beam is plain greedy search.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -94,7 +95,7 @@ class BeamState:
         return _of_beam(tokens, winner)[:, 0], lengths.gather(1, winner)[:, 0]
 
     def _penalised(self, sums: Tensor, n_tokens: int) -> Tensor:
-        return sums / float(n_tokens) ** self.length_penalty
+        return sums / math.pow(n_tokens, self.length_penalty)
 
     def _end(self, best: Tensor, beam: Tensor, stops: Tensor, n_new: int) -> None:
         """Beams whose next token is a stop, and that rank among the first K, become finished; the best K are kept."""
