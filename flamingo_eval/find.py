@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flamingo_eval.errors import ConfigError, did_you_mean
@@ -51,13 +52,14 @@ def find_protocol(name: str) -> Path:
     raise ConfigError(f"unknown protocol '{name}'. {hint}".rstrip(), fix=f"Known: {', '.join(known)}.")
 
 
-def find_prompt(protocol: Path, name: str) -> Path:
-    """The prompt file `name` of a protocol's folder."""
-    path = protocol / f"{name}.yaml"
-    if path.is_file():
-        return path
+def find_prompt(protocol: Path, names: Sequence[str]) -> Path:
+    """The first of the prompt files `names` that a protocol's folder has."""
+    for name in names:
+        if (protocol / f"{name}.yaml").is_file():
+            return protocol / f"{name}.yaml"
     known = sorted(p.stem for p in protocol.glob("*.yaml") if p.stem != "protocol")
+    wanted = " or ".join(f"'{n}'" for n in names)
     raise ConfigError(
-        f"protocol '{protocol.name}' has no prompt '{name}'. {did_you_mean(name, known)}".rstrip(),
-        fix=f"It has: {', '.join(known)}. Write {path} or choose another --protocol.",
+        f"protocol '{protocol.name}' has no prompt {wanted}. {did_you_mean(names[0], known)}".rstrip(),
+        fix=f"It has: {', '.join(known)}. Choose another --protocol, or write {protocol.name}/{names[0]}.yaml.",
     )

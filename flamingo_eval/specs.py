@@ -80,7 +80,7 @@ class TaskSpec:
     title: str
     modality: Modality
     mode: Mode
-    prompt: str  # file name in the protocol's folder, without .yaml
+    prompt: tuple[str, ...]  # the first of these that the protocol's folder has, without .yaml
     data: DataSpec
     metrics: tuple[MetricSpec, ...]  # the first is the headline
     decode: DecodeSpec = field(default_factory=DecodeSpec)

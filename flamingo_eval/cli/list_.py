@@ -47,7 +47,7 @@ def _tasks() -> list[dict[str, str]]:
                 "metric": ", ".join(f"{m.name}:{m.dialect}" if m.dialect else m.name for m in task.metrics),
                 "split": task.data.query,
                 "shots from": task.data.support or "none (0 shots only)",
-                "prompt": task.prompt,
+                "prompt": " or ".join(task.prompt),
                 "data": task.data.source,
             }
         )
