@@ -1,0 +1,40 @@
+"""The bundled Flamingo, and how to get one: `load_model`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flamingo_eval.errors import CheckpointError
+from flamingo_eval.models.model import Model
+from flamingo_eval.models.presets import PRESETS
+
+__all__ = ["Model", "load_model", "model_names"]
+
+TINY_FOLDER = Path(__file__).parent.parent / "sample" / "tiny"
+
+
+def model_names() -> list[str]:
+    """Names that `load_model` takes besides folders."""
+    return ["tiny"]
+
+
+def load_model(name_or_dir: str | Path, device: str = "cpu", dtype: str = "float32") -> Model:
+    """A model by name (`tiny`, the bundled checkpoint) or from a checkpoint folder.
+
+    `device`: cpu, cuda or auto; `dtype`: float32, bfloat16, float16 or auto. Raises CheckpointError, UsageError.
+    """
+    folder = TINY_FOLDER if name_or_dir == "tiny" else Path(name_or_dir)
+    if name_or_dir == "tiny" and not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: the tiny checkpoint is not in this copy.", fix="Train it: `flamingo-eval train`."
+        )
+    if not folder.is_dir():
+        presets = ", ".join(n for n in PRESETS if n != "tiny")
+        shape = str(name_or_dir) in PRESETS
+        raise CheckpointError(
+            f"{name_or_dir}: a preset has shapes, not weights."
+            if shape
+            else f"{name_or_dir}: there is no such folder.",
+            fix=f"Models: tiny, or a folder made by `flamingo-eval convert`. Presets without weights: {presets}.",
+        )
+    return Model.load(folder, device, dtype)

@@ -1,0 +1,140 @@
+"""A checkpoint folder <-> a Flamingo: config.json, model.safetensors (or index and shards), tokenizer.json, README.md.
+
+Weights go from the memory-mapped files straight to their device and dtype, one tensor at a time. Every tensor is
+accounted for: what is missing, left over, or of another shape is named, all at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flamingo_eval.errors import CheckpointError, Problem, did_you_mean, problems_in
+from flamingo_eval.models.config import FlamingoConfig
+from flamingo_eval.models.config_json import read_config, read_json, write_config
+from flamingo_eval.models.flamingo import Flamingo
+
+CONFIG, WEIGHTS, INDEX, TOKENIZER, CARD = (
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "README.md",
+)
+
+
+@contextmanager
+def open_safetensors(path: Path, device: torch.device | None = None) -> Iterator[Any]:
+    """A safetensors file, memory-mapped. Raises CheckpointError if it is missing or cut."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file.")
+    try:
+        with safe_open(str(path), framework="pt", device=str(device or "cpu")) as file:
+            yield file
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file: {error}.", fix="Was it cut in copying?"
+        ) from error
+
+
+def weight_files(folder: Path) -> dict[str, Path]:
+    """Which file holds each tensor: one model.safetensors, or what the index of the shards says. -> name: file"""
+    if (folder / INDEX).is_file():
+        names: dict[str, str] = read_json(folder / INDEX).get("weight_map", {})
+        files = {name: folder / file for name, file in names.items()}
+        absent = [path for path in dict.fromkeys(files.values()) if not path.is_file()]
+        if absent:
+            raise problems_in(folder / INDEX, [Problem(f"shard {p.name} is missing.") for p in absent], CheckpointError)
+        return files
+    with open_safetensors(folder / WEIGHTS) as file:
+        return dict.fromkeys(file.keys(), folder / WEIGHTS)
+
+
+def load_flamingo(folder: Path, device: torch.device, dtype: torch.dtype) -> Flamingo:
+    """The network of a checkpoint folder, on its device, ready to run. Raises CheckpointError."""
+    config = read_config(folder / CONFIG)
+    with torch.device("meta"):
+        flamingo = Flamingo(config)
+    files = weight_files(folder)
+    expected = {name: tensor.shape for name, tensor in flamingo.state_dict().items()}
+    check_account(folder, expected, _shapes(files))
+    weights: dict[str, Tensor] = {}
+    for path in dict.fromkeys(files.values()):
+        with open_safetensors(path, device) as file:
+            for name in (n for n, p in files.items() if p == path):
+                weights[name] = file.get_tensor(name).to(dtype)
+    flamingo.load_state_dict(weights, strict=True, assign=True)
+    return flamingo.requires_grad_(False).eval()
+
+
+def _shapes(files: Mapping[str, Path]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in dict.fromkeys(files.values()):
+        with open_safetensors(path) as file:
+            held = set(file.keys())
+            for name in (n for n, p in files.items() if p == path and n in held):
+                shapes[name] = tuple(file.get_slice(name).get_shape())
+    return shapes
+
+
+def check_account(
+    source: Path | str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise CheckpointError unless both hold the same tensors in the same shapes."""
+    problems = [
+        Problem(f"missing, expected {list(shape)}.", key=name) for name, shape in expected.items() if name not in found
+    ]
+    problems += [
+        Problem(f"unknown tensor {list(shape)}.", key=name, fix=did_you_mean(name, expected))
+        for name, shape in found.items()
+        if name not in expected
+    ]
+    problems += [
+        Problem(f"has shape {list(found[name])}, expected {list(shape)}.", key=name)
+        for name, shape in expected.items()
+        if name in found and tuple(found[name]) != tuple(shape)
+    ]
+    if problems:
+        raise problems_in(source, problems, CheckpointError)
+
+
+def save_flamingo(
+    folder: Path,
+    config: FlamingoConfig,
+    weights: Mapping[str, Tensor],
+    tokenizer_json: str,
+    card: str,
+) -> None:
+    """Write a checkpoint folder in one file of weights. The weights must be all of the network's, in its shapes."""
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in Flamingo(config).state_dict().items()}
+    check_account(folder, expected, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+    write_config(config, folder / CONFIG)
+    (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def checkpoint_sha256(folder: Path) -> str:
+    """sha256 (hex) over the names and bytes of everything that decides what the model computes."""
+    files = [folder / CONFIG, folder / TOKENIZER, *dict.fromkeys(weight_files(folder).values())]
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def write_index(folder: Path, files: Mapping[str, str]) -> None:
+    """Name the shard of every tensor, for a checkpoint in several files."""
+    (folder / INDEX).write_text(json.dumps({"weight_map": dict(files)}, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,285 @@
+"""The language model: one decoder that is, by configuration, Chinchilla, MPT, GPT-NeoX, LLaMA, OPT, GPT-2 or GPT-J.
+
+Shapes: B batch, S new tokens, T cached and new tokens, D width, H heads, K key-value heads, d head size, W vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flamingo_eval.models.cache import DecoderCache
+from flamingo_eval.models.config import DecoderConfig
+from flamingo_eval.models.layers import FeedForward, join_heads, make_norm, split_heads
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is the same in every layer of one forward pass: who sees whom, and how far apart they stand."""
+
+    mask: Tensor | None  # bool[B, 1, S, T], or float with ALiBi's bias [B, H, S, T]; None: causal, nothing cached
+    real: Tensor | None  # bool[B, S]: False where a new token is padding; None: all are real
+    rotation: tuple[Tensor, Tensor] | None = None  # cosines and sines, each float[B, 1, S, rotary_dim / 2]
+    distances: Tensor | None = None  # int64[B, S, T], query position - key position, for relative positions
+    ancestors: Tensor | None = (
+        None  # int64[B, S, taps - 1]: columns of the tokens before each; None: its left neighbours
+    )
+
+
+def causal_mask(real: Tensor, new: int) -> Tensor:
+    """Each of the last `new` columns sees the real columns up to itself. bool[B, T] -> bool[B, new, T]"""
+    total = real.shape[1]
+    columns = torch.arange(total, device=real.device)
+    return (columns <= columns[total - new :, None]) & real[:, None, :]
+
+
+def alibi_slopes(heads: int, alibi_max: float) -> Tensor:
+    """Press et al. 2022 as MPT computes it: for head counts that are no power of two, every second of the next one's.
+
+    -> float32[heads]
+    """
+    power = 2 ** math.ceil(math.log2(heads))
+    slopes = torch.tensor([2.0 ** (-alibi_max * (i + 1) / power) for i in range(power)])
+    return slopes if power == heads else torch.cat([slopes[1::2], slopes[::2]])[:heads]
+
+
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor], pairs: str) -> Tensor:
+    """Rotate the leading dimensions of queries or keys by their positions (Su et al. 2021). [B, H, S, d] -> the same"""
+    cos, sin = (part.to(x.dtype) for part in rotation)
+    size = 2 * cos.shape[-1]
+    turned, kept = x[..., :size], x[..., size:]
+    if pairs == "halves":
+        a, b = turned.chunk(2, dim=-1)
+        turned = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+    else:
+        a, b = turned[..., ::2], turned[..., 1::2]
+        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
+    return torch.cat([turned, kept], dim=-1)
+
+
+class RelativePositions(nn.Module):
+    """Transformer-XL's relative encodings (Dai et al. 2019): what a query scores for a key's distance alone."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.width, self.heads, self.scale = config.width, config.heads, attention_scale(config)
+        self.project = nn.Linear(config.width, config.heads * config.head_dim, bias=False)
+        self.content_bias = nn.Parameter(torch.zeros(config.heads, 1, config.head_dim))
+        self.distance_bias = nn.Parameter(torch.zeros(config.heads, 1, config.head_dim))
+
+    def forward(self, q: Tensor, distances: Tensor) -> Tensor:
+        """[B, H, S, d], int64[B, S, T] -> scaled scores [B, H, S, T]"""
+        farthest = int(distances.max().clamp(min=0))
+        steps = torch.arange(farthest + 1, device=q.device, dtype=torch.float32)
+        frequencies = 10_000.0 ** (-torch.arange(0, self.width, 2, device=q.device) / self.width)
+        angles = steps[:, None] * frequencies  # [distances, D / 2]
+        sinusoids = torch.cat([angles.sin(), angles.cos()], dim=-1).to(q.dtype)
+        r = split_heads(self.project(sinusoids), self.heads)  # [H, distances, d]
+        scores = (q + self.distance_bias) @ r.transpose(-1, -2)  # [B, H, S, distances]
+        index = distances.clamp(min=0)[:, None].expand(-1, self.heads, -1, -1)
+        return scores.gather(-1, index) * self.scale
+
+
+class ShortConv(nn.Module):
+    """Adds to each token a weighted sum, channel by channel, of the few tokens before it."""
+
+    def __init__(self, width: int, taps: int) -> None:
+        super().__init__()
+        self.taps = nn.Parameter(torch.zeros(taps, width))  # taps[j] weighs the token j places back
+
+    def forward(self, x: Tensor, layer: int, sight: Sight, cache: DecoderCache | None) -> Tensor:
+        """[B, S, D] -> [B, S, D]"""
+        if sight.real is not None:
+            x = x.masked_fill(~sight.real[:, :, None], 0.0)
+        history = x if cache is None else cache.extend_inputs(layer, x)  # [B, T, D]
+        new, total = x.shape[1], history.shape[1]
+        y = x * self.taps[0]
+        if sight.ancestors is None:
+            padded = F.pad(history, (0, 0, len(self.taps) - 1, 0))
+            for j in range(1, len(self.taps)):
+                first = total - new - j + len(self.taps) - 1
+                y = y + padded[:, first : first + new] * self.taps[j]
+            return y
+        for j in range(1, len(self.taps)):
+            columns = sight.ancestors[:, :, j - 1, None]  # [B, S, 1], -1 before the first token
+            before = history.gather(1, columns.clamp(min=0).expand(-1, -1, history.shape[-1]))
+            y = y + before.masked_fill(columns < 0, 0.0) * self.taps[j]
+        return y
+
+
+def attention_scale(config: DecoderConfig) -> float:
+    """What scores are multiplied by."""
+    return config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
+
+
+class SelfAttention(nn.Module):
+    """Causal self-attention, with all the ways its families have to say where a token stands."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.scale = attention_scale(config)
+        inner, kv_inner = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        self.short_conv = ShortConv(config.width, config.short_conv) if config.short_conv else None
+        self.qkv = nn.Linear(config.width, inner + 2 * kv_inner, config.qkv_bias)  # queries, keys, values in this order
+        self.query_norm = make_norm("layernorm", inner, config.norm_eps, config.norm_bias) if config.qk_norm else None
+        self.key_norm = make_norm("layernorm", kv_inner, config.norm_eps, config.norm_bias) if config.qk_norm else None
+        self.relative = RelativePositions(config) if config.positions == "relative" else None
+        self.out = nn.Linear(inner, config.width, config.out_bias)
+
+    def forward(self, x: Tensor, layer: int, sight: Sight, cache: DecoderCache | None) -> Tensor:
+        """[B, S, D] -> [B, S, D]"""
+        config = self.config
+        if self.short_conv is not None:
+            x = self.short_conv(x, layer, sight, cache)
+        qkv = self.qkv(x)
+        if config.clip_qkv is not None:
+            qkv = qkv.clamp(-config.clip_qkv, config.clip_qkv)
+        kv_inner = config.kv_heads * config.head_dim
+        q, k, v = qkv.split([config.heads * config.head_dim, kv_inner, kv_inner], dim=-1)
+        if self.query_norm is not None and self.key_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
+        q, k, v = split_heads(q, config.heads), split_heads(k, config.kv_heads), split_heads(v, config.kv_heads)
+        if sight.rotation is not None:
+            q = rotate(q, sight.rotation, config.rotary_pairs)
+            k = rotate(k, sight.rotation, config.rotary_pairs)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)
+        mask = sight.mask
+        if self.relative is not None and sight.distances is not None:
+            scores = self.relative(q, sight.distances)
+            mask = scores if mask is None else scores.masked_fill(~mask, -math.inf)
+            q = q + self.relative.content_bias
+        attended = F.scaled_dot_product_attention(
+            q, k, v, mask, is_causal=mask is None, scale=self.scale, enable_gqa=config.kv_heads != config.heads
+        )
+        out: Tensor = self.out(join_heads(attended))
+        return out
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, one after the other or side by side."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.parallel = config.parallel
+        self.norm1 = make_norm(config.norm, config.width, config.norm_eps, config.norm_bias)
+        self.attention = SelfAttention(config)
+        shared = config.parallel and config.shared_norm
+        self.norm2 = None if shared else make_norm(config.norm, config.width, config.norm_eps, config.norm_bias)
+        self.ff = FeedForward(config.width, config.ff_width, config.activation, config.gated_ff, config.ff_bias)
+
+    def forward(self, x: Tensor, layer: int, sight: Sight, cache: DecoderCache | None) -> Tensor:
+        """[B, S, D] -> [B, S, D]"""
+        normed = self.norm1(x)
+        attended = self.attention(normed, layer, sight, cache)
+        if self.parallel:
+            out: Tensor = x + attended + self.ff(normed if self.norm2 is None else self.norm2(x))
+            return out
+        x = x + attended
+        assert self.norm2 is not None
+        out = x + self.ff(self.norm2(x))
+        return out
+
+
+class Decoder(nn.Module):
+    """Token ids -> logits. Nothing is remembered between calls but what stands in `cache`."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        learned = config.positions == "learned"
+        self.positions = nn.Embedding(config.context + config.position_offset, config.width) if learned else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = (
+            make_norm(config.norm, config.width, config.norm_eps, config.norm_bias) if config.final_norm else None
+        )
+        self.head = None if config.tied_head else nn.Linear(config.width, config.vocabulary, config.head_bias)
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """int64[B, S], int64[B, S] -> [B, S, D]"""
+        x: Tensor = self.embedding(tokens)
+        if self.positions is not None:
+            x = x + self.positions(positions + self.config.position_offset)
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[B, S, D] -> [B, S, W]"""
+        if self.norm is not None:
+            x = self.norm(x)
+        out: Tensor = F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
+        return out if self.config.logit_scale == 1.0 else out * self.config.logit_scale
+
+    def next_positions(self, tokens: Tensor, mask: Tensor | None, cache: DecoderCache | None) -> Tensor:
+        """Positions where none are given: real tokens counted from 0, in a chain. -> int64[B, S]"""
+        start = 0 if cache is None else cache.length
+        if mask is None:
+            return torch.arange(start, start + tokens.shape[1], device=tokens.device).expand_as(tokens)
+        return (mask.sum(dim=-1) - 1).clamp(min=0)  # a token of a chain sees all real tokens up to itself
+
+    def sight(
+        self,
+        positions: Tensor,
+        mask: Tensor | None = None,
+        cache: DecoderCache | None = None,
+        ancestors: Tensor | None = None,
+    ) -> Sight:
+        """Prepare one pass over new tokens at `positions`; stores them in the cache.
+
+        int64[B, S]; bool[B, S, T] (True: sees) with False at a padding token's own column, or None for a plain chain;
+        int64[B, S, taps - 1] columns of the tokens before each one (-1: none), for trees.
+        """
+        new = positions.shape[1]
+        cached = 0 if cache is None else cache.length
+        key_positions = positions if cache is None else cache.extend_positions(positions)  # [B, T]
+        real = None
+        if mask is not None:
+            real = mask.diagonal(cached, 1, 2)  # [B, S]
+            own = torch.eye(new, mask.shape[2] - cached, dtype=torch.bool, device=mask.device)
+            mask = mask | F.pad(own, (cached, 0))  # padding sees itself, so that no softmax is over nothing
+        elif (new > 1 and cached) or self.config.positions in ("alibi", "relative"):
+            mask = causal_mask(torch.ones_like(key_positions, dtype=torch.bool), new)
+        elif cached:
+            mask = torch.ones(1, 1, cached + new, dtype=torch.bool, device=positions.device)
+        distances = positions[:, :, None] - key_positions[:, None, :]  # [B, S, T]
+        wide = None if mask is None else mask[:, None]
+        if self.config.positions == "alibi" and wide is not None:
+            slopes = alibi_slopes(self.config.heads, self.config.alibi_max).to(positions.device)
+            bias = -slopes[:, None, None] * distances[:, None]  # [B, H, S, T]
+            wide = bias.masked_fill(~wide, -math.inf).to(self.embedding.weight.dtype)
+        return Sight(
+            wide,
+            real,
+            self._rotation(positions),
+            distances if self.config.positions == "relative" else None,
+            ancestors,
+        )
+
+    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.config.positions != "rotary":
+            return None
+        size = self.config.rotary_dim
+        steps = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size
+        angles = positions[:, None, :, None].float() * (1.0 / self.config.rotary_base**steps)  # [B, 1, S, size / 2]
+        return angles.cos(), angles.sin()
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: DecoderCache | None = None,
+        ancestors: Tensor | None = None,
+    ) -> Tensor:
+        """int64[B, S] -> logits [B, S, W]; the other arguments as in `sight`."""
+        positions = self.next_positions(tokens, mask, cache) if positions is None else positions
+        x = self.embed(tokens, positions)
+        sight = self.sight(positions, mask, cache, ancestors)
+        for i, block in enumerate(self.blocks):
+            x = block(x, i, sight, cache)
+        return self.logits(x)

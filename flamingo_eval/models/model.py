@@ -1,0 +1,145 @@
+"""Model: what the harness and its users talk to. A Flamingo with its tokenizer, on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flamingo_eval.errors import PromptError, UsageError
+from flamingo_eval.models import reference
+from flamingo_eval.models.checkpoint import TOKENIZER, checkpoint_sha256, load_flamingo
+from flamingo_eval.models.config import FlamingoConfig
+from flamingo_eval.models.flamingo import Flamingo
+from flamingo_eval.models.preprocess import media_pixels
+from flamingo_eval.models.tokenizer import Encoded, Tokenizer
+from flamingo_eval.records import Image, Pixels, Prompt, Video
+from flamingo_eval.specs import DecodeSpec, RankSpec
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Model:
+    """Prompts in, text or log-likelihoods out. Make one with `load_model`."""
+
+    def __init__(self, flamingo: Flamingo, tokenizer: Tokenizer, folder: Path) -> None:
+        self.flamingo, self.tokenizer, self.folder = flamingo, tokenizer, folder
+        self.config: FlamingoConfig = flamingo.config
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> Model:
+        """A checkpoint folder of ours on a device. Raises CheckpointError, UsageError."""
+        chosen = choose_device(device)
+        flamingo = load_flamingo(folder, chosen, choose_dtype(dtype, chosen))
+        config = flamingo.config
+        return cls(flamingo, Tokenizer.load(folder / TOKENIZER, config.tokens, config.decoder.vocabulary), folder)
+
+    # -------------------------------------------------------------------------------------------------- what it is
+
+    @property
+    def name(self) -> str:
+        """The name in its config.json."""
+        return self.config.name
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.flamingo.decoder.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its weights are."""
+        return self.flamingo.decoder.embedding.weight.dtype
+
+    @property
+    def context_length(self) -> int:
+        """Tokens it was trained to read at once."""
+        return self.config.decoder.context
+
+    @property
+    def begin(self) -> str:
+        """The begin token that the tokenizer puts before every prompt, "" if none."""
+        return self.tokenizer.begin
+
+    @property
+    def end_of_chunk(self) -> str:
+        """Its own text for the end of a demonstration."""
+        return self.config.tokens.end_of_chunk
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of configuration, tokenizer and weights; computed on first use."""
+        return checkpoint_sha256(self.folder)
+
+    # ------------------------------------------------------------------------------------------------ what it reads
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """Token ids with the begin token, the picture each token sees, media in order. Raises PromptError."""
+        return self.tokenizer.encode(prompt)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, begin token included; no picture is opened."""
+        return len(self.encode(prompt).ids)
+
+    def pixels(self, media: Image | Video | Pixels) -> Tensor:
+        """A picture or clip as this model reads it. -> float32[T, 3, size, size] on the CPU"""
+        return media_pixels(media, self.config.preprocess)
+
+    @torch.inference_mode()
+    def features(self, media: Image | Video | Pixels) -> Tensor:
+        """The encoder's output of each frame, before the Resampler. -> [T, P, V]"""
+        pixels = self.pixels(media).to(self.device, self.dtype)
+        return self.flamingo.features(pixels[None])[0]
+
+    @torch.inference_mode()
+    def visual_tokens(self, media: Image | Video | Pixels) -> Tensor:
+        """What cross-attention reads of a picture or clip. -> [L, R]"""
+        return self.flamingo.visual_tokens(self.features(media)[None])[0]
+
+    # ------------------------------------------------------------------------------------------------ what it says
+
+    def logits(self, prompt: Prompt) -> Tensor:
+        """Of every position of the prompt, begin token included. -> float32[S, W] on the CPU"""
+        return reference.logits(self, prompt)
+
+    def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec | None = None) -> list[str]:
+        """The best continuation of each prompt, up to the end of the chunk."""
+        return [reference.generate(self, prompt, spec or DecodeSpec()) for prompt in prompts]
+
+    def score(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
+    ) -> list[list[float]]:
+        """Log-likelihood of each candidate as the continuation of its prompt, one list a prompt.
+
+        `rank.permutations` is for whoever builds the prompts; every prompt here is scored as it stands.
+        """
+        if len(prompts) != len(candidates):
+            raise PromptError(f"{len(prompts)} prompts, but candidates for {len(candidates)}.")
+        pairs = zip(prompts, candidates, strict=True)
+        return [reference.score(self, prompt, names, rank or RankSpec()) for prompt, names in pairs]
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises UsageError."""
+    cuda = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"no device '{name}'. Devices: auto, cpu, cuda.") from error
+    if device.type == "cuda" and not cuda:
+        raise UsageError("no CUDA device is usable here.", fix="Use --device cpu, or see `flamingo-eval doctor`.")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on CUDA and float32 elsewhere. Raises UsageError."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise UsageError(f"no dtype '{name}'. Types: auto, {', '.join(DTYPES)}.")
+    return DTYPES[name]

@@ -1,0 +1,157 @@
+"""Text and media tags <-> token ids.
+
+The whole interleaved text is tokenised in one go, so that ids equal those of the original tokenizer on the same string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer as FastTokenizer
+
+from flamingo_eval.errors import CheckpointError, Problem, PromptError, problems_in
+from flamingo_eval.models.config import TokenConfig
+from flamingo_eval.records import EndOfChunk, Image, Pixels, Prompt, Video
+
+# What Hugging Face's clean_up_tokenization does to decoded text, in this order.
+_CLEAN_UP: tuple[tuple[str, str], ...] = (
+    *((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't")),
+    *((" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A prompt as the model reads it."""
+
+    ids: tuple[int, ...]  # the begin token included
+    image_of_token: tuple[int, ...]  # which picture each token sees: 1-based, 0 for none
+    media: tuple[Image | Video | Pixels, ...]  # in reading order
+
+
+class Tokenizer:
+    """A tokenizer.json with the meaning that a TokenConfig gives some of its tokens."""
+
+    def __init__(
+        self, fast: FastTokenizer, config: TokenConfig, vocabulary: int, source: str = "tokenizer.json"
+    ) -> None:
+        fast.no_padding()
+        fast.no_truncation()
+        self.fast, self.config = fast, config
+        self.image_id = self._find(config.image) if config.image_is_token else None
+        found = {name: fast.token_to_id(name) for name in (*config.stop, *filter(None, [config.around_image]))}
+        missing = [name for name, id in found.items() if id is None]
+        missing += [config.image] if config.image_is_token and self.image_id is None else []
+        problems = [
+            Problem(f"there is no token '{name}'.", fix="The model's config.json names it.") for name in missing
+        ]
+        problems += [
+            Problem(f"token '{name}' has id {id}, the model has {vocabulary} embeddings.")
+            for name, id in {**found, config.image: self.image_id}.items()
+            if id is not None and id >= vocabulary
+        ]
+        if problems:
+            raise problems_in(source, problems, CheckpointError)
+        self.stop_ids = tuple(id for name in config.stop if (id := found[name]) is not None)
+
+    @classmethod
+    def load(cls, path: Path, config: TokenConfig, vocabulary: int) -> Tokenizer:
+        """Read a tokenizer.json. Raises CheckpointError where it lacks a token or is cut."""
+        return cls(read_tokenizer(path), config, vocabulary, str(path))
+
+    def _find(self, token: str) -> int | None:
+        id: int | None = self.fast.token_to_id(token)
+        return id
+
+    @property
+    def begin(self) -> str:
+        """What the tokenizer itself puts before every text, as text ("" if nothing)."""
+        text: str = self.fast.decode(self.fast.encode("").ids, skip_special_tokens=False)
+        return text
+
+    def text(self, prompt: Prompt) -> str:
+        """The prompt as one string, media as tags; the begin token is not in it."""
+        return "".join(text for text, _ in self._pieces(prompt))
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """Ids of the whole text, and the picture each token sees. Raises PromptError: tags and pictures must agree."""
+        pieces = self._pieces(prompt)
+        encoding = self.fast.encode("".join(text for text, _ in pieces))
+        if self.image_id is None:
+            sees = self._sees_by_offset(pieces, encoding.offsets)
+        else:
+            sees = self._sees_by_tag(encoding.ids)
+        if max(sees, default=0) != len(prompt.media):
+            raise PromptError(f"{_named(prompt)}: {max(sees)} image tags for {len(prompt.media)} pictures.")
+        return Encoded(tuple(encoding.ids), tuple(sees), prompt.media)
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Ids of text that continues a prompt: no begin token."""
+        return tuple(self.fast.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Generated ids as text: cut at the first stop token, special tokens left out."""
+        end = next((i for i, id in enumerate(ids) if id in self.stop_ids), len(ids))
+        text: str = self.fast.decode(list(ids[:end]), skip_special_tokens=True)
+        if self.config.clean_up_spaces:
+            for spaced, joined in _CLEAN_UP:
+                text = text.replace(spaced, joined)
+        return text
+
+    def _pieces(self, prompt: Prompt) -> list[tuple[str, bool]]:
+        """The text of every part, and whether it is a picture's."""
+        pieces: list[tuple[str, bool]] = []
+        config = self.config
+        for part in prompt.parts:
+            if isinstance(part, EndOfChunk):
+                pieces.append((config.end_of_chunk, False))
+            elif not isinstance(part, str):
+                follows_image = bool(pieces) and pieces[-1][1]
+                before = "" if follows_image else config.around_image
+                pieces.append((f"{before}{config.image}{config.around_image}", True))
+            elif config.image in part:
+                raise PromptError(
+                    f"{_named(prompt)}: the text contains '{config.image}', which stands for a picture: {part[:80]!r}.",
+                    fix="Give pictures as Image, Video or Pixels parts, and take the tag out of the text.",
+                )
+            elif part:
+                pieces.append((part, False))
+        return pieces
+
+    def _sees_by_tag(self, ids: Sequence[int]) -> list[int]:
+        """The picture changes at the tag's own token (v1 figure 7 and OpenFlamingo)."""
+        sees, current = [], 0
+        for id in ids:
+            current += id == self.image_id
+            sees.append(current)
+        return sees
+
+    def _sees_by_offset(self, pieces: Sequence[tuple[str, bool]], offsets: Sequence[tuple[int, int]]) -> list[int]:
+        """The same for tags of several sub-words: at the first token that reaches into the tag."""
+        starts, place = [], 0
+        for text, is_image in pieces:
+            if is_image:
+                starts.append(place)
+            place += len(text)
+        sees, current = [], 0
+        for _, end in offsets:
+            while current < len(starts) and starts[current] < end:
+                current += 1
+            sees.append(current)
+        return sees
+
+
+def read_tokenizer(path: Path) -> FastTokenizer:
+    """A tokenizer.json as it is. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file.")
+    try:
+        return FastTokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception for whatever it cannot read
+        raise CheckpointError(f"{path}: not a tokenizer.json: {error}.") from error
+
+
+def _named(prompt: Prompt) -> str:
+    return prompt.id or "prompt"
