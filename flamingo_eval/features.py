@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -157,14 +157,15 @@ def ranking_of(
     key_of = _text_key if by_text else _media_key
     store = FeatureStore(cache_dir() / "features" / ("text" if by_text else "media") / encoder.sha256[:16])
     queries = data.queries.examples
-    _fill(store, [*support.examples, *queries], key_of, encoder, by_text, on_progress)
-    keys = [key_of(e) for e in support.examples]
+    key_by_id = {id(e): key_of(e) for e in (*support.examples, *queries)}  # a picture's bytes are hashed once
+    _fill(store, {key_by_id[id(e)]: e for e in (*support.examples, *queries)}, encoder, by_text, on_progress)
+    keys = [key_by_id[id(e)] for e in support.examples]
     own = max(_rows_per_media(support.examples).values())  # so many nearest rows can be the query's own picture
     k = min(len(keys), max(spec.demos.shots, spec.text_only_shots) + own)
     neighbours: dict[str, list[str]] = {}
     for first in range(0, len(queries), 256):
         part = queries[first : first + 256]
-        wanted = np.concatenate([block for _, block in store.blocks([key_of(e) for e in part])])
+        wanted = np.concatenate([block for _, block in store.blocks([key_by_id[id(e)] for e in part])])
         for query, row in zip(part, nearest(wanted, store.blocks(keys), k), strict=True):
             neighbours[query.id] = [support.examples[i].id for i in row]
     return lambda query: neighbours[query.id]
@@ -197,14 +198,13 @@ def _media_key(example: Example) -> bytes:
 
 def _fill(
     store: FeatureStore,
-    examples: Sequence[Example],
-    key_of: Callable[[Example], bytes],
+    examples: Mapping[bytes, Example],
     encoder: Encoder,
     by_text: bool,
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Compute what the store does not have yet, shard by shard."""
-    missing = {key: e for e in examples if (key := key_of(e)) not in store}
+    missing = {key: e for key, e in examples.items() if key not in store}
     keys = list(missing)
     for first in range(0, len(keys), SHARD_ROWS):
         part = keys[first : first + SHARD_ROWS]

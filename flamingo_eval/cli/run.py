@@ -123,13 +123,14 @@ def _run_all(
         from flamingo_eval.models import load_model
 
         loaded = load_model(model, device=device, dtype=dtype)
+        dtype_name = str(loaded.dtype).removeprefix("torch.")
         engine = build_engine(loaded, batch_size=batch_size, workers=workers)
     if not quiet:
-        say(f"{loaded.name} on {loaded.device}, {loaded.dtype_name}, batch size {batch_size}")
+        say(f"{loaded.name} on {loaded.device}, {dtype_name}, batch size {batch_size}")
     records = []
     for job in jobs:
         spec = replace(
-            job.spec, model=loaded.name, model_sha256=loaded.sha256, device=loaded.device.type, dtype=loaded.dtype_name
+            job.spec, model=loaded.name, model_sha256=loaded.sha256, device=loaded.device.type, dtype=dtype_name
         )
         title = f"{spec.task_label} {spec.demos.shots}-shot seed {spec.demos.seed}"
         total = len(job.episodes) if job.episodes is not None else len(job.data.queries.examples)
@@ -143,8 +144,9 @@ def _run_all(
             ranking = None
             if job.episodes is None:
                 from flamingo_eval.features import ranking_of
+                from flamingo_eval.models.embedding import ModelEncoder
 
-                ranking = ranking_of(spec, job.data, loaded)
+                ranking = ranking_of(spec, job.data, ModelEncoder(loaded))
             record = run_one(
                 spec,
                 job.data,
