@@ -1,0 +1,96 @@
+"""The sample world: which objects, backgrounds and scenes there are. A scene is a small record; render.py draws it.
+
+Nothing here is drawn from a running generator: a scene's record and the world's version decide every pixel.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+WORLD_VERSION = "1"  # any change of pixels, texts or draws is a new version
+
+Layout = Literal["group", "pair"]
+Motion = Literal["", "left", "right", "up", "down", "still"]
+
+# what a background is called in three conventions, and the middle of its colour (RGB)
+BACKGROUNDS: tuple[tuple[int, int, int], ...] = (
+    (214, 52, 52),
+    (240, 142, 40),
+    (240, 216, 72),
+    (84, 178, 84),
+    (64, 118, 216),
+    (148, 84, 190),
+    (150, 150, 154),
+    (122, 82, 50),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """One kind of object: its word, its superordinate, whether training may show or name it, and its atlas tile."""
+
+    name: str
+    kind: str
+    held_out: bool
+    tile: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a picture shows: `count` copies of one object, or two different objects side by side (left, right).
+
+    `objects` are indices into concepts(). `sign` is text on a board, `motion` where the objects of a clip go.
+    """
+
+    key: str  # decides positions, sizes, tints, noise
+    objects: tuple[int, ...]
+    count: int
+    background: int
+    layout: Layout = "group"
+    sign: str = ""
+    motion: Motion = ""
+
+
+@cache
+def concepts() -> tuple[Concept, ...]:
+    """All objects, in atlas order."""
+    table = json.loads((Path(__file__).parent / "atlas.json").read_text(encoding="utf-8"))
+    return tuple(Concept(row["name"], row["kind"], row["held_out"], i) for i, row in enumerate(table["concepts"]))
+
+
+@cache
+def seen() -> tuple[int, ...]:
+    """Objects that training shows and names."""
+    return tuple(i for i, c in enumerate(concepts()) if not c.held_out)
+
+
+@cache
+def held_out() -> tuple[int, ...]:
+    """Objects that occur in the evaluation part alone: no picture of them and no word for them in any training."""
+    return tuple(i for i, c in enumerate(concepts()) if c.held_out)
+
+
+@cache
+def kinds() -> tuple[str, ...]:
+    """Superordinates, in atlas order."""
+    return tuple(dict.fromkeys(c.kind for c in concepts()))
+
+
+def group_scene(key: str, concept: int, background: int | None = None, count: int | None = None) -> Scene:
+    """A scene of one kind of object; what is not given is drawn from the key."""
+    rng = Random(f"{WORLD_VERSION}:{key}")
+    drawn_background, drawn_count = rng.randrange(len(BACKGROUNDS)), rng.choice((1, 1, 2, 3, 4))
+    return Scene(
+        key, (concept,), drawn_count if count is None else count, drawn_background if background is None else background
+    )
+
+
+def pair_scene(key: str, left: int, right: int, background: int | None = None) -> Scene:
+    """Two different objects, the first on the left."""
+    drawn = Random(f"{WORLD_VERSION}:{key}").randrange(len(BACKGROUNDS))
+    return Scene(key, (left, right), 1, drawn if background is None else background, "pair")

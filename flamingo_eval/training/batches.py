@@ -1,0 +1,83 @@
+"""Episodes -> padded tensors. Shapes: B episodes, S tokens, M pictures an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from flamingo_eval.training.mixture import Chunk
+from flamingo_eval.training.vocabulary import BEGIN, END_OF_CHUNK, IMAGE, PAD
+
+MULTIPLE = 32  # lengths are padded to it: few shapes, few kernels to build
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`tokens` int64[B, S]; `weights` float32[B, S] of predicting each token; `image_of_token` int64[B, S], 1-based;
+    `scenes` int64[B, M], -1 where an episode has fewer pictures; `repeats` bool[B, S]: answer tokens of an answer that
+    an earlier chunk of the episode has shown.
+    """
+
+    tokens: Tensor
+    weights: Tensor
+    image_of_token: Tensor
+    scenes: Tensor
+    repeats: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
+
+
+class Collator:
+    """Episodes -> Batch, with a cache of what each stem and answer is in tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.known: dict[str, list[int]] = {}
+        self.begin, self.image, self.end, self.pad = (
+            int(tokenizer.token_to_id(t)) for t in (BEGIN, IMAGE, END_OF_CHUNK, PAD)
+        )
+
+    def ids(self, text: str) -> list[int]:
+        """Of a piece of text, without the begin token."""
+        if text not in self.known:
+            self.known[text] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self.known[text]
+
+    def __call__(self, episodes: Sequence[Sequence[Chunk]], other_tokens: float, in_words: bool) -> Batch:
+        """`other_tokens` is the weight of tokens that are neither answer nor its end."""
+        rows = [self._row(episode, other_tokens, in_words) for episode in episodes]
+        length = -(-max(len(r[0]) for r in rows) // MULTIPLE) * MULTIPLE
+        images = max(1, max(len(r[3]) for r in rows))
+        return Batch(
+            torch.tensor([r[0] + [self.pad] * (length - len(r[0])) for r in rows]),
+            torch.tensor([r[1] + [0.0] * (length - len(r[1])) for r in rows]),
+            torch.tensor([r[2] + [0] * (length - len(r[2])) for r in rows]),
+            torch.tensor([r[3] + [-1] * (images - len(r[3])) for r in rows]),
+            torch.tensor([r[4] + [False] * (length - len(r[4])) for r in rows]),
+        )
+
+    def _row(
+        self, episode: Sequence[Chunk], other: float, in_words: bool
+    ) -> tuple[list[int], list[float], list[int], list[int], list[bool]]:
+        ids, weights, sees, scenes, repeats = [self.begin], [0.0], [0], [], [False]
+        shown: dict[str, None] = {}
+        for chunk in episode:
+            if chunk.scene is not None:
+                scenes.append(chunk.scene)
+            picture = [] if chunk.scene is None else [self.image, *(self.ids(chunk.words) if in_words else [])]
+            stem = [*picture, *self.ids(chunk.stem)]
+            answer = [*self.ids(f" {chunk.answer}"), self.end]
+            # a demonstration without its picture cannot be answered: only its form is learned, in text
+            weight = 1.0 if chunk.scene is not None else other
+            ids += stem + answer
+            weights += [other] * len(stem) + [weight] * len(answer)
+            sees += [len(scenes)] * (len(stem) + len(answer))
+            repeats += [False] * len(stem) + [chunk.answer in shown and chunk.scene is not None] * len(answer)
+            shown[chunk.answer] = None
+        return ids, weights, sees, scenes, repeats

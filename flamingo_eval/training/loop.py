@@ -1,0 +1,109 @@
+"""The loop that all stages share: schedule, clipping, curves, a state file to resume from.
+
+Batches are a function of (seed, stage, update), so a run that was stopped goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from flamingo_eval.training.recipe import OptimSpec
+
+SAVE_EVERY_S = 60.0
+LOG_EVERY = 10  # updates
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a stage writes, and on what it computes."""
+
+    folder: Path
+    device: torch.device
+    dtype: torch.dtype
+    console: Console
+
+
+Update = Callable[[int], tuple[Tensor, Mapping[str, float]]]  # update -> loss, and what else to log
+
+
+def learning_rate(spec: OptimSpec, update: int) -> float:
+    """Of one update, counted from 0."""
+    if update < spec.warmup:
+        return spec.lr * (update + 1) / spec.warmup
+    done = (update - spec.warmup) / max(spec.updates - spec.warmup, 1)
+    return spec.lr * (spec.final + (1 - spec.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def make_optimizer(modules: Iterable[nn.Module], spec: OptimSpec) -> torch.optim.AdamW:
+    """AdamW over what is not frozen; vectors and scalars (norms, biases, gates) are not decayed."""
+    parameters = [p for m in modules for p in m.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, spec.beta2))
+
+
+def fit(stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, update: Update, place: Place) -> None:
+    """Train until `spec.updates`, from the stage's state file if there is one. Leaves weights in the modules.
+
+    Writes <stage>.pt (state) and <stage>.jsonl (curve: update, loss, lr, seconds) into the folder.
+    """
+    optimizer = make_optimizer(modules.values(), spec)
+    state_file, curve_file = place.folder / f"{stage}.pt", place.folder / f"{stage}.jsonl"
+    start, seconds = _resume(state_file, modules, optimizer)
+    if start >= spec.updates:
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    clock = saved = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[loss]}"), console=place.console) as progress:
+        bar = progress.add_task(stage, total=spec.updates, completed=start, loss="")
+        for i in range(start, spec.updates):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(spec, i)
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(place.device.type, place.dtype, enabled=place.dtype != torch.float32):
+                loss, logged = update(i)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(parameters, spec.clip)
+            optimizer.step()
+            progress.update(bar, advance=1, loss=f"loss {loss.item():.3f}")
+            now = time.monotonic()
+            if (i + 1) % LOG_EVERY == 0 or i + 1 == spec.updates:
+                row = {"update": i + 1, "loss": loss.item(), "norm": float(norm), **logged}
+                row |= {"lr": learning_rate(spec, i), "seconds": seconds + now - clock}
+                with curve_file.open("a", encoding="utf-8") as curve:
+                    curve.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
+            if now - saved > SAVE_EVERY_S or i + 1 == spec.updates:
+                _save(state_file, modules, optimizer, i + 1, seconds + now - clock)
+                saved = time.monotonic()
+
+
+def _save(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, n: int, s: float) -> None:
+    weights = {name: module.state_dict() for name, module in modules.items()}
+    state = {"update": n, "seconds": s, "modules": weights, "optimizer": optimizer.state_dict()}
+    part = file.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, file)
+
+
+def _resume(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    if not file.is_file():
+        return 0, 0.0
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    for name, module in modules.items():
+        module.load_state_dict(state["modules"][name], strict=True)
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["update"]), float(state["seconds"])

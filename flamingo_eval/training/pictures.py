@@ -1,0 +1,53 @@
+"""Scenes as the vision encoder sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from flamingo_eval.models.config import PreprocessConfig
+from flamingo_eval.sample.render import render
+from flamingo_eval.sample.world import Scene
+
+_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def rendered(scenes: Sequence[Scene], config: PreprocessConfig, tick: Callable[[], None]) -> Tensor:
+    """Square pictures, resized as models.preprocess does it, not yet normalised. -> uint8[N, 3, size, size]"""
+    out = np.empty((len(scenes), config.size, config.size, 3), np.uint8)
+    for i, scene in enumerate(scenes):
+        out[i] = np.asarray(render(scene).resize((config.size, config.size), _RESAMPLE[config.resample]))
+        tick()
+    return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
+
+
+def normalised(pictures: Tensor, config: PreprocessConfig) -> Tensor:
+    """uint8[N, 3, size, size] -> float32, as models.preprocess does it"""
+    mean, std = (
+        torch.tensor(v, dtype=torch.float32, device=pictures.device)[:, None, None] for v in (config.mean, config.std)
+    )
+    return (pictures.float() / 255 - mean) / std
+
+
+def shifted(pictures: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Each picture moved by up to `most` pixels, its border repeated. [N, 3, H, W] -> the same"""
+    if not most:
+        return pictures
+    side = pictures.shape[-1]
+    padded = nn.functional.pad(pictures, (most, most, most, most), mode="replicate")
+    moves = torch.randint(0, 2 * most + 1, (len(pictures), 2), generator=generator).tolist()
+    return torch.stack([padded[i, :, y : y + side, x : x + side] for i, (y, x) in enumerate(moves)])
+
+
+@torch.inference_mode()
+def encoded(vision: nn.Module, pictures: Tensor, config: PreprocessConfig, batch: int = 256) -> Tensor:
+    """Features of all pictures. uint8[N, 3, size, size] -> bfloat16[N, P, V] on the CPU"""
+    parts = [
+        vision(normalised(pictures[i : i + batch], config)).to("cpu", torch.bfloat16)
+        for i in range(0, len(pictures), batch)
+    ]
+    return torch.cat(parts)

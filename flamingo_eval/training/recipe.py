@@ -1,0 +1,109 @@
+"""What a training run is: one frozen spec a stage, read from a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from flamingo_eval.config import load_spec
+from flamingo_eval.errors import UsageError, did_you_mean
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, slots=True)
+class OptimSpec:
+    """AdamW with linear warm-up, then a cosine down to `final` x lr."""
+
+    updates: int
+    lr: float
+    warmup: int = 50
+    final: float = 0.02
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    beta2: float = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastiveSpec:
+    """Stage 1: vision encoder and text tower (Flamingo v2 B.1.3)."""
+
+    optim: OptimSpec
+    batch: int = 128
+    views: int = 100  # pictures of each object
+    pairs: int = 4000  # pictures of two objects
+    names: float = 0.5  # share of the loss that compares each picture with all objects' bare names
+    width: int = 128  # of the shared space
+    text_width: int = 128
+    shift: int = 4  # largest random shift of a picture, in pixels
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageSpec:
+    """Stage 2: the decoder on text alone, episodes with their pictures put into words."""
+
+    optim: OptimSpec
+    tokens: int = 3072  # of a batch, about
+    chunks: tuple[int, int] = (3, 17)  # shortest and longest episode
+    weights: Mapping[str, float] = field(default_factory=dict)  # of the tasks
+    plain: tuple[float, float] = (0.9, 0.2)  # share of bind episodes in one-word form, at the start and at the end
+    other_tokens: float = 0.1  # weight of tokens that are no answer
+    long: float = 0.05  # share of batches with episodes of 33 chunks, in the last fifth
+
+
+@dataclass(frozen=True, slots=True)
+class FlamingoSpec:
+    """Stage 3: Resampler and gated blocks, everything else frozen."""
+
+    optim: OptimSpec
+    batch: int = 16  # episodes
+    views: int = 48
+    pairs: int = 4000
+    caption_first: float = 0.4  # share of the updates that are short and rich in captions
+    first_weights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    chunks: tuple[int, int] = (3, 17)
+    long: float = 0.15  # share of batches with episodes of 33 chunks, in the last fifth
+    gate: float = 0.0  # where the tanh gates begin (paper: 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One training run, from nothing to a checkpoint folder. `model` is a row of models.presets."""
+
+    name: str
+    model: str
+    contrastive: ContrastiveSpec
+    language: LanguageSpec
+    flamingo: FlamingoSpec
+    seed: int = 0
+    threads: int = 2
+    dtype: str = "bfloat16"  # of matrix products (autocast); weights and optimiser are float32
+
+    def smoke(self) -> Recipe:
+        """The same run with a few small updates: does everything work, do the losses fall?"""
+        c, lm, f = self.contrastive, self.language, self.flamingo
+        return replace(
+            self,
+            threads=1,
+            contrastive=replace(c, optim=replace(c.optim, updates=30, warmup=5), batch=32, views=4, pairs=64),
+            language=replace(lm, optim=replace(lm.optim, updates=40, warmup=5), tokens=512, chunks=(3, 6), long=0.0),
+            flamingo=replace(
+                f, optim=replace(f.optim, updates=40, warmup=5), batch=4, views=2, pairs=64, chunks=(3, 6), long=0.0
+            ),
+        )
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """A shipped recipe by name, or a file. Raises UsageError and ConfigError."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in RECIPES.glob("*.yaml"))
+        raise UsageError(
+            f"no recipe '{name_or_path}'. {did_you_mean(name_or_path, known)}",
+            fix=f"Recipes: {', '.join(known)}, or the path of a YAML file.",
+        )
+    return load_spec(path, Recipe)
