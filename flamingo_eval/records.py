@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from flamingo_eval.errors import FlamingoEvalError
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -123,6 +125,16 @@ class Prompt:
 
 
 # ----------------------------------------------------------------------------------------------------- outputs, scores
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an engine gives back for one prompt: text or candidate scores, and how many tokens the prompt had."""
+
+    tokens: int
+    text: str | None = None
+    scores: tuple[float, ...] | None = None
+    error: FlamingoEvalError | None = None
 
 
 @dataclass(frozen=True, slots=True)

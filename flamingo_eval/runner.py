@@ -16,11 +16,11 @@ from flamingo_eval import datasets
 from flamingo_eval.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
 from flamingo_eval.demos import Ranking, draw_support, endless_draw
 from flamingo_eval.episodes import build_episodes, choose_queries
-from flamingo_eval.errors import DataError, FlamingoEvalError, PromptError, RunError
+from flamingo_eval.errors import DataError, PromptError, RunError
 from flamingo_eval.metrics import score_all
 from flamingo_eval.prompts import candidate_text, clean, render
 from flamingo_eval.provenance import provenance, sha256_files, sha256_json
-from flamingo_eval.records import Episode, Example, Output, Prediction, Prompt, Score, Split
+from flamingo_eval.records import Answer, Episode, Example, Output, Prediction, Prompt, Score, Split
 from flamingo_eval.results import (
     SCHEMA,
     RunFolder,
@@ -37,16 +37,6 @@ from flamingo_eval.results import (
     write_outputs,
 )
 from flamingo_eval.specs import DecodeSpec, RankSpec, RunSpec, TaskSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an engine gives back for one prompt: text or candidate scores, and how many tokens the prompt had."""
-
-    tokens: int
-    text: str | None = None
-    scores: tuple[float, ...] | None = None
-    error: FlamingoEvalError | None = None
 
 
 class Engine(Protocol):
