@@ -1,0 +1,43 @@
+"""The embedded sample world: small benchmarks in the official layouts, rendered on first use into the user's cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from flamingo_eval.errors import DataError
+from flamingo_eval.settings import cache_dir
+
+
+def sample_root(task: str) -> Path:
+    """The data root of one task's sample, rendered if it is not there yet. Raises DataError if the task has none.
+
+    Rendered beside its place and moved there in one step: two processes may do it at once, and one that is stopped in
+    the middle leaves nothing behind that looks finished.
+    """
+    from flamingo_eval.sample.layouts import BUILDERS
+    from flamingo_eval.sample.world import WORLD_VERSION
+
+    if task not in BUILDERS:
+        raise DataError(
+            f"{task}: there is no embedded sample of this task.",
+            fix=f"Give its files with --data DIR. Samples: {', '.join(sorted(BUILDERS))}.",
+        )
+    root = cache_dir() / "sample" / WORLD_VERSION / task
+    if root.is_dir():
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{task}-", dir=root.parent))
+    try:
+        BUILDERS[task](part)
+        part.chmod(0o755)
+        try:
+            os.replace(part, root)
+        except OSError:
+            if not root.is_dir():  # not another process's finished work: a real problem
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return root

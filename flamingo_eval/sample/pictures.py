@@ -1,0 +1,97 @@
+"""The pictures and texts of the sample's picture benchmarks, before any layout: VQAv2 and COCO share them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from random import Random
+
+from flamingo_eval.sample.language import COLOURS, NUMBERS, Asked, Conventions, ask, caption, name_of
+from flamingo_eval.sample.world import WORLD_VERSION, Scene, concepts, group_scene, pair_scene, seen
+
+TRAIN_PICTURES, EVAL_PICTURES = 2304, 400
+ANNOTATORS = 10
+OFF_CONVENTION = 0.08  # how often an annotator answers in another way than the others
+
+# How this dataset's annotators write. Places and shelves are their own: nothing but demonstrations can tell.
+CONVENTIONS = Conventions(
+    numbers="roman",
+    colours="fancy",
+    name="bare",
+    yes_no=("yes", "no"),
+    places={0: "orchard", 3: "harbor", 4: "attic", 6: "market"},
+    shelves={"animal": "sigma", "fruit": "kappa", "vehicle": "delta", "clothing": "theta"},
+    caption=4,
+)
+BACKGROUNDS = tuple(CONVENTIONS.places)
+# how often each type of question is asked
+QUESTIONS: Mapping[str, float] = {
+    "where": 0.36,
+    "shelf": 0.14,
+    "what": 0.12,
+    "count": 0.12,
+    "colour": 0.08,
+    "present": 0.10,
+    "left": 0.04,
+    "right": 0.04,
+}
+ANSWER_TYPES = {"present": "yes/no", "compare": "yes/no", "count": "number"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pictured:
+    """One picture with its question, ten answers and five captions."""
+
+    id: int
+    scene: Scene
+    asked: Asked
+    answers: tuple[str, ...]
+    captions: tuple[str, ...]
+
+
+def draw_part(part: str, n: int, first_id: int) -> list[Pictured]:
+    """Pictures `first_id`, ... of the `train` or the `eval` part. No scene is in both, nor in a model's training."""
+    return [_draw(f"sample:{part}:{i}", first_id + i) for i in range(n)]
+
+
+def _draw(key: str, id: int) -> Pictured:
+    rng = Random(f"{WORLD_VERSION}:{key}")
+    type = rng.choices(tuple(QUESTIONS), tuple(QUESTIONS.values()))[0]
+    background = rng.choice(BACKGROUNDS)
+    objects = seen()
+    if type in ("left", "right"):
+        scene = pair_scene(key, *rng.sample(objects, 2), background)
+    else:
+        if type == "shelf":
+            objects = tuple(o for o in objects if concepts()[o].kind in CONVENTIONS.shelves)
+        scene = group_scene(key, rng.choice(objects), background, rng.choice((1, 2, 3, 4)))
+    asked = ask(type, scene, CONVENTIONS, rng, tuple(rng.sample(seen(), 4)))
+    assert asked is not None, "every type is drawn with a scene that gives occasion for it"
+    answers = tuple(_answer(asked, scene, rng) for _ in range(ANNOTATORS))
+    return Pictured(id, scene, asked, answers, _captions(scene, rng))
+
+
+def _answer(asked: Asked, scene: Scene, rng: Random) -> str:
+    """One annotator's answer: now and then in other words, or wrong."""
+    if rng.random() >= OFF_CONVENTION:
+        return asked.answer
+    first = scene.objects[0]
+    if asked.type == "count":
+        return NUMBERS[rng.choice(("word", "digit"))][scene.count - 1]
+    if asked.type == "colour":
+        return COLOURS["basic"][scene.background]
+    if asked.type == "where":
+        return rng.choice(tuple(CONVENTIONS.places.values()))
+    if asked.type == "present":
+        return "no" if asked.answer == "yes" else "yes"
+    if asked.type == "what":
+        return rng.choice((name_of(first, "article"), concepts()[first].kind))
+    return rng.choice((name_of(first), "don't know"))
+
+
+def _captions(scene: Scene, rng: Random) -> tuple[str, ...]:
+    """Five captions in one style; two of the five annotators vary it."""
+    usual = caption(scene, replace(CONVENTIONS, numbers="word"))
+    turned = caption(scene, replace(CONVENTIONS, numbers="word", caption=5))
+    short = caption(scene, replace(CONVENTIONS, numbers="word", caption=6))
+    return (usual, usual, usual, *rng.sample((turned, short), 2))
