@@ -1,1 +1,40 @@
 """What makes evaluation fast: pictures encoded once, prompts prefilled once, beams and candidates as branches."""
+
+from __future__ import annotations
+
+import os
+
+from flamingo_eval.engine.engine import Engine
+from flamingo_eval.engine.vision_cache import VisionCache
+from flamingo_eval.errors import UsageError
+from flamingo_eval.models.model import Model
+from flamingo_eval.settings import cache_dir
+
+__all__ = ["Engine", "VisionCache", "build_engine", "default_workers"]
+
+
+def build_engine(model: Model, batch_size: str | int | None = "auto", workers: int | None = None) -> Engine:
+    """The engine of a run: visual tokens kept on disk, processes that open pictures as the machine allows.
+
+    `batch_size` is `auto` or a number of prompts; `workers` None: by the machine. Raises UsageError.
+    """
+    cache = VisionCache(vision_namespace(model), cache_dir() / "vision")
+    return Engine(model, _rows(batch_size), cache=cache, workers=default_workers(model) if workers is None else workers)
+
+
+def default_workers(model: Model) -> int:
+    """Processes that open pictures: none beside a model that computes on the same processor."""
+    return 0 if model.device.type == "cpu" else min(8, max(1, (os.cpu_count() or 2) - 1))
+
+
+def vision_namespace(model: Model) -> str:
+    """All that a picture's visual tokens depend on beside its content."""
+    return f"{model.sha256} {model.config.preprocess!r} {model.dtype} {model.device.type}"
+
+
+def _rows(batch_size: str | int | None) -> int | None:
+    if batch_size in (None, "auto"):
+        return None
+    if not str(batch_size).isdigit() or int(batch_size) < 1:
+        raise UsageError(f"--batch-size {batch_size}: give `auto` or a number from 1.")
+    return int(batch_size)

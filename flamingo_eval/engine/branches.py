@@ -1,0 +1,61 @@
+"""What branches off a prompt may look at: the prompt, and the tokens of its own branch.
+
+Shapes: B prompts, L columns of the longest prompt (shorter ones are padded on the right), N branching tokens of this
+pass, T all columns so far, t tokens of a branch, taps of the short convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flamingo_eval.engine.trie import ROOT, TokenTrie
+
+
+def chain_mask(lengths: Tensor, columns: int, chains: Tensor, total: int) -> Tensor:
+    """int64[B] lengths of the prompts, L, int64[B, N, t] columns of each branch, T -> bool[B, N, T]"""
+    prompt = prompt_mask(lengths, columns).expand(-1, chains.shape[1], -1)
+    branch = torch.zeros(*chains.shape[:2], total - columns, dtype=torch.bool, device=chains.device)
+    return torch.cat([prompt, branch.scatter(2, chains - columns, True)], dim=2)
+
+
+def prompt_mask(lengths: Tensor, columns: int) -> Tensor:
+    """Which columns hold the prompt itself. int64[B] -> bool[B, 1, L]"""
+    return torch.arange(columns, device=lengths.device)[None, None, :] < lengths[:, None, None]
+
+
+def chain_ancestors(lengths: Tensor, chains: Tensor, taps: int) -> Tensor:
+    """Columns of the tokens before the last of each branch, nearest first; -1 before the prompt's first.
+
+    int64[B], int64[B, N, t] -> int64[B, N, taps - 1]
+    """
+    back = torch.arange(taps - 1, 0, -1, device=lengths.device)
+    end_of_prompt = (lengths[:, None] - back).clamp(min=-1)[:, None].expand(-1, chains.shape[1], -1)
+    before = torch.cat([end_of_prompt, chains[:, :, :-1]], dim=2)
+    return before[:, :, before.shape[2] - (taps - 1) :].flip(2)
+
+
+def trie_mask(lengths: Tensor, columns: int, tries: Sequence[TokenTrie], nodes: int) -> Tensor:
+    """What the inner nodes of each prompt's trie see; each trie is padded to N nodes, which see nothing.
+
+    -> bool[B, N, T]
+    """
+    tree = torch.stack([F.pad(t.ancestry(), (0, nodes - len(t.inner)) * 2) for t in tries]).to(lengths.device)
+    return torch.cat([prompt_mask(lengths, columns).expand(-1, nodes, -1) & tree.any(2, keepdim=True), tree], dim=2)
+
+
+def trie_ancestors(lengths: Sequence[int], columns: int, tries: Sequence[TokenTrie], nodes: int, taps: int) -> Tensor:
+    """As `chain_ancestors`, for the inner nodes of tries. -> int64[B, N, taps - 1]"""
+    rows = torch.full((len(tries), nodes, taps - 1), -1)
+    for row, (length, trie) in enumerate(zip(lengths, tries, strict=True)):
+        place = {node: i for i, node in enumerate(trie.inner)}
+        prompt = [max(length - j, -1) for j in range(1, taps)]
+        before: dict[int, list[int]] = {}
+        for node, i in place.items():
+            parent = trie.parents[node]
+            before[node] = prompt if parent == ROOT else [columns + place[parent], *before[parent]][: taps - 1]
+            rows[row, i] = torch.tensor(before[node])
+    return rows

@@ -1,0 +1,389 @@
+"""Engine: prompts in, answers out, in batches. The same answers as models/reference.py gives one prompt at a time.
+
+Pictures are encoded once (encoding.py), each prompt is read once into a cache of fixed columns (slots.py), and beams or
+candidates branch off it (branches.py) without copying anything. Prompts share a batch with others of their own padded
+length (plan.py), and no matrix product has fewer rows than MIN_ROWS: with both, float32 results on a CPU do not depend
+on the batch, bit by bit (seen with PyTorch's MKL; on CUDA they agree to rounding).
+
+Shapes: B prompts, L columns of a prompt, K beams, N nodes of a tree, W vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flamingo_eval.engine.beam import BeamState
+from flamingo_eval.engine.branches import chain_ancestors, chain_mask, trie_ancestors, trie_mask
+from flamingo_eval.engine.encoding import MIN_ROWS, PictureEncoder, Projections
+from flamingo_eval.engine.pictures import PictureLoader
+from flamingo_eval.engine.plan import Limits, batches
+from flamingo_eval.engine.queries import Candidates, Query, check_length
+from flamingo_eval.engine.sight import Pieces, read
+from flamingo_eval.engine.slots import SlotCache
+from flamingo_eval.engine.trie import TokenTrie
+from flamingo_eval.engine.vision_cache import VisionCache
+from flamingo_eval.errors import FlamingoEvalError, MediaError, PromptError
+from flamingo_eval.models.config import DecoderConfig
+from flamingo_eval.models.model import Model
+from flamingo_eval.models.xattn import GatedXattn, VisualKV
+from flamingo_eval.records import Answer, Prompt
+from flamingo_eval.specs import DecodeSpec, RankSpec
+
+HEAD_ROWS = 64  # positions whose logits exist at one time while candidates are scored
+AUTO_ROWS = {"cpu": 16, "cuda": 64}
+WINDOW = 8  # batches' worth of prompts to choose from
+READ_TOKENS = {"cpu": 1024, "cuda": 16_384}  # read at one time: on a CPU more only leaves its caches
+CACHE_BYTES_ON_CPU = 768 * 2**20
+SHARE_OF_FREE_CUDA = 0.4
+
+
+class Engine:
+    """Generates and scores with a model. Close it, or use it in a `with` block, to end its worker processes."""
+
+    def __init__(
+        self,
+        model: Model,
+        batch_size: int | None = None,
+        token_budget: int | None = None,
+        cache: VisionCache | None = None,
+        workers: int = 0,
+    ) -> None:
+        """`batch_size` and `token_budget` (columns of a batch) None: as memory allows; `cache` None: memory only."""
+        self.model = model
+        self.cache = cache or VisionCache(namespace=model.name)
+        self.loader = PictureLoader(model.config.preprocess, workers)
+        self.pictures = PictureEncoder(model.flamingo, self.cache, self.loader)
+        rows = batch_size or AUTO_ROWS.get(model.device.type, 16)
+        self.limits = Limits(rows, token_budget or affordable_columns(model), WINDOW * rows)
+        self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self.loader.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def stats(self) -> Mapping[str, Any]:
+        """What was done since it was made: counts, and the hit rate of the vision cache."""
+        return {
+            **self._counts,
+            "batch_size": self.limits.rows,
+            "pictures_encoded": self.pictures.encoded,
+            "vision_cache": self.cache.stats,
+        }
+
+    # -------------------------------------------------------------------------------------------- prompts to answers
+
+    def generate(self, prompts: Iterable[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
+        """The best continuation of each prompt, as (index, Answer), batch by batch in the order of finishing.
+
+        A prompt that cannot be answered (too long, a picture that cannot be opened) gives an Answer with its error.
+        """
+        branching = spec.beams * (spec.max_new_tokens - 1)
+
+        def prepared(index: int, prompt: Prompt) -> Query:
+            encoded = self.model.encode(prompt)
+            check_length(self.model, prompt, len(encoded.ids) + spec.max_new_tokens)
+            keys = tuple(self.pictures.key(m) for m in encoded.media)
+            return Query(index, prompt.id, encoded, keys, branching)
+
+        def answered(queries: list[Query]) -> list[Answer]:
+            texts = self._generate(queries, spec)
+            return [Answer(q.length, text=text) for q, text in zip(queries, texts, strict=True)]
+
+        return self._answers(((i, p, prepared) for i, p in enumerate(prompts)), answered)
+
+    def score(
+        self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]:
+        """Log-likelihood of each candidate as continuation of its prompt, summed or averaged over its tokens.
+
+        As `generate`; the permutations of `spec` are for whoever makes the prompts.
+        """
+        known = Candidates(self.model, spec)
+
+        def asked() -> Iterator[tuple[int, Prompt, Callable[[int, Prompt], Query]]]:
+            names_of = iter(candidates)
+            for i, prompt in enumerate(prompts):
+                names = next(names_of, None)
+                if names is None:
+                    raise PromptError(f"more prompts than lists of candidates ({i}).")
+                yield i, prompt, lambda index, prompt, names=names: prepared(index, prompt, names)  # type: ignore[misc]
+
+        def prepared(index: int, prompt: Prompt, names: Sequence[str]) -> Query:
+            encoded = self.model.encode(prompt)
+            try:
+                trie = known.trie(names)
+            except PromptError as error:
+                raise PromptError(f"{prompt.id or 'prompt'}: {error}") from error
+            check_length(self.model, prompt, len(encoded.ids) + max(trie.lengths))
+            keys = tuple(self.pictures.key(m) for m in encoded.media)
+            query = Query(index, prompt.id, encoded, keys, 0, trie)
+            return Query(index, prompt.id, encoded, keys, query.nodes, trie)
+
+        def answered(queries: list[Query]) -> list[Answer]:
+            rows = self._score(queries, spec)
+            return [Answer(q.length, scores=tuple(row)) for q, row in zip(queries, rows, strict=True)]
+
+        return self._answers(asked(), answered)
+
+    def _answers(
+        self,
+        asked: Iterable[tuple[int, Prompt, Callable[[int, Prompt], Query]]],
+        answered: Callable[[list[Query]], list[Answer]],
+    ) -> Iterator[tuple[int, Answer]]:
+        """Prepare prompts as they come, answer them batch by batch; errors are answers too."""
+        failed: list[tuple[int, Answer]] = []
+
+        def prepare() -> Iterator[Query]:
+            for index, prompt, prepared in asked:
+                try:
+                    query = prepared(index, prompt)
+                except (PromptError, MediaError) as error:
+                    failed.append((index, Answer(0, error=error)))
+                    continue
+                for media in query.encoded.media:
+                    self.pictures.ahead(media)
+                yield query
+
+        for batch in batches(prepare(), self.limits):
+            yield from self._settled(failed)
+            yield from self._answered(batch, answered, failed)
+            yield from self._settled(failed)
+        yield from self._settled(failed)
+
+    def _settled(self, failed: list[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:
+        self._counts["failed"] += len(failed)
+        yield from failed
+        failed.clear()
+
+    def _answered(
+        self,
+        batch: list[Query],
+        answered: Callable[[list[Query]], list[Answer]],
+        failed: list[tuple[int, Answer]],
+    ) -> Iterator[tuple[int, Answer]]:
+        """One batch; in halves where the device's memory does not suffice."""
+        batch = self._seen(batch, failed)
+        if not batch:
+            return
+        try:
+            answers = answered(batch)
+        except torch.OutOfMemoryError:
+            answers = None  # leaving the block first frees what the failed attempt still holds
+        if answers is not None:
+            self._counts["batches"] += 1
+            self._counts["prompts"] += len(batch)
+            self._counts["prompt_tokens"] += sum(q.length for q in batch)
+            yield from zip((q.index for q in batch), answers, strict=True)
+            return
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            error = PromptError(f"{batch[0].id or 'prompt'}: {batch[0].length} tokens do not fit into the memory.")
+            failed.append((batch[0].index, Answer(batch[0].length, error=error)))
+            return
+        self._counts["memory_halvings"] += 1
+        half = (len(batch) + 1) // 2
+        self.limits.rows = min(self.limits.rows, half)
+        self.limits.budget = min(self.limits.budget, sum(q.cost for q in batch[:half]))
+        yield from self._answered(batch[:half], answered, failed)
+        yield from self._answered(batch[half:], answered, failed)
+
+    def _seen(self, batch: list[Query], failed: list[tuple[int, Answer]]) -> list[Query]:
+        """Make the batch's visual tokens ready; queries with a picture that cannot be opened are put aside."""
+        wanted = [(k, m) for q in batch for k, m in zip(q.keys, q.encoded.media, strict=True)]
+        self._tokens, wrong = self.pictures.tokens(wanted)
+        good = []
+        for query in batch:
+            error: FlamingoEvalError | None = next((wrong[k] for k in query.keys if k in wrong), None)
+            if error is None:
+                good.append(query)
+            else:
+                failed.append((query.index, Answer(query.length, error=error)))
+        return good
+
+    # ------------------------------------------------------------------------------------------------ through the model
+
+    @torch.inference_mode()
+    def _generate(self, queries: list[Query], spec: DecodeSpec) -> list[str]:
+        model, K, taps = self.model, spec.beams, self.model.config.decoder.short_conv
+        columns = queries[0].columns
+        rows = max(len(queries), -(-MIN_ROWS // K))  # rows beyond the queries are empty prompts
+        cache, last, visual = self._read_prompts(queries, rows, columns + queries[0].branching)
+        lengths = torch.tensor([q.length for q in queries] + [0] * (rows - len(queries)), device=model.device)
+        sees = [q.last_image >= 0 for q in queries] + [False] * (rows - len(queries))
+        pieces = Pieces.of_rows(rows, K, sees, model.device)
+        stop = torch.tensor(model.tokenizer.stop_ids, device=model.device)
+
+        state = BeamState.start(len(queries), K, spec.length_penalty, model.device)
+        log_probs = self._log_probs(last)[:, None].expand(-1, K, -1)  # [B, K, W]
+        chains = torch.zeros(rows, K, 0, dtype=torch.long, device=model.device)
+        for step in range(spec.max_new_tokens):
+            state.step(log_probs, stop)
+            if step + 1 == spec.max_new_tokens or state.finished():
+                break
+            own = columns + step * K + torch.arange(K, device=model.device)
+            parents = F.pad(state.parents, (0, 0, 0, rows - len(queries)))
+            before = chains.gather(1, parents[:, :, None].expand(-1, -1, step))
+            chains = torch.cat([before, own.expand(rows, -1)[:, :, None]], dim=2)
+            x = read(
+                model.flamingo,
+                F.pad(state.tokens[:, :, -1], (0, 0, 0, rows - len(queries))),
+                (lengths[:, None] + step).expand(-1, K),
+                cache,
+                visual,
+                pieces,
+                chain_mask(lengths, columns, chains, cache.length + K),
+                chain_ancestors(lengths, chains, taps) if taps else None,
+            )
+            log_probs = self._log_probs(x.flatten(0, 1)).view(rows, K, -1)[: len(queries)]
+        tokens, n_tokens = state.best()
+        return [model.tokenizer.decode(t[:n]) for t, n in zip(tokens.tolist(), n_tokens.tolist(), strict=True)]
+
+    @torch.inference_mode()
+    def _score(self, queries: list[Query], spec: RankSpec) -> list[list[float]]:
+        model, taps = self.model, self.model.config.decoder.short_conv
+        tries = [q.trie for q in queries if q.trie is not None]
+        columns, N = queries[0].columns, queries[0].nodes
+        cache, last, visual = self._read_prompts(queries, len(queries), columns + N)
+        x = last.new_zeros(len(queries), 0, last.shape[1])
+        if N:
+            lengths = torch.tensor([q.length for q in queries], device=model.device)
+            tokens = [[t.tokens[n] for n in t.inner] + [0] * (N - len(t.inner)) for t in tries]
+            depths = [[t.depths[n] for n in t.inner] + [0] * (N - len(t.inner)) for t in tries]
+            x = read(
+                model.flamingo,
+                torch.tensor(tokens, device=model.device),
+                lengths[:, None] + torch.tensor(depths, device=model.device),
+                cache,
+                visual,
+                Pieces.of_rows(len(queries), N, [q.last_image >= 0 for q in queries], model.device),
+                trie_mask(lengths, columns, tries, N),
+                trie_ancestors([q.length for q in queries], columns, tries, N, taps).to(model.device) if taps else None,
+            )
+        scores = []
+        for trie, root, inner in zip(tries, last, x, strict=True):
+            sums = trie.sums(self._node_log_probs(trie, torch.cat([root[None], inner[: len(trie.inner)]])))
+            if spec.normalise == "mean":
+                sums = sums / torch.tensor(trie.lengths, device=sums.device)
+            scores.append(sums.tolist())
+        return scores
+
+    def _read_prompts(
+        self, queries: list[Query], rows: int, total: int
+    ) -> tuple[SlotCache, Tensor, Callable[[int, GatedXattn], VisualKV | None]]:
+        """Read prompts of one padded length into a cache of `rows` rows and `total` columns.
+
+        Also the state of each prompt's last token, [B, D], and the keys and values of its last picture (for each row).
+        """
+        model, columns = self.model, queries[0].columns
+        cache = SlotCache(model.config.decoder, rows, total, model.device, model.dtype)
+        at_once = max(1, READ_TOKENS.get(model.device.type, 1024) // columns)
+        last, kept = [], []
+        for first in range(0, len(queries), at_once):
+            some = queries[first : first + at_once]
+            ids = torch.tensor([q.encoded.ids + (0,) * (columns - q.length) for q in some], device=model.device)
+            ends = torch.tensor([q.length for q in some], device=model.device)[:, None] - 1
+            positions = torch.arange(columns, device=model.device).minimum(ends)
+            keys = list(dict.fromkeys(k for q in some for k in q.keys))
+            place = {key: i for i, key in enumerate(keys)}
+            sees = [
+                [place[q.keys[i - 1]] if i else -1 for i in q.encoded.image_of_token] + [-1] * (columns - q.length)
+                for q in some
+            ]
+            cache.fill(slice(first, first + len(some)))
+            projections = None
+            if keys:
+                tokens = torch.stack([self._tokens[k] for k in keys]).to(model.device)
+                projections = Projections(tokens, [place[q.keys[q.last_image]] if q.keys else -1 for q in some])
+            x = read(model.flamingo, ids, positions, cache, projections or _blind, Pieces.of(sees, model.device))
+            last.append(x.gather(1, ends[:, :, None].expand(-1, -1, x.shape[2]))[:, 0])
+            kept.append((len(some), projections))
+        cache.branch()
+        return cache, torch.cat(last), self._last_pictures(kept, rows)
+
+    def _last_pictures(
+        self, kept: list[tuple[int, Projections | None]], rows: int
+    ) -> Callable[[int, GatedXattn], VisualKV | None]:
+        """Keys and values of every row's last picture, [rows, H, L, d]; zeros where there is none."""
+        example = next((p.kept for _, p in kept if p is not None), None)
+        if example is None:
+            return _blind
+        filled = sum(n for n, _ in kept)
+        blocks = self.model.config.xattn_blocks
+        joined: dict[int, VisualKV] = {}
+        for i, block in enumerate(blocks):
+            keys, values = (
+                torch.cat(
+                    [
+                        p.kept[i][part] if p else example[i][part].new_zeros(n, *example[i][part].shape[1:])
+                        for n, p in kept
+                    ]
+                    + [example[i][part].new_zeros(rows - filled, *example[i][part].shape[1:])]
+                )
+                for part in (0, 1)
+            )
+            joined[block] = keys, values
+        return lambda block, _: joined[block]
+
+    def _log_probs(self, x: Tensor) -> Tensor:
+        """States of some tokens -> log-probabilities of the next. [n, D] -> float32[n, W]"""
+        n = len(x)
+        x = F.pad(x, (0, 0, 0, max(MIN_ROWS - n, 0)))
+        return self.model.flamingo.decoder.logits(x).float().log_softmax(dim=-1)[:n]
+
+    def _node_log_probs(self, trie: TokenTrie, states: Tensor) -> Tensor:
+        """Log-probability of every node at its parent. States of the prompt's end and the inner nodes -> float32[nodes]
+
+        Logits exist for HEAD_ROWS states at one time.
+        """
+        place = {node: i + 1 for i, node in enumerate(trie.inner)}
+        rows = torch.tensor([place.get(p, 0) for p in trie.parents])
+        order = rows.argsort(stable=True)
+        tokens = torch.tensor(trie.tokens)[order].to(states.device)
+        bounds = torch.searchsorted(rows[order], torch.arange(0, len(states) + HEAD_ROWS, HEAD_ROWS)).tolist()
+        rows = rows[order].to(states.device)
+        found = []
+        for i, first in enumerate(range(0, len(states), HEAD_ROWS)):
+            some = slice(bounds[i], bounds[i + 1])
+            log_probs = self._log_probs(states[first : first + HEAD_ROWS])
+            found.append(log_probs[rows[some] - first, tokens[some]])
+        by_row = torch.cat(found)
+        out = torch.empty_like(by_row)
+        out[order.to(states.device)] = by_row
+        return out
+
+
+def _blind(block: int, layer: GatedXattn) -> None:
+    """No pictures at all."""
+    del block, layer
+
+
+def affordable_columns(model: Model) -> int:
+    """How many tokens of keys and values a batch may hold on the model's device."""
+    if model.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(model.device)
+        room = int(free * SHARE_OF_FREE_CUDA)
+    else:
+        room = CACHE_BYTES_ON_CPU
+    return max(room // column_bytes(model.config.decoder, model.dtype), 1)
+
+
+def column_bytes(config: DecoderConfig, dtype: torch.dtype) -> int:
+    """What the cache holds of one token."""
+    width = 2 * config.kv_heads * config.head_dim + (config.width if config.short_conv else 0)
+    return config.layers * width * dtype.itemsize

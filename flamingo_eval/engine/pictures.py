@@ -1,0 +1,84 @@
+"""Pictures opened ahead of the model, in worker processes: pixels come when asked for, in any order of finishing."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flamingo_eval.models.config import PreprocessConfig
+from flamingo_eval.models.preprocess import media_pixels
+from flamingo_eval.records import Image, Media, Video
+
+log = logging.getLogger(__name__)
+
+AHEAD_PER_WORKER = 8  # opened pictures that wait for the model: bounds the memory, whatever the number of queries
+
+
+class PictureLoader:
+    """Opens media with `workers` processes, or with none in the caller's own; the pixels are the same.
+
+    Processes are spawned, never forked: a fork of a process whose libraries run threads can deadlock. They start with
+    the first picture and end with `close`.
+    """
+
+    def __init__(self, config: PreprocessConfig, workers: int = 0) -> None:
+        self.config, self.workers = config, workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._waiting: dict[Media, Future[np.ndarray]] = {}
+
+    def ahead(self, media: Media) -> None:
+        """Start to open a picture that will be needed soon; without workers, or with enough under way, do nothing."""
+        if self.workers and media not in self._waiting and len(self._waiting) < self.workers * AHEAD_PER_WORKER:
+            self._waiting[media] = self._started().submit(_open, media, self.config)
+
+    def pixels(self, media: Media) -> Tensor:
+        """A picture's or clip's pixels, float32[T, 3, size, size]. Raises MediaError."""
+        future = self._waiting.pop(media, None)
+        if future is None:
+            return media_pixels(media, self.config)
+        try:
+            return torch.from_numpy(future.result())
+        except BrokenProcessPool:
+            log.warning("a process that opens pictures has died; they are opened in this one from now on")
+            self.workers = 0
+            self._waiting.clear()
+            return media_pixels(media, self.config)
+
+    def close(self) -> None:
+        """End the worker processes; what they were doing is dropped."""
+        self._waiting.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def __enter__(self) -> PictureLoader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, context, initializer=_one_thread)
+        return self._pool
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _open(media: Image | Video, config: PreprocessConfig) -> np.ndarray:
+    opened: Callable[[Image | Video, PreprocessConfig], Tensor] = media_pixels
+    pixels: np.ndarray = opened(media, config).numpy()
+    return pixels

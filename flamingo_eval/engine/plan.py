@@ -1,0 +1,72 @@
+"""Which prompts go through the model together: those of one shape, up to a budget, from a window of what is to come.
+
+Only a window of prompts is held, so memory does not grow with their number. Shapes are functions of a prompt alone,
+never of its neighbours: with them, what a prompt's numbers come out of does not depend on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+LENGTH_STEP = 16
+
+
+class Planned(Protocol):
+    """What the plan must know of a prompt."""
+
+    @property
+    def shape(self) -> Hashable:
+        """Prompts of one shape may share a batch."""
+        ...
+
+    @property
+    def cost(self) -> int:
+        """What it takes of the budget."""
+        ...
+
+
+P = TypeVar("P", bound=Planned)
+
+
+@dataclass(slots=True)
+class Limits:
+    """At most so many prompts and so much cost in a batch, chosen among `window` prompts. May shrink on the way."""
+
+    rows: int
+    budget: int
+    window: int
+
+
+@dataclass(slots=True)
+class _Group(Generic[P]):
+    members: list[P]
+    cost: int = 0
+
+
+def batches(prompts: Iterable[P], limits: Limits) -> Iterator[list[P]]:
+    """Every prompt once, in batches of one shape: full ones, or the one waiting longest when the window is full."""
+    groups: dict[Hashable, _Group[P]] = {}  # in the order of their oldest member
+    waiting = 0
+    for prompt in prompts:
+        group = groups.setdefault(prompt.shape, _Group([]))
+        if group.members and (len(group.members) >= limits.rows or group.cost + prompt.cost > limits.budget):
+            del groups[prompt.shape]
+            waiting -= len(group.members)
+            yield group.members
+            group = groups[prompt.shape] = _Group([])
+        group.members.append(prompt)
+        group.cost += prompt.cost
+        waiting += 1
+        if waiting >= limits.window:
+            oldest = groups.pop(next(iter(groups)))
+            waiting -= len(oldest.members)
+            yield oldest.members
+    for group in groups.values():
+        yield group.members
+
+
+def rounded_up(length: int, step: int = LENGTH_STEP) -> int:
+    """The next multiple of `step`."""
+    return -(-length // step) * step

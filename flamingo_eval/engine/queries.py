@@ -1,0 +1,92 @@
+"""A prompt made ready for the engine: its tokens, its pictures by content, its candidates as a tree."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from flamingo_eval.engine.plan import rounded_up
+from flamingo_eval.engine.trie import TokenTrie
+from flamingo_eval.errors import PromptError
+from flamingo_eval.models.model import Model
+from flamingo_eval.models.tokenizer import Encoded
+from flamingo_eval.records import Prompt
+from flamingo_eval.specs import RankSpec
+
+KNOWN_LISTS = 32  # lists of candidates whose trees are kept; tasks with one list for all rows need one
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One prompt of a run. `index` is its place among the prompts, `trie` its candidates where it has some."""
+
+    index: int
+    id: str
+    encoded: Encoded
+    keys: tuple[str, ...]  # content hash of each picture
+    branching: int  # columns that branches will need behind the prompt's
+    trie: TokenTrie | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.encoded.ids)
+
+    @property
+    def columns(self) -> int:
+        """Its length with padding."""
+        return rounded_up(self.length)
+
+    @property
+    def nodes(self) -> int:
+        """Inner nodes of its tree of candidates, with padding."""
+        return rounded_up(len(self.trie.inner)) if self.trie else 0
+
+    @property
+    def shape(self) -> Hashable:
+        """Prompts of one shape may share a batch."""
+        return self.columns, self.branching
+
+    @property
+    def cost(self) -> int:
+        """Columns that it takes in the cache."""
+        return self.columns + self.branching
+
+    @property
+    def last_image(self) -> int:
+        """The picture that its branches see, by place among its pictures; -1 for none."""
+        return self.encoded.image_of_token[-1] - 1
+
+
+class Candidates:
+    """Lists of candidates -> token trees, remembered."""
+
+    def __init__(self, model: Model, rank: RankSpec) -> None:
+        self.model, self.rank = model, rank
+        self._known: OrderedDict[tuple[str, ...], TokenTrie] = OrderedDict()
+
+    def trie(self, names: Sequence[str]) -> TokenTrie:
+        """The tree of a list of candidates. Raises PromptError for an empty one."""
+        key = tuple(names)
+        if key not in self._known:
+            end = self.model.tokenizer.encode_text(self.model.end_of_chunk) if self.rank.end_of_chunk else ()
+            rows = [self.model.tokenizer.encode_text(name) + end for name in names]
+            if not rows:
+                raise PromptError("there are no candidates to score.")
+            empty = [repr(name) for name, row in zip(names, rows, strict=True) if not row]
+            if empty:
+                raise PromptError(f"an empty candidate cannot be scored: {', '.join(empty)}.")
+            self._known[key] = TokenTrie.of(rows)
+            if len(self._known) > KNOWN_LISTS:
+                self._known.popitem(last=False)
+        return self._known[key]
+
+
+def check_length(model: Model, prompt: Prompt, tokens: int) -> None:
+    """Raise PromptError where prompt and answer are longer than the model reads."""
+    if tokens > model.context_length:
+        raise PromptError(
+            f"{prompt.id or 'prompt'}: {tokens} tokens with the answer, {model.name} reads {model.context_length}.",
+            fix="Lower --shots.",
+        )

@@ -1,0 +1,203 @@
+"""The engine against the plain reference, one prompt at a time, over mixtures of all that could leave a trace."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from small_flamingo import SMALL, picture, save_small
+
+from flamingo_eval import END_OF_CHUNK, DecodeSpec, Image, Prompt, RankSpec
+from flamingo_eval.engine import Engine, build_engine
+from flamingo_eval.engine import engine as engine_module
+from flamingo_eval.errors import MediaError, PromptError, UsageError
+from flamingo_eval.models import reference
+from flamingo_eval.models.model import Model
+from flamingo_eval.records import Answer, Pixels
+
+FAMILIES: dict[str, dict[str, object]] = {
+    "relative": {"positions": "relative"},
+    "rotary, short convolution": {"positions": "rotary", "rotary_dim": 4, "short_conv": 3},
+    "alibi": {"positions": "alibi", "norm": "layernorm", "qk_norm": True},
+    "learned": {"positions": "learned", "position_offset": 2, "qkv_bias": True, "out_bias": True, "ff_bias": True},
+    "grouped queries": {"positions": "rotary", "rotary_dim": 8, "kv_heads": 2, "gated_ff": True, "tied_head": False},
+    "parallel": {"positions": "rotary", "rotary_dim": 4, "parallel": True, "shared_norm": True},
+}
+PICTURES = [picture(seed) for seed in range(5)] + [picture(9, frames=2), picture(10, frames=3)]
+
+
+def family(folder: Path, name: str) -> Model:
+    decoder = dataclasses.replace(SMALL.decoder, context=128, **FAMILIES[name])  # type: ignore[arg-type]
+    return Model.load(save_small(folder, dataclasses.replace(SMALL, decoder=decoder), seed=len(name)))
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return family(tmp_path_factory.mktemp("family"), request.param)
+
+
+def some_prompts(n: int, seed: int = 0) -> list[Prompt]:
+    """Prompts of many lengths, with no, one or several pictures, with text before, between and after them."""
+    random_ = random.Random(seed)
+    prompts = []
+    for i in range(n):
+        parts: list[object] = ["Text first. "] if random_.random() < 0.3 else []
+        for _ in range(random_.randrange(4)):
+            parts += [random_.choice(PICTURES)] if random_.random() < 0.8 else []
+            parts += ["ab" * random_.randrange(1, 8), END_OF_CHUNK]
+        parts += [random_.choice(PICTURES)] if random_.random() < 0.8 else []
+        parts += ["Q" * random_.randrange(1, 20)]
+        prompts.append(Prompt(parts, id=f"q{i}"))  # type: ignore[arg-type]
+    return prompts
+
+
+def texts(engine: Engine, prompts: Sequence[Prompt], spec: DecodeSpec) -> list[str | None]:
+    found = dict(engine.generate(iter(prompts), spec))
+    assert sorted(found) == list(range(len(prompts)))
+    return [found[i].text for i in range(len(prompts))]
+
+
+def scores(
+    engine: Engine, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec
+) -> list[tuple[float, ...] | None]:
+    found = dict(engine.score(iter(prompts), iter(candidates), rank))
+    assert sorted(found) == list(range(len(prompts)))
+    return [found[i].scores for i in range(len(prompts))]
+
+
+# ---------------------------------------------------------------------------------------------------- same answers
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_generates_what_the_reference_generates(model: Model, beams: int) -> None:
+    prompts = some_prompts(14, seed=beams)
+    spec = DecodeSpec(beams=beams, max_new_tokens=6)
+    expected = [reference.generate(model, p, spec) for p in prompts]
+    assert texts(Engine(model, batch_size=4), prompts, spec) == expected
+
+
+def test_scores_what_the_reference_scores(model: Model) -> None:
+    prompts = some_prompts(10, seed=7)
+    lists = [["a", "ab", "abc", "abd", "xyz", "b"], ["only one"], ["yes", "no"]]
+    candidates = [lists[i % 3] for i in range(len(prompts))]
+    for rank in (RankSpec(), RankSpec(normalise="mean", end_of_chunk=True)):
+        expected = [reference.score(model, p, c, rank) for p, c in zip(prompts, candidates, strict=True)]
+        for found, right in zip(scores(Engine(model, batch_size=3), prompts, candidates, rank), expected, strict=True):
+            assert found == pytest.approx(right, abs=1e-4)
+
+
+def test_batch_size_order_and_neighbours_leave_no_trace(model: Model) -> None:
+    """Not to rounding: bit by bit."""
+    prompts = some_prompts(12, seed=3)
+    candidates = [["a", "ab", "b", "longer one"]] * len(prompts)
+    spec, rank = DecodeSpec(beams=3, max_new_tokens=5), RankSpec()
+    alone = [texts(Engine(model, batch_size=1), [p], spec)[0] for p in prompts]
+    alone_scores = [scores(Engine(model, batch_size=1), [p], candidates[:1], rank)[0] for p in prompts]
+    for size in (2, 16):
+        assert texts(Engine(model, batch_size=size), prompts, spec) == alone
+        assert scores(Engine(model, batch_size=size), prompts, candidates, rank) == alone_scores
+    assert texts(Engine(model), prompts[::-1], spec) == alone[::-1]
+    assert scores(Engine(model), prompts[::-1], candidates, rank) == alone_scores[::-1]
+
+
+def test_a_long_list_of_candidates_is_scored_in_pieces(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{a}{b}{c}" for a in "abc" for b in "xyz" for c in ("", "1", "22")]
+    prompt = some_prompts(1)[0]
+    whole = scores(Engine(model), [prompt], [names], RankSpec())[0]
+    monkeypatch.setattr(engine_module, "HEAD_ROWS", 3)
+    pieces = scores(Engine(model), [prompt], [names], RankSpec())[0]
+    assert pieces == pytest.approx(whole, abs=1e-5)
+    assert whole == pytest.approx(reference.score(model, prompt, names, RankSpec()), abs=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------- what is shared, lost
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Model:
+    return Model.load(save_small(tmp_path / "small"))
+
+
+def test_each_picture_is_encoded_once(small: Model) -> None:
+    engine = Engine(small, batch_size=2)
+    prompts = [Prompt([PICTURES[i % 2], "a", END_OF_CHUNK, PICTURES[2], "b"]) for i in range(6)]
+    texts(engine, prompts, DecodeSpec(beams=2, max_new_tokens=2))
+    texts(engine, prompts, DecodeSpec(beams=1, max_new_tokens=3))
+    assert engine.stats["pictures_encoded"] == 3
+    assert engine.stats["vision_cache"]["hit_rate"] > 0.5
+    assert engine.stats["prompts"] == 12
+
+
+def test_a_second_run_encodes_nothing(small: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path / "cache"))
+    prompts = some_prompts(6)
+    first, second = build_engine(small, "2", workers=0), build_engine(small, "3", workers=0)
+    spec = DecodeSpec(beams=2, max_new_tokens=3)
+    assert texts(first, prompts, spec) == texts(second, prompts, spec)
+    assert (first.stats["pictures_encoded"] > 0, second.stats["pictures_encoded"]) == (True, 0)
+
+
+def test_bad_prompts_are_answers_with_errors(small: Model, tmp_path: Path) -> None:
+    good = some_prompts(3)
+    prompts = [good[0], Prompt(["x" * 100], id="long"), good[1], Prompt([Image(tmp_path / "gone.png"), "y"]), good[2]]
+    prompts.append(Prompt([Pixels(torch.zeros(3, 4, 4)), "y"]))
+    found = dict(Engine(small, batch_size=4).generate(iter(prompts), DecodeSpec(max_new_tokens=3)))
+    kinds = [type(found[i].error) for i in range(6)]
+    assert kinds == [type(None), PromptError, type(None), MediaError, type(None), MediaError]
+    assert "long: 100 tokens" not in str(found[1].error)
+    assert "long: 103 tokens with the answer" in str(found[1].error)
+    assert "gone.png" in str(found[3].error)
+    assert [found[i].text is None for i in range(6)] == [False, True, False, True, False, True]
+
+
+def test_empty_candidates_are_named(small: Model) -> None:
+    found = dict(Engine(small).score(iter(some_prompts(2)), iter([["a", ""], []]), RankSpec()))
+    assert "q0: an empty candidate cannot be scored: ''" in str(found[0].error)
+    assert "q1: there are no candidates" in str(found[1].error)
+
+
+def test_memory_that_does_not_suffice_halves_the_batch(small: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [Prompt([PICTURES[0], "same length", str(i)]) for i in range(8)]
+    spec = DecodeSpec(beams=1, max_new_tokens=2)
+    expected = texts(Engine(small, batch_size=8), prompts, spec)
+    read = engine_module.read
+
+    def scarce(flamingo: object, tokens: torch.Tensor, *rest: object) -> torch.Tensor:
+        if len(tokens) > 3 and tokens.shape[1] > 1:
+            raise torch.OutOfMemoryError
+        return read(flamingo, tokens, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine_module, "read", scarce)
+    engine = Engine(small, batch_size=8)
+    assert texts(engine, prompts, spec) == expected
+    assert engine.stats["memory_halvings"] > 0
+    assert engine.stats["batch_size"] < 4
+    monkeypatch.setattr(engine_module, "read", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    lost = dict(Engine(small).generate(iter(prompts[:2]), spec))
+    assert all("do not fit into the memory" in str(a.error) for a in lost.values())
+
+
+def test_prompts_are_taken_as_they_are_needed(small: Model) -> None:
+    taken = 0
+
+    def endless() -> object:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Prompt(["a" * (taken % 30 + 1)], id=str(taken))
+
+    answers = Engine(small, batch_size=2).generate(endless(), DecodeSpec(beams=1, max_new_tokens=1))  # type: ignore[arg-type]
+    some = [next(answers) for _ in range(40)]
+    assert all(isinstance(answer, Answer) for _, answer in some)
+    assert taken < 80
+
+
+def test_batch_size_is_a_number_or_auto(small: Model) -> None:
+    for wrong in ("0", "many", "-1"):
+        with pytest.raises(UsageError, match="--batch-size"):
+            build_engine(small, wrong)
+    assert build_engine(small, "7").stats["batch_size"] == 7
