@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeAlias
 
 from flamingo_eval.results import RunFolder, read_json
 
@@ -39,10 +39,19 @@ class Cell:
     ci95: tuple[float, float] | None
     seeds: tuple[int, ...]
     spread: float | None  # standard deviation over seeds; None for a single one
-    n: int
+    n: int | None  # queries; None where a source does not say
     n_failed: int
     why_undefined: str = ""
     notes: tuple[str, ...] = ()
+
+
+RowKey: TypeAlias = tuple[str, str, str, str, str, str, str]
+
+
+def row_key(scores: Mapping[str, Any]) -> RowKey:
+    """Which row a run's scores.json belongs to."""
+    s = scores
+    return (s["task"], s["split"], s["scores"][0]["metric"], s["model"], s["protocol"], s["demos"], s["ablation"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,18 @@ class Row:
     demos: str
     ablation: str
     cells: dict[int, Cell]  # by shots
+    published: str = ""  # where the numbers are printed; empty: they are ours
+    differences: tuple[str, ...] = ()  # published: how it was measured otherwise than ours
+    footnote: int = 0  # published: number of its note below the table
+
+    @property
+    def key(self) -> RowKey:
+        return (self.task, self.split, self.metric, self.model, self.protocol, self.demos, self.ablation)
+
+    @property
+    def model_label(self) -> str:
+        """The model; a published one with the number of its note."""
+        return f"{self.model} [{self.footnote}]" if self.published else self.model
 
     @property
     def label(self) -> str:
@@ -71,16 +92,15 @@ class Table:
 
     rows: tuple[Row, ...]
     shots: tuple[int, ...]
+    footnotes: tuple[str, ...] = ()  # sources and differences of published rows, and what was left out
 
 
 def table_of(folders: Sequence[RunFolder]) -> Table:
     """The table of complete runs: runs that differ only in seed share a cell."""
-    groups: dict[tuple[str, str, str, str, str, str, str], dict[int, list[dict[str, Any]]]] = {}
+    groups: dict[RowKey, dict[int, list[dict[str, Any]]]] = {}
     for folder in folders:
         s = read_json(folder.scores)
-        metric = s["scores"][0]["metric"]
-        key = (s["task"], s["split"], metric, s["model"], s["protocol"], s["demos"], s["ablation"])
-        groups.setdefault(key, {}).setdefault(int(s["shots"]), []).append(s)
+        groups.setdefault(row_key(s), {}).setdefault(int(s["shots"]), []).append(s)
     rows = [Row(*key, {k: _cell(runs) for k, runs in sorted(groups[key].items())}) for key in sorted(groups)]
     shots = sorted({k for row in rows for k in row.cells})
     return Table(tuple(rows), tuple(shots))
@@ -156,9 +176,9 @@ def lines(table: Table, plus_minus: str = "±") -> list[list[str]]:
             row.label,
             row.split,
             METRIC_TITLES.get(row.metric, row.metric),
-            row.model,
+            row.model_label,
             row.protocol,
-            str(max(c.n for c in row.cells.values())),
+            str(max((c.n for c in row.cells.values() if c.n is not None), default="-")),
             *(cell_text(row.cells.get(k), plus_minus) for k in table.shots),
         ]
         for row in table.rows
@@ -167,7 +187,7 @@ def lines(table: Table, plus_minus: str = "±") -> list[list[str]]:
 
 def notes_of(table: Table) -> list[str]:
     """What stands below a table: seeds and intervals, zero shots, sample data, failures, undefined cells."""
-    cells = [c for row in table.rows for c in row.cells.values()]
+    cells = [c for row in table.rows for c in row.cells.values() if not row.published]
     seeds = sorted({s for c in cells for s in c.seeds})
     notes = [f"± is half a 95 % bootstrap interval over pictures; seeds {', '.join(map(str, seeds))}"]
     if any(row.task.endswith("@sample") for row in table.rows):
@@ -184,7 +204,7 @@ def notes_of(table: Table) -> list[str]:
                 )
             if cell.value is None:
                 notes.append(f"{row.label}, {shots} shots: undefined: {cell.why_undefined}")
-    return notes
+    return [*notes, *table.footnotes]
 
 
 def markdown(table: Table) -> str:
@@ -195,7 +215,7 @@ def markdown(table: Table) -> str:
 
 CSV_COLUMNS = (
     "task", "split", "metric", "model", "protocol", "demos", "ablation", "shots",
-    "value", "low", "high", "seeds", "spread", "n", "failed", "why",
+    "value", "low", "high", "seeds", "spread", "n", "failed", "why", "published", "differences",
 )  # fmt: skip
 
 
@@ -211,6 +231,7 @@ def csv_text(table: Table) -> str:
                 [
                     *(row.task, row.split, row.metric, row.model, row.protocol, row.demos, row.ablation, shots),
                     *(c.value, low, high, " ".join(map(str, c.seeds)), c.spread, c.n, c.n_failed, c.why_undefined),
+                    *(row.published, "; ".join(row.differences)),
                 ]
             )
     return out.getvalue()
