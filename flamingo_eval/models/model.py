@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,8 +17,11 @@ from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.models.preprocess import media_pixels
 from flamingo_eval.models.tokenizer import Encoded, Tokenizer
-from flamingo_eval.records import Image, Pixels, Prompt, Video
+from flamingo_eval.records import Answer, Image, Pixels, Prompt, Video
 from flamingo_eval.specs import DecodeSpec, RankSpec
+
+if TYPE_CHECKING:
+    from flamingo_eval.engine.engine import Engine
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -101,13 +105,21 @@ class Model:
 
     # ------------------------------------------------------------------------------------------------ what it says
 
+    @cached_property
+    def engine(self) -> Engine:
+        """What `generate` and `score` run on; it remembers pictures in memory."""
+        from flamingo_eval.engine.engine import Engine  # the engine stands on the model, not the other way round
+
+        return Engine(self)
+
     def logits(self, prompt: Prompt) -> Tensor:
         """Of every position of the prompt, begin token included. -> float32[S, W] on the CPU"""
         return reference.logits(self, prompt)
 
     def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec | None = None) -> list[str]:
         """The best continuation of each prompt, up to the end of the chunk."""
-        return [reference.generate(self, prompt, spec or DecodeSpec()) for prompt in prompts]
+        answers = dict(self.engine.generate(prompts, spec or DecodeSpec()))
+        return [a.text or "" for a in _in_order(answers)]
 
     def score(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
@@ -118,8 +130,17 @@ class Model:
         """
         if len(prompts) != len(candidates):
             raise PromptError(f"{len(prompts)} prompts, but candidates for {len(candidates)}.")
-        pairs = zip(prompts, candidates, strict=True)
-        return [reference.score(self, prompt, names, rank or RankSpec()) for prompt, names in pairs]
+        answers = dict(self.engine.score(prompts, candidates, rank or RankSpec()))
+        return [list(a.scores or ()) for a in _in_order(answers)]
+
+
+def _in_order(answers: Mapping[int, Answer]) -> list[Answer]:
+    """Answers by index. Raises the error of the first prompt that has one."""
+    ordered = [answers[i] for i in sorted(answers)]
+    for answer in ordered:
+        if answer.error is not None:
+            raise answer.error
+    return ordered
 
 
 def choose_device(name: str) -> torch.device:
