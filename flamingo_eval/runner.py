@@ -225,7 +225,6 @@ def scored(
         [e for _, e in kept],
         spec.task.metrics,
         dialect=spec.prompt.metric_dialect,
-        seed=spec.demos.seed,
         n_failed=n_failed,
     )
     given = {o.id: v for (o, _), v in zip(kept, values, strict=True)}
