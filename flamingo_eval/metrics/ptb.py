@@ -1,0 +1,59 @@
+"""The PTB tokenizer of the COCO caption toolkit: Stanford's Java program, then a list of dropped tokens.
+
+pycocoevalcap carries the program and the list; the call is ours, for its wrapper writes into its own install folder
+and loses captions with unusual line ends.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pycocoevalcap.tokenizer import ptbtokenizer
+
+from flamingo_eval.errors import MissingDependency
+from flamingo_eval.metrics.java import find_java
+
+JAR = Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
+DROPPED = frozenset(ptbtokenizer.PUNCTUATIONS)
+# what Java takes for the end of a line; the toolkit replaces \n alone, and the rest would shift all later captions
+LINE_ENDS = re.compile("[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
+TIMEOUT = 3600.0
+
+
+def tokenise(captions: Sequence[str]) -> list[str]:
+    """Each caption lower-cased, tokenised and without punctuation tokens, as words joined by spaces."""
+    if not captions:
+        return []
+    text = "\n".join(LINE_ENDS.sub(" ", c) for c in captions)
+    with tempfile.TemporaryDirectory(prefix="flamingo-eval-") as folder:
+        source = Path(folder) / "captions.txt"
+        source.write_text(text, encoding="utf-8")
+        command = [
+            str(find_java().path), "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-cp", str(JAR),
+            "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase", str(source),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
+    lines = done.stdout.decode("utf-8").split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    if done.returncode or len(lines) not in (len(captions), len(captions) - _trailing_empty(captions)):
+        raise MissingDependency(
+            f"the caption tokenizer failed ({len(lines)} lines for {len(captions)} captions): "
+            f"{done.stderr.decode(errors='replace').strip()[-300:]}",
+            fix="`flamingo-eval doctor` shows which Java is used.",
+        )
+    lines += [""] * (len(captions) - len(lines))
+    return [" ".join(w for w in line.rstrip().split(" ") if w not in DROPPED) for line in lines]
+
+
+def _trailing_empty(captions: Sequence[str]) -> int:
+    count = 0
+    for caption in reversed(captions):
+        if caption.strip():
+            break
+        count += 1
+    return count

@@ -1,0 +1,110 @@
+"""Doubt: bootstrap intervals over pictures, and paired comparisons.
+
+Several questions about one picture are not independent, so whole pictures (clips) are drawn. The draw depends on the
+set of pictures alone: two runs over the same queries resample alike, and their difference is a paired one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flamingo_eval.records import MetricResult
+
+DRAWS = 1000
+SEED = 2204_14198  # any fixed number; the paper's
+DECIMALS = 4  # of a kept draw: a hundredth of what tables print
+
+
+def clusters(media_ids: Sequence[str]) -> list[NDArray[np.int64]]:
+    """Row indices by picture, in the order of the pictures' ids."""
+    rows: dict[str, list[int]] = {}
+    for i, id in enumerate(media_ids):
+        rows.setdefault(id, []).append(i)
+    return [np.array(rows[id]) for id in sorted(rows)]
+
+
+def draw_counts(n_clusters: int, draws: int = DRAWS) -> Iterator[NDArray[np.int64]]:
+    """How often each picture comes up in each bootstrap sample: int64[n_clusters], `draws` times."""
+    rng = np.random.default_rng(SEED)
+    p = np.full(n_clusters, 1 / n_clusters)
+    for _ in range(draws):
+        yield rng.multinomial(n_clusters, p)
+
+
+def bootstrap(
+    result: MetricResult, media_ids: Sequence[str], draws: int = DRAWS
+) -> tuple[tuple[float, float] | None, tuple[float, ...]]:
+    """95 % percentile interval of a metric and the draws it rests on; None and () where there is nothing to doubt.
+
+    With fewer than two pictures there is no interval. Draws in which the metric is undefined (one class only, for ROC
+    AUC) are drawn over by the point value, so that the draws of two runs stay aligned.
+    """
+    groups = clusters(media_ids)
+    if result.value is None or len(groups) < 2:
+        return None, ()
+    values = _mean_draws(result, groups, draws) if result.resample is None else _draws(result, groups, draws)
+    kept = tuple(round(float(v), DECIMALS) for v in values)
+    return interval(kept), kept
+
+
+def interval(draws: Sequence[float]) -> tuple[float, float] | None:
+    """The middle 95 % of the draws."""
+    if not draws:
+        return None
+    low, high = np.percentile(np.asarray(draws), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _mean_draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float]:
+    given = np.array([np.nan if v is None else v for v in result.per_example], dtype=np.float64)
+    sums = np.array([np.nansum(given[rows]) for rows in groups])
+    sizes = np.array([np.count_nonzero(~np.isnan(given[rows])) for rows in groups])
+    values = []
+    for counts in draw_counts(len(groups), draws):
+        n = counts @ sizes
+        values.append(float(counts @ sums / n) if n else float(result.value or 0.0))
+    return values
+
+
+def _draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float]:
+    assert result.resample is not None and result.value is not None
+    values = []
+    for counts in draw_counts(len(groups), draws):
+        indices = np.concatenate([np.tile(groups[i], counts[i]) for i in np.flatnonzero(counts)])
+        value = result.resample(indices)
+        values.append(result.value if value is None else value)
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """b - a over the same pictures: the difference, its 95 % interval, and how often chance alone would exceed it."""
+
+    difference: float
+    ci95: tuple[float, float]
+    p_value: float
+
+
+def paired(a: float, b: float, draws_a: Sequence[float], draws_b: Sequence[float]) -> Paired | None:
+    """Compare two runs by their aligned bootstrap draws; None where they do not resample the same pictures.
+
+    The two-sided p-value is from the bootstrap distribution of the difference, shifted to no difference.
+    """
+    if not draws_a or len(draws_a) != len(draws_b):
+        return None
+    differences = np.asarray(draws_b) - np.asarray(draws_a)
+    observed = b - a
+    extreme = np.count_nonzero(np.abs(differences - observed) >= abs(observed))
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return Paired(observed, (float(low), float(high)), float((extreme + 1) / (len(differences) + 1)))
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are there; None if there are none."""
+    given = [v for v in values if v is not None]
+    return fmean(given) if given else None
