@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from flamingo_eval.cli.options import Json
 
-KINDS = ("tasks", "prompts", "models", "metrics", "ablations")
+KINDS = ("tasks", "prompts", "models", "metrics", "ablations", "published")
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="tasks|prompts|models|metrics|ablations")] = "tasks",
+    what: Annotated[str, typer.Argument(metavar="tasks|prompts|models|metrics|ablations|published")] = "tasks",
     as_json: Json = False,
 ) -> None:
-    """List tasks, prompts, models, metrics or ablations."""
+    """List tasks, prompts, models, metrics, ablations or published scores."""
     from flamingo_eval.cli.console import print_json, print_table
     from flamingo_eval.errors import UsageError, did_you_mean
 
     if what not in KINDS:
         hint = did_you_mean(what, KINDS)
         raise UsageError(f"list {what}: {hint or 'unknown.'} One of: {', '.join(KINDS)}.")
-    rows = {"tasks": _tasks, "prompts": _prompts, "models": _models, "metrics": _metrics, "ablations": _ablations}[
-        what
-    ]()
+    listed: dict[str, Callable[[], list[dict[str, str]]]] = {
+        "tasks": _tasks,
+        "prompts": _prompts,
+        "models": _models,
+        "metrics": _metrics,
+        "ablations": _ablations,
+        "published": _published,
+    }
+    rows = listed[what]()
     if as_json:
         print_json(rows)
         return
@@ -96,3 +103,20 @@ def _ablations() -> list[dict[str, str]]:
     about = {name: (f.__doc__ or "").splitlines()[0] for name, f in ABLATIONS.items()}
     about[QUERY_IMAGES_SHUFFLED] = (shuffle_query_images.__doc__ or "").splitlines()[0]
     return [{"ablation": name, "what": about[name]} for name in sorted(about)]
+
+
+def _published() -> list[dict[str, str]]:
+    from flamingo_eval.published import published
+
+    return [
+        {
+            "model": p.model,
+            "task": p.task,
+            "split": p.split,
+            "metric": p.metric,
+            "shots chosen": p.selection,
+            "scores": "  ".join(f"{shots}: {value:g}" for shots, value in sorted(p.values.items())),
+            "source": f"{p.title}, {p.where}",
+        }
+        for p in published()
+    ]

@@ -18,10 +18,18 @@ def report(
         typer.Argument(metavar="[RUNS...]", help="Run folders, or folders above them; default: results/."),
     ] = None,
     format: Annotated[str, typer.Option(help="table, markdown, csv, latex or json.")] = "table",
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", metavar="MODEL", help="Published scores beside ours; see `list published`."),
+    ] = None,
     out: OutFile = None,
     as_json: Json = False,
 ) -> None:
-    """Print a table of finished runs: tasks as rows, shots as columns, means with 95 % intervals."""
+    """Print a table of finished runs: tasks as rows, shots as columns, means with 95 % intervals.
+
+    --compare puts a published model's scores beside ours where task, split, metric and shots agree, and says how its
+    protocol differs; it can be given several times.
+    """
     from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.errors import UsageError, did_you_mean
     from flamingo_eval.results import find_runs
@@ -41,7 +49,12 @@ def report(
     if format not in FORMATS:
         hint = did_you_mean(format, FORMATS)
         raise UsageError(f"--format {format}: {hint or 'unknown.'} One of: {', '.join(FORMATS)}.")
-    table = table_of(find_runs(runs or [Path(load_settings().out)]))
+    folders = find_runs(runs or [Path(load_settings().out)])
+    table = table_of(folders)
+    if compare:
+        from flamingo_eval.published import compared
+
+        table = compared(table, folders, compare)
     if as_json or format == "json":
         if out is None:
             print_json(json_value(table))

@@ -1,0 +1,115 @@
+"""Real run folders without a model: a small VQAv2 in the official layout, and an engine that says what it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from flamingo_eval.config import load_prompt, load_protocol, load_task
+from flamingo_eval.find import find_protocol, shipped
+from flamingo_eval.records import Answer, Prompt
+from flamingo_eval.results import RunFolder
+from flamingo_eval.runner import load_data, run
+from flamingo_eval.specs import DecodeSpec, DemoSpec, RankSpec, RunSpec
+
+COLOURS = ("red", "green", "blue", "yellow", "white", "black")
+
+
+def _write_vqa(root: Path, split: str, first_id: int, questions: Sequence[tuple[int, str, str, str]]) -> None:
+    """questions: picture, question, answer, answer type."""
+    year = f"{split}2014"
+    asked = [{"question_id": first_id + i, "image_id": p, "question": q} for i, (p, q, _, _) in enumerate(questions)]
+    given = [
+        {
+            "question_id": first_id + i,
+            "image_id": picture,
+            "answers": [{"answer": answer, "answer_id": k + 1} for k in range(10)],
+            "answer_type": kind,
+            "question_type": " ".join(question.split()[:2]),
+            "multiple_choice_answer": answer,
+        }
+        for i, (picture, question, answer, kind) in enumerate(questions)
+    ]
+    for name, rows in (
+        (f"v2_OpenEnded_mscoco_{year}_questions.json", {"data_subtype": year, "questions": asked}),
+        (f"v2_mscoco_{year}_annotations.json", {"data_subtype": year, "annotations": given}),
+    ):
+        (root / name).write_text(json.dumps(rows))
+    (root / year).mkdir()
+    for picture in {p for p, *_ in questions}:
+        image = Image.new("RGB", (96, 64), COLOURS[picture % len(COLOURS)])
+        image.paste("grey", (20 + picture, 20, 40 + picture, 40))
+        image.save(root / year / f"COCO_{year}_{picture:012d}.jpg")
+
+
+@pytest.fixture(scope="session")
+def vqa_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VQAv2 with 12 validation questions on 6 pictures (ids 100...) and 10 training questions."""
+    root = tmp_path_factory.mktemp("vqa")
+    val = [(p, f"What colour is square {k}?", COLOURS[p], "other") for p in range(6) for k in range(1)]
+    val += [(p, "How many squares are there?", "1", "number") for p in range(6)]
+    train = [(20 + i, f"What colour is wall {i}?", COLOURS[(20 + i) % 6], "other") for i in range(10)]
+    _write_vqa(root, "val", 100, val)
+    _write_vqa(root, "train", 900, train)
+    return root
+
+
+class SayingEngine:
+    """Answers each prompt by a function of it."""
+
+    def __init__(self, say: Callable[[Prompt], str]) -> None:
+        self.say = say
+        self.stats: Mapping[str, Any] = {}
+
+    def generate(self, prompts: Iterator[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
+        for i, prompt in enumerate(prompts):
+            yield i, Answer(tokens=10, text=self.say(prompt))
+
+    def score(
+        self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]:
+        raise NotImplementedError("no close-ended task here")
+
+
+MakeRun = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def make_run(vqa_root: Path, tmp_path: Path) -> MakeRun:
+    """make_run(say, shots=0, seed=0, model="m", ...): a complete run folder below tmp_path/results."""
+
+    def make(
+        say: Callable[[Prompt], str] | str = "red",
+        shots: int = 0,
+        seed: int = 0,
+        model: str = "m",
+        data: str = "vqa",
+        protocol: str = "flamingo",
+        split: str = "val",
+        out: str = "results",
+        sha256: str = "c0ffee",
+        **changes: Any,
+    ) -> RunFolder:
+        task = load_task(shipped("tasks") / "vqav2.yaml")
+        folder = find_protocol(protocol)
+        spec = RunSpec(
+            task=task,
+            protocol=load_protocol(folder / "protocol.yaml"),
+            prompt=load_prompt(folder / "qa.yaml"),
+            demos=DemoSpec(shots=shots, seed=seed),
+            model=model,
+            model_sha256=sha256,
+            data=data,
+            split=split,
+        )
+        engine = SayingEngine(say if callable(say) else lambda prompt: say)
+        loaded = load_data(task, vqa_root, split)
+        return run(replace(spec, **changes), loaded, engine, tmp_path / out).folder
+
+    return make
