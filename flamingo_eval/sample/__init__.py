@@ -17,7 +17,7 @@ def sample_root(task: str) -> Path:
     Rendered beside its place and moved there in one step: two processes may do it at once, and one that is stopped in
     the middle leaves nothing behind that looks finished.
     """
-    from flamingo_eval.sample.layouts import BUILDERS
+    from flamingo_eval.sample.layouts import BUILDERS, build
     from flamingo_eval.sample.world import WORLD_VERSION
 
     if task not in BUILDERS:
@@ -31,7 +31,7 @@ def sample_root(task: str) -> Path:
     root.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{task}-", dir=root.parent))
     try:
-        BUILDERS[task](part)
+        build(task, part)
         part.chmod(0o755)
         try:
             os.replace(part, root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from flamingo_eval.sample.pictures import ANSWER_TYPES, EVAL_PICTURES, TRAIN_PICTURES, Pictured, draw_part
@@ -111,4 +112,15 @@ def _coco_captions(subset: str, pictures: Sequence[Pictured]) -> dict[str, objec
     }
 
 
-BUILDERS: Mapping[str, Builder] = {"vqav2": build_vqav2, "coco": build_coco}
+BUILDERS: Mapping[str, str] = {
+    "vqav2": "flamingo_eval.sample.layouts:build_vqav2",
+    "coco": "flamingo_eval.sample.layouts:build_coco",
+    "fastbind": "flamingo_eval.sample.fastbind:build_fastbind",
+}
+
+
+def build(task: str, root: Path) -> None:
+    """Write one task's sample into a folder."""
+    module, _, function = BUILDERS[task].partition(":")
+    builder: Builder = getattr(import_module(module), function)
+    builder(root)

@@ -45,22 +45,28 @@ def learning_rate(spec: OptimSpec, update: int) -> float:
     return spec.lr * (spec.final + (1 - spec.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def make_optimizer(modules: Iterable[nn.Module], spec: OptimSpec) -> torch.optim.AdamW:
-    """AdamW over what is not frozen; vectors and scalars (norms, biases, gates) are not decayed."""
-    parameters = [p for m in modules for p in m.parameters() if p.requires_grad]
+def make_optimizer(modules: Iterable[nn.Module], spec: OptimSpec, gate_lr: float = 1.0) -> torch.optim.AdamW:
+    """AdamW over what is not frozen; vectors and scalars (norms, biases, gates) are not decayed.
+
+    Gates learn `gate_lr` times as fast: starting from 0, they decide when anything else begins to learn.
+    """
+    named = [(n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad]
+    gates = [p for n, p in named if n.endswith("_gate")]
+    others = [p for n, p in named if not n.endswith("_gate")]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": spec.weight_decay, "factor": 1.0},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "factor": 1.0},
+        {"params": gates, "weight_decay": 0.0, "factor": gate_lr},
     ]
-    return torch.optim.AdamW(groups, lr=spec.lr, betas=(0.9, spec.beta2))
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=spec.lr, betas=(0.9, spec.beta2))
 
 
-def fit(stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, update: Update, place: Place) -> None:
+def fit(stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, update: Update, place: Place, gate_lr: float = 1.0) -> None:
     """Train until `spec.updates`, from the stage's state file if there is one. Leaves weights in the modules.
 
     Writes <stage>.pt (state) and <stage>.jsonl (curve: update, loss, lr, seconds) into the folder.
     """
-    optimizer = make_optimizer(modules.values(), spec)
+    optimizer = make_optimizer(modules.values(), spec, gate_lr)
     state_file, curve_file = place.folder / f"{stage}.pt", place.folder / f"{stage}.jsonl"
     start, seconds = _resume(state_file, modules, optimizer)
     if start >= spec.updates:
@@ -72,7 +78,7 @@ def fit(stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, update: U
         bar = progress.add_task(stage, total=spec.updates, completed=start, loss="")
         for i in range(start, spec.updates):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(spec, i)
+                group["lr"] = learning_rate(spec, i) * group["factor"]
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast(place.device.type, place.dtype, enabled=place.dtype != torch.float32):
                 loss, logged = update(i)

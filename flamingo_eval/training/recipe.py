@@ -57,15 +57,17 @@ class FlamingoSpec:
     """Stage 3: Resampler and gated blocks, everything else frozen."""
 
     optim: OptimSpec
-    batch: int = 16  # episodes
-    views: int = 48
+    pictures: int = 272  # of a batch, about
+    views: int = 48  # pictures of each object
     pairs: int = 4000
     caption_first: float = 0.4  # share of the updates that are short and rich in captions
     first_weights: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    first_chunks: tuple[int, int] = (1, 4)  # shortest and longest episode, in the first part and after it
     chunks: tuple[int, int] = (3, 17)
-    long: float = 0.15  # share of batches with episodes of 33 chunks, in the last fifth
+    long: float = 0.2  # share of batches with episodes of 33 chunks, in the last quarter
     gate: float = 0.0  # where the tanh gates begin (paper: 0)
+    gate_lr: float = 5.0  # learning rate of the gates / that of everything else
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Recipe:
             contrastive=replace(c, optim=replace(c.optim, updates=30, warmup=5), batch=32, views=4, pairs=64),
             language=replace(lm, optim=replace(lm.optim, updates=40, warmup=5), tokens=512, chunks=(3, 6), long=0.0),
             flamingo=replace(
-                f, optim=replace(f.optim, updates=40, warmup=5), batch=4, views=2, pairs=64, chunks=(3, 6), long=0.0
+                f, optim=replace(f.optim, updates=40, warmup=5), pictures=16, views=2, pairs=64, chunks=(3, 6), long=0.0
             ),
         )
 

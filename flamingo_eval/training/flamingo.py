@@ -1,0 +1,111 @@
+"""Stage 3: Resampler and gated blocks from scratch between a frozen encoder and a frozen decoder (Flamingo v2 2.3).
+
+First short episodes rich in captions, so that pictures can be read at all; then few-shot episodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from random import Random
+
+import torch
+from torch import Tensor, nn
+
+from flamingo_eval.models.flamingo import Flamingo
+from flamingo_eval.models.initialise import initialise
+from flamingo_eval.training.batches import Batch, Collator
+from flamingo_eval.training.language import LONG, weighted_loss
+from flamingo_eval.training.loop import Place, fit
+from flamingo_eval.training.mixture import Chunk, ScenePool, draw_episode
+from flamingo_eval.training.recipe import FlamingoSpec
+
+GRID_STD = 0.3  # positions must be told apart beside features of unit size: counting and left-of rest on them
+
+
+def new_blocks(flamingo: Flamingo, spec: FlamingoSpec, seed: int) -> None:
+    """Fresh weights for the Resampler and the gated blocks, gates at `spec.gate`."""
+    generator = torch.Generator().manual_seed(seed)
+    for part in trained(flamingo):
+        initialise(part, generator)
+        with torch.no_grad():
+            for module in part.modules():
+                if isinstance(module, nn.Linear):  # a narrow model needs larger weights than 0.02
+                    module.weight.normal_(0.0, module.in_features**-0.5, generator=generator)
+            for name, parameter in part.named_parameters():
+                if name.endswith("_gate"):
+                    parameter.fill_(spec.gate)
+    if flamingo.resampler is not None:
+        with torch.no_grad():
+            flamingo.resampler.latents.normal_(0.0, 1.0, generator=generator)
+            if flamingo.resampler.grid is not None:
+                flamingo.resampler.grid.normal_(0.0, GRID_STD, generator=generator)
+
+
+def trained(flamingo: Flamingo) -> list[nn.Module]:
+    """What stage 3 trains."""
+    parts: list[nn.Module] = [flamingo.xattn]
+    return parts if flamingo.resampler is None else [*parts, flamingo.resampler]
+
+
+def weights_sha256(modules: Iterable[nn.Module]) -> str:
+    """Hash of all weights, to show that frozen parts stayed as they were."""
+    total = hashlib.sha256()
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            total.update(name.encode())
+            total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def flamingo_logits(flamingo: Flamingo, batch: Batch, features: Tensor) -> Tensor:
+    """Logits of episodes whose pictures are rows of `features` [N, P, V]. -> [B, S, W]"""
+    shape = batch.scenes.shape
+    rows = features[batch.scenes.clamp(min=0).flatten()].to(batch.tokens.device)  # [B * M, P, V]
+    visual = flamingo.visual_tokens(rows[:, None].float())
+    return flamingo(batch.tokens, flamingo.project_visual(visual.unflatten(0, shape)), batch.image_of_token)
+
+
+def picture_episodes(spec: FlamingoSpec, pool: ScenePool, seed: int, update: int) -> list[list[Chunk]]:
+    """The episodes of one update."""
+    rng = Random(f"{seed}:flamingo:{update}")
+    done = update / spec.optim.updates
+    first = done < spec.caption_first
+    weights = spec.first_weights if first else spec.weights
+    if done > 0.75 and rng.random() < spec.long:
+        chunks = LONG
+    else:
+        chunks = rng.randint(*(spec.first_chunks if first else spec.chunks))
+    return [
+        draw_episode(rng, pool, weights, chunks, plain=0.0) for _ in range(max(1, round(spec.pictures / chunks)))
+    ]
+
+
+def train_flamingo(
+    flamingo: Flamingo,
+    spec: FlamingoSpec,
+    pool: ScenePool,
+    features: Tensor,
+    collate: Collator,
+    seed: int,
+    place: Place,
+) -> None:
+    """Train Resampler and gated blocks in place; vision encoder and decoder are frozen and stay bit-identical."""
+    frozen = (flamingo.vision, flamingo.decoder)
+    for part in frozen:
+        part.requires_grad_(False)
+    before = weights_sha256(frozen)
+
+    def update(i: int) -> tuple[Tensor, dict[str, float]]:
+        batch = collate(picture_episodes(spec, pool, seed, i), 0.0, in_words=False).to(place.device)
+        loss, logged = weighted_loss(flamingo_logits(flamingo, batch, features), batch)
+        gates = {f"gate{n}": float(flamingo.gated_block(n).attention_gate.tanh().abs().mean()) for n in blocks}  # type: ignore[union-attr]
+        return loss, {**logged, **gates}
+
+    blocks = flamingo.config.xattn_blocks
+    modules = {"xattn": flamingo.xattn}
+    if flamingo.resampler is not None:
+        modules["resampler"] = flamingo.resampler  # type: ignore[assignment]
+    fit("flamingo", modules, spec.optim, update, place, spec.gate_lr)
+    if weights_sha256(frozen) != before:
+        raise AssertionError("frozen weights changed during stage 3")
