@@ -164,6 +164,7 @@ class DecoderConfig:
     ff_bias: bool = False
     tied_head: bool = True
     head_bias: bool = False
+    head_rows: int | None = None  # tokens from this id on were never given a head row and cannot be generated
     logit_scale: float = 1.0
     attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
     qk_norm: bool = False  # LayerNorm over all heads' queries, and keys, together (MPT's qk_ln)

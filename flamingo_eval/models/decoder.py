@@ -213,7 +213,11 @@ class Decoder(nn.Module):
         if self.norm is not None:
             x = self.norm(x)
         out: Tensor = F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
-        return out if self.config.logit_scale == 1.0 else out * self.config.logit_scale
+        if self.config.logit_scale != 1.0:
+            out = out * self.config.logit_scale
+        if self.config.head_rows is not None:
+            out[..., self.config.head_rows :] = -math.inf
+        return out
 
     def next_positions(self, tokens: Tensor, mask: Tensor | None, cache: DecoderCache | None) -> Tensor:
         """Positions where none are given: real tokens counted from 0, in a chain. -> int64[B, S]"""

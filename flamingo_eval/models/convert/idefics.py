@@ -1,0 +1,209 @@
+"""IDEFICS (HuggingFaceM4/idefics-9b, -80b) -> a checkpoint folder of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flamingo_eval.errors import CheckpointError, Problem
+from flamingo_eval.models.config import FlamingoConfig, PreprocessConfig, ResamplerConfig, TokenConfig, XattnConfig
+from flamingo_eval.models.config_json import read_json
+from flamingo_eval.models.convert.card import model_card
+from flamingo_eval.models.convert.clip import HUGGING_FACE, hugging_face_vit
+from flamingo_eval.models.convert.families import FAMILIES, ForeignConfig
+from flamingo_eval.models.convert.recipes import Kitchen, Recipe, Table, expected_shapes, stack
+from flamingo_eval.models.convert.sources import Foreign, folder_weights, renamed, without_prefix
+from flamingo_eval.models.convert.vocabulary import read_vocabulary
+from flamingo_eval.models.convert.writer import new_folder, write_checkpoint
+from flamingo_eval.models.presets import IDEFICS_PIXELS, IDEFICS_TOKENS
+
+PERCEIVER: Table = {
+    "latents": "latents",
+    "layers.{i}.attention.norm_features": "blocks.{i}.0.context_layer_norm",
+    "layers.{i}.attention.norm_latents": "blocks.{i}.0.latents_layer_norm",
+    "layers.{i}.attention.queries": "blocks.{i}.0.q_proj",
+    "layers.{i}.attention.keys_values": stack("blocks.{i}.0.k_proj", "blocks.{i}.0.v_proj"),
+    "layers.{i}.attention.query_norm": "blocks.{i}.0.q_layer_norm",
+    "layers.{i}.attention.key_norm": "blocks.{i}.0.k_layer_norm",
+    "layers.{i}.attention.out": "blocks.{i}.0.output_proj",
+    "layers.{i}.norm_ff": "blocks.{i}.1.ln",
+    "layers.{i}.ff.up": "blocks.{i}.1.fc",
+    "layers.{i}.ff.down": "blocks.{i}.1.c_proj",
+    "norm": "layer_norm",
+}
+GATED: Table = {
+    "{i}.attention_gate": "{i}.alpha_cross_attn",
+    "{i}.ff_gate": "{i}.alpha_dense",
+    "{i}.norm": "{i}.input_layernorm",
+    "{i}.attention.queries": "{i}.cross_attn.q_proj",
+    "{i}.attention.keys_values": stack("{i}.cross_attn.k_proj", "{i}.cross_attn.v_proj"),
+    "{i}.attention.query_norm": "{i}.cross_attn.q_layer_norm",
+    "{i}.attention.key_norm": "{i}.cross_attn.k_layer_norm",
+    "{i}.attention.out": "{i}.cross_attn.o_proj",
+    "{i}.norm_ff": "{i}.post_attention_layernorm",
+    "{i}.ff.up": "{i}.mlp.up_proj",
+    "{i}.ff.gate": "{i}.mlp.gate_proj",
+    "{i}.ff.down": "{i}.mlp.down_proj",
+}
+_UNUSED_VISION = ("post_layernorm.weight", "post_layernorm.bias", "embeddings.position_ids")
+_END_OF_UTTERANCE = "<end_of_utterance>"
+
+
+def convert_idefics(model: Path, out: Path, tokenizer: Path | None = None) -> tuple[str, ...]:
+    """Write a checkpoint folder to `out`; returns what the user should know. Raises CheckpointError, UsageError."""
+    path = model / "config.json"
+    values = read_json(path)
+    if values.get("model_type") != "idefics":
+        raise CheckpointError(f"{path}: model_type '{values.get('model_type')}' is not 'idefics'.")
+    weights = renamed(folder_weights(model), lambda name: name.removeprefix("model."))
+    config = _config(out.name, path, values, weights)
+    fast, settings = read_vocabulary(tokenizer or model, (IDEFICS_TOKENS.image, IDEFICS_TOKENS.around_image))
+    n_tokens = fast.get_vocab_size(with_added_tokens=True)
+    if n_tokens > config.decoder.vocabulary:
+        raise CheckpointError(f"{tokenizer or model}: {n_tokens} tokens, the model has {config.decoder.vocabulary}.")
+    clean_up = settings.get("clean_up_tokenization_spaces") is True
+    config = replace(config, tokens=_tokens(fast.token_to_id, clean_up), preprocess=_pixels(model, config))
+
+    kitchen = Kitchen(expected_shapes(config))
+    vision = without_prefix(weights, "vision_model.")
+    vision = {name: w for name, w in vision.items() if name not in _UNUSED_VISION}
+    kitchen.cook("vision.", HUGGING_FACE, vision, f"{model.name}, vision_model")
+    resampler = without_prefix(weights, "perceiver_resampler.")
+    if config.resampler is None:
+        kitchen.leftover(resampler, (), model.name)
+    else:
+        kitchen.cook("resampler.", PERCEIVER, resampler, f"{model.name}, perceiver_resampler")
+    every = config.xattn.every
+    gated = {
+        f"{int(number) * every}.{rest}": w  # theirs are counted among themselves, ours by the block they precede
+        for number, _, rest in (n.partition(".") for n in without_prefix(weights, "gated_cross_attn_layers."))
+        for w in (weights[f"gated_cross_attn_layers.{number}.{rest}"],)
+    }
+    flat = {name: _flat(w) if name.endswith(("alpha_cross_attn", "alpha_dense")) else w for name, w in gated.items()}
+    kitchen.cook("xattn.", GATED, flat, f"{model.name}, gated_cross_attn_layers")
+    _cook_decoder(kitchen, weights, config, model.name)
+    recipes = kitchen.finish(str(model))
+    sources = {"model": model} | ({"tokenizer": tokenizer} if tokenizer else {})
+    card = model_card(config, "IDEFICS", "LLaMA", sources, ())
+    with new_folder(out) as folder:
+        write_checkpoint(folder, config, recipes, fast.to_str(), card)
+    return ()
+
+
+def _config(name: str, path: Path, values: Mapping[str, Any], weights: Mapping[str, Foreign]) -> FlamingoConfig:
+    foreign = ForeignConfig(path, values)
+    vision_config = ForeignConfig(path, values.get("vision_config") or {})
+    vision = hugging_face_vit(vision_config)
+    # Defaults of IdeficsVisionConfig, where they differ from CLIP's
+    given = vision_config.values
+    vision = replace(
+        vision,
+        class_token=True,
+        patch=int(given.get("patch_size", 14)),
+        layers=int(given.get("num_hidden_layers", 32)),
+        heads=int(given.get("num_attention_heads", 16)),
+        ff_width=int(given.get("intermediate_size", 5120)),
+        activation=vision_config.activation("hidden_act", "gelu"),
+    )
+    decoder = FAMILIES["llama"].read(foreign, weights)
+    additional = int(foreign.get("additional_vocab_size", default=0))
+    foreign.require("alpha_type", "float", "vector", default="float")
+    foreign.problems += vision_config.problems
+    foreign.done()
+    qk_norm = bool(foreign.get("qk_layer_norms", default=False))
+    xattn = XattnConfig(
+        every=int(foreign.get("cross_layer_interval", default=1)),
+        heads=decoder.heads,
+        head_dim=decoder.head_dim,
+        ff_width=decoder.ff_width,
+        activation=decoder.activation,
+        gated_ff=True,
+        norm="rmsnorm",
+        norm_visual=False,
+        qk_norm="rmsnorm" if qk_norm else None,
+        gate="vector" if foreign.get("alpha_type", default="float") == "vector" else "scalar",
+        norm_eps=decoder.norm_eps,
+    )
+    return FlamingoConfig(
+        name=name,
+        vision=vision,
+        preprocess=replace(IDEFICS_PIXELS, size=vision.image_size),
+        resampler=_resampler(foreign, vision.width),
+        xattn=xattn,
+        decoder=replace(decoder, vocabulary=decoder.vocabulary + additional),
+        tokens=IDEFICS_TOKENS,
+    )
+
+
+def _resampler(config: ForeignConfig, width: int) -> ResamplerConfig | None:
+    perceiver: Mapping[str, Any] = config.get("perceiver_config", default={})
+    if not config.get("use_resampler", default=False):
+        return None
+    return ResamplerConfig(
+        width=width,
+        layers=int(perceiver.get("resampler_depth", 6)),
+        heads=int(perceiver.get("resampler_n_heads", 16)),
+        head_dim=int(perceiver.get("resampler_head_dim", 96)),
+        latents=int(perceiver.get("resampler_n_latents", 64)),
+        ff_width=4 * width,
+        activation="relu",
+        frames=0,
+        project_input=False,
+        qk_norm=bool(perceiver.get("qk_layer_norms_perceiver", False)),
+    )
+
+
+def _tokens(token_to_id: Any, clean_up: bool) -> TokenConfig:
+    """The instructed models end a turn with a token of their own; the base ones with a new line."""
+    stop = [t for t in (_END_OF_UTTERANCE, "</s>", "<0x0A>") if token_to_id(t) is not None]
+    instructed = _END_OF_UTTERANCE in stop
+    return replace(
+        IDEFICS_TOKENS,
+        end_of_chunk=_END_OF_UTTERANCE if instructed else "\n",
+        stop=tuple(t for t in stop if not (instructed and t == "<0x0A>")),
+        clean_up_spaces=clean_up,
+    )
+
+
+def _pixels(model: Path, config: FlamingoConfig) -> PreprocessConfig:
+    path = model / "preprocessor_config.json"
+    values = read_json(path) if path.is_file() else {}
+    mean, std = values.get("image_mean", config.preprocess.mean), values.get("image_std", config.preprocess.std)
+    size = values.get("image_size", config.preprocess.size)
+    if size != config.preprocess.size:
+        raise CheckpointError(f"{path}: image_size {size}, the vision tower reads {config.preprocess.size}.")
+    return replace(config.preprocess, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+
+
+def _cook_decoder(kitchen: Kitchen, weights: Mapping[str, Foreign], config: FlamingoConfig, source: str) -> None:
+    """LLaMA, whose embeddings and head come in two pieces: LLaMA's own rows and the additional ones."""
+    known = ("vision_model.", "perceiver_resampler.", "gated_cross_attn_layers.")
+    ignored = FAMILIES["llama"].ignore
+    rest = {n: w for n, w in weights.items() if not n.startswith(known) and not n.endswith(ignored)}
+    pieces = [("embedding.weight", "embed_tokens.weight", "embed_tokens.additional_embedding.weight")]
+    if not config.decoder.tied_head:
+        pieces.append(("head.weight", "lm_head.weight", "lm_head.additional_fc.weight"))
+    else:
+        rest = {n: w for n, w in rest.items() if not n.startswith("lm_head.")}
+    for ours, *names in pieces:
+        parts = [rest.pop(name) for name in names if name in rest]
+        if not parts or parts[0].name.removeprefix("model.") != names[0]:
+            kitchen.problems.append(Problem(f"{source} lacks the tensor {names[0]}."))
+            continue
+        kitchen.set(f"decoder.{ours}", _joined(parts), " and ".join(part.name for part in parts))
+    kitchen.cook("decoder.", FAMILIES["llama"].table, rest, source)
+
+
+def _joined(parts: list[Foreign]) -> Recipe:
+    shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+    dtype = parts[0].dtype
+    return Recipe(shape, dtype, lambda: torch.cat([part.read().to(dtype) for part in parts]))
+
+
+def _flat(foreign: Foreign) -> Foreign:
+    """Gates are stored as [1, 1, D]."""
+    return replace(foreign, shape=(torch.Size(foreign.shape).numel(),), read=lambda: foreign.read().flatten())

@@ -1,0 +1,164 @@
+"""Foreign weights on disk, read one tensor at a time: safetensors, PyTorch files, shards of either.
+
+PyTorch files are memory-mapped and unpickled with `weights_only=True`: no code of theirs runs.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flamingo_eval.errors import CheckpointError, Problem, problems_in
+from flamingo_eval.models.checkpoint import open_safetensors
+from flamingo_eval.models.config_json import read_json
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
+_DTYPES |= {"BOOL": torch.bool, "U8": torch.uint8, "I32": torch.int32}
+
+# What a Hugging Face or open_clip folder may hold, first come first served; an index names shards.
+_FILES = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+    "open_clip_model.safetensors",
+    "open_clip_visual.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """One tensor, not read yet."""
+
+    name: str
+    file: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], Tensor]
+
+
+Weights = Mapping[str, Foreign]
+
+
+def folder_weights(folder: Path) -> Weights:
+    """All tensors of a folder, by name. Raises CheckpointError."""
+    found = next((folder / name for name in _FILES if (folder / name).is_file()), None)
+    if found is None:
+        others = sorted(p for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".pt"))
+        if len(others) != 1:
+            names = ", ".join(p.name for p in others) or "none"
+            raise CheckpointError(f"{folder}: no weights. Looked for {', '.join(_FILES)}; files of weights: {names}.")
+        found = others[0]
+    if not found.name.endswith(".index.json"):
+        return file_weights(found)
+    shards: dict[str, str] = read_json(found).get("weight_map", {})
+    paths = [folder / name for name in dict.fromkeys(shards.values())]
+    absent = [Problem(f"shard {path.name} is missing.") for path in paths if not path.is_file()]
+    if absent or not paths:
+        raise problems_in(found, absent or [Problem("it names no tensors.", key="weight_map")], CheckpointError)
+    weights: dict[str, Foreign] = {}
+    for path in paths:
+        weights |= file_weights(path)
+    lost = [Problem(f"{shards[name]} does not hold it.", key=name) for name in shards if name not in weights]
+    if lost:
+        raise problems_in(found, lost, CheckpointError)
+    return weights
+
+
+def file_weights(path: Path) -> Weights:
+    """All tensors of one file: safetensors, or a PyTorch state dict, bare or below a key. Raises CheckpointError."""
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    state = _state_dict(path)
+    return {
+        name: Foreign(name, path, tuple(tensor.shape), tensor.dtype, _torch_reader(path, name))
+        for name, tensor in state.items()
+    }
+
+
+def renamed(weights: Weights, rename: Callable[[str], str | None]) -> dict[str, Foreign]:
+    """Under other names; those renamed to None are left out."""
+    new = ((rename(name), foreign) for name, foreign in weights.items())
+    return {name: foreign for name, foreign in new if name is not None}
+
+
+def without_prefix(weights: Weights, prefix: str) -> dict[str, Foreign]:
+    """The tensors whose names begin so, without that beginning."""
+    return {name[len(prefix) :]: foreign for name, foreign in weights.items() if name.startswith(prefix)}
+
+
+def _safetensors(path: Path) -> Weights:
+    weights: dict[str, Foreign] = {}
+    with open_safetensors(path) as file:
+        for name in file.keys():  # noqa: SIM118 - no mapping
+            piece = file.get_slice(name)
+            dtype = _DTYPES.get(piece.get_dtype())
+            if dtype is None:
+                raise CheckpointError(f"{path}: {name} is stored as {piece.get_dtype()}, which is not supported.")
+            weights[name] = Foreign(name, path, tuple(piece.get_shape()), dtype, _safetensors_reader(path, name))
+    return weights
+
+
+def _safetensors_reader(path: Path, name: str) -> Callable[[], Tensor]:
+    def read() -> Tensor:
+        with open_safetensors(path) as file:  # opened for each tensor, so that its pages are given back
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+
+    return read
+
+
+def _torch_reader(path: Path, name: str) -> Callable[[], Tensor]:
+    return lambda: _state_dict(path)[name]
+
+
+@lru_cache(maxsize=2)
+def _state_dict(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a PyTorch file, memory-mapped where its format allows."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file.")
+    loaded: Any = _load(path)
+    for key in ("model_state_dict", "state_dict"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not any(isinstance(value, Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path}: holds no state dict, but {_shown(loaded)}.")
+    return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+
+
+def _load(path: Path) -> object:
+    try:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            return torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path}: not a plain PyTorch file of tensors: {reason}",
+            fix="Only tensors are read, never code. From a TorchScript archive, save its state_dict() first.",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a whole PyTorch file: {reason}", fix="Was it cut in copying?") from error
+
+
+def _shown(loaded: object) -> str:
+    if isinstance(loaded, dict):
+        return f"keys {', '.join(map(str, list(loaded)[:5]))}" if loaded else "an empty dict"
+    return type(loaded).__name__
+
+
+def total_bytes(weights: Iterable[Foreign]) -> int:
+    """Size of tensors as stored."""
+    return sum(torch.Size(w.shape).numel() * w.dtype.itemsize for w in weights)
