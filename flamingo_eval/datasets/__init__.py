@@ -29,6 +29,9 @@ LAYOUTS = {
         words=("subset",),
         options=("demonstration",),
     ),
+    "fastbind": Layout(
+        "flamingo_eval.datasets.fastbind:load", files=("pools",), media=("images",), words=("subset",)
+    ),
 }
 
 
