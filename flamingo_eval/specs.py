@@ -70,6 +70,7 @@ class DataSpec:
     support: str | None = "train"  # None: the benchmark has no split to draw shots from (RareAct)
     source: str = ""  # where to get the files
     options: Mapping[str, str] = field(default_factory=dict)  # what the layout's loader needs beyond file names
+    counts: Mapping[str, int] = field(default_factory=dict)  # official number of rows of each split, for `check`
 
 
 @dataclass(frozen=True, slots=True)
