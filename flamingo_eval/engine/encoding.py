@@ -62,6 +62,8 @@ class PictureEncoder:
             cached = self.cache.get(key)
             if cached is not None:
                 found[key] = cached
+                if not isinstance(media, Pixels):
+                    self.loader.forget(media)
                 continue
             try:
                 pixels = self._pixels(media)

@@ -37,7 +37,16 @@ class PictureLoader:
     def ahead(self, media: Media) -> None:
         """Start to open a picture that will be needed soon; without workers, or with enough under way, do nothing."""
         if self.workers and media not in self._waiting and len(self._waiting) < self.workers * AHEAD_PER_WORKER:
-            self._waiting[media] = self._started().submit(_open, media, self.config)
+            try:
+                self._waiting[media] = self._started().submit(_open, media, self.config)
+            except BrokenProcessPool:
+                self._give_up()
+
+    def forget(self, media: Media) -> None:
+        """A picture asked for ahead is not needed after all."""
+        future = self._waiting.pop(media, None)
+        if future is not None:
+            future.cancel()
 
     def pixels(self, media: Media) -> Tensor:
         """A picture's or clip's pixels, float32[T, 3, size, size]. Raises MediaError."""
@@ -47,9 +56,7 @@ class PictureLoader:
         try:
             return torch.from_numpy(future.result())
         except BrokenProcessPool:
-            log.warning("a process that opens pictures has died; they are opened in this one from now on")
-            self.workers = 0
-            self._waiting.clear()
+            self._give_up()
             return media_pixels(media, self.config)
 
     def close(self) -> None:
@@ -58,6 +65,11 @@ class PictureLoader:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
+
+    def _give_up(self) -> None:
+        log.warning("a process that opens pictures has died; they are opened in this one from now on")
+        self.workers = 0
+        self._waiting.clear()
 
     def __enter__(self) -> PictureLoader:
         return self

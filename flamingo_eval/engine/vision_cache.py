@@ -6,6 +6,7 @@ seeds, tasks and runs share them. `namespace` stands for all but the bytes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -21,6 +22,7 @@ from torch import Tensor
 MEMORY_BYTES = 512 * 2**20
 DISK_BYTES = 20 * 2**30
 _MAGIC = b"flamingo-eval visual tokens 1\n"
+_PART = ".part"  # what is being written
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +121,8 @@ class VisionCache:
             log.warning("%s: a file of the vision cache is damaged, the picture is encoded again", path.name)
             path.unlink(missing_ok=True)
             return None
-        os.utime(path)
+        with contextlib.suppress(FileNotFoundError):  # another process may just have trimmed it away
+            os.utime(path)
         return tokens
 
     def _write(self, folder: Path, key: str, tokens: Tensor) -> None:
@@ -127,7 +130,7 @@ class VisionCache:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=_PART, delete=False) as file:
                 file.write(data)
             os.replace(file.name, path)
         except OSError as error:
@@ -138,18 +141,12 @@ class VisionCache:
 
     def _trim(self, folder: Path, added: int) -> None:
         if self._on_disk is None:
-            self._on_disk = sum(p.stat().st_size for p in folder.glob("??/*"))
+            self._on_disk = sum(size for _, size, _ in _files(folder))
         else:
             self._on_disk += added
         if self._on_disk <= self.disk_bytes:
             return
-        files = []
-        for path in folder.glob("??/*"):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:  # another process trims too
-                continue
-            files.append((stat.st_mtime_ns, stat.st_size, path))
+        files = _files(folder)
         self._on_disk = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if self._on_disk <= self.disk_bytes * 0.8:
@@ -181,3 +178,15 @@ class VisionCache:
             return None
         flat = torch.from_numpy(np.frombuffer(values, np.uint8).copy())
         return flat.view(getattr(torch, fields["dtype"])).view(fields["shape"])
+
+
+def _files(folder: Path) -> list[tuple[int, int, Path]]:
+    """Time of the last reading, size and path of every file that is whole."""
+    files = []
+    for path in folder.glob("??/*"):
+        if path.suffix == _PART:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process trims too
+            stat = path.stat()
+            files.append((stat.st_mtime_ns, stat.st_size, path))
+    return files
