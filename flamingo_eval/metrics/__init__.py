@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from typing import Protocol
 
@@ -56,7 +56,7 @@ def metric_row(name: str) -> MetricRow:
     return METRICS[name]
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_metric(name: str) -> Metric:
     """The function of a metric, imported on first use."""
     module, function = metric_row(name).path.split(":")

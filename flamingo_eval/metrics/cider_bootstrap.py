@@ -48,7 +48,7 @@ class _Sums:
 
     def of(self, idf2: NDArray[np.float64]) -> NDArray[np.float64]:
         """float64[segments]"""
-        return np.bincount(self.segments, self.coefficients * idf2[self.grams], minlength=self.n)
+        return np.bincount(self.segments, self.coefficients * idf2[self.grams], self.n).astype(np.float64)
 
 
 class CiderStatistics:

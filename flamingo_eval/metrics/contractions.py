@@ -12,7 +12,7 @@ it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't sh
 there're there's they'd they'll they're they've wasn't we've weren't what'll what're what's what've when's where'd
 where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've
 somebody'll somebody's someone'd someone'll someone's something'd something'll
-""".split()
+"""
 
 _IRREGULAR = {
     "couldn'tve": "couldn't've", "couldnt've": "couldn't've", "hadnt've": "hadn't've", "hadn'tve": "hadn't've",
@@ -30,4 +30,4 @@ _IRREGULAR = {
     "you'dve": "you'd've",
 }  # fmt: skip
 
-CONTRACTIONS: dict[str, str] = {word.replace("'", ""): word for word in _REGULAR} | _IRREGULAR
+CONTRACTIONS: dict[str, str] = {word.replace("'", ""): word for word in _REGULAR.split()} | _IRREGULAR

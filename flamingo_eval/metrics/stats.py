@@ -72,10 +72,11 @@ def _mean_draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws
 
 
 def _draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float]:
-    assert result.resample is not None and result.value is not None
+    assert result.resample is not None
+    assert result.value is not None
     values = []
     for counts in draw_counts(len(groups), draws):
-        indices = np.concatenate([np.tile(groups[i], counts[i]) for i in np.flatnonzero(counts)])
+        indices = np.concatenate([np.tile(rows, n) for rows, n in zip(groups, counts.tolist(), strict=True)])
         value = result.resample(indices)
         values.append(result.value if value is None else value)
     return values

@@ -6,11 +6,11 @@ annotators, the benchmark's the mean over questions. Leaving out is by position.
     official           GT-Vision-Lab/VQA vqaEval.py: both sides, only when the references are not all the same
     always_normalised  both sides, always (what visualqa.org/evaluation describes)
     openflamingo       the same rule; OpenFlamingo's evaluation code
-    textvqa            the TextVQA evaluator: a first pass over commas, question marks and possessives; both sides, always
+    textvqa            the TextVQA evaluator: both sides, always, after a pass over commas, question marks, possessives
     vizwiz             the VizWiz scorer: the prediction always, the references never; contractions are spelled with a
                        typographic apostrophe, so that `dont` becomes a word no reference has
-    prophet            the community scorer for OK-VQA: the prediction always and fully; the references' punctuation, and
-                       only when they differ
+    prophet            the community scorer for OK-VQA: the prediction always and fully; of the references punctuation,
+                       and only when they differ
 
 Quirks kept because they move scores: a mark is deleted everywhere when it touches a space anywhere in the original, or
 when a digit-comma-digit stands in it; the period's look-behind is mistyped, so `3.` loses its dot and `a.5` keeps it;
