@@ -41,12 +41,14 @@ def bootstrap(
 ) -> tuple[tuple[float, float] | None, tuple[float, ...]]:
     """95 % percentile interval of a metric and the draws it rests on; None and () where there is nothing to doubt.
 
-    With fewer than two pictures there is no interval. Draws in which the metric is undefined (one class only, for ROC
+    With fewer than two pictures, or for a corpus metric without `resample`, there is no interval. Draws in which the metric is undefined (one class only, for ROC
     AUC) are drawn over by the point value, so that the draws of two runs stay aligned.
     """
     groups = clusters(media_ids)
     if result.value is None or len(groups) < 2:
         return None, ()
+    if result.resample is None and abs((mean_of(result.per_example) or 0.0) - result.value) > 1e-6:
+        return None, ()  # a corpus value that nobody can resample (METEOR): the mean of its rows is another quantity
     values = _mean_draws(result, groups, draws) if result.resample is None else _draws(result, groups, draws)
     kept = tuple(round(float(v), DECIMALS) for v in values)
     return interval(kept), kept
