@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Protocol
+from typing import Literal, Protocol
 
 from flamingo_eval.errors import ConfigError, did_you_mean
 from flamingo_eval.metrics.stats import bootstrap
@@ -29,22 +29,99 @@ class Metric(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MetricRow:
-    """Where a metric lives and which dialects it has; the first is what an empty dialect means."""
+    """Where a metric lives, what it needs, and which dialects it has; the first is what an empty dialect means."""
 
     path: str
+    about: str
+    needs: Literal["text", "scores"]
     dialects: tuple[str, ...] = ("",)
-    quick: bool = True  # cheap enough to be shown while a run goes on (no Java, no corpus statistics)
+    labels: tuple[str, ...] = ()  # keys of Example.labels without which there is no value
+    optional_labels: tuple[str, ...] = ()  # keys that add a breakdown
+    quick: bool = True  # the mean of cheap per-example values: shown while a run goes on
+    requires: tuple[Literal["java", "nltk"], ...] = ()  # `openflamingo` stemming needs nltk as well: okvqa_stem.py
 
 
+# What a metric reads of an Example. Open-ended: Example.references, at least one. Close-ended: Example.target, the
+# index of the right candidate (Hateful Memes: 1 for hateful, candidates [no, yes]). Labels, with their types:
+#   answer_type, question_type   str. VQA's; STAR: Interaction, ...; NExT-QA: CW, CH, TN, TC, TP, DB, DC, DL, DO
+#   extra_references             tuple[str, ...]. NExT-QA: the second reference where there is one
+#   relevance, gt_index          tuple[float, ...] one a candidate; int. VisDial, the densely annotated round
+#   class_id, verb, noun         int, str, str. RareAct: one class a row
+#   annotation, video_id         int 0-4, str. RareAct
+#   video_id                     str. YouCook2: the video whose clips make up one macro CIDEr
+#   domain                       str. NoCaps: in-domain, near-domain, out-domain
 METRICS: Mapping[str, MetricRow] = {
     "vqa_accuracy": MetricRow(
         "flamingo_eval.metrics.vqa:vqa_accuracy",
+        "agreement with ten annotators, each left out in turn",
+        "text",
         ("official", "openflamingo", "always_normalised", "textvqa", "vizwiz", "prophet"),
+        optional_labels=("answer_type", "question_type"),
     ),
-    "cider": MetricRow("flamingo_eval.metrics.captions:cider", quick=False),
-    "bleu": MetricRow("flamingo_eval.metrics.captions:bleu", quick=False),
-    "rouge_l": MetricRow("flamingo_eval.metrics.captions:rouge_l", quick=False),
-    "meteor": MetricRow("flamingo_eval.metrics.captions:meteor", quick=False),
+    "exact_match": MetricRow(
+        "flamingo_eval.metrics.exact_match:exact_match",
+        "equal to a reference, character by character",
+        "text",
+        ("exact", "normalised", "llava", "vqa_clean"),
+    ),
+    "ivqa": MetricRow("flamingo_eval.metrics.ivqa:ivqa", "min(1, agreeing annotators / 2), of five", "text"),
+    "wups": MetricRow(
+        "flamingo_eval.metrics.wups:wups",
+        "Wu-Palmer similarity of words on WordNet 3.0, NExT-QA's rule",
+        "text",
+        labels=("question_type",),
+        optional_labels=("extra_references",),
+        quick=False,
+        requires=("nltk",),
+    ),
+    "cider": MetricRow(
+        "flamingo_eval.metrics.captions:cider",
+        "CIDEr-D x 100 on PTB tokens",
+        "text",
+        optional_labels=("video_id", "domain"),
+        quick=False,
+        requires=("java",),
+    ),
+    "bleu": MetricRow("flamingo_eval.metrics.captions:bleu", "BLEU-4 x 100", "text", quick=False, requires=("java",)),
+    "rouge_l": MetricRow(
+        "flamingo_eval.metrics.captions:rouge_l", "ROUGE-L x 100", "text", quick=False, requires=("java",)
+    ),
+    "meteor": MetricRow(
+        "flamingo_eval.metrics.captions:meteor", "METEOR 1.5 x 100", "text", quick=False, requires=("java",)
+    ),
+    "top1": MetricRow("flamingo_eval.metrics.top_k:top1", "the best candidate is the right one", "scores"),
+    "top1_top5_mean": MetricRow(
+        "flamingo_eval.metrics.top_k:top1_top5_mean", "mean of top-1 and top-5 accuracy (Kinetics)", "scores"
+    ),
+    "star_mean": MetricRow(
+        "flamingo_eval.metrics.star:star_mean",
+        "accuracy, unweighted mean over question types",
+        "scores",
+        labels=("question_type",),
+        quick=False,
+    ),
+    "ndcg": MetricRow(
+        "flamingo_eval.metrics.ndcg:ndcg",
+        "NDCG of the candidates by annotated relevance (VisDial)",
+        "scores",
+        labels=("relevance",),
+        optional_labels=("gt_index",),
+    ),
+    "roc_auc": MetricRow("flamingo_eval.metrics.roc_auc:roc_auc", "ROC AUC of P(yes)", "scores", quick=False),
+    "mwap": MetricRow(
+        "flamingo_eval.metrics.rareact:mwap",
+        "mean weighted average precision over the classes with a positive (RareAct)",
+        "scores",
+        labels=("class_id", "verb", "noun", "annotation", "video_id"),
+        quick=False,
+    ),
+    "msap": MetricRow(
+        "flamingo_eval.metrics.rareact:msap",
+        "mean sampled average precision, 100 seeded draws of one clip a video (RareAct)",
+        "scores",
+        labels=("class_id", "verb", "noun", "annotation", "video_id"),
+        quick=False,
+    ),
 }
 
 
