@@ -130,7 +130,7 @@ def _of_block(
         model=block["model"],
         source=source,
         title=sources[source]["title"],
-        where=sources[source]["where"],
+        where=_place(sources[source]["where"], block["selection"]),
         task=task,
         metric=entry["metric"],
         split=entry["split"],
@@ -147,6 +147,13 @@ def _of_block(
         replace(whole, selection=e["selection"], support_size=e["support_set"], values={e["shots"]: e["value"]})
         for e in entry["entries"]
     ]
+
+
+def _place(where: str, selection: str) -> str:
+    """The one of a source's tables that holds few-shot scores of a way of choosing shots; all of them if none says."""
+    tables = re.split(r", (?=Table)", where)
+    named = [t for t in tables if "few-shot" in t or selection in t.lower()]
+    return named[0] if named else where
 
 
 def _of_classification(table: Mapping[str, Any], sources: Mapping[str, Any]) -> list[Published]:

@@ -113,3 +113,8 @@ def make_run(vqa_root: Path, tmp_path: Path) -> MakeRun:
         return run(replace(spec, **changes), loaded, engine, tmp_path / out).folder
 
     return make
+
+
+@pytest.fixture
+def saying_engine() -> type[SayingEngine]:
+    return SayingEngine

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from flamingo_eval import __version__
-from flamingo_eval.cli import check, doctor, list_, report, run, score, show
+from flamingo_eval.cli import check, diff, doctor, list_, report, rerun, run, score, show
 from flamingo_eval.errors import FlamingoEvalError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("report")(report.report)
+app.command("diff")(diff.diff)
+app.command("rerun")(rerun.rerun)
 app.command("score")(score.score)
 app.command("show")(show.show)
 app.command("check")(check.check)

@@ -1,0 +1,110 @@
+"""flamingo-eval diff: what differs between two runs, and whether the gap between their scores is more than chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flamingo_eval.cli.options import Json
+
+if TYPE_CHECKING:
+    from flamingo_eval.compare import Comparison, Difference, ScoreDifference
+
+WIDEST = 60  # characters of a value in a terminal
+
+
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A run folder.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    limit: Annotated[int, typer.Option(min=0, help="Show at most so many changed answers.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Say what differs between runs A and B: configuration, provenance, inputs, answers, and scores.
+
+    Scores are compared pairwise over the same queries: B - A with its 95 % interval and two-sided p-value.
+    """
+    from flamingo_eval.cli.console import print_json
+    from flamingo_eval.compare import as_json as json_of
+    from flamingo_eval.compare import compare, one_run
+
+    comparison = compare(one_run(a), one_run(b))
+    if as_json:
+        print_json(json_of(comparison))
+    else:
+        print_comparison(comparison, limit)
+
+
+def print_comparison(comparison: Comparison, limit: int) -> None:
+    """The comparison as text on standard output."""
+    from flamingo_eval.cli.console import print_table, say
+
+    for title, found in (
+        ("configuration", comparison.configuration),
+        ("provenance", comparison.provenance),
+        ("inputs", comparison.inputs),
+    ):
+        if found:
+            print_table((title, "A", "B"), [_row(d) for d in found])
+        else:
+            print(f"{title}: the same")
+    print_table(("metric", "A", "B", "B - A", "95 % interval", "p"), [_score_row(s) for s in comparison.scores], 1)
+    for score in comparison.scores:
+        if score.why:
+            say(f"{score.metric}: {score.why}")
+    print(_counts(comparison))
+    if comparison.changed and limit:
+        rows = [
+            (c.id, _short(c.a), _short(c.b), _number(c.score_a), _number(c.score_b)) for c in comparison.changed[:limit]
+        ]
+        print_table(("query", "A", "B", "score A", "score B"), rows, 3)
+    if len(comparison.changed) > limit:
+        say(f"{len(comparison.changed) - limit} more changed answers: --limit {len(comparison.changed)}, or --json")
+
+
+def _row(d: Difference) -> tuple[str, str, str]:
+    return d.key, _short(d.a), _short(d.b)
+
+
+def _score_row(s: ScoreDifference) -> Sequence[str]:
+    gap = s.paired
+    if gap is None:
+        plain = "-" if s.a is None or s.b is None else f"{s.b - s.a:+.2f}"
+        return s.metric, _number(s.a), _number(s.b), plain, "-", "-"
+    low, high = gap.ci95
+    return (
+        s.metric,
+        _number(s.a),
+        _number(s.b),
+        f"{gap.difference:+.2f}",
+        f"{low:+.2f} ... {high:+.2f}",
+        p_text(gap.p_value),
+    )
+
+
+def _counts(comparison: Comparison) -> str:
+    parts = [f"answers: {len(comparison.changed)} of {comparison.common} changed"]
+    if comparison.moved:
+        parts.append(f"candidate scores of {comparison.moved} differ")
+    for name, ids in (("A", comparison.only_a), ("B", comparison.only_b)):
+        if ids:
+            parts.append(f"{len(ids)} queries only in {name}")
+    return ", ".join(parts)
+
+
+def p_text(p: float) -> str:
+    """A p-value with the digits that a thousand draws can tell."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable if len(printable) <= WIDEST else f"{printable[: WIDEST - 3]}..."
