@@ -26,6 +26,7 @@ from flamingo_eval.records import Output, Score
 from flamingo_eval.specs import RunSpec
 
 SCHEMA = 1
+CEILING = "ceiling"  # in a score's breakdown: how many queries had their answer among their shots (fast binding)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from flamingo_eval.prompts import candidate_text, clean, render
 from flamingo_eval.provenance import provenance, sha256_files, sha256_json
 from flamingo_eval.records import Answer, Episode, Example, Output, Prediction, Prompt, Score, Split
 from flamingo_eval.results import (
+    CEILING,
     SCHEMA,
     RunFolder,
     appending,
@@ -195,7 +196,8 @@ def _close(
     """Score what was answered and write the three files in their final form."""
     ordered = [outputs[e.query.id] for e in episodes]
     examples = [e.query for e in episodes]
-    scores, per_example = scored(ordered, examples, spec, data.queries)
+    shown = {s.id: s for e in episodes for s in e.shots}
+    scores, per_example = scored(ordered, examples, spec, data.queries, shown)
     ordered = [replace(o, score=s) for o, s in zip(ordered, per_example, strict=True)]
     write_outputs(folder.outputs, ordered)
     seconds = time.monotonic() - began
@@ -209,8 +211,18 @@ def _close(
     return RunRecord(folder, spec, tuple(scores), len(ordered), len(failed), seconds, resumed)
 
 
+def coverage(kept: Sequence[tuple[Output, Example]], shown: Mapping[str, Example]) -> float:
+    """Share of queries (0-100) whose answer one of their shots shows.
+
+    Where labels mean something within an episode only (fast binding), it is the ceiling: no model does better but by
+    guessing.
+    """
+    covered = [any(shown[s].answer in e.references for s in o.shots) for o, e in kept]
+    return 100 * sum(covered) / len(covered)
+
+
 def scored(
-    outputs: Sequence[Output], examples: Sequence[Example], spec: RunSpec, split: Split
+    outputs: Sequence[Output], examples: Sequence[Example], spec: RunSpec, split: Split, shown: Mapping[str, Example]
 ) -> tuple[list[Score], list[float | None]]:
     """The task's metrics over the answered queries, and the headline's per-example values (None where it failed)."""
     kept = [(o, e) for o, e in zip(outputs, examples, strict=True) if not o.error]
@@ -228,6 +240,8 @@ def scored(
         n_failed=n_failed,
     )
     given = {o.id: v for (o, _), v in zip(kept, values, strict=True)}
+    if scores and any("pool" in e.labels for _, e in kept):
+        scores[0] = replace(scores[0], breakdown={**scores[0].breakdown, CEILING: coverage(kept, shown)})
     return scores, [given.get(o.id) for o in outputs]
 
 

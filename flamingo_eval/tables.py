@@ -10,13 +10,14 @@ import csv
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
-from flamingo_eval.results import RunFolder, read_json
+from flamingo_eval.results import CEILING, RunFolder, read_json
 
 METRIC_TITLES = {
+    CEILING: "ceiling: answer shown",
     "vqa_accuracy": "VQA acc.",
     "cider": "CIDEr",
     "exact_match": "top-1",
@@ -101,9 +102,24 @@ def table_of(folders: Sequence[RunFolder]) -> Table:
     for folder in folders:
         s = read_json(folder.scores)
         groups.setdefault(row_key(s), {}).setdefault(int(s["shots"]), []).append(s)
-    rows = [Row(*key, {k: _cell(runs) for k, runs in sorted(groups[key].items())}) for key in sorted(groups)]
+    rows: list[Row] = []
+    for key in sorted(groups):
+        runs_by_shots = sorted(groups[key].items())
+        rows.append(Row(*key, {k: _cell(runs) for k, runs in runs_by_shots}))
+        ceilings = {k: cell for k, runs in runs_by_shots if (cell := _ceiling(runs)) is not None}
+        if ceilings:
+            rows.append(replace(rows[-1], metric=CEILING, cells=ceilings))
     shots = sorted({k for row in rows for k in row.cells})
     return Table(tuple(rows), tuple(shots))
+
+
+def _ceiling(runs: Sequence[dict[str, Any]]) -> Cell | None:
+    """How many queries had their answer among the shots at all (fast binding), for the row below the score's."""
+    heads = [r["scores"][0] for r in runs]
+    values = [h["breakdown"][CEILING] for h in heads if CEILING in h["breakdown"]]
+    if not values:
+        return None
+    return Cell(fmean(values), None, tuple(int(r["seed"]) for r in runs), None, heads[0]["n"], 0)
 
 
 def _cell(runs: Sequence[dict[str, Any]]) -> Cell:

@@ -94,7 +94,10 @@ def _models() -> list[dict[str, str]]:
 def _metrics() -> list[dict[str, str]]:
     from flamingo_eval.metrics import METRICS
 
-    return [{"metric": name} for name in METRICS]
+    return [
+        {"metric": name, "what": row.about, "reads": row.needs, "dialects": ", ".join(d for d in row.dialects if d)}
+        for name, row in METRICS.items()
+    ]
 
 
 def _ablations() -> list[dict[str, str]]:

@@ -147,17 +147,21 @@ def _run_all(
                 from flamingo_eval.models.embedding import ModelEncoder
 
                 ranking = ranking_of(spec, job.data, ModelEncoder(loaded))
-            record = run_one(
-                spec,
-                job.data,
-                engine,
-                out,
-                episodes=job.episodes,
-                ranking=ranking,
-                watch=watch,
-                fresh=fresh,
-                settings={"batch_size": batch_size},
-            )
+            try:
+                record = run_one(
+                    spec,
+                    job.data,
+                    engine,
+                    out,
+                    episodes=job.episodes,
+                    ranking=ranking,
+                    watch=watch,
+                    fresh=fresh,
+                    settings={"batch_size": batch_size},
+                )
+            except KeyboardInterrupt:
+                say(f"interrupted in {title}: what is done stays, the same command goes on from there")
+                raise
         records.append(record)
         if not quiet:
             say(_line(title, record))
