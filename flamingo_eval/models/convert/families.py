@@ -5,8 +5,9 @@ Names are those of the ...ForCausalLM classes without the model's own prefix (`r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ class Family:
     embedding: str
     head: str
     ignore: tuple[str, ...] = ()  # ends of names of buffers that hold no weights
+    aliases: Mapping[str, str] = field(default_factory=dict)  # other releases' stems, and those of the table
 
 
 def _mpt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
@@ -293,11 +295,15 @@ MPT = Family(
     _mpt,
     "wte",
     "lm_head",
+    # MPT-1B's own code is older than MPT-7B's, whose names Hugging Face kept
+    aliases={
+        "ln_1": "norm_1",
+        "ln_2": "norm_2",
+        "ln_f": "norm_f",
+        "mlp.mlp_up": "ffn.up_proj",
+        "mlp.mlp_down": "ffn.down_proj",
+    },
 )
-# The names of MPT-1B's own code, older than those of MPT-7B, which Hugging Face kept.
-_MOSAIC_NAMES = {"ln_1": "norm_1", "ln_2": "norm_2", "ln_f": "norm_f"}
-_MOSAIC_NAMES |= {"mlp.mlp_up": "ffn.up_proj", "mlp.mlp_down": "ffn.down_proj"}
-
 FAMILIES: Mapping[str, Family] = {
     "mpt": MPT,
     "mosaic_gpt": MPT,
@@ -319,6 +325,7 @@ FAMILIES: Mapping[str, Family] = {
         "embed_in",
         "embed_out",
         ignore=(".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias"),
+        aliases={"lm_head": "embed_out"},  # transformers 5
     ),
     "llama": Family(
         "LLaMA",
@@ -413,9 +420,8 @@ def language_names(family: Family, weights: Weights) -> dict[str, Foreign]:
             if name.startswith(root):
                 name = name[len(root) :]
                 break
-        if family is MPT:
-            for old, new in _MOSAIC_NAMES.items():
-                name = name.replace(f"{old}.", f"{new}.")
+        for other, ours in family.aliases.items():
+            name = re.sub(rf"(^|\.){re.escape(other)}\.", rf"\1{ours}.", name)
         return name
 
     return renamed(weights, rename)

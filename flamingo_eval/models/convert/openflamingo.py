@@ -233,9 +233,9 @@ class Language:
             self._check_tied(kitchen, head, saved_embedding)
         if config.head_rows is not None:
             notes.append(
-                f"OpenFlamingo never saved the output rows of the tokens from {config.head_rows} on (that of the end of "
-                "chunk too): in the original they are random at every load. Here they can never be generated, so answers "
-                "end by length or by the protocol's own cuts."
+                f"OpenFlamingo never saved the output rows of the tokens from {config.head_rows} on (the end of chunk "
+                "is one): in the original they are random at every load. Here they can never be generated, so "
+                "answers end by length or by the protocol's own cuts."
             )
         kitchen.cook("decoder.", self.family.table, weights, source, config.heads)
         return tuple(notes)

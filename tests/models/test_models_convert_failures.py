@@ -1,0 +1,221 @@
+"""What is wrong with files that cannot be converted: each names the tensor or file, and what was expected."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from flamingo_eval.errors import CheckpointError, UsageError
+from flamingo_eval.models.convert.openflamingo import convert_openflamingo
+
+DATA = Path(__file__).parent.parent / "data" / "openflamingo" / "opt"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Any]:
+    shutil.copytree(DATA, tmp_path / "opt")
+    folder = tmp_path / "opt"
+    return {
+        "checkpoint": folder / "checkpoint.pt",
+        "language_model": folder / "lm",
+        "vision": folder / "vision_hf",
+        "tokenizer": folder / "tokenizer",
+        "cross_attention_every": 1,
+        "out": tmp_path / "out",
+    }
+
+
+def problem(files: dict[str, Any]) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        convert_openflamingo(**files)
+    assert not list(files["out"].parent.glob("*out*")), "something was left behind"
+    return str(caught.value)
+
+
+def change_state(files: dict[str, Any], change: Any) -> None:
+    loaded = torch.load(files["checkpoint"], weights_only=True)
+    change(loaded["model_state_dict"])
+    torch.save(loaded, files["checkpoint"])
+
+
+def test_a_truncated_checkpoint(files: dict[str, Any]) -> None:
+    whole = files["checkpoint"].read_bytes()
+    files["checkpoint"].write_bytes(whole[: len(whole) // 2])
+    message = problem(files)
+    assert "checkpoint.pt: not a whole PyTorch file" in message
+    assert "cut in copying" in message
+
+
+@pytest.mark.parametrize("size", [0, 10, 2000])
+def test_checkpoints_cut_near_their_beginning(files: dict[str, Any], size: int) -> None:
+    files["checkpoint"].write_bytes(files["checkpoint"].read_bytes()[:size])
+    assert "checkpoint.pt: not a" in problem(files)
+
+
+def test_a_checkpoint_with_code_in_it(files: dict[str, Any]) -> None:
+    torch.save({"model_state_dict": Path("x")}, files["checkpoint"])
+    assert "Only tensors are read, never code" in problem(files)
+
+
+def test_wrong_shapes_name_the_tensor_and_what_was_expected(files: dict[str, Any]) -> None:
+    name = "module.lang_encoder.model.decoder.layers.2.gated_cross_attn_layer.attn.to_q.weight"
+
+    def change(state: dict[str, torch.Tensor]) -> None:
+        state[name] = state[name][:-12].clone()
+        state["module.perceiver.layers.3.1.1.weight"] = torch.zeros(3, 16)
+
+    change_state(files, change)
+    message = problem(files)
+    assert f"{name} [500, 32]: expected [512, 32]" in message
+    assert "perceiver.layers.3.1.1.weight [3, 16]: expected [64, 16]" in message
+    assert "2 problems" in message
+
+
+def test_unknown_and_missing_tensors_are_all_named(files: dict[str, Any]) -> None:
+    def change(state: dict[str, torch.Tensor]) -> None:
+        state["module.perceiver.media_time_embs"] = torch.zeros(2, 16)
+        state["module.head.weight"] = torch.zeros(2)
+        del state["module.perceiver.norm.bias"]
+        del state["module.lang_encoder.model.decoder.layers.1.gated_cross_attn_layer.ff_gate"]
+
+    change_state(files, change)
+    message = problem(files)
+    assert "module.perceiver.media_time_embs [2, 16] that no part of the model takes" in message
+    assert "module.head.weight" in message
+    assert "lacks the tensor norm.bias of shape [16]" in message
+    assert "lacks the tensor 1.ff_gate of shape [1]" in message
+    assert "4 problems" in message
+
+
+def test_a_total_mismatch(files: dict[str, Any]) -> None:
+    torch.save({"a.weight": torch.zeros(2)}, files["checkpoint"])
+    message = problem(files)
+    assert "neither perceiver.* nor gated_cross_attn_layer" in message
+    assert "a.weight" in message
+
+
+def test_a_file_without_tensors(files: dict[str, Any]) -> None:
+    torch.save({"epoch": 3}, files["checkpoint"])
+    assert "holds no state dict, but keys epoch" in problem(files)
+
+
+def test_the_wrong_interval_says_which_fits(files: dict[str, Any]) -> None:
+    message = problem({**files, "cross_attention_every": 2})
+    assert "before the language model's blocks [0, 1, 2, 3] (of 4)" in message
+    assert "Give --cross-attention-every 1." in message
+
+
+def test_an_unknown_language_model(files: dict[str, Any]) -> None:
+    (files["language_model"] / "config.json").write_text(json.dumps({"model_type": "gpt_neo"}))
+    message = problem(files)
+    assert "no language model family 'gpt_neo'" in message
+    assert "Did you mean 'gpt_neox'?" in message
+    assert "opt" in message
+
+
+def test_options_that_the_decoder_does_not_have(files: dict[str, Any]) -> None:
+    path = files["language_model"] / "config.json"
+    values = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({**values, "do_layer_norm_before": False, "activation_function": "mish", "ffn_dim": "x"})
+    )
+    message = problem(files)
+    assert "do_layer_norm_before: False is not supported" in message
+    assert "activation 'mish'" in message
+    assert "ffn_dim: expected a whole number, found 'x'" in message
+
+
+def test_a_language_model_of_another_size(files: dict[str, Any]) -> None:
+    path = files["language_model"] / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "ffn_dim": 128}))
+    assert "model.decoder.layers.0.fc1.weight [64, 32]: expected [128, 32]" in problem(files)
+
+
+def test_a_truncated_language_model(files: dict[str, Any]) -> None:
+    path = files["language_model"] / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "model.safetensors: not a whole safetensors file" in problem(files)
+
+
+def test_a_language_model_without_weights(files: dict[str, Any]) -> None:
+    (files["language_model"] / "model.safetensors").unlink()
+    assert "no weights. Looked for" in problem(files)
+
+
+def test_a_missing_shard(files: dict[str, Any]) -> None:
+    index = {"weight_map": {"model.decoder.embed_tokens.weight": "model-1.safetensors"}}
+    (files["language_model"] / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "shard model-1.safetensors is missing" in problem(files)
+
+
+def test_a_tokenizer_without_the_special_tokens(files: dict[str, Any]) -> None:
+    message = problem({**files, "tokenizer": files["language_model"]})
+    assert "tokenizer.json: 2 problems" in message
+    assert "the special token '<|endofchunk|>' is missing" in message
+    assert "the special token '<image>' is missing" in message
+
+
+def test_a_tokenizer_larger_than_the_embeddings(files: dict[str, Any]) -> None:
+    path = files["tokenizer"] / "tokenizer.json"
+    values = json.loads(path.read_text())
+    values["added_tokens"].append({**values["added_tokens"][-1], "id": 302, "content": "<more>"})
+    path.write_text(json.dumps(values))
+    assert "303 tokens, but the checkpoint's embeddings have 302 rows" in problem(files)
+
+
+def test_a_folder_without_a_tokenizer(files: dict[str, Any]) -> None:
+    assert "no tokenizer.json in it" in problem({**files, "tokenizer": files["vision"]})
+
+
+def test_another_vision_tower(files: dict[str, Any]) -> None:
+    path = files["vision"] / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "hidden_size": 24}))
+    message = problem(files)
+    assert "perceiver.latents has shape [64, 16], expected [64, 24]" in message
+
+
+def test_a_tower_of_another_depth(files: dict[str, Any]) -> None:
+    path = files["vision"] / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_layers": 1}))
+    assert "vision_model.encoder.layers.1.layer_norm1.bias [16] that no part of the model takes" in problem(files)
+
+
+def test_a_folder_that_is_no_vision_tower(files: dict[str, Any]) -> None:
+    assert "model_type 'opt' is no CLIP vision model" in problem({**files, "vision": files["language_model"]})
+
+
+def test_a_tied_head_that_differs(files: dict[str, Any]) -> None:
+    def change(state: dict[str, torch.Tensor]) -> None:
+        state["module.lang_encoder.lm_head.weight"] = state["module.lang_encoder.lm_head.weight"] + 1
+
+    change_state(files, change)
+    assert "lm_head.weight differs from" in problem(files)
+
+
+def test_an_output_folder_that_exists(files: dict[str, Any]) -> None:
+    files["out"].mkdir()
+    (files["out"] / "mine.txt").write_text("keep")
+    with pytest.raises(UsageError, match="exists and is not empty"):
+        convert_openflamingo(**files)
+    assert (files["out"] / "mine.txt").read_text() == "keep"
+
+
+def test_weights_of_integers(files: dict[str, Any]) -> None:
+    path = files["vision"] / "model.safetensors"
+    weights = load_file(path)
+    weights["vision_model.pre_layrnorm.weight"] = torch.ones(16, dtype=torch.int64)
+    save_file(weights, path)
+    assert "vision_model.pre_layrnorm.weight holds torch.int64" in problem(files)
+
+
+def test_help_needs_no_torch() -> None:
+    probe = "import sys, flamingo_eval.cli.convert; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
