@@ -20,7 +20,7 @@ LAYOUTS = {
         files=("questions", "annotations"),
         media=("images",),
         words=("image_name", "subset"),
-        options=("demonstration", "demonstration_field"),
+        options=("demonstration", "demonstration_field", "question_mark"),
     ),
     "karpathy": Layout(
         "flamingo_eval.datasets.karpathy:load",
@@ -29,8 +29,107 @@ LAYOUTS = {
         words=("subset",),
         options=("demonstration",),
     ),
-    "fastbind": Layout(
-        "flamingo_eval.datasets.fastbind:load", files=("pools",), media=("images",), words=("subset",)
+    "fastbind": Layout("flamingo_eval.datasets.fastbind:load", files=("pools",), media=("images",), words=("subset",)),
+    "vizwiz": Layout(
+        "flamingo_eval.datasets.vizwiz:load",
+        media=("images",),
+        options=("demonstration", "question_mark"),
+        files=("annotations",),
+    ),
+    "textvqa": Layout(
+        "flamingo_eval.datasets.textvqa:load",
+        media=("images",),
+        words=("subset",),
+        options=("demonstration", "question_mark"),
+        files=("annotations",),
+    ),
+    "textcaps": Layout(
+        "flamingo_eval.datasets.textvqa:load_captions",
+        media=("images",),
+        words=("subset",),
+        options=("demonstration",),
+        files=("annotations",),
+    ),
+    "visdial": Layout(
+        "flamingo_eval.datasets.visdial:load",
+        files=("dialogs", "dense"),
+        media=("images",),
+        words=("image_name", "subset"),
+    ),
+    "hateful_memes": Layout(
+        "flamingo_eval.datasets.hateful_memes:load",
+        media=("images",),
+        files=("annotations",),
+    ),
+    "imagenet": Layout(
+        "flamingo_eval.datasets.imagenet:load",
+        files=(),
+        optional=("synsets", "solution", "ground_truth", "meta"),
+        media=("images",),
+        any_of=("images", "solution", "ground_truth"),
+    ),
+    "video_qa": Layout(
+        "flamingo_eval.datasets.video_qa:load",
+        optional=("mapping",),
+        media=("videos",),
+        words=("video_ids",),
+        options=("dataset", "question_mark"),
+        files=("annotations",),
+    ),
+    "vatex": Layout(
+        "flamingo_eval.datasets.vatex:load",
+        media=("videos",),
+        options=("demonstration",),
+        files=("annotations",),
+    ),
+    "ivqa": Layout(
+        "flamingo_eval.datasets.ivqa:load",
+        media=("videos",),
+        options=("demonstration", "question_mark"),
+        files=("annotations",),
+    ),
+    "youcook2": Layout(
+        "flamingo_eval.datasets.youcook2:load",
+        media=("videos",),
+        words=("subset",),
+        files=("annotations",),
+    ),
+    "star": Layout(
+        "flamingo_eval.datasets.star:load",
+        media=("videos",),
+        options=("question_mark",),
+        files=("annotations",),
+    ),
+    "nextqa": Layout(
+        "flamingo_eval.datasets.nextqa:load",
+        optional=("extra_references", "mapping"),
+        media=("videos",),
+        options=("question_mark",),
+        files=("annotations",),
+    ),
+    "rareact": Layout(
+        "flamingo_eval.datasets.rareact:load",
+        media=("videos",),
+        files=("annotations",),
+    ),
+    "kinetics": Layout(
+        "flamingo_eval.datasets.kinetics:load",
+        optional=("labels",),
+        media=("videos",),
+        words=("subset",),
+        files=("annotations",),
+    ),
+    "coco_style": Layout(
+        "flamingo_eval.datasets.coco_style:load",
+        media=("images",),
+        options=("demonstration",),
+        files=("annotations",),
+    ),
+    "gqa": Layout(
+        "flamingo_eval.datasets.gqa:load",
+        media=("images",),
+        options=("question_mark",),
+        files=("annotations",),
     ),
 }
 

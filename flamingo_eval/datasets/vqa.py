@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flamingo_eval.datasets.answers import demonstration_answer
+from flamingo_eval.datasets.names import image_names, question_text
 from flamingo_eval.datasets.read import NO_TEXT, Record, read_object, unique
 from flamingo_eval.datasets.source import Source
-from flamingo_eval.errors import ConfigError
 from flamingo_eval.records import Example, Split
 
 
@@ -30,15 +30,15 @@ def load(source: Source) -> Split:
     folders = source.folders("images")
     examples = []
     for id, record in by_id.items():
-        image = _image_name(source, record)
+        images = image_names(source, record)
         annotation = annotations.get(id)
         references, answer, labels = ((), NO_TEXT, {}) if annotation is None else _answers(source, annotation)
         examples.append(
             Example(
                 id=id,
-                media=source.image(folders, image),
-                media_id=image,
-                fields={"question": record.filled("question")},
+                media=source.image(folders, *images),
+                media_id=images[0],
+                fields={"question": question_text(source, record)},
                 answer=answer,
                 references=references,
                 labels=labels,
@@ -74,22 +74,6 @@ def _check_subset(source: Source, file: Record) -> None:
     if expected and isinstance(found, str) and found not in expected:
         fix = f"Split '{source.split}' needs {' or '.join(expected)}."
         file.problem("data_subtype", f"this file is of '{found}'.", fix)
-
-
-def _image_name(source: Source, question: Record) -> str:
-    """COCO_val2014_000000000042.jpg: the file name, by the split's pattern, of the picture a question is about."""
-    pattern = (source.words("image_name") or ("{image_id}.jpg",))[0]
-    image_id = question.id("image_id")
-    try:
-        return pattern.format(image_id=int(image_id) if image_id.isdecimal() else image_id)
-    except (KeyError, IndexError, ValueError) as error:
-        if image_id.isdecimal():
-            raise ConfigError(
-                f"task '{source.task.name}', data.splits.{source.split}.image_name: '{pattern}' is not a pattern "
-                f"over image_id ({error})."
-            ) from error
-        question.problem("image_id", f"expected a whole number for '{pattern}', found '{image_id}'.")
-        return NO_TEXT
 
 
 def _answers(source: Source, annotation: Record) -> tuple[tuple[str, ...], str, dict[str, object]]:
