@@ -94,9 +94,8 @@ def check_account(
         Problem(f"missing, expected {list(shape)}.", key=name) for name, shape in expected.items() if name not in found
     ]
     problems += [
-        Problem(f"unknown tensor {list(shape)}.", key=name, fix=did_you_mean(name, expected))
-        for name, shape in found.items()
-        if name not in expected
+        Problem(f"unknown tensor {list(shape)}.", key=name, fix=did_you_mean(name, expected) if i < 5 else "")
+        for i, (name, shape) in enumerate((n, s) for n, s in found.items() if n not in expected)
     ]
     problems += [
         Problem(f"has shape {list(found[name])}, expected {list(shape)}.", key=name)

@@ -78,7 +78,8 @@ class Kitchen:
             used.update(names)
             missing = [n for n in names if n not in weights]
             for absent in missing:
-                fix = did_you_mean(absent, (n for n in weights if n not in used))
+                # a guess for the first ones only: with hundreds missing, comparing names would take minutes
+                fix = did_you_mean(absent, (n for n in weights if n not in used)) if len(self.problems) < 5 else ""
                 shape = f" of shape {list(self.expected[name])}" if len(names) == 1 and rule.how == "stack" else ""
                 self.problems.append(Problem(f"{source} lacks the tensor {absent}{shape}.", fix=fix))
             if not missing:
