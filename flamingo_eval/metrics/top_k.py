@@ -1,0 +1,49 @@
+"""Top-k accuracy of ranked candidates: ImageNet (top-1) and Kinetics (mean of top-1 and top-5).
+
+Equal scores: the lower candidate index comes first. Candidates are told apart by index, never by name, for class names
+may collide (`crane`, `maillot`). Flamingo reports (top-1 + top-5) / 2 accuracy for Kinetics; the challenge's own number
+is the same from errors, 1 - hit.
+
+Reads Example.target (index of the right candidate).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+
+from flamingo_eval.records import Example, MetricResult, Prediction
+
+
+def rank_of(scores: Sequence[float], index: int) -> int:
+    """How many candidates come before this one: those that score higher, and equal ones of lower index."""
+    given = np.asarray(scores, dtype=np.float64)
+    return int(np.count_nonzero(given > given[index]) + np.count_nonzero(given[:index] == given[index]))
+
+
+def hits(predictions: Sequence[Prediction], examples: Sequence[Example], k: int) -> list[float]:
+    """100 for every query whose right candidate is among the best k, else 0."""
+    values = []
+    for prediction, example in zip(predictions, examples, strict=True):
+        assert prediction.scores is not None
+        assert example.target is not None
+        values.append(100.0 if rank_of(prediction.scores, example.target) < k else 0.0)
+    return values
+
+
+def top1(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
+    """Top-1 accuracy, 0-100; top-5 in the breakdown where there are more than five candidates."""
+    values = hits(predictions, examples, 1)
+    many = any(len(p.scores or ()) > 5 for p in predictions)
+    breakdown: dict[str, float | None] = {"top5": fmean(hits(predictions, examples, 5))} if many else {}
+    return MetricResult(fmean(values), tuple(values), breakdown)
+
+
+def top1_top5_mean(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
+    """Mean of top-1 and top-5 accuracy, 0-100; both in the breakdown."""
+    first, fifth = hits(predictions, examples, 1), hits(predictions, examples, 5)
+    values = tuple((a + b) / 2 for a, b in zip(first, fifth, strict=True))
+    breakdown: dict[str, float | None] = {"top1": fmean(first), "top5": fmean(fifth)}
+    return MetricResult(fmean(values), values, breakdown)
