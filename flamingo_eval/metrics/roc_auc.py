@@ -1,0 +1,63 @@
+"""ROC AUC of P(hateful) (Hateful Memes): how often a hateful meme scores above a harmless one, a tie counting one half.
+
+The value of scikit-learn's roc_auc_score. Scores are the log-likelihoods [no, yes]; P(yes) = exp(yes) / (exp(no) +
+exp(yes)) rises with yes - no, which is ranked here because it cannot saturate. `yes` alone is another quantity.
+
+Reads Example.target (1: hateful, 0: not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flamingo_eval.records import Example, MetricResult, Prediction
+
+DECIMALS = 9  # of yes - no: -1.2 - -0.9 and -0.8 - -0.5 are a tie, though their binary differences are not equal
+
+
+class RankedScores:
+    """Scores sorted once, so that any weighting of the rows costs one pass."""
+
+    def __init__(self, scores: Sequence[float], positive: Sequence[bool]) -> None:
+        given = np.asarray(scores, dtype=np.float64)
+        self.order = np.argsort(given, kind="stable")
+        self.level = np.concatenate([[0], np.cumsum(np.diff(given[self.order]) > 0)])  # equal scores share a level
+        self.positive = np.asarray(positive, dtype=bool)[self.order]
+
+    def auc(self, weights: NDArray[np.float64]) -> float | None:
+        """Area under the curve of weighted rows, 0-1; None if a class is missing. float64[rows] -> float"""
+        w = weights[self.order]
+        n_levels = int(self.level[-1]) + 1
+        positive = np.bincount(self.level, w * self.positive, minlength=n_levels)
+        negative = np.bincount(self.level, w * ~self.positive, minlength=n_levels)
+        below = np.cumsum(negative) - negative
+        pairs = positive.sum() * negative.sum()
+        return float(positive @ (below + negative / 2) / pairs) if pairs else None
+
+
+def roc_auc(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
+    """ROC AUC x 100; accuracy of the likelier answer in the breakdown. Undefined if only one class occurs."""
+    odds = [_log_odds(p.scores or ()) for p in predictions]
+    truth = [e.target == 1 for e in examples]
+    ranked = RankedScores(odds, truth)
+    accuracy = 100 * fmean((o > 0) == t for o, t in zip(odds, truth, strict=True))
+    nothing = (None,) * len(odds)  # the area belongs to pairs of rows
+
+    def resample(rows: NDArray[np.int64]) -> float | None:
+        area = ranked.auc(np.bincount(rows, minlength=len(odds)).astype(np.float64))
+        return None if area is None else 100 * area
+
+    value = resample(np.arange(len(odds)))
+    why = "" if value is not None else f"all {len(odds)} examples are of one class, and the area needs both"
+    return MetricResult(value, nothing, {"accuracy": accuracy}, why, resample=resample)
+
+
+def _log_odds(scores: Sequence[float]) -> float:
+    no, yes = scores
+    if no == yes:
+        return 0.0  # also -inf - -inf
+    return round(yes - no, DECIMALS)
