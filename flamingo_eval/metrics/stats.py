@@ -41,8 +41,8 @@ def bootstrap(
 ) -> tuple[tuple[float, float] | None, tuple[float, ...]]:
     """95 % percentile interval of a metric and the draws it rests on; None and () where there is nothing to doubt.
 
-    With fewer than two pictures, or for a corpus metric without `resample`, there is no interval. Draws in which the metric is undefined (one class only, for ROC
-    AUC) are drawn over by the point value, so that the draws of two runs stay aligned.
+    With fewer than two pictures, or for a corpus metric without `resample`, there is no interval. Draws in which the
+    metric is undefined (one class only, for ROC AUC) take the point value, so that the draws of two runs stay aligned.
     """
     groups = clusters(media_ids)
     if result.value is None or len(groups) < 2:
@@ -105,6 +105,15 @@ def paired(a: float, b: float, draws_a: Sequence[float], draws_b: Sequence[float
     extreme = np.count_nonzero(np.abs(differences - observed) >= abs(observed))
     low, high = np.percentile(differences, [2.5, 97.5])
     return Paired(observed, (float(low), float(high)), float((extreme + 1) / (len(differences) + 1)))
+
+
+def group_means(values: Sequence[float], groups: Sequence[str | None], label: str) -> dict[str, float]:
+    """Mean of the values of each group, named `label: group` and sorted by name; rows of group None are left out."""
+    members: dict[str, list[float]] = {}
+    for value, group in zip(values, groups, strict=True):
+        if group is not None:
+            members.setdefault(group, []).append(value)
+    return {f"{label}: {group}": fmean(members[group]) for group in sorted(members)}
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

@@ -27,6 +27,7 @@ from functools import lru_cache
 from statistics import fmean
 
 from flamingo_eval.metrics.contractions import CONTRACTIONS
+from flamingo_eval.metrics.stats import group_means
 from flamingo_eval.records import Example, MetricResult, Prediction
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
@@ -44,20 +45,13 @@ def vqa_accuracy(predictions: Sequence[Prediction], examples: Sequence[Example],
     """VQA accuracy in one of the dialects above, 0-100, by answer type and question type."""
     values = [
         100 * question_accuracy(p.text or "", e.references, dialect or "official")
-        for p, e in _pairs(predictions, examples)
+        for p, e in zip(predictions, examples, strict=True)
     ]
     breakdown: dict[str, float | None] = {}
     for label in ("answer_type", "question_type"):
-        groups: dict[str, list[float]] = {}
-        for value, example in zip(values, examples, strict=True):
-            if label in example.labels:
-                groups.setdefault(str(example.labels[label]), []).append(value)
-        breakdown |= {f"{label}: {name}": fmean(group) for name, group in sorted(groups.items())}
-    return MetricResult(fmean(values) if values else None, tuple(values), breakdown)
-
-
-def _pairs(predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[tuple[Prediction, Example]]:
-    return list(zip(predictions, examples, strict=True))
+        groups = [str(e.labels[label]) if label in e.labels else None for e in examples]
+        breakdown |= group_means(values, groups, label)
+    return MetricResult(fmean(values), tuple(values), breakdown)
 
 
 def question_accuracy(prediction: str, references: Sequence[str], dialect: str = "official") -> float:

@@ -1,0 +1,141 @@
+"""Every metric against what the official scorers returned for the golden splits: value, variants, rows, breakdowns."""
+
+from __future__ import annotations
+
+import pytest
+from metrics_golden import Case, case
+
+from flamingo_eval.metrics import load_metric
+from flamingo_eval.records import MetricResult
+
+CLOSE = 1e-9
+
+
+def result(task: str, metric: str, dialect: str = "") -> MetricResult:
+    golden = case(task)
+    return load_metric(metric)(golden.predictions, golden.examples, dialect)
+
+
+def check_rows(golden: Case, found: MetricResult, expected: dict[str, float], scale: float = 1.0) -> None:
+    """Per-example values by id."""
+    rows = dict(zip(golden.ids, found.per_example, strict=True))
+    assert rows == pytest.approx({id: scale * v for id, v in expected.items()}, abs=CLOSE)
+
+
+VQA = [
+    ("vqav2", "official", "official"),
+    ("vqav2", "by_position", "official"),
+    ("vqav2", "always_normalised", "openflamingo"),
+    ("okvqa", "official", "official"),
+    ("okvqa", "by_position", "official"),
+    ("okvqa", "always_normalised", "always_normalised"),
+    ("okvqa", "prophet", "prophet"),
+    ("textvqa", "official", "textvqa"),
+    ("textvqa", "vqa_code", "official"),
+    ("textvqa", "always_normalised", "openflamingo"),
+    ("vizwiz", "official", "vizwiz"),
+    ("vizwiz", "vqa_code_by_position", "official"),
+    ("vizwiz", "always_normalised_by_position", "openflamingo"),
+]
+
+
+@pytest.mark.parametrize(("task", "variant", "dialect"), VQA)
+def test_vqa_accuracy(task: str, variant: str, dialect: str) -> None:
+    golden = case(task)
+    expected = golden.expected["variants"][variant]
+    found = result(task, "vqa_accuracy", dialect)
+    assert found.value == pytest.approx(expected["overall"], abs=CLOSE)
+    if "per_example" in expected:
+        check_rows(golden, found, expected["per_example"])
+    for kind in ("answer_type", "question_type"):
+        for name, value in expected.get(f"per_{kind}", {}).items():
+            if name != "all":  # the VQA code's only question type for VizWiz, which has none
+                assert found.breakdown[f"{kind}: {name}"] == pytest.approx(value, abs=CLOSE)
+
+
+@pytest.mark.parametrize("task", ["msvdqa", "msrvttqa"])
+@pytest.mark.parametrize("variant", ["exact", "normalised"])
+def test_exact_match(task: str, variant: str) -> None:
+    golden = case(task)
+    expected = golden.expected["variants"][variant]
+    found = result(task, "exact_match", variant)
+    assert found.value == pytest.approx(expected["overall"], abs=CLOSE)
+    check_rows(golden, found, expected["per_example"], 100)
+    for name, value in expected["by_first_word"].items():
+        assert found.breakdown[f"first word: {name}"] == pytest.approx(value, abs=CLOSE)
+    assert result(task, "exact_match").breakdown[variant] == found.value
+
+
+def test_ivqa_counts_null_as_an_answer() -> None:
+    golden = case("ivqa")
+    expected = golden.expected["variants"]["as_text"]
+    found = result("ivqa", "ivqa")
+    assert found.value == pytest.approx(expected["overall"], abs=CLOSE)
+    check_rows(golden, found, expected["per_example"], 100)
+
+
+def test_imagenet_top1() -> None:
+    golden = case("imagenet")
+    expected = golden.expected["variants"]
+    found = result("imagenet", "top1")
+    assert found.value == expected["top1"]["overall"]
+    assert found.breakdown["top5"] == expected["top5"]["overall"]
+    check_rows(golden, found, expected["top1"]["per_example"], 100)
+    assert [e.target for e in golden.examples] == [expected["top1"]["gold_index"][id] for id in golden.ids]
+
+
+def test_kinetics_mean_of_top1_and_top5() -> None:
+    golden = case("kinetics700")
+    expected = golden.expected["variants"]
+    found = result("kinetics700", "top1_top5_mean")
+    assert found.value == pytest.approx(expected["mean"]["overall"], abs=CLOSE)
+    assert found.breakdown["top1"] == pytest.approx(expected["top1"]["overall"], abs=CLOSE)
+    assert found.breakdown["top5"] == pytest.approx(expected["top5"]["overall"], abs=CLOSE)
+    halves = {id: (expected["top1"]["per_example"][id] + expected["top5"]["per_example"][id]) / 2 for id in golden.ids}
+    check_rows(golden, found, halves, 100)
+
+
+def test_star_mean_over_types() -> None:
+    golden = case("star")
+    expected = golden.expected["variants"]
+    found = result("star", "star_mean")
+    assert found.value == pytest.approx(expected["mean_over_types"]["overall"], abs=CLOSE)
+    assert found.breakdown["micro"] == pytest.approx(expected["micro"]["overall"], abs=CLOSE)
+    check_rows(golden, found, expected["mean_over_types"]["per_example"], 100)
+    for name, value in expected["mean_over_types"]["by_type"].items():
+        assert found.breakdown[f"question_type: {name}"] == pytest.approx(value, abs=CLOSE)
+
+
+def test_visdial_ndcg() -> None:
+    golden = case("visdial")
+    expected = golden.expected["variants"]["float64"]
+    found = result("visdial", "ndcg")
+    assert found.value == pytest.approx(expected["overall"], abs=CLOSE)
+    check_rows(golden, found, expected["per_example"], 100)
+    sparse = golden.expected["sparse_annotated_round"]  # float32 in the starter
+    for ours, theirs, scale in [("R@1", "r@1", 100), ("R@5", "r@5", 100), ("R@10", "r@10", 100), ("MRR", "mrr", 100)]:
+        assert found.breakdown[ours] == pytest.approx(scale * sparse[theirs], abs=1e-4)
+    assert found.breakdown["mean rank"] == pytest.approx(sparse["mean"], abs=1e-4)
+
+
+def test_hateful_memes_roc_auc() -> None:
+    expected = case("hateful_memes").expected
+    found = result("hateful_memes", "roc_auc")
+    assert found.value == pytest.approx(expected["value"], abs=CLOSE)
+    assert found.breakdown["accuracy"] == pytest.approx(expected["accuracy_argmax"], abs=CLOSE)
+
+
+def test_rareact_mwap() -> None:
+    expected = case("rareact").expected
+    found = result("rareact", "mwap")
+    assert found.value == pytest.approx(expected["value"], abs=CLOSE)
+    assert found.notes["classes averaged"] == str(expected["classes_averaged"])
+    for name, value in expected["variants"]["mWAP"]["per_class"].items():
+        assert found.breakdown[f"class: {name}"] == pytest.approx(100 * value["wAP"], abs=CLOSE)
+
+
+def test_rareact_msap_is_within_five_standard_deviations() -> None:
+    expected = case("rareact").expected["variants"]["mSAP_100"]
+    found = result("rareact", "msap")
+    assert found.value == pytest.approx(expected["overall"], abs=5 * expected["standard_deviation"])
+    assert result("rareact", "msap").value == found.value  # seeded
