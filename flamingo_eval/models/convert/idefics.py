@@ -16,7 +16,7 @@ from flamingo_eval.models.convert.card import model_card
 from flamingo_eval.models.convert.clip import HUGGING_FACE, hugging_face_vit
 from flamingo_eval.models.convert.families import FAMILIES, ForeignConfig
 from flamingo_eval.models.convert.recipes import Kitchen, Recipe, Table, expected_shapes, stack
-from flamingo_eval.models.convert.sources import Foreign, folder_weights, renamed, without_prefix
+from flamingo_eval.models.convert.sources import Foreign, close_files, folder_weights, renamed, without_prefix
 from flamingo_eval.models.convert.vocabulary import read_vocabulary
 from flamingo_eval.models.convert.writer import new_folder, write_checkpoint
 from flamingo_eval.models.presets import IDEFICS_PIXELS, IDEFICS_TOKENS
@@ -91,6 +91,7 @@ def convert_idefics(model: Path, out: Path, tokenizer: Path | None = None) -> tu
     card = model_card(config, "IDEFICS", "LLaMA", sources, ())
     with new_folder(out) as folder:
         write_checkpoint(folder, config, recipes, fast.to_str(), card)
+    close_files()
     return ()
 
 

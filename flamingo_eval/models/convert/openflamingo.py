@@ -20,7 +20,15 @@ from flamingo_eval.models.convert.card import model_card
 from flamingo_eval.models.convert.clip import Tower, read_tower
 from flamingo_eval.models.convert.families import Family, family_of, language_names
 from flamingo_eval.models.convert.recipes import Kitchen, Recipe, Table, expected_shapes
-from flamingo_eval.models.convert.sources import Foreign, Weights, file_weights, folder_weights, renamed, without_prefix
+from flamingo_eval.models.convert.sources import (
+    Foreign,
+    Weights,
+    close_files,
+    file_weights,
+    folder_weights,
+    renamed,
+    without_prefix,
+)
 from flamingo_eval.models.convert.vocabulary import read_vocabulary
 from flamingo_eval.models.convert.writer import new_folder, write_checkpoint
 from flamingo_eval.models.presets import OPENFLAMINGO_RESAMPLER, OPENFLAMINGO_TOKENS, OPENFLAMINGO_XATTN
@@ -116,6 +124,7 @@ def convert_openflamingo(
     card = model_card(config, "OpenFlamingo", family.title, sources, notes)
     with new_folder(out) as folder:
         write_checkpoint(folder, config, recipes, fast.to_str(), card)
+    close_files()
     return notes
 
 

@@ -120,11 +120,22 @@ def _torch_reader(path: Path, name: str) -> Callable[[], Tensor]:
     return lambda: _state_dict(path)[name]
 
 
-@lru_cache(maxsize=2)
+def close_files() -> None:
+    """Let go of the PyTorch files that are mapped."""
+    _mapped.cache_clear()
+
+
 def _state_dict(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a PyTorch file, memory-mapped where its format allows."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
+    stat = path.stat()
+    return _mapped(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=2)  # a checkpoint and one shard of a language model
+def _mapped(path: Path, size: int, mtime_ns: int) -> Mapping[str, Tensor]:
+    del size, mtime_ns  # only part of the key: a file that changed is another file
     loaded: Any = _load(path)
     for key in ("model_state_dict", "state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
