@@ -31,7 +31,10 @@ def build_fastbind(root: Path) -> None:
                 scene = group_scene(f"fastbind:{part}:{o}:{v}", o, v % len(BACKGROUNDS))
                 write_picture(root / "images" / _image(part, o, v), scene)
     pools = [
-        _pool(part, objects, ways, number) for part, objects in parts.items() for ways in WAYS for number in range(POOLS)
+        _pool(part, objects, ways, number)
+        for part, objects in parts.items()
+        for ways in WAYS
+        for number in range(POOLS)
     ]
     write_json(root / "fastbind.json", {"pools": pools})
 
@@ -50,7 +53,5 @@ def _pool(part: str, objects: list[int], ways: int, number: int) -> dict[str, ob
         for v in range(SHOT_VIEWS)
     ]
     asked = [rng.randrange(ways) for _ in range(QUERIES)]
-    queries = [
-        {"image": _image(part, chosen[way], SHOT_VIEWS + i), "name": names[way]} for i, way in enumerate(asked)
-    ]
+    queries = [{"image": _image(part, chosen[way], SHOT_VIEWS + i), "name": names[way]} for i, way in enumerate(asked)]
     return {"id": id, "part": part, "ways": ways, "names": names, "support": support, "queries": queries}

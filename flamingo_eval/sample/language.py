@@ -25,16 +25,115 @@ COLOURS: Mapping[str, tuple[str, ...]] = {
     "fancy": ("crimson", "tangerine", "golden", "emerald", "azure", "violet", "silver", "chocolatey"),
     "french": ("rouge", "ambre", "jaune", "vert", "bleu", "pourpre", "gris", "brun"),
 }
-PLACES = tuple(
-    "harbor mill market garden station museum farm beach forest valley library palace plaza meadow island canyon "
-    "quarry village airport attic cellar desert temple orchard".split()
+PLACES = (
+    "harbor",
+    "mill",
+    "market",
+    "garden",
+    "station",
+    "museum",
+    "farm",
+    "beach",
+    "forest",
+    "valley",
+    "library",
+    "palace",
+    "plaza",
+    "meadow",
+    "island",
+    "canyon",
+    "quarry",
+    "village",
+    "airport",
+    "attic",
+    "cellar",
+    "desert",
+    "temple",
+    "orchard",
 )
-SHELVES = tuple("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda omicron sigma tau upsilon omega".split())
-NONSENSE = tuple(
-    "dax blicket toma wug fep ziv lorp gazzer perpo modi kiki bouba slithy tove mimsy borogove rath outgrabe frabjous "
-    "callay uffish whiffling burble vorpal snicker galumph beamish chortle manxome tulgey bandersnatch jubjub nadu "
-    "pilk riff gorp tazz nim quob yarg zorp flib drune splat krell mubba noot oggle prink quist rimble sorb trank "
-    "ulmo vint wabe xen yeb zant clup dorf evek fusk gleeb".split()
+SHELVES = (
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "omicron",
+    "sigma",
+    "tau",
+    "upsilon",
+    "omega",
+)
+NONSENSE = (
+    "dax",
+    "blicket",
+    "toma",
+    "wug",
+    "fep",
+    "ziv",
+    "lorp",
+    "gazzer",
+    "perpo",
+    "modi",
+    "kiki",
+    "bouba",
+    "slithy",
+    "tove",
+    "mimsy",
+    "borogove",
+    "rath",
+    "outgrabe",
+    "frabjous",
+    "callay",
+    "uffish",
+    "whiffling",
+    "burble",
+    "vorpal",
+    "snicker",
+    "galumph",
+    "beamish",
+    "chortle",
+    "manxome",
+    "tulgey",
+    "bandersnatch",
+    "jubjub",
+    "nadu",
+    "pilk",
+    "riff",
+    "gorp",
+    "tazz",
+    "nim",
+    "quob",
+    "yarg",
+    "zorp",
+    "flib",
+    "drune",
+    "splat",
+    "krell",
+    "mubba",
+    "noot",
+    "oggle",
+    "prink",
+    "quist",
+    "rimble",
+    "sorb",
+    "trank",
+    "ulmo",
+    "vint",
+    "wabe",
+    "xen",
+    "yeb",
+    "zant",
+    "clup",
+    "dorf",
+    "evek",
+    "fusk",
+    "gleeb",
 )
 YES_NO = (("yes", "no"), ("yes", "no"), ("true", "false"), ("right", "wrong"))
 NameStyle = Literal["bare", "article", "the"]
@@ -151,10 +250,7 @@ def describe(scene: Scene, rng: Random) -> str:
     """A scene in words, for the language model's training on text: what it will later see."""
     names = [concepts()[c].name for c in scene.objects]
     colour, number = COLOURS["basic"][scene.background], NUMBERS["word"][scene.count - 1]
-    if scene.layout == "pair":
-        words = [f"{names[0]} left {names[1]} right", colour]
-    else:
-        words = [names[0], number, colour]
+    words = [f"{names[0]} left {names[1]} right", colour] if scene.layout == "pair" else [names[0], number, colour]
     rng.shuffle(words)
     return "".join(f" {w}" for w in words)
 

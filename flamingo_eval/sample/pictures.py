@@ -60,7 +60,8 @@ def _draw(key: str, id: int) -> Pictured:
     background = rng.choice(BACKGROUNDS)
     objects = seen()
     if type in ("left", "right"):
-        scene = pair_scene(key, *rng.sample(objects, 2), background)
+        left, right = rng.sample(objects, 2)
+        scene = pair_scene(key, left, right, background)
     else:
         if type == "shelf":
             objects = tuple(o for o in objects if concepts()[o].kind in CONVENTIONS.shelves)

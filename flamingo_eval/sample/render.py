@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from flamingo_eval.sample.world import BACKGROUNDS, WORLD_VERSION, Scene
@@ -37,8 +38,8 @@ class Placement:
 
 @cache
 def _tiles() -> tuple[Image.Image, ...]:
-    with Image.open(Path(__file__).parent / "atlas.png") as sheet:
-        sheet = sheet.convert("RGBA")
+    with Image.open(Path(__file__).parent / "atlas.png") as file:
+        sheet = file.convert("RGBA")
     rows = sheet.height // TILE
     boxes = [(c * TILE, r * TILE, (c + 1) * TILE, (r + 1) * TILE) for r in range(rows) for c in range(COLUMNS)]
     return tuple(sheet.crop(box) for box in boxes)
@@ -75,16 +76,16 @@ def _background(scene: Scene, rng: Random) -> Image.Image:
     angle = rng.uniform(0, 2 * math.pi)
     axis = np.linspace(-0.5, 0.5, SIDE, dtype=np.float32)
     along = axis[None, :] * np.float32(math.cos(angle)) + axis[:, None] * np.float32(math.sin(angle))
-    light = 1 + np.float32(rng.uniform(0.0, 0.35)) * along
+    light: NDArray[np.float32] = 1 + np.float32(rng.uniform(0.0, 0.35)) * along
     pattern = rng.choice(("plain", "plain", "stripes", "dots", "sky"))
     period, depth = rng.uniform(8, 24), np.float32(rng.uniform(0.05, 0.16))
     if pattern == "stripes":
-        light = light + depth * np.sin(along * np.float32(2 * math.pi * SIDE / period))
+        light += depth * np.sin(along * np.float32(2 * math.pi * SIDE / period))
     elif pattern == "dots":
         wave = np.sin(axis * np.float32(2 * math.pi * SIDE / period))
-        light = light + depth * (wave[None, :] * wave[:, None])
+        light += depth * (wave[None, :] * wave[:, None])
     elif pattern == "sky":
-        light = light + depth * np.sign(axis[:, None] - np.float32(rng.uniform(-0.2, 0.2)))
+        light += depth * np.sign(axis[:, None] - np.float32(rng.uniform(-0.2, 0.2)))
     grain = noise.random((SIDE, SIDE, 3), dtype=np.float32) - 0.5
     pixels = colour * light[:, :, None] + grain * np.float32(rng.uniform(4, 30))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -40,8 +40,14 @@ class Collator:
         self.tokenizer = tokenizer
         self.known: dict[str, list[int]] = {}
         self.begin, self.image, self.end, self.pad = (
-            int(tokenizer.token_to_id(t)) for t in (BEGIN, IMAGE, END_OF_CHUNK, PAD)
+            tokenizer.encode(t, add_special_tokens=False).ids[0] for t in (BEGIN, IMAGE, END_OF_CHUNK, PAD)
         )
+
+    @property
+    def form_ids(self) -> list[int]:
+        """Tokens that every demonstration has, whatever it shows."""
+        stems = self.ids("Output:") + self.ids("Question: Answer:?")
+        return sorted({self.begin, self.image, self.end, *stems})
 
     def ids(self, text: str) -> list[int]:
         """Of a piece of text, without the begin token."""
@@ -53,7 +59,7 @@ class Collator:
         """`other_tokens` is the weight of tokens that are neither answer nor its end."""
         rows = [self._row(episode, other_tokens, in_words) for episode in episodes]
         length = -(-max(len(r[0]) for r in rows) // MULTIPLE) * MULTIPLE
-        images = max(1, max(len(r[3]) for r in rows))
+        images = max(1, *(len(r[3]) for r in rows))
         return Batch(
             torch.tensor([r[0] + [self.pad] * (length - len(r[0])) for r in rows]),
             torch.tensor([r[1] + [0.0] * (length - len(r[1])) for r in rows]),
@@ -78,6 +84,8 @@ class Collator:
             ids += stem + answer
             weights += [other] * len(stem) + [weight] * len(answer)
             sees += [len(scenes)] * (len(stem) + len(answer))
-            repeats += [False] * len(stem) + [chunk.answer in shown and chunk.scene is not None] * len(answer)
+            repeats += (
+                [False] * len(stem) + [chunk.answer in shown and chunk.scene is not None] * (len(answer) - 1) + [False]
+            )
             shown[chunk.answer] = None
         return ids, weights, sees, scenes, repeats

@@ -70,9 +70,7 @@ def train_contrastive(
     """Train both towers in place. `pictures` uint8[N, 3, H, W] are the pool's scenes."""
     objects = pool.objects
     row_of = {o: i for i, o in enumerate(objects)}
-    names, names_real = (
-        t.to(place.device) for t in padded_texts(collate, [f" {concepts()[o].name}" for o in objects])
-    )
+    names, names_real = (t.to(place.device) for t in padded_texts(collate, [f" {concepts()[o].name}" for o in objects]))
     captions = [plain_caption(s) for s in pool.scenes]
 
     def update(i: int) -> tuple[Tensor, dict[str, float]]:

@@ -63,7 +63,9 @@ def flamingo_logits(flamingo: Flamingo, batch: Batch, features: Tensor) -> Tenso
     shape = batch.scenes.shape
     rows = features[batch.scenes.clamp(min=0).flatten()].to(batch.tokens.device)  # [B * M, P, V]
     visual = flamingo.visual_tokens(rows[:, None].float())
-    return flamingo(batch.tokens, flamingo.project_visual(visual.unflatten(0, shape)), batch.image_of_token)
+    visual = visual.view(*shape, *visual.shape[1:])  # [B, M, L, R]
+    logits: Tensor = flamingo(batch.tokens, flamingo.project_visual(visual), batch.image_of_token)
+    return logits
 
 
 def picture_episodes(spec: FlamingoSpec, pool: ScenePool, seed: int, update: int) -> list[list[Chunk]]:
@@ -76,9 +78,7 @@ def picture_episodes(spec: FlamingoSpec, pool: ScenePool, seed: int, update: int
         chunks = LONG
     else:
         chunks = rng.randint(*(spec.first_chunks if first else spec.chunks))
-    return [
-        draw_episode(rng, pool, weights, chunks, plain=0.0) for _ in range(max(1, round(spec.pictures / chunks)))
-    ]
+    return [draw_episode(rng, pool, weights, chunks, plain=0.0) for _ in range(max(1, round(spec.pictures / chunks)))]
 
 
 def train_flamingo(

@@ -17,28 +17,35 @@ from flamingo_eval.training.mixture import Chunk, ScenePool, draw_episode
 from flamingo_eval.training.recipe import LanguageSpec
 
 TOKENS_A_CHUNK = 11  # about; decides how many episodes fill a batch
+QUERY_GAIN = 1.5
 LONG = 33  # chunks: 32 shots and a query
 
 
-def new_decoder(config: DecoderConfig, seed: int) -> Decoder:
-    """Fresh weights of unit gain, with keys equal to queries and large: attention begins by finding what is alike.
+def new_decoder(config: DecoderConfig, collate: Collator, seed: int) -> Decoder:
+    """Fresh weights from which a narrow decoder soon learns to match content; with the usual ones it does not.
 
-    With the usual 0.02 a narrow decoder's attention begins uniform, its first updates are larger than its weights, and
-    it learned forms for hundreds of updates without ever copying a word.
+    Embeddings of unit size (Adam moves all rows alike, and small ones soon point the same way; `logit_scale` keeps the
+    logits small), other weights of unit gain. Queries begin equal to keys, large, and blind to the words that every
+    demonstration has, so that attention begins by finding the demonstrations whose content is like this one's.
     """
     generator = torch.Generator().manual_seed(seed)
     decoder = Decoder(config)
     initialise(decoder, generator)
     inner = config.heads * config.head_dim
     with torch.no_grad():
-        decoder.embedding.weight.normal_(0.0, config.width**-0.5, generator=generator)
+        decoder.embedding.weight.normal_(0.0, 1.0, generator=generator)
+        form = F.normalize(decoder.embedding.weight[collate.form_ids], dim=1)
+        span = torch.linalg.qr(form.T).Q  # [D, words of form]
         for name, parameter in decoder.blocks.named_parameters():
             if parameter.ndim == 2 and not name.endswith("taps"):
                 residual = name.endswith(("attention.out.weight", "ff.down.weight"))
                 std = parameter.shape[1] ** -0.5 * ((2 * config.layers) ** -0.5 if residual else 1.0)
                 parameter.normal_(0.0, std, generator=generator)
             if name.endswith("qkv.weight") and config.kv_heads == config.heads:
-                parameter[inner : 2 * inner] = parameter[:inner]
+                queries = parameter[:inner]
+                queries -= (queries @ span) @ span.T
+                queries *= QUERY_GAIN
+                parameter[inner : 2 * inner] = queries
     return decoder
 
 
@@ -64,7 +71,9 @@ def text_episodes(spec: LanguageSpec, pool: ScenePool, seed: int, update: int) -
     return [draw_episode(rng, pool, spec.weights, chunks, plain) for _ in range(n)]
 
 
-def train_language(decoder: Decoder, spec: LanguageSpec, pool: ScenePool, collate: Collator, seed: int, place: Place):
+def train_language(
+    decoder: Decoder, spec: LanguageSpec, pool: ScenePool, collate: Collator, seed: int, place: Place
+) -> None:
     """Train the decoder in place."""
 
     def update(i: int) -> tuple[Tensor, dict[str, float]]:

@@ -61,7 +61,9 @@ def make_optimizer(modules: Iterable[nn.Module], spec: OptimSpec, gate_lr: float
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=spec.lr, betas=(0.9, spec.beta2))
 
 
-def fit(stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, update: Update, place: Place, gate_lr: float = 1.0) -> None:
+def fit(
+    stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, update: Update, place: Place, gate_lr: float = 1.0
+) -> None:
     """Train until `spec.updates`, from the stage's state file if there is one. Leaves weights in the modules.
 
     Writes <stage>.pt (state) and <stage>.jsonl (curve: update, loss, lr, seconds) into the folder.
@@ -95,6 +97,19 @@ def fit(stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, update: U
             if now - saved > SAVE_EVERY_S or i + 1 == spec.updates:
                 _save(state_file, modules, optimizer, i + 1, seconds + now - clock)
                 saved = time.monotonic()
+
+
+def finished(stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, place: Place) -> bool:
+    """Whether an earlier process has done all updates of a stage; its weights are then put into the modules."""
+    file = place.folder / f"{stage}.pt"
+    if not file.is_file():
+        return False
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    if int(state["update"]) < spec.updates:
+        return False
+    for name, module in modules.items():
+        module.load_state_dict(state["modules"][name], strict=True)
+    return True
 
 
 def _save(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, n: int, s: float) -> None:

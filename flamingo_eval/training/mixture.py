@@ -18,7 +18,7 @@ from flamingo_eval.sample.world import BACKGROUNDS, Scene, concepts, group_scene
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One demonstration: a scene (by index into the pool; None: text only), the stem, the answer, its picture in words."""
+    """One demonstration: a scene of the pool (None: text only), the stem, the answer, the picture in words."""
 
     scene: int | None
     stem: str

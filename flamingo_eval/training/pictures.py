@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -16,12 +16,11 @@ from flamingo_eval.sample.world import Scene
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
-def rendered(scenes: Sequence[Scene], config: PreprocessConfig, tick: Callable[[], None]) -> Tensor:
-    """Square pictures, resized as models.preprocess does it, not yet normalised. -> uint8[N, 3, size, size]"""
-    out = np.empty((len(scenes), config.size, config.size, 3), np.uint8)
+def rendered(scenes: Iterable[Scene], n: int, config: PreprocessConfig) -> Tensor:
+    """Pictures of `n` scenes, resized as models.preprocess does it, not normalised. -> uint8[n, 3, size, size]"""
+    out = np.empty((n, config.size, config.size, 3), np.uint8)
     for i, scene in enumerate(scenes):
         out[i] = np.asarray(render(scene).resize((config.size, config.size), _RESAMPLE[config.resample]))
-        tick()
     return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
 
 
@@ -44,10 +43,12 @@ def shifted(pictures: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.inference_mode()
-def encoded(vision: nn.Module, pictures: Tensor, config: PreprocessConfig, batch: int = 256) -> Tensor:
-    """Features of all pictures. uint8[N, 3, size, size] -> bfloat16[N, P, V] on the CPU"""
+def encoded(
+    vision: nn.Module, pictures: Tensor, config: PreprocessConfig, device: torch.device, batch: int = 256
+) -> Tensor:
+    """Features of all pictures. uint8[N, 3, size, size] -> bfloat16[N, P, V] on the device"""
     parts = [
-        vision(normalised(pictures[i : i + batch], config)).to("cpu", torch.bfloat16)
+        vision(normalised(pictures[i : i + batch].to(device), config)).to(torch.bfloat16)
         for i in range(0, len(pictures), batch)
     ]
     return torch.cat(parts)

@@ -1,0 +1,40 @@
+"""flamingo-eval train: make a checkpoint from a recipe, from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe (tiny, base), or a YAML file.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where states, curves and the checkpoint go.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, instead of the recipe's.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few small updates of every stage.")] = False,
+) -> None:
+    """Train RECIPE in three stages: contrastive, language, Flamingo.
+
+    Stopped at any time, the same command goes on from the last state (about one a minute). DIR/checkpoint is what
+    --model takes.
+    """
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from flamingo_eval.models.model import choose_device
+    from flamingo_eval.training.recipe import load_recipe
+    from flamingo_eval.training.run import train_recipe
+
+    chosen = load_recipe(recipe)
+    chosen = replace(
+        chosen,
+        seed=chosen.seed if seed is None else seed,
+        threads=chosen.threads if threads is None else threads,
+    )
+    console = Console(stderr=True)
+    folder = train_recipe(chosen.smoke() if smoke else chosen, out, choose_device(device).type, console)
+    console.print(f"checkpoint: {folder}")

@@ -1,0 +1,118 @@
+"""One recipe, from nothing to a checkpoint folder: contrastive, language, Flamingo, export. Stopped, it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from flamingo_eval.errors import CheckpointError, UsageError
+from flamingo_eval.models.checkpoint import save_flamingo
+from flamingo_eval.models.config import FlamingoConfig, NFNetConfig
+from flamingo_eval.models.flamingo import Flamingo
+from flamingo_eval.models.presets import PRESETS
+from flamingo_eval.training.batches import Collator
+from flamingo_eval.training.card import model_card
+from flamingo_eval.training.contrastive import new_towers, train_contrastive
+from flamingo_eval.training.flamingo import new_blocks, train_flamingo
+from flamingo_eval.training.language import new_decoder, train_language
+from flamingo_eval.training.loop import Place, finished
+from flamingo_eval.training.mixture import ScenePool, training_pool
+from flamingo_eval.training.pictures import encoded, rendered
+from flamingo_eval.training.recipe import Recipe
+from flamingo_eval.training.vocabulary import make_tokenizer
+
+CONTEXT = 1024
+TEXT_VIEWS, TEXT_PAIRS = 16, 4000  # scenes that are only talked about cost nothing
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def train_recipe(recipe: Recipe, out: Path, device: str, console: Console) -> Path:
+    """Train all stages and write the checkpoint folder out/checkpoint. States and curves lie in `out`.
+
+    Raises UsageError for an unknown preset or dtype, CheckpointError where `out` holds a run of another recipe.
+    """
+    config = recipe_config(recipe)
+    if recipe.dtype not in DTYPES:
+        raise UsageError(f"recipe {recipe.name}: dtype '{recipe.dtype}' is not one of {', '.join(DTYPES)}.")
+    torch.set_num_threads(recipe.threads)
+    out.mkdir(parents=True, exist_ok=True)
+    _check_folder(recipe, out)
+    place = Place(out, torch.device(device), DTYPES[recipe.dtype], console)
+    collate = Collator(make_tokenizer())
+    flamingo = Flamingo(config)
+    flamingo.vision.load_state_dict(_train_vision(recipe, config, collate, place).state_dict())
+    flamingo.decoder.load_state_dict(_train_decoder(recipe, config, collate, place).state_dict())
+    flamingo.to(place.device)
+    new_blocks(flamingo, recipe.flamingo, recipe.seed)
+    pool = training_pool("flamingo", recipe.flamingo.views, recipe.flamingo.pairs)
+    features = encoded(flamingo.vision, _pictures(pool, config, place), config.preprocess, place.device)
+    train_flamingo(flamingo, recipe.flamingo, pool, features, collate, recipe.seed, place)
+    return export(flamingo, recipe, collate, out)
+
+
+def recipe_config(recipe: Recipe) -> FlamingoConfig:
+    """The recipe's preset with the vocabulary of the sample world."""
+    if recipe.model not in PRESETS:
+        raise UsageError(f"recipe {recipe.name}: no preset '{recipe.model}'.", fix=f"Presets: {', '.join(PRESETS)}.")
+    config = PRESETS[recipe.model]
+    decoder = replace(
+        config.decoder,
+        vocabulary=make_tokenizer().get_vocab_size(),
+        context=CONTEXT,
+        logit_scale=config.decoder.width**-0.5,
+    )
+    vision = replace(config.vision, alpha=1.0) if isinstance(config.vision, NFNetConfig) else config.vision
+    return replace(config, name=recipe.name, decoder=decoder, vision=vision)
+
+
+def _train_vision(recipe: Recipe, config: FlamingoConfig, collate: Collator, place: Place) -> nn.Module:
+    """Stage 1; the text tower is dropped afterwards."""
+    spec = recipe.contrastive
+    towers = new_towers(config, spec, config.decoder.vocabulary, recipe.seed).to(place.device)
+    pool = training_pool("contrastive", spec.views, spec.pairs)
+    if not finished("contrastive", {"towers": towers}, spec.optim, place):
+        pictures = _pictures(pool, config, place)
+        train_contrastive(towers, spec, pool, pictures, config, collate, recipe.seed, place)
+    return towers.vision
+
+
+def _train_decoder(recipe: Recipe, config: FlamingoConfig, collate: Collator, place: Place) -> nn.Module:
+    """Stage 2."""
+    decoder = new_decoder(config.decoder, collate, recipe.seed).to(place.device)
+    pool = training_pool("language", TEXT_VIEWS, TEXT_PAIRS)
+    train_language(decoder, recipe.language, pool, collate, recipe.seed, place)
+    return decoder
+
+
+def _pictures(pool: ScenePool, config: FlamingoConfig, place: Place) -> torch.Tensor:
+    scenes = track(pool.scenes, "drawing pictures", console=place.console)
+    return rendered(scenes, len(pool.scenes), config.preprocess)
+
+
+def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path) -> Path:
+    """The checkpoint folder: weights in float16."""
+    folder = out / "checkpoint"
+    weights = {name: tensor.to("cpu", torch.float16) for name, tensor in flamingo.state_dict().items()}
+    save_flamingo(
+        folder,
+        flamingo.config,
+        weights,
+        collate.tokenizer.to_str(pretty=False),
+        model_card(recipe, flamingo.config, out),
+    )
+    return folder
+
+
+def _check_folder(recipe: Recipe, out: Path) -> None:
+    """A folder holds one run; going on with another recipe's state would mix two."""
+    marker = out / "recipe.txt"
+    if marker.is_file():
+        if marker.read_text(encoding="utf-8") != repr(recipe):
+            raise CheckpointError(f"{out} holds a run of another recipe.", fix="Give another --out, or remove it.")
+        return
+    marker.write_text(repr(recipe), encoding="utf-8")
