@@ -7,6 +7,7 @@ the cause; a cut picture is never filled up with grey.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import struct
 import warnings
@@ -20,12 +21,14 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from flamingo_eval.datasets.stored import cell_bytes
 from flamingo_eval.errors import MediaError
 from flamingo_eval.records import Image, Media, Pixels, Video
 
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB, where Pillow begins to warn of decompression bombs
 MAX_FRAME_PIXELS = 8192 * 4320  # 8K video
 TRUNCATION_SLACK = 1.0  # seconds by which the last frame of a sound clip may fall short of what its header says
+CUT_SLACK = 2.0  # seconds by which a clip cut out of a video may differ from the annotated window
 
 LongerClips = Literal["centre", "start", "spread"]
 
@@ -46,7 +49,7 @@ def open_image(image: Image, max_pixels: int = MAX_PIXELS) -> PillowImage.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)  # it is an error below
-            opened = PillowImage.open(image.path)
+            opened = PillowImage.open(_cell(image) if image.column else image.path)
         with opened:
             if opened.width * opened.height > max_pixels:
                 raise _unreadable(image.path, _too_large(opened.width, opened.height, max_pixels))
@@ -58,6 +61,11 @@ def open_image(image: Image, max_pixels: int = MAX_PIXELS) -> PillowImage.Image:
         raise _unreadable(image.path, f"more than {max_pixels} pixels") from error
     except _BROKEN_PICTURE as error:
         raise _unreadable(image.path, str(error) or type(error).__name__) from error
+
+
+def _cell(image: Image) -> io.BytesIO:
+    """The bytes of a picture that lies in a table."""
+    return io.BytesIO(cell_bytes(image.path, image.column, image.row))
 
 
 def _to_rgb(picture: PillowImage.Image, path: Path) -> PillowImage.Image:
@@ -138,6 +146,8 @@ def _duration(container: Any, stream: Any, path: Path) -> float:
 
 
 def _segment(video: Video, duration: float) -> tuple[float, float]:
+    if video.maybe_cut and _is_cut(video.start or 0.0, video.end or duration, duration):
+        return 0.0, duration
     start = 0.0 if video.start is None else video.start
     end = duration if video.end is None else min(video.end, duration)
     if not 0 <= start < duration:
@@ -145,6 +155,11 @@ def _segment(video: Video, duration: float) -> tuple[float, float]:
     if end <= start:
         raise _unreadable(video.path, f"the segment from {start:g} s to {video.end:g} s is empty")
     return start, end
+
+
+def _is_cut(start: float, end: float, duration: float) -> bool:
+    """Is the file the segment itself, rather than the video it was cut from?"""
+    return duration < end - CUT_SLACK / 2 and abs(duration - (end - start)) <= CUT_SLACK
 
 
 def _frames_at(container: Any, stream: Any, times: list[float], path: Path) -> list[PillowImage.Image]:
@@ -195,6 +210,8 @@ def content_hash(media: Media | Pixels) -> str:
         values = media.tensor.detach().cpu().float().contiguous().numpy()
         return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
     try:
+        if isinstance(media, Image) and media.column:
+            return hashlib.sha256(cell_bytes(media.path, media.column, media.row)).hexdigest()
         stat = media.path.stat()
         digest = _file_hash(media.path, stat.st_size, stat.st_mtime_ns)
     except OSError as error:

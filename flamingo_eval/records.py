@@ -22,26 +22,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture on disk, decoded only when a model needs it (media.py)."""
+    """A picture on disk, decoded only when a model needs it (media.py): a file, or one cell of a table of pictures."""
 
     path: Path
+    column: str = ""  # of a Parquet or Arrow file at `path`; empty: `path` is the picture
+    row: int = 0
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], column: str = "", row: int = 0) -> None:
         object.__setattr__(self, "path", Path(path))
+        object.__setattr__(self, "column", column)
+        object.__setattr__(self, "row", row)
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A clip on disk; `start` and `end` in seconds cut a segment out of a longer file (None: the file's own)."""
+    """A clip on disk; `start` and `end` in seconds cut a segment out of a longer file (None: the file's own).
+
+    With `maybe_cut`, a file about as long as the segment is taken for the segment itself (downloads of iVQA).
+    """
 
     path: Path
     start: float | None = None
     end: float | None = None
+    maybe_cut: bool = False
 
-    def __init__(self, path: str | os.PathLike[str], start: float | None = None, end: float | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        start: float | None = None,
+        end: float | None = None,
+        maybe_cut: bool = False,
+    ) -> None:
         object.__setattr__(self, "path", Path(path))
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "end", end)
+        object.__setattr__(self, "maybe_cut", maybe_cut)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

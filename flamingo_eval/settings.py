@@ -43,6 +43,8 @@ def data_root(choice: str, task: str) -> Path:
         from flamingo_eval.sample import sample_root
 
         return sample_root(task)
+    if choice == HUB:
+        return Path(HUB)  # the loaders know what it stands for
     root = Path(choice)
     if not root.is_dir():
         raise DataError(f"--data {choice}: there is no such folder.", fix="Give the folder with the downloaded files.")

@@ -57,6 +57,22 @@ class MetricSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class HubSpec:
+    """A mirror on the Hugging Face Hub that `--data hub` reads instead of the official files.
+
+    `splits` maps a split's name here to its name there; only these exist then. `columns` are options of the layout
+    `rows`: what stands in which column.
+    """
+
+    dataset: tuple[str, ...]  # ids, tried in order (renamed mirrors); a local folder of Parquet files works as well
+    splits: Mapping[str, str]
+    columns: Mapping[str, str]
+    config: str = ""
+    revision: str = ""
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DataSpec:
     """Where a benchmark's rows lie below the data root.
 
@@ -71,6 +87,7 @@ class DataSpec:
     source: str = ""  # where to get the files
     options: Mapping[str, str] = field(default_factory=dict)  # what the layout's loader needs beyond file names
     counts: Mapping[str, int] = field(default_factory=dict)  # official number of rows of each split, for `check`
+    hub: HubSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

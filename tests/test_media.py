@@ -150,6 +150,33 @@ def test_segments_outside_the_clip_are_errors(tmp_path: Path) -> None:
         open_video(Video(path, 0.5, 0.5))
 
 
+def test_a_file_as_long_as_its_segment_may_be_the_segment_itself(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", seconds=4.0, rate=8)
+    assert levels(open_video(Video(path, 41.0, 45.0, maybe_cut=True), fps=1.0)) == [0, 8, 16, 24]
+    long = write_video(tmp_path / "b.mp4", seconds=8.0, rate=4)
+    assert levels(open_video(Video(long, 4.0, 8.0, maybe_cut=True), fps=1.0)) == [16, 20, 24, 28]
+    with pytest.raises(MediaError, match="the segment starts at 41 s"):
+        open_video(Video(long, 41.0, 45.0, maybe_cut=True))
+
+
+def test_a_picture_may_be_a_cell_of_a_table(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = []
+    for level in (10, 200):
+        PillowImage.new("L", (8, 8), level).save(tmp_path / "a.png")
+        files.append((tmp_path / "a.png").read_bytes())
+    cells = [{"bytes": data, "path": None} for data in files] + [{"bytes": b"", "path": None}]
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"image": cells}), path, row_group_size=1)
+    assert [open_image(Image(path, "image", row)).getpixel((0, 0)) for row in (1, 0)] == [(200,) * 3, (10,) * 3]
+    assert content_hash(Image(path, "image", 1)) == content_hash(Image(tmp_path / "a.png"))
+    for row in (2, 3):
+        with pytest.raises(MediaError, match=r"rows\.parquet"):
+            open_image(Image(path, "image", row))
+
+
 def test_unreadable_clips_are_named(tmp_path: Path) -> None:
     whole = write_video(tmp_path / "whole.mp4", seconds=4.0, movflags="faststart")
     (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])

@@ -14,6 +14,8 @@ from flamingo_eval.errors import ConfigError, DataError, UsageError, did_you_mea
 from flamingo_eval.records import Split
 from flamingo_eval.specs import TaskSpec
 
+HUB = Path("hub")  # the data root that stands for the task's mirror on the Hugging Face Hub
+
 LAYOUTS = {
     "vqa": Layout(
         "flamingo_eval.datasets.vqa:load",
@@ -131,6 +133,27 @@ LAYOUTS = {
         options=("question_mark",),
         files=("annotations",),
     ),
+    "rows": Layout(
+        "flamingo_eval.datasets.rows:load",
+        files=("rows",),
+        media=("images", "videos"),
+        words=("classes",),
+        options=(
+            "id",
+            "image",
+            "video",
+            "start",
+            "end",
+            "question",
+            "answers",
+            "candidates",
+            "label",
+            "fields",
+            "labels",
+            "demonstration",
+            "question_mark",
+        ),
+    ),
 }
 
 
@@ -147,6 +170,10 @@ def layout_of(task: TaskSpec) -> Layout:
 
 def source_of(task: TaskSpec, root: Path, split: str, *, media: bool = True) -> Source:
     """Where a split's files lie. Raises UsageError for a split that the task does not define."""
+    if root == HUB:
+        from flamingo_eval.datasets.hub import from_hub
+
+        task, root = from_hub(task, split)
     layout = layout_of(task)
     if split not in task.data.splits:
         hint = did_you_mean(split, task.data.splits)
@@ -171,7 +198,8 @@ def load_split(task: TaskSpec, root: Path, split: str, *, media: bool = True) ->
 def splits_on_disk(task: TaskSpec, root: Path) -> tuple[str, ...]:
     """The splits whose annotation files are all there: the query split first, the support split last."""
     rank = {task.data.query: -1, task.data.support: 1}
-    names = sorted(task.data.splits, key=lambda name: rank.get(name, 0))
+    known = task.data.hub.splits if root == HUB and task.data.hub else task.data.splits
+    names = sorted(known, key=lambda name: rank.get(name, 0))
     return tuple(name for name in names if not source_of(task, root, name).missing())
 
 

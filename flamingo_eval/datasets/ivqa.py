@@ -29,7 +29,7 @@ def load(source: Source) -> Split:
         examples.append(
             Example(
                 id=id,
-                media=source.clip(folders, (id,), start, end),
+                media=source.clip(folders, (id,), start, end, maybe_cut=True),
                 media_id=id,
                 fields={"question": question_text(source, record)},
                 answer=demonstration_answer(source, references),

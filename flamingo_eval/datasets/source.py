@@ -119,10 +119,17 @@ class Source:
         return (Image(folders.find(names, IMAGE_SUFFIXES)),) if self.with_media else ()
 
     def clip(
-        self, folders: MediaFolders, names: Iterable[str], start: float | None = None, end: float | None = None
+        self,
+        folders: MediaFolders,
+        names: Iterable[str],
+        start: float | None = None,
+        end: float | None = None,
+        maybe_cut: bool = False,
     ) -> tuple[Video, ...]:
         """The clip that has one of these names, cut to start..end seconds, as an example's media."""
-        return (Video(folders.find(tuple(names), VIDEO_SUFFIXES), start, end),) if self.with_media else ()
+        if not self.with_media:
+            return ()
+        return (Video(folders.find(tuple(names), VIDEO_SUFFIXES), start, end, maybe_cut),)
 
     def finish(
         self,
