@@ -6,7 +6,11 @@ import pytest
 from metrics_golden import Case, case
 
 from flamingo_eval.metrics import load_metric
-from flamingo_eval.records import MetricResult
+from flamingo_eval.metrics.okvqa_stem import stem_okvqa
+from flamingo_eval.metrics.wups import prepare
+from flamingo_eval.prompts import clean
+from flamingo_eval.records import MetricResult, Prediction
+from flamingo_eval.specs import CleanSpec
 
 CLOSE = 1e-9
 
@@ -139,3 +143,37 @@ def test_rareact_msap_is_within_five_standard_deviations() -> None:
     found = result("rareact", "msap")
     assert found.value == pytest.approx(expected["overall"], abs=5 * expected["standard_deviation"])
     assert result("rareact", "msap").value == found.value  # seeded
+
+
+def test_wups_and_its_breakdown(nltk_data: None) -> None:
+    golden = case("nextqa")
+    expected = golden.expected["variants"]["official"]
+    found = result("nextqa", "wups")
+    assert found.value == pytest.approx(expected["overall"], abs=CLOSE)
+    check_rows(golden, found, {id: v["wups0"] for id, v in expected["per_example"].items()}, 100)
+    assert found.breakdown["WUPS at 0.9"] == pytest.approx(expected["wups_0.9"], abs=CLOSE)
+    for letter in "CTD":
+        assert found.breakdown[f"WUPS: {letter}"] == pytest.approx(expected[f"WUPS_{letter}"], abs=CLOSE)
+    for name, value in expected["by_type"].items():
+        assert found.breakdown[f"question_type: {name.removesuffix('+TP')}"] == pytest.approx(value, abs=CLOSE)
+
+
+def test_wups_prepares_answers_as_the_official_script(nltk_data: None) -> None:
+    golden = case("nextqa")
+    for prediction, example in zip(golden.predictions, golden.examples, strict=True):
+        expected = golden.expected["preprocessed"][example.id]
+        assert prepare(prediction.text or "") == expected["prediction"]
+        assert prepare(example.references[0]) == expected["reference"]
+
+
+def test_stemmed_okvqa_answers(nltk_data: None) -> None:
+    """OpenFlamingo's protocol: cut, stem, then always clean."""
+    golden = case("okvqa")
+    expected = golden.expected["variants"]["openflamingo_stemmed"]
+    cut = CleanSpec(cut_at=("Question", "Answer", "Short"), cut_at_after=(", ",), strip=False)
+    stemmed = {p.id: stem_okvqa(clean(p.text or "", cut)) for p in golden.predictions}
+    assert stemmed == expected["stemmed_predictions"]
+    predictions = [Prediction(id, text) for id, text in stemmed.items()]
+    found = load_metric("vqa_accuracy")(predictions, golden.examples, "openflamingo")
+    assert found.value == pytest.approx(expected["overall"], abs=CLOSE)
+    check_rows(golden, found, expected["per_example"])
