@@ -1,15 +1,20 @@
-"""flamingo-eval report: tables of finished runs."""
+"""flamingo-eval report: tables of finished runs, their figure, and a page to look through."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Json, OutFile
+from flamingo_eval.cli.options import Data, Json, OutFile
 
-FORMATS = ("table", "markdown", "csv", "latex", "json")
+if TYPE_CHECKING:
+    from flamingo_eval.report.page import PageOptions
+    from flamingo_eval.results import RunFolder
+    from flamingo_eval.tables import Table
+
+FORMATS = ("table", "markdown", "csv", "latex", "json", "html")
 
 
 def report(
@@ -17,71 +22,101 @@ def report(
         list[Path] | None,
         typer.Argument(metavar="[RUNS...]", help="Run folders, or folders above them; default: results/."),
     ] = None,
-    format: Annotated[str, typer.Option(help="table, markdown, csv, latex or json.")] = "table",
+    format: Annotated[str, typer.Option(help="table, markdown, csv, latex, json or html.")] = "table",
     compare: Annotated[
         list[str] | None,
         typer.Option("--compare", metavar="MODEL", help="Published scores beside ours; see `list published`."),
     ] = None,
     out: OutFile = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", metavar="FILE.svg", help="Write the figure of score over shots.")
+    ] = None,
+    data: Data = None,
+    title: Annotated[str, typer.Option(help="html: the page's title.")] = "Few-shot results",
+    queries: Annotated[int, typer.Option(min=0, help="html: at most so many queries of a task.")] = 60,
+    pictures: Annotated[int, typer.Option(min=0, help="html: at most so many pictures in all.")] = 400,
+    picture_size: Annotated[int, typer.Option(min=16, max=1024, help="html: pixels of their longer side.")] = 192,
     as_json: Json = False,
 ) -> None:
     """Print a table of finished runs: tasks as rows, shots as columns, means with 95 % intervals.
 
     --compare puts a published model's scores beside ours where task, split, metric and shots agree, and says how its
-    protocol differs; it can be given several times.
+    protocol differs; it can be given several times. --format html writes one page with the figure, the tables and the
+    queries to look through; prompts and pictures of runs on official data need --data.
     """
-    from flamingo_eval.cli.console import print_json, print_table, say
+    from flamingo_eval.cli.console import say
     from flamingo_eval.errors import UsageError, did_you_mean
     from flamingo_eval.results import find_runs
-    from flamingo_eval.settings import load_settings
-    from flamingo_eval.tables import (
-        NUMBERS_FROM,
-        csv_text,
-        header,
-        json_value,
-        latex,
-        lines,
-        markdown,
-        notes_of,
-        table_of,
-    )
+    from flamingo_eval.settings import SAMPLE, data_choice, load_settings
+    from flamingo_eval.tables import table_of
 
     if format not in FORMATS:
         hint = did_you_mean(format, FORMATS)
         raise UsageError(f"--format {format}: {hint or 'unknown.'} One of: {', '.join(FORMATS)}.")
+    if format == "html" and out is None:
+        raise UsageError("--format html writes a file: give its name with --out report.html.")
     folders = find_runs(runs or [Path(load_settings().out)])
     table = table_of(folders)
     if compare:
         from flamingo_eval.published import compared
 
         table = compared(table, folders, compare)
-    if as_json or format == "json":
-        if out is None:
-            print_json(json_value(table))
-            return
+    if figure is not None:
+        from flamingo_eval.report.figure import svg_file
+
+        write_text(figure, svg_file(table), "--figure")
+        say(f"{figure}: the figure")
+    if format == "html" and out is not None:
+        from flamingo_eval.report.page import PageOptions
+
+        chosen = data_choice(data)
+        root = None if chosen == SAMPLE else chosen
+        _write_page(folders, table, out, PageOptions(title, root, queries, pictures, picture_size))
+        return
+    _print_table(table, "json" if as_json else format, out)
+
+
+def _write_page(folders: list[RunFolder], table: Table, out: Path, options: PageOptions) -> None:
+    from flamingo_eval.cli.console import say, status
+    from flamingo_eval.report.page import html_page
+
+    with status("drawing the page"):
+        page = html_page(folders, table, options)
+    write_text(out, page.html)
+    for note in page.notes:
+        say(note)
+    say(f"{out}: {len(folders)} runs, {len(page.html.encode()) / 1e6:.1f} MB")
+
+
+def _print_table(table: Table, format: str, out: Path | None) -> None:
+    from flamingo_eval.cli.console import print_json, print_table, say
+    from flamingo_eval.tables import NUMBERS_FROM, csv_text, header, json_value, latex, lines, markdown, notes_of
+
+    if out is None and format == "table":
+        print_table(header(table), lines(table), NUMBERS_FROM)
+        for note in notes_of(table):
+            say(note)
+        return
+    if out is None and format == "json":
+        print_json(json_value(table))
+        return
+    if format == "json":
         import json
 
         text = json.dumps(json_value(table), indent=1, ensure_ascii=False) + "\n"
-    elif format == "table":
-        if out is None:
-            print_table(header(table), lines(table), NUMBERS_FROM)
-            for note in notes_of(table):
-                say(note)
-            return
-        text = markdown(table)
     else:
-        text = {"markdown": markdown, "csv": csv_text, "latex": latex}[format](table)
+        text = {"table": markdown, "markdown": markdown, "csv": csv_text, "latex": latex}[format](table)
     if out is None:
         print(text, end="")
     else:
         write_text(out, text)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, option: str = "--out") -> None:
     """Write a report file. Raises RunError when the place cannot be written."""
     from flamingo_eval.errors import RunError
 
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RunError(f"--out {path}: cannot be written: {error.strerror}.") from error
+        raise RunError(f"{option} {path}: cannot be written: {error.strerror}.") from error

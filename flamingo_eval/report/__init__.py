@@ -1,0 +1,1 @@
+"""Finished runs -> one self-contained page, and the figure of score over shots. Reads records; imports no model."""

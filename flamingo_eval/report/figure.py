@@ -1,0 +1,228 @@
+"""Score over shots, a panel a task: the paper's figure, as SVG.
+
+Drawn here and not by a plotting library: a panel is a hundred lines of markup, follows the page's light and dark
+colours through CSS, needs no script, and adds no dependency; matplotlib's SVG fixes its colours and fonts, and the
+JavaScript libraries weigh more than the rest of the page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from xml.sax.saxutils import escape, quoteattr
+
+from flamingo_eval.report.text import visible
+from flamingo_eval.tables import METRIC_TITLES, Cell, Row, Table
+
+WIDTH, HEIGHT = 320, 230  # of a panel, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 40, 12, 44, 34
+GAP = 20  # between the panels of a file
+LEGEND_LINE = 20
+COLOURS = 8
+LIGHT = ("#c81d6b", "#1f6fc4", "#1a8a5f", "#b06a00", "#7446b8", "#00808c", "#8a4b32", "#5a6472")
+DARK = ("#ff79b0", "#6fb3ff", "#53d3a0", "#f0b04a", "#b899f5", "#4fd0dc", "#d99a7c", "#a9b4c2")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line of the figure: a way of measuring, the same in every panel."""
+
+    number: int
+    label: str
+    published: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One task: its rows, and the SVG group that draws them."""
+
+    title: str
+    metric: str
+    description: str
+    markup: str
+
+
+def series_of(table: Table) -> dict[tuple[str, str, str, str, bool], Series]:
+    """Every (model, protocol, demos, ablation, published) of the table, in its order, ours first."""
+    keys = dict.fromkeys(series_key(r) for r in sorted(table.rows, key=lambda r: bool(r.published)))
+    several_protocols = len({k[1] for k in keys}) > 1
+    found = {}
+    for number, (model, protocol, demos, ablation, published) in enumerate(keys):
+        words = [model]
+        words += [protocol] if several_protocols and not published else []
+        words += [w for w in (demos if demos != "random" else "", ablation) if w]
+        words += ["published"] if published else []
+        key = (model, protocol, demos, ablation, published)
+        found[key] = Series(number, visible(", ".join(words), 80), published)
+    return found
+
+
+def series_key(row: Row) -> tuple[str, str, str, str, bool]:
+    """Which line of the figure a row belongs to."""
+    return (row.model, row.protocol, row.demos, row.ablation, bool(row.published))
+
+
+def panels_of(table: Table) -> list[Panel]:
+    """A panel for each task, split and metric that has a number."""
+    series = series_of(table)
+    panels = []
+    for (task, split, metric), rows in groupby(table.rows, key=lambda r: (r.task, r.split, r.metric)):
+        lines = [(series[series_key(row)], _points(row)) for row in rows]
+        lines = [(s, points) for s, points in lines if points]
+        if lines:
+            title = visible(f"{task} ({split})" if split else task, 60)
+            name = METRIC_TITLES.get(metric, metric)
+            panels.append(Panel(title, name, _described(title, name, lines), _drawn(title, name, lines, table.shots)))
+    return panels
+
+
+_Point = tuple[int, float, Cell]
+_Line = tuple[Series, list[_Point]]
+
+
+def _points(row: Row) -> list[_Point]:
+    return [(k, cell.value, cell) for k, cell in sorted(row.cells.items()) if cell.value is not None]
+
+
+def _described(title: str, metric: str, lines: Sequence[_Line]) -> str:
+    """What a screen reader says for the panel."""
+    parts = [f"{s.label}: " + ", ".join(f"{v:.1f} at {k}" for k, v, _ in points) for s, points in lines]
+    return f"{title}, {metric} over shots. " + "; ".join(parts)
+
+
+def _drawn(title: str, metric: str, lines: Sequence[_Line], shots: Sequence[int]) -> str:
+    low, high, step = axis([v for _, points in lines for _, _, c in points for v in _extent(c)])
+    xs = [math.log2(k + 2) for k in shots]  # 0, 4, 8, 16, 32 stand at nearly equal distances, as in the paper
+    span = (xs[-1] - xs[0]) or 1.0
+
+    def x(k: int) -> float:
+        inner = WIDTH - LEFT - RIGHT - 24
+        return LEFT + 12 + (inner / 2 if len(xs) == 1 else inner * (math.log2(k + 2) - xs[0]) / span)
+
+    def y(value: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low)
+
+    out = [_text(LEFT - 30, 15, title, "title"), _text(LEFT - 30, 29, metric, "small")]
+    for i in range(round((high - low) / step) + 1):
+        value = low + i * step
+        out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
+        out.append(_text(LEFT - 6, y(value) + 3.5, f"{value:g}", "tick end"))
+    out += [_text(x(k), HEIGHT - BOTTOM + 15, str(k), "tick middle") for k in shots]
+    out.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "shots", "small middle"))
+    for s, points in sorted(lines, key=lambda line: -line[0].number):  # the first series on top
+        out += _line_marks(s, [(x(k), k, v, c) for k, v, c in points], y)
+    return "\n".join(out)
+
+
+def _extent(cell: Cell) -> tuple[float, ...]:
+    return (*(cell.ci95 or ()), cell.value or 0.0)
+
+
+def _line_marks(
+    s: Series, points: Sequence[tuple[float, int, float, Cell]], y: Callable[[float], float]
+) -> Iterator[str]:
+    style = f"s{s.number % COLOURS}" + (" published" if s.published else "")
+    yield f'<g class="{style}">'
+    with_interval = [(px, c.ci95) for px, _, _, c in points if c.ci95 is not None]
+    if len(with_interval) > 1:
+        up = [f"{px:.1f},{y(ci[1]):.1f}" for px, ci in with_interval]
+        down = [f"{px:.1f},{y(ci[0]):.1f}" for px, ci in reversed(with_interval)]
+        yield f'<polygon class="band" points="{" ".join(up + down)}"/>'
+    for px, ci in with_interval:
+        yield f'<line class="whisker" x1="{px:.1f}" x2="{px:.1f}" y1="{y(ci[0]):.1f}" y2="{y(ci[1]):.1f}"/>'
+    if len(points) > 1:
+        path = " ".join(f"{px:.1f},{y(v):.1f}" for px, _, v, _ in points)
+        yield f'<polyline class="line" points="{path}"/>'
+    for px, k, v, c in points:
+        label = f"{s.label}, {k} shots: {v:.1f}"
+        label += f" (95 %: {c.ci95[0]:.1f} to {c.ci95[1]:.1f})" if c.ci95 else ""
+        yield f'<circle class="point" cx="{px:.1f}" cy="{y(v):.1f}" r="3.6"><title>{escape(label)}</title></circle>'
+    yield "</g>"
+
+
+def axis(values: Sequence[float]) -> tuple[float, float, float]:
+    """Round limits around the values and the step between ticks: 3 to 7 ticks, never below 0 unless a value is."""
+    low, high = min(values), max(values)
+    pad = max((high - low) * 0.08, 1.0)
+    low, high = (max(0.0, low - pad) if low >= 0 else low - pad), high + pad
+    rough = (high - low) / 4
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size >= rough)
+    return math.floor(low / step) * step, math.ceil(high / step) * step, step
+
+
+def _text(x: float, y: float, text: str, style: str) -> str:
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+
+
+# ------------------------------------------------------------------------------------------------- style, legend, file
+
+
+def style(prefix: str = "") -> str:
+    """CSS of the panels; colours are the page's variables --s0 to --s7, --ink, --muted, --rule, --surface."""
+    rules = [
+        f"{prefix} text {{ font: 10px system-ui, sans-serif; fill: var(--muted); font-variant-numeric: tabular-nums }}",
+        f"{prefix} .title {{ font-size: 12.5px; font-weight: 600; fill: var(--ink) }}",
+        f"{prefix} .end {{ text-anchor: end }}",
+        f"{prefix} .middle {{ text-anchor: middle }}",
+        f"{prefix} .grid {{ stroke: var(--rule); stroke-width: 1 }}",
+        f"{prefix} .band {{ fill: var(--c); opacity: 0.13; stroke: none }}",
+        f"{prefix} .whisker {{ stroke: var(--c); stroke-width: 1.2; opacity: 0.55 }}",
+        f"{prefix} .line {{ fill: none; stroke: var(--c); stroke-width: 2.2; stroke-linejoin: round }}",
+        f"{prefix} .point {{ fill: var(--c); stroke: var(--surface); stroke-width: 1.2 }}",
+        f"{prefix} .published .line {{ stroke-dasharray: 5 4; stroke-width: 1.6 }}",
+        f"{prefix} .published .point {{ fill: var(--surface); stroke: var(--c); stroke-width: 1.6 }}",
+        *(f"{prefix} .s{i} {{ --c: var(--s{i}) }}" for i in range(COLOURS)),
+    ]
+    return "\n".join(rules)
+
+
+def colour_variables(colours: Sequence[str]) -> str:
+    """`--s0: #c81d6b; ...`"""
+    return " ".join(f"--s{i}: {c};" for i, c in enumerate(colours))
+
+
+def svg_file(table: Table, columns: int = 3) -> str:
+    """The whole figure as one SVG document, light or dark as its reader prefers."""
+    panels = panels_of(table)
+    columns = max(1, min(columns, len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    legend = list(series_of(table).values())
+    width = columns * WIDTH + (columns + 1) * GAP
+    top = rows * (HEIGHT + GAP) + GAP
+    entries, legend_height = _legend(legend, width)
+    groups = [
+        f'<g transform="translate({GAP + (i % columns) * (WIDTH + GAP)},{GAP + (i // columns) * (HEIGHT + GAP)})">'
+        f"{panel.markup}</g>"
+        for i, panel in enumerate(panels)
+    ]
+    light = f"--ink: #1d1a20; --muted: #67616c; --rule: #e7e2e6; --surface: #ffffff; {colour_variables(LIGHT)}"
+    dark = f"--ink: #f1edf2; --muted: #a59fab; --rule: #35323b; --surface: #17161b; {colour_variables(DARK)}"
+    height = top + legend_height + GAP
+    label = quoteattr("Score over shots. " + " ".join(p.description + "." for p in panels))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'role="img" aria-label={label}>\n<style>\nsvg {{ {light} }}\n'
+        f"@media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}\n{style()}\n</style>\n"
+        f'<rect width="{width}" height="{height}" rx="10" fill="var(--surface)"/>\n'
+        + "\n".join(groups)
+        + f'\n<g transform="translate({GAP},{top})">{entries}</g>\n</svg>\n'
+    )
+
+
+def _legend(series: Sequence[Series], width: int) -> tuple[str, int]:
+    """Entries laid out in lines by an estimate of their width; their markup and height."""
+    out, x, y = [], 0.0, 0
+    for s in series:
+        wide = 42 + 6.4 * len(s.label)
+        if x and x + wide > width - 2 * GAP:
+            x, y = 0.0, y + LEGEND_LINE
+        kind = f"s{s.number % COLOURS}" + (" published" if s.published else "")
+        out.append(
+            f'<g class="{kind}" transform="translate({x:.0f},{y})"><polyline class="line" points="0,6 24,6"/>'
+            f'<circle class="point" cx="12" cy="6" r="3.6"/>{_text(32, 10, s.label, "small")}</g>'
+        )
+        x += wide
+    return "\n".join(out), y + LEGEND_LINE
