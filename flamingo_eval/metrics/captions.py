@@ -4,16 +4,23 @@ Scorers are pycocoevalcap's (tylin/coco-caption in Python 3), values x 100. Text
 cuts from generated text is cut before. CIDEr's document frequencies come from the references of the scored set: the
 score of a subset is not its share of the full score, and one picture alone scores 0 by definition, so it is undefined.
 
-Reads Example.references (one or more captions).
+YouCook2 is reported micro, every clip of the split one item. Its macro mode (LuoweiZhou/densevid_eval_spice) scores
+the clips of each video among themselves, text without non-ASCII characters, and averages over videos. NoCaps is
+reported by domain; whether the evaluation server takes document frequencies from the domain or from all pictures is
+not known, so the breakdown has both.
+
+Reads Example.references (one or more captions); labels `video_id` (macro) and `domain`, where given, for the breakdown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 from flamingo_eval.metrics.java import find_java, java_on_path
+from flamingo_eval.metrics.stats import group_means
 from flamingo_eval.records import Example, MetricResult, Prediction
 
 Tokenised = tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]  # predictions, references of each
@@ -31,7 +38,48 @@ def cider(predictions: Sequence[Prediction], examples: Sequence[Example], dialec
         return MetricResult(None, (None,) * len(said), why_undefined=why, notes=_notes())
     overall, each = Cider().compute_score(*_as_coco(said, given))
     values = tuple(100 * float(v) for v in each)
-    return MetricResult(100 * float(overall), values, resample=CiderStatistics(said, given).resample, notes=_notes())
+    breakdown: dict[str, float | None] = {}
+    breakdown |= _by_domain(said, given, values, [e.labels.get("domain") for e in examples])
+    videos = [e.labels.get("video_id") for e in examples]
+    if all(v is not None for v in videos):
+        breakdown["macro"] = _macro(predictions, examples, videos)
+    resample = CiderStatistics(said, given).resample
+    return MetricResult(100 * float(overall), values, breakdown, resample=resample, notes=_notes())
+
+
+def _by_domain(
+    said: Sequence[str], given: Sequence[Sequence[str]], values: Sequence[float], domains: Sequence[object]
+) -> dict[str, float]:
+    """CIDEr of each domain, with document frequencies from the domain, and from all pictures."""
+    names = [None if d is None else str(d) for d in domains]
+    own = {
+        f"domain: {name}": _corpus_cider([i for i, d in enumerate(names) if d == name], said, given)
+        for name in sorted({d for d in names if d is not None})
+    }
+    return own | group_means(values, names, "domain, frequencies of all")
+
+
+def _macro(predictions: Sequence[Prediction], examples: Sequence[Example], videos: Sequence[object]) -> float:
+    """Mean over videos of the CIDEr of their clips; a video of one clip counts 0, as in the original."""
+    said, given = _tokenise_all(
+        tuple(_ascii(p.text or "") for p in predictions), tuple(tuple(map(_ascii, e.references)) for e in examples)
+    )
+    clips: dict[object, list[int]] = {}
+    for i, video in enumerate(videos):
+        clips.setdefault(video, []).append(i)
+    return fmean(_corpus_cider(rows, said, given) for rows in clips.values())
+
+
+def _corpus_cider(rows: Sequence[int], said: Sequence[str], given: Sequence[Sequence[str]]) -> float:
+    """CIDEr x 100 of some rows among themselves."""
+    from pycocoevalcap.cider.cider import Cider
+
+    overall, _ = Cider().compute_score(*_as_coco([said[i] for i in rows], [given[i] for i in rows]))
+    return 100 * float(overall)
+
+
+def _ascii(text: str) -> str:
+    return "".join(c if c.isascii() else " " for c in text)
 
 
 def bleu(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:

@@ -2,8 +2,9 @@
 
 A sample is a weight for every picture. All that depends on the weights is idf(g) = ln N - ln max(1, df(g)); counts and
 overlaps of n-grams do not change. Since idf is never negative, min(h, r) * r of weighted counts is
-min(h, r) * r * idf^2, and a caption's similarity is sums of idf^2 over fixed lists of n-grams. Those lists are laid out
-once, flat; a sample then costs a few passes over them.
+min(h, r) * r * idf^2, so a caption's similarity is made of sums of (coefficient x idf^2) over fixed lists of n-grams.
+Those lists are laid out once, flat, and a sample costs a few passes over them. Most n-grams occur in one picture only:
+there their document frequency is that picture's own weight, and they fold into one term.
 
 Follows pycocoevalcap's cider_scorer.py: n = 1..4, sigma = 6, length penalty on the number of bigrams, x 10.
 """
@@ -11,7 +12,7 @@ Follows pycocoevalcap's cider_scorer.py: n = 1..4, sigma = 6, length penalty on 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,84 +20,104 @@ from numpy.typing import NDArray
 N_GRAMS = 4
 SIGMA = 6.0
 
+Gram = tuple[str, ...]
 
-def ngrams(caption: str) -> Counter[tuple[str, ...]]:
+
+def ngrams(caption: str) -> Counter[Gram]:
     """Counts of the caption's 1- to 4-grams."""
     words = caption.split()
     return Counter(tuple(words[i : i + n]) for n in range(1, N_GRAMS + 1) for i in range(len(words) - n + 1))
 
 
 class _Sums:
-    """Sums of coefficient x idf^2 over segments of a flat list of n-grams."""
+    """One sum of coefficient x idf^2 for each segment (a caption, or a pair of captions, and an n)."""
 
-    def __init__(self) -> None:
-        self.gram: list[int] = []
+    def __init__(self, shared: dict[Gram, int], own: Set[Gram]) -> None:
+        self.shared, self.own = shared, own
+        self.gram: list[int] = []  # n-grams of several pictures
         self.coefficient: list[float] = []
-        self.segment: list[int] = []
-        self.n = 0
+        self.first: list[int] = []  # where a segment begins in these lists
+        self.own_sum: list[float] = []  # coefficients of n-grams that only the segment's picture has
+        self.unseen_sum: list[float] = []  # and of those that no reference has
+        self.picture: list[int] = []
 
-    def add(self, terms: Sequence[tuple[int, float]]) -> None:
+    def add(self, picture: int, terms: Iterable[tuple[Gram, float]]) -> None:
         """One more segment."""
-        self.gram += [g for g, _ in terms]
-        self.coefficient += [c for _, c in terms]
-        self.segment += [self.n] * len(terms)
-        self.n += 1
+        self.first.append(len(self.gram))
+        self.picture.append(picture)
+        own, unseen = 0.0, 0.0
+        for gram, coefficient in terms:
+            index = self.shared.get(gram)
+            if index is not None:
+                self.gram.append(index)
+                self.coefficient.append(coefficient)
+            elif gram in self.own:
+                own += coefficient
+            else:
+                unseen += coefficient
+        self.own_sum.append(own)
+        self.unseen_sum.append(unseen)
 
     def freeze(self) -> None:
-        self.grams, self.segments = np.array(self.gram, np.int64), np.array(self.segment, np.int64)
-        self.coefficients = np.array(self.coefficient, np.float64)
+        """To arrays; a closing zero keeps the last segments, if empty, inside the lists."""
+        self.grams = np.array([*self.gram, 0], np.int32)
+        self.coefficients = np.array([*self.coefficient, 0.0])
+        self.firsts = np.array(self.first, np.int64)
+        self.empty = np.diff([*self.first, len(self.gram)]) == 0
+        self.owns, self.unseens = np.array(self.own_sum), np.array(self.unseen_sum)
+        self.pictures = np.array(self.picture, np.int64)
 
-    def of(self, idf2: NDArray[np.float64]) -> NDArray[np.float64]:
-        """float64[segments]"""
-        return np.bincount(self.segments, self.coefficients * idf2[self.grams], self.n).astype(np.float64)
+    def of(self, idf2: NDArray[np.float64], own_idf2: NDArray[np.float64], most: float) -> NDArray[np.float64]:
+        """float64[segments / 4, 4], from idf^2 of the shared n-grams, of each picture's own, and of unseen ones."""
+        sums = np.add.reduceat(self.coefficients * idf2[self.grams], self.firsts)
+        sums[self.empty] = 0.0
+        sums += self.owns * own_idf2[self.pictures] + self.unseens * most
+        return sums.reshape(-1, N_GRAMS)
 
 
 class CiderStatistics:
     """What CIDEr needs of every caption, for any weighting of the pictures."""
 
     def __init__(self, said: Sequence[str], given: Sequence[Sequence[str]]) -> None:
-        index: dict[tuple[str, ...], int] = {}
-        self.pictures = len(said)
-        self.overlap, self.norm_said, self.norm_given = _Sums(), _Sums(), _Sums()
+        predictions = [ngrams(s) for s in said]
+        references = [[ngrams(r) for r in rs] for rs in given]
+        grams_of = [dict.fromkeys(g for counts in rs for g in counts) for rs in references]
+        times = Counter(g for grams in grams_of for g in grams)
+        owner = {g: picture for picture, grams in enumerate(grams_of) for g in grams if times[g] == 1}
+        lent = {g for picture, counts in enumerate(predictions) for g in counts if owner.get(g, picture) != picture}
+        shared = {g: i for i, g in enumerate(g for g, n in times.items() if n > 1 or g in lent)}
+        own = owner.keys() - lent
+        self.overlap, self.norm_said, self.norm_given = (_Sums(shared, own) for _ in range(3))
         pair_picture: list[int] = []
         penalty: list[float] = []
-        has_gram: list[int] = []
-        has_picture: list[int] = []
-        for picture, (s, references) in enumerate(zip(said, given, strict=True)):
-            counts = [ngrams(r) for r in references]
-            for gram in dict.fromkeys(g for c in counts for g in c):
-                has_gram.append(index.setdefault(gram, len(index)))
-                has_picture.append(picture)
-            mine = ngrams(s)
-            bigrams = sum(c for g, c in mine.items() if len(g) == 2)
+        for picture, (mine, rs) in enumerate(zip(predictions, references, strict=True)):
             for n in range(1, N_GRAMS + 1):
-                self.norm_said.add(
-                    [(index.setdefault(g, len(index)), float(c * c)) for g, c in mine.items() if len(g) == n]
-                )
-            for theirs in counts:
-                delta = bigrams - sum(c for g, c in theirs.items() if len(g) == 2)
+                self.norm_said.add(picture, ((g, float(c * c)) for g, c in mine.items() if len(g) == n))
+            for theirs in rs:
+                delta = _bigrams(mine) - _bigrams(theirs)
                 pair_picture.append(picture)
                 penalty.append(float(np.exp(-(delta**2) / (2 * SIGMA**2))))
                 for n in range(1, N_GRAMS + 1):
-                    here = [(index[g], c, mine.get(g, 0)) for g, c in theirs.items() if len(g) == n]
-                    self.norm_given.add([(g, float(c * c)) for g, c, _ in here])
-                    self.overlap.add([(g, float(min(c, m) * c)) for g, c, m in here if m])
+                    here = [(g, c) for g, c in theirs.items() if len(g) == n]
+                    self.norm_given.add(picture, ((g, float(c * c)) for g, c in here))
+                    self.overlap.add(picture, ((g, float(min(c, mine[g]) * c)) for g, c in here if g in mine))
         for sums in (self.overlap, self.norm_said, self.norm_given):
             sums.freeze()
-        self.vocabulary = len(index)
-        self.pair_picture = np.array(pair_picture, np.int64)
-        self.penalty = np.array(penalty)
+        has = [(shared[g], picture) for picture, grams in enumerate(grams_of) for g in grams if g in shared]
+        self.has_gram = np.array([g for g, _ in has], np.int64)
+        self.has_picture = np.array([p for _, p in has], np.int64)
+        self.pictures, self.vocabulary = len(said), max(1, len(shared))
+        self.pair_picture, self.penalty = np.array(pair_picture, np.int64), np.array(penalty)
         self.references = np.bincount(self.pair_picture, minlength=self.pictures)
-        self.has_gram, self.has_picture = np.array(has_gram, np.int64), np.array(has_picture, np.int64)
 
     def per_picture(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """CIDEr x 100 of every picture under these weights. float64[pictures] -> float64[pictures]"""
+        log_n = float(np.log(weights.sum()))
         df = np.bincount(self.has_gram, weights[self.has_picture], minlength=self.vocabulary)
-        idf2 = (np.log(weights.sum()) - np.log(np.maximum(1.0, df))) ** 2
-        said = np.sqrt(self.norm_said.of(idf2)).reshape(-1, N_GRAMS)[self.pair_picture]
-        given = np.sqrt(self.norm_given.of(idf2)).reshape(-1, N_GRAMS)
-        norms = said * given
-        overlap = self.overlap.of(idf2).reshape(-1, N_GRAMS)
+        idf2 = (log_n - np.log(np.maximum(1.0, df))) ** 2
+        own_idf2 = (log_n - np.log(np.maximum(1.0, weights))) ** 2
+        said, given, overlap = (s.of(idf2, own_idf2, log_n**2) for s in (self.norm_said, self.norm_given, self.overlap))
+        norms = np.sqrt(said)[self.pair_picture] * np.sqrt(given)
         cosine = np.divide(overlap, norms, out=overlap, where=norms != 0)
         pair = cosine.mean(axis=1) * self.penalty
         return 1000 * np.bincount(self.pair_picture, pair, minlength=self.pictures) / self.references
@@ -107,3 +128,7 @@ class CiderStatistics:
         if np.count_nonzero(weights) < 2:
             return None
         return float(weights @ self.per_picture(weights) / weights.sum())
+
+
+def _bigrams(counts: Counter[Gram]) -> int:
+    return sum(c for g, c in counts.items() if len(g) == 2)

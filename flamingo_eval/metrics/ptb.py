@@ -31,7 +31,7 @@ def tokenise(captions: Sequence[str]) -> list[str]:
     text = "\n".join(LINE_ENDS.sub(" ", c) for c in captions)
     with tempfile.TemporaryDirectory(prefix="flamingo-eval-") as folder:
         source = Path(folder) / "captions.txt"
-        source.write_text(text, encoding="utf-8")
+        source.write_bytes(text.encode("utf-8", "replace"))  # half a surrogate pair becomes a question mark
         command = [
             str(find_java().path), "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-cp", str(JAR),
             "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase", str(source),
