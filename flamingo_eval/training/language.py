@@ -18,6 +18,7 @@ from flamingo_eval.training.recipe import LanguageSpec
 
 TOKENS_A_CHUNK = 11  # about; decides how many episodes fill a batch
 QUERY_GAIN = 1.5
+COPY_GAIN = 0.5
 LONG = 33  # chunks: 32 shots and a query
 
 
@@ -26,7 +27,8 @@ def new_decoder(config: DecoderConfig, collate: Collator, seed: int) -> Decoder:
 
     Embeddings of unit size (Adam moves all rows alike, and small ones soon point the same way; `logit_scale` keeps the
     logits small), other weights of unit gain. Queries begin equal to keys, large, and blind to the words that every
-    demonstration has, so that attention begins by finding the demonstrations whose content is like this one's.
+    demonstration has, so that attention begins by finding the demonstrations whose content is like this one's; output
+    begins as the transpose of value, so that what is found is copied.
     """
     generator = torch.Generator().manual_seed(seed)
     decoder = Decoder(config)
@@ -46,6 +48,11 @@ def new_decoder(config: DecoderConfig, collate: Collator, seed: int) -> Decoder:
                 queries -= (queries @ span) @ span.T
                 queries *= QUERY_GAIN
                 parameter[inner : 2 * inner] = queries
+        if config.kv_heads == config.heads:
+            for block in decoder.blocks:
+                attention = block.attention
+                values = attention.qkv.weight[2 * inner :]  # type: ignore[union-attr, index]
+                attention.out.weight.copy_(COPY_GAIN * values.T)  # type: ignore[union-attr, operator]
     return decoder
 
 
