@@ -7,9 +7,10 @@ problems of a file are collected and raised at once.
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -23,8 +24,11 @@ MAX_YAML_BYTES = 4 * 2**20  # a task file is some kilobytes; anything near this 
 
 
 def load_task(path: Path) -> TaskSpec:
-    """Read one task file; ConfigError lists every problem in it."""
-    return load_spec(path, TaskSpec)
+    """Read one task file; ConfigError lists every problem in it, unknown metrics and layouts among them."""
+    from flamingo_eval.datasets import LAYOUTS  # the tables of names stand below this module: asked when needed
+    from flamingo_eval.metrics import METRICS
+
+    return load_spec(path, TaskSpec, {"metrics[].name": ("metric", METRICS), "data.layout": ("layout", LAYOUTS)})
 
 
 def load_prompt(path: Path) -> PromptSpec:
@@ -37,10 +41,16 @@ def load_protocol(path: Path) -> ProtocolSpec:
     return load_spec(path, ProtocolSpec)
 
 
-def load_spec(path: Path, kind: type[Spec]) -> Spec:
-    """Read a YAML file into the dataclass `kind`: unknown keys, wrong types and bad values are all reported."""
+Names = Mapping[str, tuple[str, Collection[str]]]  # key -> what it names, and the known names
+
+
+def load_spec(path: Path, kind: type[Spec], names: Names | None = None) -> Spec:
+    """Read a YAML file into the dataclass `kind`: unknown keys, wrong types and bad values are all reported.
+
+    `names` lists what the text under a key may be (list indices left out: `metrics[].name`).
+    """
     node = parse_yaml(path)
-    reader = _Reader(path)
+    reader = _Reader(path, names or {})
     spec = reader.read(node, kind, "")
     if reader.problems:
         raise problems_in(path, reader.problems, ConfigError)
@@ -72,8 +82,8 @@ def parse_yaml(path: Path) -> yaml.Node:
 class _Reader:
     """Reads nodes by type and collects problems; a value with a problem comes back as None."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, names: Names) -> None:
+        self.path, self.names = path, names
         self.problems: list[Problem] = []
         self._open: list[int] = []  # ids of the nodes being read: an alias to one of them would never end
 
@@ -175,6 +185,14 @@ class _Reader:
             return None
 
     def _scalar(self, node: yaml.Node, kind: type, key: str) -> Any:
+        value = self._typed(node, kind, key)
+        what, known = self.names.get(re.sub(r"\[\d+\]", "[]", key), ("", ()))
+        if value is not None and known and value not in known:
+            fix = did_you_mean(value, known) or f"Known: {', '.join(known)}."
+            self.problem(node, key, f"unknown {what} '{value}'.", fix)
+        return value
+
+    def _typed(self, node: yaml.Node, kind: type, key: str) -> Any:
         if not isinstance(node, yaml.ScalarNode):
             self.problem(node, key, f"expected {_KINDS[kind]}, found {_shown(node)}.")
             return None

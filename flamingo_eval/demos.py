@@ -146,9 +146,11 @@ def _first(examples: Sequence[Example], n: int, key: str) -> list[Example]:
 def _enough(shots: Sequence[Example], query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
     if len(shots) == spec.shots:
         return tuple(shots)
+    pool = support.pools.get(pool_of(query), ())
+    pictures = len({e.media_id for e in pool})
     raise PromptError(
-        f"{support.task}: {spec.shots} shots asked, but only {len(shots)} demonstrations can go with query {query.id} "
-        f"(the support set from split '{support.split}' has {len(support.pools.get(pool_of(query), ()))}, "
-        f"the query's own picture never among them).",
+        f"{support.task}: {spec.shots} shots asked, but only {len(shots)} demonstrations can go with query {query.id}: "
+        f"the support set from split '{support.split}' has {len(pool)} rows on {pictures} pictures, and the query's "
+        f"own picture is never shown.",
         fix=f"Lower --shots to {len(shots)} or less, or give more support data.",
     )

@@ -95,7 +95,8 @@ def _banner(jobs: list[Job], model: str) -> list[str]:
     data = "the embedded sample (not the benchmark)" if first.data == "sample" else first.data
     name = "the bundled tiny checkpoint" if model == TINY else model
     tasks = ", ".join(dict.fromkeys(j.spec.task_label for j in jobs))
-    return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}, {len(jobs)} runs"]
+    runs = "1 run" if len(jobs) == 1 else f"{len(jobs)} runs"
+    return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}, {runs}"]
 
 
 def _run_all(
