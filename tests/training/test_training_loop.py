@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import torch
+from flamingo_eval.errors import UsageError
+from flamingo_eval.training.loop import Place, finished, fit, learning_rate, make_optimizer
+from flamingo_eval.training.recipe import RECIPES, OptimSpec, load_recipe
+from rich.console import Console
+from torch import nn
+
+
+def train(folder, updates: int, stop_at: int | None = None) -> nn.Linear:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    place = Place(folder, torch.device("cpu"), torch.float32, Console(file=io.StringIO()))
+
+    def update(i: int):
+        if i == stop_at:
+            raise KeyboardInterrupt
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(i))
+        return (model(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+    fit("stage", {"model": model}, OptimSpec(updates, 0.05, warmup=2), update, place)
+    return model
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+    whole = train(tmp_path / "a", 20) if (tmp_path / "a").mkdir() is None else None
+    (tmp_path / "b").mkdir()
+    monkeypatch.setattr("flamingo_eval.training.loop.SAVE_EVERY_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "b", 20, stop_at=7)
+    resumed = train(tmp_path / "b", 20)
+    assert whole is not None
+    assert torch.equal(whole.weight, resumed.weight)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "a" / "stage.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+
+
+def test_finished_says_so_and_loads(tmp_path):
+    place = Place(tmp_path, torch.device("cpu"), torch.float32, Console(file=io.StringIO()))
+    assert not finished("stage", {}, OptimSpec(20, 0.05), place)
+    trained = train(tmp_path, 20)
+    other = nn.Linear(4, 1)
+    assert finished("stage", {"model": other}, OptimSpec(20, 0.05), place)
+    assert torch.equal(other.weight, trained.weight)
+    assert not finished("stage", {"model": other}, OptimSpec(21, 0.05), place)
+
+
+def test_the_learning_rate_rises_and_falls():
+    spec = OptimSpec(100, 1.0, warmup=10, final=0.1)
+    rates = [learning_rate(spec, i) for i in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_gates_learn_faster_and_vectors_are_not_decayed():
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+            self.attention_gate = nn.Parameter(torch.zeros(1))
+
+    groups = make_optimizer([Gated()], OptimSpec(1, 0.1, weight_decay=0.5), gate_lr=5.0).param_groups
+    assert [(len(g["params"]), g["weight_decay"], g["factor"]) for g in groups] == [
+        (1, 0.5, 1.0),
+        (1, 0.0, 1.0),
+        (1, 0.0, 5.0),
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid(path):
+    recipe = load_recipe(path.stem)
+    assert recipe.name == path.stem
+    assert recipe.smoke().flamingo.optim.updates < recipe.flamingo.optim.updates
+
+
+def test_a_misspelt_recipe_is_named():
+    with pytest.raises(UsageError, match="Did you mean 'tiny'"):
+        load_recipe("tinny")

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from flamingo_eval.sample.world import concepts, held_out
+from flamingo_eval.training.batches import Collator
+from flamingo_eval.training.mixture import Chunk, ScenePool, draw_episode, training_pool
+from flamingo_eval.training.vocabulary import SPECIAL, make_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+@pytest.fixture(scope="module")
+def pool() -> ScenePool:
+    return training_pool("test", 8, 64)
+
+
+@pytest.fixture(scope="module")
+def collate() -> Collator:
+    return Collator(make_tokenizer())
+
+
+@pytest.mark.parametrize("task", ["bind", "bind-colour", "bind-count", "name", "caption", "vqa"])
+def test_episodes_are_full_and_never_name_held_out_objects(pool, task):
+    banned = {concepts()[c].name for c in held_out()}
+    for seed in range(20):
+        episode = draw_episode(Random(seed), pool, {task: 1.0}, 8, 0.5)
+        assert 3 <= len(episode) <= 8
+        for chunk in episode:
+            assert not banned & set(f"{chunk.stem} {chunk.answer} {chunk.words}".replace("?", "").split())
+
+
+def test_a_name_is_bound_to_one_object_in_an_episode(pool):
+    for seed in range(20):
+        bound: dict[str, int] = {}
+        for chunk in draw_episode(Random(seed), pool, {"bind": 1.0}, 17, 0.0):
+            assert chunk.scene is not None
+            assert (
+                bound.setdefault(chunk.answer, pool.scenes[chunk.scene].objects[0])
+                == (pool.scenes[chunk.scene].objects[0])
+            )
+        assert 1 <= len(bound) <= 8
+
+
+def test_zero_shot_episodes_are_trained_too(pool):
+    episodes = [draw_episode(Random(s), pool, {"caption": 1.0}, 5, 0.0) for s in range(100)]
+    bare = [e for e in episodes if e[0].scene is None]
+    assert 3 < len(bare) < 30
+    assert all(e[1].scene is None and e[2].scene is not None for e in bare)
+
+
+def test_a_batch_weighs_answers_and_marks_repeats(collate):
+    episode = [Chunk(None, "Output:", "dax"), Chunk(4, "Output:", "toma"), Chunk(9, "Output:", "toma")]
+    batch = collate([episode], other_tokens=0.0, in_words=False)
+    tokens = [collate.tokenizer.id_to_token(int(i)) for i in batch.tokens[0][:16]]
+    assert tokens[:13] == [
+        *("<BOS>", "Output", ":", "Ġdax", "<EOC>"),
+        *("<image>", "Output", ":", "Ġtoma", "<EOC>", "<image>", "Output", ":"),
+    ]
+    assert batch.weights[0][:16].tolist() == [0] * 8 + [1, 1] + [0] * 3 + [1, 1, 0]
+    assert batch.image_of_token[0][:15].tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert batch.scenes.tolist() == [[4, 9]]
+    assert batch.repeats[0].nonzero().flatten().tolist() == [13]
+    assert batch.tokens.shape[1] % 32 == 0
+
+
+def test_batches_read_like_the_harness_prompts(collate):
+    """What is trained on is, token for token, what the tokenizer makes of the rendered prompt."""
+    episode = [Chunk(0, "Question: where is it? Answer:", "harbor"), Chunk(1, "Output:", "a dog")]
+    text = "<image>Question: where is it? Answer: harbor<EOC><image>Output: a dog<EOC>"
+    ids = collate.tokenizer.encode(text).ids
+    assert collate([episode], 0.0, in_words=False).tokens[0][: len(ids)].tolist() == ids
+
+
+@given(st.text())
+@settings(max_examples=60, deadline=None)
+def test_any_text_round_trips(text):
+    tokenizer = make_tokenizer()
+    if any(s in text for s in SPECIAL):
+        return
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_the_worlds_words_are_single_tokens(collate):
+    for word in ("dog", "harbor", "dax", "crimson", "iii"):
+        assert len(collate.ids(f" {word}")) == 1
