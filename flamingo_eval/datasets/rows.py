@@ -115,8 +115,8 @@ def _check_columns(source: Source, records: list[Record]) -> None:
     found = tuple(dict.fromkeys(key for record in records for key in record.values))
     missing = [name for name in named if name not in found]
     if missing and records:
-        told = ", ".join(f"'{name}' {is_it(name, found)}".rstrip() for name in missing)
-        raise DataError(f"{records[0].file}: no column {told}", fix=f"Columns found: {', '.join(found)}.")
+        told = " ".join(f"no column '{name}'. {is_it(name, found)}".rstrip() for name in missing)
+        raise DataError(f"{records[0].file}: {told}", fix=f"Columns found: {', '.join(found)}.")
 
 
 def _texts(record: Record, key: str) -> tuple[str, ...]:

@@ -52,9 +52,9 @@ def load(source: Source) -> Split:
 def _check_dataset(path: Path, records: list[Record], dataset: str) -> None:
     found = "msrvtt" if any(record.has("category_id") for record in records) else "msvd"
     if records and found != dataset:
-        has = "has" if found == "msrvtt" else "has no"
+        have = "have" if found == "msrvtt" else "have no"
         raise DataError(
-            f"{path}: its records {has} `category_id`: this is {found.upper()}-QA, not {dataset.upper()}-QA.",
+            f"{path}: its records {have} `category_id`: this is {found.upper()}-QA, not {dataset.upper()}-QA.",
             fix="The two benchmarks name their files alike: keep them in folders of their own.",
         )
 
