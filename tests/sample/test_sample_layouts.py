@@ -3,12 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from flamingo_eval.config import load_task
 from flamingo_eval.datasets import load_split
 from flamingo_eval.errors import DataError
 from flamingo_eval.sample import fastbind, layouts, sample_root
 from flamingo_eval.sample.pictures import CONVENTIONS, EVAL_PICTURES, TRAIN_PICTURES, draw_part
-from PIL import Image
 
 TASKS = Path(__file__).parents[2] / "tasks"
 

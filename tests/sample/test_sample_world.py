@@ -5,6 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
+
 from flamingo_eval.sample import language
 from flamingo_eval.sample.render import render, render_clip
 from flamingo_eval.sample.world import BACKGROUNDS, Scene, concepts, group_scene, held_out, pair_scene, seen

@@ -5,11 +5,12 @@ import json
 
 import pytest
 import torch
+from rich.console import Console
+from torch import nn
+
 from flamingo_eval.errors import UsageError
 from flamingo_eval.training.loop import Place, finished, fit, learning_rate, make_optimizer
 from flamingo_eval.training.recipe import RECIPES, OptimSpec, load_recipe
-from rich.console import Console
-from torch import nn
 
 
 def train(folder, updates: int, stop_at: int | None = None) -> nn.Linear:

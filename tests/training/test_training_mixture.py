@@ -3,12 +3,13 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from flamingo_eval.sample.world import concepts, held_out
 from flamingo_eval.training.batches import Collator
 from flamingo_eval.training.mixture import Chunk, ScenePool, draw_episode, training_pool
 from flamingo_eval.training.vocabulary import SPECIAL, make_tokenizer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
+
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models import Model
 from flamingo_eval.models.flamingo import Flamingo
@@ -18,7 +20,6 @@ from flamingo_eval.training.mixture import Chunk
 from flamingo_eval.training.recipe import load_recipe
 from flamingo_eval.training.run import recipe_config, train_recipe
 from flamingo_eval.training.vocabulary import make_tokenizer
-from rich.console import Console
 
 
 def test_at_zero_gates_the_flamingo_is_its_language_model():
