@@ -148,6 +148,7 @@ LAYOUTS = {
             "answers",
             "candidates",
             "label",
+            "picture",
             "fields",
             "labels",
             "demonstration",

@@ -19,7 +19,7 @@ from flamingo_eval.datasets.stored import ARROW_SUFFIX, read_columns, read_schem
 from flamingo_eval.errors import DataError
 from flamingo_eval.records import Example, Image, Media, Split
 
-ROLES = ("id", "image", "video", "start", "end", "question", "answers", "candidates", "label")
+ROLES = ("id", "image", "video", "start", "end", "question", "answers", "candidates", "label", "picture")
 TABLES = (".parquet", ARROW_SUFFIX)
 
 
@@ -28,7 +28,8 @@ def load(source: Source) -> Split:
 
     `answers` is one text or a list of them (the references). Close-ended: `candidates` is the row's own list, of which
     `answers` names the right one; `label` is a class name or, with role `classes`, its index, and the classes are
-    everybody's candidates. `fields` names further columns that prompts may show, `labels` those that metrics read.
+    everybody's candidates. `picture` is what rows of one picture share, where bytes do not tell. `fields` names further
+    columns that prompts may show, `labels` those that metrics read.
     """
     columns = {role: source.option(role) or role for role in ROLES}
     paths = source.look("rows")
@@ -159,7 +160,8 @@ def _media(
 ) -> tuple[tuple[Media, ...], str]:
     image = record.values.get(columns["image"])
     if isinstance(image, Image):
-        return (image,), f"{image.path.name}[{image.row}]"
+        shared = record.id(columns["picture"]) if record.has(columns["picture"]) else ""
+        return (image,), shared or f"{image.path.name}[{image.row}]"
     if image is not None:
         name = record.filled(columns["image"])
         return source.image(folders[0], name), name

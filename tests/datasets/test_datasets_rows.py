@@ -151,15 +151,15 @@ def test_a_hub_mirror_is_read_through_its_columns(mine, tmp_path, offline):
     """A folder of Parquet files stands for the Hub: `datasets` reads both in the same way."""
     mirror = tmp_path / "mirror"
     answers = [[{"answer": "a", "answer_id": 1}, {"answer": "b", "answer_id": 2}]]
-    parquet(mirror / "data/validation-00000-of-00001.parquet", 77, q=["A?"], question_id=[5], answers=answers)
-    columns = {"id": "question_id", "question": "q"}
+    parquet(mirror / "data/validation-00000-of-00001.parquet", 77, q=["A?"], question_id=[5], answers=answers, pic=[9])
+    columns = {"id": "question_id", "question": "q", "picture": "pic"}
     hub = HubSpec((str(tmp_path / "renamed"), str(mirror)), {"val": "validation"}, columns)
     task = mine()
     task = replace(task, data=replace(task.data, hub=hub, splits={"train": {}, **task.data.splits}))
     assert splits_on_disk(task, HUB) == ("val",)
     (example,) = load_split(task, HUB, "val").examples
     assert (example.id, example.references, example.fields) == ("5", ("a", "b"), {"question": "A?"})
-    assert example.media[0].path.suffix == ".arrow"
+    assert (example.media_id, example.media[0].path.suffix) == ("9", ".arrow")
     assert open_image(example.media[0]).getpixel((0, 0)) == (77, 77, 77)
     with pytest.raises(UsageError, match="has no split 'train'"):
         load_split(task, HUB, "train")
