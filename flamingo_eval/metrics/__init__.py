@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from typing import Literal, Protocol
 
-from flamingo_eval.errors import ConfigError, did_you_mean
+from flamingo_eval.errors import ConfigError, DataError, Problem, did_you_mean
 from flamingo_eval.metrics.stats import bootstrap
 from flamingo_eval.records import Example, MetricResult, Prediction, Score
 from flamingo_eval.specs import MetricSpec
@@ -35,6 +35,7 @@ class MetricRow:
     about: str
     needs: Literal["text", "scores"]
     dialects: tuple[str, ...] = ("",)
+    target: bool = False  # reads Example.target
     labels: tuple[str, ...] = ()  # keys of Example.labels without which there is no value
     optional_labels: tuple[str, ...] = ()  # keys that add a breakdown
     quick: bool = True  # the mean of cheap per-example values: shown while a run goes on
@@ -89,14 +90,18 @@ METRICS: Mapping[str, MetricRow] = {
     "meteor": MetricRow(
         "flamingo_eval.metrics.captions:meteor", "METEOR 1.5 x 100", "text", quick=False, requires=("java",)
     ),
-    "top1": MetricRow("flamingo_eval.metrics.top_k:top1", "the best candidate is the right one", "scores"),
+    "top1": MetricRow("flamingo_eval.metrics.top_k:top1", "the best candidate is the right one", "scores", target=True),
     "top1_top5_mean": MetricRow(
-        "flamingo_eval.metrics.top_k:top1_top5_mean", "mean of top-1 and top-5 accuracy (Kinetics)", "scores"
+        "flamingo_eval.metrics.top_k:top1_top5_mean",
+        "mean of top-1 and top-5 accuracy (Kinetics)",
+        "scores",
+        target=True,
     ),
     "star_mean": MetricRow(
         "flamingo_eval.metrics.star:star_mean",
         "accuracy, unweighted mean over question types",
         "scores",
+        target=True,
         labels=("question_type",),
         quick=False,
     ),
@@ -107,7 +112,9 @@ METRICS: Mapping[str, MetricRow] = {
         labels=("relevance",),
         optional_labels=("gt_index",),
     ),
-    "roc_auc": MetricRow("flamingo_eval.metrics.roc_auc:roc_auc", "ROC AUC of P(yes)", "scores", quick=False),
+    "roc_auc": MetricRow(
+        "flamingo_eval.metrics.roc_auc:roc_auc", "ROC AUC of P(yes)", "scores", target=True, quick=False
+    ),
     "mwap": MetricRow(
         "flamingo_eval.metrics.rareact:mwap",
         "mean weighted average precision over the classes with a positive (RareAct)",
@@ -156,6 +163,25 @@ def dialect_of(spec: MetricSpec, protocol: str = "") -> str:
     return spec.dialect or (protocol if protocol in known else known[0])
 
 
+def check_inputs(name: str, predictions: Sequence[Prediction], examples: Sequence[Example]) -> None:
+    """Whether the rows have what the metric reads. Raises DataError naming the first rows that do not."""
+    row = metric_row(name)
+    problems: list[Problem] = []
+    for prediction, example in zip(predictions, examples, strict=True):
+        lacking = [f"label '{key}'" for key in row.labels if key not in example.labels]
+        if row.needs == "text" and not example.references:
+            lacking.append("references")
+        if row.target and example.target is None:
+            lacking.append("target")
+        if (prediction.text if row.needs == "text" else prediction.scores) is None:
+            lacking.append("a predicted text" if row.needs == "text" else "candidate scores")
+        if lacking:
+            problems.append(Problem(f"'{example.id}' has no {', no '.join(lacking)}."))
+    if problems:
+        fix = f"The task's layout does not give what {name} reads; `flamingo-eval list metrics` names other metrics."
+        raise DataError(f"metric {name}: {len(problems)} of {len(examples)} examples cannot be scored", problems, fix)
+
+
 def score_all(
     predictions: Sequence[Prediction],
     examples: Sequence[Example],
@@ -176,6 +202,7 @@ def score_all(
             why = "no query was answered"
             scores.append(Score(spec.name, None, 0, n_failed, why_undefined=why))
             continue
+        check_inputs(spec.name, predictions, examples)
         result = load_metric(spec.name)(predictions, examples, chosen)
         ci95, draws = bootstrap(result, [e.media_id for e in examples])
         notes = {"dialect": chosen, **result.notes} if chosen else dict(result.notes)

@@ -10,7 +10,7 @@ from pycocoevalcap.cider.cider import Cider
 
 from flamingo_eval.metrics.cider_bootstrap import CiderStatistics
 
-WORDS = "a the dog cat red ball runs on grass with two men".split()
+WORDS = ["a", "the", "dog", "cat", "red", "ball", "runs", "on", "grass", "with", "two", "men"]
 
 
 def captions(n: int, seed: int) -> tuple[list[str], list[list[str]]]:

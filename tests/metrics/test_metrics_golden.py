@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from statistics import fmean
+
 import pytest
 from metrics_golden import Case, case
 
 from flamingo_eval.metrics import load_metric
 from flamingo_eval.metrics.okvqa_stem import stem_okvqa
+from flamingo_eval.metrics.ptb import tokenise
 from flamingo_eval.metrics.wups import prepare
 from flamingo_eval.prompts import clean
 from flamingo_eval.records import MetricResult, Prediction
@@ -177,3 +181,62 @@ def test_stemmed_okvqa_answers(nltk_data: None) -> None:
     found = load_metric("vqa_accuracy")(predictions, golden.examples, "openflamingo")
     assert found.value == pytest.approx(expected["overall"], abs=CLOSE)
     check_rows(golden, found, expected["per_example"])
+
+
+CAPTION_TASKS = ["coco", "flickr30k", "vatex", "youcook2"]
+COCO_NAMES = {"BLEU-1": "Bleu_1", "BLEU-2": "Bleu_2", "BLEU-3": "Bleu_3", "BLEU-4": "Bleu_4"}
+
+
+@pytest.mark.parametrize("task", CAPTION_TASKS)
+def test_cider_bleu_and_rouge(java: None, task: str) -> None:
+    golden = case(task)
+    expected = golden.expected["variants"]["official"]
+    for metric, name in [("cider", "CIDEr"), ("rouge_l", "ROUGE_L"), ("bleu", "Bleu_4")]:
+        found = result(task, metric)
+        assert found.value == pytest.approx(100 * expected["overall"][name], abs=1e-7)
+        check_rows(golden, found, {id: v[name] for id, v in expected["per_example"].items()}, 100)
+    found = result(task, "bleu")
+    for ours, theirs in COCO_NAMES.items():
+        assert found.breakdown[ours] == pytest.approx(100 * expected["overall"][theirs], abs=CLOSE)
+    assert found.notes["tokenizer"].startswith("PTB 3.4.1 (Java ")
+
+
+@pytest.mark.slow
+def test_meteor(java: None) -> None:
+    golden = case("coco")
+    expected = golden.expected["variants"]["official"]
+    found = result("coco", "meteor")
+    assert found.value == pytest.approx(100 * expected["overall"]["METEOR"], abs=1e-4)
+    rows = {id: 100 * v["METEOR"] for id, v in expected["per_example"].items()}
+    assert dict(zip(golden.ids, found.per_example, strict=True)) == pytest.approx(rows, abs=1e-4)
+
+
+@pytest.mark.parametrize("task", CAPTION_TASKS)
+def test_tokens_are_those_the_official_scorer_saw(java: None, task: str) -> None:
+    golden = case(task)
+    expected = golden.expected["tokenised"]
+    said = tokenise([p.text or "" for p in golden.predictions])
+    given = iter(tokenise([r for e in golden.examples for r in e.references]))
+    for id, prediction, example in zip(golden.ids, said, golden.examples, strict=True):
+        assert prediction == expected[id]["prediction"]
+        assert [next(given) for _ in example.references] == expected[id]["references"]
+
+
+def test_youcook2_macro(java: None) -> None:
+    expected = case("youcook2").expected["variants"]["macro"]
+    assert result("youcook2", "cider").breakdown["macro"] == pytest.approx(expected["overall"], abs=1e-7)
+
+
+def test_nocaps_domains(java: None) -> None:
+    """A domain's CIDEr is that of its pictures scored alone."""
+    golden = case("coco")
+    examples = [
+        replace(e, labels={"domain": "in-domain" if i % 2 else "out-domain"}) for i, e in enumerate(golden.examples)
+    ]
+    cider = load_metric("cider")
+    found = cider(golden.predictions, examples, "")
+    alone = cider(golden.predictions[1::2], golden.examples[1::2], "")
+    assert found.breakdown["domain: in-domain"] == pytest.approx(alone.value, abs=CLOSE)
+    assert alone.value is not None
+    rows = [v for v in found.per_example[1::2] if v is not None]
+    assert found.breakdown["domain, frequencies of all: in-domain"] == pytest.approx(fmean(rows), abs=CLOSE)
