@@ -105,15 +105,17 @@ def ablate(episode: Episode, name: str, key: str, answers: Sequence[str]) -> Epi
 
 
 def shuffle_query_images(examples: Sequence[Example], task: str) -> tuple[Example, ...]:
-    """Every query gets the picture of another query, a different picture wherever there is one.
+    """Queries exchange their pictures; none keeps its own unless one picture has more than half of all queries.
 
     Keyed by the task over the whole split, so that --limit does not change who gets which. References, question and
     id stay: only what the model sees is wrong.
     """
-    ordered = sorted(examples, key=lambda e: e.id)
-    cycle = [ordered[i] for i in _permuted(len(ordered), f"{task}:{QUERY_IMAGES_SHUFFLED}")]
-    given: dict[str, Example] = {}
-    for i, example in enumerate(cycle):
-        others = (cycle[(i + step) % len(cycle)] for step in range(1, len(cycle)))
-        given[example.id] = next((o for o in others if o.media_id != example.media_id), example)
-    return tuple(replace(e, media=given[e.id].media) for e in examples)
+    pictures: dict[str, list[Example]] = {}
+    for example in sorted(examples, key=lambda e: e.id):
+        pictures.setdefault(example.media_id, []).append(example)
+    names = sorted(pictures)
+    order = [names[i] for i in endless_draw(len(names), f"{task}:{QUERY_IMAGES_SHUFFLED}")]
+    cycle = [example for name in order for example in pictures[name]]
+    step = max((len(rows) for rows in pictures.values()), default=0)  # rows of a picture stand together: step over them
+    given = {e.id: cycle[(i + step) % len(cycle)].media for i, e in enumerate(cycle)}
+    return tuple(replace(e, media=given[e.id]) for e in examples)

@@ -147,7 +147,7 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.problem(key_node, key, "a key must be one word.")
             elif any(name == key_node.value for name, _, _ in pairs):
-                self.problem(key_node, key, f"key '{key_node.value}' stands here twice.")
+                self.problem(key_node, key or "file", f"key '{key_node.value}' stands here twice.")
             else:
                 pairs.append((key_node.value, key_node, value_node))
         return pairs
