@@ -21,6 +21,7 @@ from torch import Tensor
 from flamingo_eval.engine.beam import BeamState
 from flamingo_eval.engine.branches import chain_ancestors, chain_mask, trie_ancestors, trie_mask
 from flamingo_eval.engine.encoding import MIN_ROWS, PictureEncoder, Projections
+from flamingo_eval.engine.packed import packed
 from flamingo_eval.engine.pictures import PictureLoader
 from flamingo_eval.engine.plan import Limits, batches
 from flamingo_eval.engine.queries import Candidates, Query, check_length
@@ -58,7 +59,8 @@ class Engine:
         self.model = model
         self.cache = cache or VisionCache(namespace=model.name)
         self.loader = PictureLoader(model.config.preprocess, workers)
-        self.pictures = PictureEncoder(model.flamingo, self.cache, self.loader)
+        self.flamingo = packed(model.flamingo)
+        self.pictures = PictureEncoder(self.flamingo, self.cache, self.loader)
         rows = batch_size or AUTO_ROWS.get(model.device.type, 16)
         self.limits = Limits(rows, token_budget or affordable_columns(model), WINDOW * rows)
         self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
@@ -241,7 +243,7 @@ class Engine:
             before = chains.gather(1, parents[:, :, None].expand(-1, -1, step))
             chains = torch.cat([before, own.expand(rows, -1)[:, :, None]], dim=2)
             x = read(
-                model.flamingo,
+                self.flamingo,
                 F.pad(state.tokens[:, :, -1], (0, 0, 0, rows - len(queries))),
                 (lengths[:, None] + step).expand(-1, K),
                 cache,
@@ -266,7 +268,7 @@ class Engine:
             tokens = [[t.tokens[n] for n in t.inner] + [0] * (N - len(t.inner)) for t in tries]
             depths = [[t.depths[n] for n in t.inner] + [0] * (N - len(t.inner)) for t in tries]
             x = read(
-                model.flamingo,
+                self.flamingo,
                 torch.tensor(tokens, device=model.device),
                 lengths[:, None] + torch.tensor(depths, device=model.device),
                 cache,
@@ -310,7 +312,7 @@ class Engine:
             if keys:
                 tokens = torch.stack([self._tokens[k] for k in keys]).to(model.device)
                 projections = Projections(tokens, [place[q.keys[q.last_image]] if q.keys else -1 for q in some])
-            x = read(model.flamingo, ids, positions, cache, projections or _blind, Pieces.of(sees, model.device))
+            x = read(self.flamingo, ids, positions, cache, projections or _blind, Pieces.of(sees, model.device))
             last.append(x.gather(1, ends[:, :, None].expand(-1, -1, x.shape[2]))[:, 0])
             kept.append((len(some), projections))
         cache.branch()
@@ -344,7 +346,7 @@ class Engine:
         """States of some tokens -> log-probabilities of the next. [n, D] -> float32[n, W]"""
         n = len(x)
         x = F.pad(x, (0, 0, 0, max(MIN_ROWS - n, 0)))
-        return self.model.flamingo.decoder.logits(x).float().log_softmax(dim=-1)[:n]
+        return self.flamingo.decoder.logits(x).float().log_softmax(dim=-1)[:n]
 
     def _node_log_probs(self, trie: TokenTrie, states: Tensor) -> Tensor:
         """Log-probability of every node at its parent. States of the prompt's end and the inner nodes -> float32[nodes]
