@@ -79,6 +79,37 @@ TINY = FlamingoConfig(
     tokens=TokenConfig(image_is_token=True),
 )
 
+# The same for one GPU: some sixty million parameters, 128-pixel pictures.
+BASE = FlamingoConfig(
+    "base",
+    vision=NFNetConfig(
+        image_size=128,
+        depths=(1, 2, 3),
+        widths=(128, 256, 384),
+        stem="space_to_depth",
+        stem_width=128,
+        group_width=64,
+        bottleneck=1.0,
+        final_width=0,
+    ),
+    preprocess=PreprocessConfig(size=128, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+    resampler=ResamplerConfig(width=512, layers=3, heads=8, head_dim=64, latents=16, ff_width=2048, grid=64),
+    xattn=XattnConfig(heads=8, head_dim=64, ff_width=2048),
+    decoder=DecoderConfig(
+        layers=8,
+        width=512,
+        heads=8,
+        kv_heads=8,
+        head_dim=64,
+        ff_width=2048,
+        positions="rotary",
+        rotary_dim=32,
+        rotary_base=1000.0,
+        short_conv=4,
+    ),
+    tokens=TokenConfig(image_is_token=True),
+)
+
 # ----------------------------------------------------------------------------------------------------- OpenFlamingo, v2
 
 OPENFLAMINGO_RESAMPLER = ResamplerConfig(
@@ -178,6 +209,7 @@ PRESETS: dict[str, FlamingoConfig] = {
     config.name: config
     for config in (
         TINY,
+        BASE,
         _flamingo("flamingo-3b", layers=24, width=2048, heads=16, every=1),
         _flamingo("flamingo-9b", layers=40, width=4096, heads=32, every=4),
         _flamingo("flamingo-80b", layers=80, width=8192, heads=64, every=7),

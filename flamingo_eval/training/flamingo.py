@@ -54,7 +54,7 @@ def weights_sha256(modules: Iterable[nn.Module]) -> str:
     for module in modules:
         for name, tensor in module.state_dict().items():
             total.update(name.encode())
-            total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            total.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
 
 
@@ -99,7 +99,7 @@ def train_flamingo(
     def update(i: int) -> tuple[Tensor, dict[str, float]]:
         batch = collate(picture_episodes(spec, pool, seed, i), 0.0, in_words=False).to(place.device)
         loss, logged = weighted_loss(flamingo_logits(flamingo, batch, features), batch)
-        gates = {f"gate{n}": float(flamingo.gated_block(n).attention_gate.tanh().abs().mean()) for n in blocks}  # type: ignore[union-attr]
+        gates = {f"gate{n}": float(flamingo.gated_block(n).attention_gate.detach().tanh().abs().mean()) for n in blocks}  # type: ignore[union-attr]
         return loss, {**logged, **gates}
 
     blocks = flamingo.config.xattn_blocks
