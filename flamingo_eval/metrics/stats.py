@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,26 @@ def paired(a: float, b: float, draws_a: Sequence[float], draws_b: Sequence[float
     extreme = np.count_nonzero(np.abs(differences - observed) >= abs(observed))
     low, high = np.percentile(differences, [2.5, 97.5])
     return Paired(observed, (float(low), float(high)), float((extreme + 1) / (len(differences) + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class OverSeeds:
+    """Runs that differ in their seed alone: their mean, its interval over queries, and, apart from it, their spread."""
+
+    value: float
+    ci95: tuple[float, float] | None  # the doubt from which queries there are, the seeds' values averaged in each draw
+    spread: float | None  # standard deviation between seeds (n - 1); None for one seed
+    draws: tuple[float, ...]
+
+
+def over_seeds(values: Sequence[float], draws: Sequence[Sequence[float]]) -> OverSeeds:
+    """Aggregate seeds run over the same queries: draw i of every seed resamples the same pictures, so draws average.
+
+    Seeds whose draws do not align (other queries, or an undefined interval) leave the mean without an interval.
+    """
+    aligned = bool(draws) and all(len(d) == len(draws[0]) > 0 for d in draws)
+    averaged = tuple(float(v) for v in np.mean(np.asarray(draws), axis=0)) if aligned else ()
+    return OverSeeds(fmean(values), interval(averaged), stdev(values) if len(values) > 1 else None, averaged)
 
 
 def group_means(values: Sequence[float], groups: Sequence[str | None], label: str) -> dict[str, float]:
