@@ -101,7 +101,7 @@ def test_each_kind_of_problem(tmp_path: Path, change: tuple[str, str], line: str
 def test_files_that_are_no_settings(tmp_path: Path, data: bytes, what: str) -> None:
     path = tmp_path / "task.yaml"
     path.write_bytes(data)
-    with pytest.raises(ConfigError, match="task.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"task\.yaml") as caught:
         load_task(path)
     assert what in str(caught.value)
 
