@@ -52,7 +52,7 @@ def _write_vqa(root: Path, split: str, first_id: int, questions: Sequence[tuple[
 def vqa_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """VQAv2 with 12 validation questions on 6 pictures (ids 100...) and 10 training questions."""
     root = tmp_path_factory.mktemp("vqa")
-    val = [(p, f"What colour is square {k}?", COLOURS[p], "other") for p in range(6) for k in range(1)]
+    val = [(p, f"What colour is square {p}?", COLOURS[p], "other") for p in range(6)]
     val += [(p, "How many squares are there?", "1", "number") for p in range(6)]
     train = [(20 + i, f"What colour is wall {i}?", COLOURS[(20 + i) % 6], "other") for i in range(10)]
     _write_vqa(root, "val", 100, val)
