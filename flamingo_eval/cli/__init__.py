@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from flamingo_eval import __version__
-from flamingo_eval.cli import check, diff, doctor, list_, report, rerun, run, score, show
+from flamingo_eval.cli import cache, check, diff, doctor, list_, report, rerun, run, score, show
 from flamingo_eval.errors import FlamingoEvalError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("score")(score.score)
 app.command("show")(show.show)
 app.command("check")(check.check)
 app.command("list")(list_.list_)
+app.command("cache")(cache.cache)
 app.command("doctor")(doctor.doctor)
 
 

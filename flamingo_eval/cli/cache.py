@@ -1,0 +1,85 @@
+"""flamingo-eval cache: what is kept to save time, and how to be rid of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flamingo_eval.cli.options import Json
+
+KINDS = {
+    "sample": "rendered sample worlds",
+    "vision": "visual tokens of pictures, by checkpoint",
+    "features": "RICES features of pictures and texts, by checkpoint",
+}
+
+
+def cache(
+    action: Annotated[str, typer.Argument(metavar="info|clear")] = "info",
+    kinds: Annotated[
+        list[str] | None, typer.Argument(metavar="[sample|vision|features]...", help="Only these; default: all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what the cache folder holds, or clear it. Everything in it is made again when it is needed.
+
+    Only flamingo-eval's own subfolders are touched. FLAMINGO_EVAL_CACHE says where they lie.
+    """
+    from flamingo_eval.cli.console import print_json, print_table, say
+    from flamingo_eval.errors import UsageError, did_you_mean
+    from flamingo_eval.settings import cache_dir
+
+    for word, known in ((action, ("info", "clear")), *((k, tuple(KINDS)) for k in kinds or ())):
+        if word not in known:
+            raise UsageError(f"cache {word}: {did_you_mean(word, known) or 'unknown.'} One of: {', '.join(known)}.")
+    root = cache_dir()
+    chosen = list(dict.fromkeys(kinds or KINDS))
+    rows = [{"kind": k, "what": KINDS[k], **_size(root / k)} for k in chosen]
+    if action == "clear":
+        for kind in chosen:
+            _clear(root / kind)
+    if as_json:
+        print_json({"folder": str(root), "cleared": action == "clear", "kinds": rows})
+        return
+    print_table(
+        ("kind", "what", "files", "MB"), [(r["kind"], r["what"], r["files"], f"{_mb(r['bytes']):.1f}") for r in rows], 2
+    )
+    total = f"{_mb(sum(int(r['bytes']) for r in rows)):.1f} MB"
+    say(f"{root}: {'cleared ' if action == 'clear' else ''}{total}")
+
+
+def _mb(size: object) -> float:
+    return int(str(size)) / 1e6
+
+
+def _size(folder: Path) -> dict[str, int | str]:
+    """Files and bytes below a folder; what another process removes meanwhile is not counted."""
+    files = size = 0
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and not path.is_symlink():
+                size += path.stat().st_size
+                files += 1
+        except OSError:
+            continue
+    return {"files": files, "bytes": size}
+
+
+def _clear(folder: Path) -> None:
+    """Move a folder aside, then remove it: a process that looks meanwhile finds it whole or not at all."""
+    import os
+    import shutil
+    import tempfile
+
+    from flamingo_eval.errors import RunError
+
+    if not folder.is_dir() or folder.is_symlink():
+        return
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=".cleared-", dir=folder.parent))
+        os.replace(folder, aside / folder.name)
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be cleared: {error.strerror}.") from error

@@ -1,0 +1,80 @@
+"""Finished runs as a pandas frame, for notebooks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from flamingo_eval.compare import answer_of, outputs_by_id
+from flamingo_eval.results import RunFolder, find_runs, read_json
+
+IDENTITY = ("task", "split", "model", "protocol", "demos", "ablation", "shots", "text_only_shots", "seed")
+
+
+def load_results(
+    path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = "results",
+    per: Literal["score", "query"] = "score",
+) -> pd.DataFrame:
+    """The complete runs in or below one or several folders, a row a score (all metrics), or a row a query.
+
+    Scores: value, low and high (95 % interval), n, n_failed, why_undefined, beside what tells runs apart. Queries: id,
+    shot ids, tokens, answer, own score of the headline metric (0-100, None where it has none), error. Raises RunError.
+    """
+    if per not in ("score", "query"):
+        raise ValueError(f"per='{per}': 'score' or 'query'")
+    places = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    folders = find_runs([Path(p) for p in places])
+    rows = [row for folder in folders for row in (_scores(folder) if per == "score" else _queries(folder))]
+    return pd.DataFrame(rows)
+
+
+def _identity(folder: RunFolder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    value = read_json(folder.scores)
+    return {key: value[key] for key in IDENTITY}, value["scores"]
+
+
+def _scores(folder: RunFolder) -> list[dict[str, Any]]:
+    identity, scores = _identity(folder)
+    record = read_json(folder.run)
+    rows = []
+    for number, score in enumerate(scores):
+        low, high = score["ci95"] or (None, None)
+        rows.append(
+            {
+                **identity,
+                "metric": score["metric"],
+                "headline": number == 0,
+                "value": score["value"],
+                "low": low,
+                "high": high,
+                "n": score["n"],
+                "n_failed": score["n_failed"],
+                "why_undefined": score["why_undefined"],
+                "seconds": record.get("timings", {}).get("seconds"),
+                "commit": record.get("provenance", {}).get("commit"),
+                "folder": str(folder.path),
+            }
+        )
+    return rows
+
+
+def _queries(folder: RunFolder) -> list[dict[str, Any]]:
+    identity, scores = _identity(folder)
+    return [
+        {
+            **identity,
+            "metric": scores[0]["metric"],
+            "id": output.id,
+            "shot_ids": output.shots,
+            "tokens": output.tokens,
+            "answer": None if output.error else answer_of(output),
+            "score": output.score,
+            "error": output.error,
+            "folder": str(folder.path),
+        }
+        for output in outputs_by_id(folder).values()
+    ]

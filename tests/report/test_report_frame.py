@@ -1,0 +1,46 @@
+"""Runs as a frame."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flamingo_eval
+from flamingo_eval.errors import RunError
+
+
+def test_a_row_a_score(make_run: Any, tmp_path: Path) -> None:
+    make_run("1", shots=0)
+    make_run("red", shots=4)
+    frame = flamingo_eval.load_results(tmp_path / "results")
+    assert list(frame["shots"]) == [0, 4]
+    assert list(frame["value"].round(1)) == [50.0, 8.3]
+    assert list(frame["text_only_shots"]) == [2, 0]
+    assert (frame["low"] <= frame["value"]).all()
+    assert (frame["value"] <= frame["high"]).all()
+    assert frame.loc[0, "metric"] == "vqa_accuracy"
+
+
+def test_a_row_a_query(make_run: Any, tmp_path: Path) -> None:
+    folder = make_run("1", shots=4)
+    frame = flamingo_eval.load_results([folder.path], per="query")
+    assert len(frame) == 12
+    assert frame["score"].mean() == 50.0
+    assert all(len(ids) == 4 for ids in frame["shot_ids"])
+    assert set(frame["answer"]) == {"1"}
+
+
+def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no complete run"):
+        flamingo_eval.load_results(tmp_path)
+    with pytest.raises(ValueError, match="'score' or 'query'"):
+        flamingo_eval.load_results(tmp_path, per="seed")  # type: ignore[arg-type]
+
+
+def test_the_package_does_not_import_pandas_before_it_is_needed() -> None:
+    probe = "import sys, flamingo_eval; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
