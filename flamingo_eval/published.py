@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from flamingo_eval.errors import UsageError, did_you_mean
-from flamingo_eval.results import RunFolder, read_json
+from flamingo_eval.results import CEILING, RunFolder, read_json
 from flamingo_eval.tables import Cell, Row, Table, row_key
 
 FILE = Path(__file__).resolve().parent / "published_results.yaml"
@@ -117,8 +117,7 @@ def published() -> tuple[Published, ...]:
 
 def _content() -> dict[str, Any]:
     """The file as plain values: it is part of the package and pinned by tests, so it needs no schema of problems."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content: dict[str, Any] = yaml.load(FILE.read_text(encoding="utf-8"), Loader=loader)
+    content: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     return content
 
 
@@ -219,18 +218,18 @@ def compared(table: Table, folders: Sequence[RunFolder], names: Sequence[str]) -
     rows: list[Row] = []
     left_out: dict[str, None] = {}
     notes: dict[str, int] = {}
-    for _, group in groupby(table.rows, key=lambda r: (r.task, r.split, r.metric)):
-        beside: dict[tuple[str, str, int], Row] = {}
+    for _, group in groupby(table.rows, key=lambda r: (r.task, r.split)):
+        beside: dict[tuple[str, str, str, int], Row] = {}
         for row in group:
             rows.append(row)
-            for name in wanted:
+            for name in wanted if row.metric != CEILING else ():
                 given, why = _beside(row, name, records[row.key])
                 left_out |= dict.fromkeys(why)
                 for p, cells, found in given:
                     number = notes.setdefault(_footnote(p, cells, found), len(notes) + 1)
                     new = _row(p, row, cells, found, number)
-                    old = beside.get((p.model, p.selection, number), new)
-                    beside[(p.model, p.selection, number)] = replace(new, cells={**old.cells, **cells})
+                    key = (row.metric, p.model, p.selection, number)
+                    beside[key] = replace(new, cells={**beside.get(key, new).cells, **cells})
         rows += beside.values()
     footnotes = tuple(f"[{number}] {note}" for note, number in notes.items())
     return replace(table, rows=tuple(rows), footnotes=(*footnotes, *left_out))

@@ -34,8 +34,8 @@ def report(
     data: Data = None,
     title: Annotated[str, typer.Option(help="html: the page's title.")] = "Few-shot results",
     queries: Annotated[int, typer.Option(min=0, help="html: at most so many queries of a task.")] = 60,
-    pictures: Annotated[int, typer.Option(min=0, help="html: at most so many pictures in all.")] = 400,
-    picture_size: Annotated[int, typer.Option(min=16, max=1024, help="html: pixels of their longer side.")] = 192,
+    pictures: Annotated[int, typer.Option(min=0, help="html: at most so many pictures in all.")] = 1000,
+    picture_size: Annotated[int, typer.Option(min=16, max=1024, help="html: pixels of their longer side.")] = 160,
     as_json: Json = False,
 ) -> None:
     """Print a table of finished runs: tasks as rows, shots as columns, means with 95 % intervals.

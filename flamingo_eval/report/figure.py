@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from typing import TypeAlias
 from xml.sax.saxutils import escape, quoteattr
 
 from flamingo_eval.report.text import visible
+from flamingo_eval.results import CEILING
 from flamingo_eval.tables import METRIC_TITLES, Cell, Row, Table
 
 WIDTH, HEIGHT = 320, 230  # of a panel, in its own units
@@ -25,13 +26,22 @@ LIGHT = ("#c81d6b", "#1f6fc4", "#1a8a5f", "#b06a00", "#7446b8", "#00808c", "#8a4
 DARK = ("#ff79b0", "#6fb3ff", "#53d3a0", "#f0b04a", "#b899f5", "#4fd0dc", "#d99a7c", "#a9b4c2")
 
 
+SeriesKey: TypeAlias = tuple[str, str, str, str, str]  # model, protocol, demos, ablation, kind
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """One line of the figure: a way of measuring, the same in every panel."""
 
     number: int
     label: str
-    published: bool
+    kind: str  # ours, published, or ceiling: what no model can exceed
+
+    @property
+    def style(self) -> str:
+        """Its CSS classes."""
+        colour = "" if self.kind == "ceiling" else f"s{self.number % COLOURS}"
+        return colour if self.kind == "ours" else f"{colour} {self.kind}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,37 +54,45 @@ class Panel:
     markup: str
 
 
-def series_of(table: Table) -> dict[tuple[str, str, str, str, bool], Series]:
-    """Every (model, protocol, demos, ablation, published) of the table, in its order, ours first."""
-    keys = dict.fromkeys(series_key(r) for r in sorted(table.rows, key=lambda r: bool(r.published)))
-    several_protocols = len({k[1] for k in keys}) > 1
+def series_of(table: Table) -> dict[SeriesKey, Series]:
+    """Every line of the table's figure, in the table's order: ours, then published ones, then the ceiling."""
+    order = ("ours", "published", "ceiling")
+    keys = sorted(dict.fromkeys(map(series_key, table.rows)), key=lambda k: order.index(k[-1]))
+    several_protocols = len({k[1] for k in keys if k[-1] == "ours"}) > 1
     found = {}
-    for number, (model, protocol, demos, ablation, published) in enumerate(keys):
+    for number, key in enumerate(keys):
+        model, protocol, demos, ablation, kind = key
         words = [model]
-        words += [protocol] if several_protocols and not published else []
+        words += [protocol] if several_protocols and kind == "ours" else []
         words += [w for w in (demos if demos != "random" else "", ablation) if w]
-        words += ["published"] if published else []
-        key = (model, protocol, demos, ablation, published)
-        found[key] = Series(number, visible(", ".join(words), 80), published)
+        words += ["published"] if kind == "published" else []
+        found[key] = Series(number, visible(", ".join(words), 80), kind)
     return found
 
 
-def series_key(row: Row) -> tuple[str, str, str, str, bool]:
+def series_key(row: Row) -> SeriesKey:
     """Which line of the figure a row belongs to."""
-    return (row.model, row.protocol, row.demos, row.ablation, bool(row.published))
+    if row.metric == CEILING:
+        return (METRIC_TITLES[CEILING], "", "random", "", "ceiling")
+    return (row.model, row.protocol, row.demos, row.ablation, "published" if row.published else "ours")
 
 
 def panels_of(table: Table) -> list[Panel]:
-    """A panel for each task, split and metric that has a number."""
+    """A panel for each task, split and metric that has a number; a ceiling stands in the panel of its task."""
     series = series_of(table)
+    groups: dict[tuple[str, str, str], dict[Series, list[_Point]]] = {}
+    metric = ""
+    for row in table.rows:
+        metric = metric if row.metric == CEILING else row.metric
+        points = _points(row)
+        if points:
+            groups.setdefault((row.task, row.split, metric), {})[series[series_key(row)]] = points
     panels = []
-    for (task, split, metric), rows in groupby(table.rows, key=lambda r: (r.task, r.split, r.metric)):
-        lines = [(series[series_key(row)], _points(row)) for row in rows]
-        lines = [(s, points) for s, points in lines if points]
-        if lines:
-            title = visible(f"{task} ({split})" if split else task, 60)
-            name = METRIC_TITLES.get(metric, metric)
-            panels.append(Panel(title, name, _described(title, name, lines), _drawn(title, name, lines, table.shots)))
+    for (task, split, metric), lines in groups.items():
+        title = visible(f"{task} ({split})" if split else task, 60)
+        name = METRIC_TITLES.get(metric, metric)
+        drawn = _drawn(title, name, list(lines.items()), table.shots)
+        panels.append(Panel(title, name, _described(title, name, list(lines.items())), drawn))
     return panels
 
 
@@ -123,8 +141,7 @@ def _extent(cell: Cell) -> tuple[float, ...]:
 def _line_marks(
     s: Series, points: Sequence[tuple[float, int, float, Cell]], y: Callable[[float], float]
 ) -> Iterator[str]:
-    style = f"s{s.number % COLOURS}" + (" published" if s.published else "")
-    yield f'<g class="{style}">'
+    yield f'<g class="{s.style}">'
     with_interval = [(px, c.ci95) for px, _, _, c in points if c.ci95 is not None]
     if len(with_interval) > 1:
         up = [f"{px:.1f},{y(ci[1]):.1f}" for px, ci in with_interval]
@@ -172,6 +189,9 @@ def style(prefix: str = "") -> str:
         f"{prefix} .whisker {{ stroke: var(--c); stroke-width: 1.2; opacity: 0.55 }}",
         f"{prefix} .line {{ fill: none; stroke: var(--c); stroke-width: 2.2; stroke-linejoin: round }}",
         f"{prefix} .point {{ fill: var(--c); stroke: var(--surface); stroke-width: 1.2 }}",
+        f"{prefix} .ceiling {{ --c: var(--muted) }}",
+        f"{prefix} .ceiling .line {{ stroke-dasharray: 1.5 4; stroke-width: 1.6; stroke-linecap: round }}",
+        f"{prefix} .ceiling .point {{ opacity: 0 }}",
         f"{prefix} .published .line {{ stroke-dasharray: 5 4; stroke-width: 1.6 }}",
         f"{prefix} .published .point {{ fill: var(--surface); stroke: var(--c); stroke-width: 1.6 }}",
         *(f"{prefix} .s{i} {{ --c: var(--s{i}) }}" for i in range(COLOURS)),
@@ -219,9 +239,8 @@ def _legend(series: Sequence[Series], width: int) -> tuple[str, int]:
         wide = 42 + 6.4 * len(s.label)
         if x and x + wide > width - 2 * GAP:
             x, y = 0.0, y + LEGEND_LINE
-        kind = f"s{s.number % COLOURS}" + (" published" if s.published else "")
         out.append(
-            f'<g class="{kind}" transform="translate({x:.0f},{y})"><polyline class="line" points="0,6 24,6"/>'
+            f'<g class="{s.style}" transform="translate({x:.0f},{y})"><polyline class="line" points="0,6 24,6"/>'
             f'<circle class="point" cx="12" cy="6" r="3.6"/>{_text(32, 10, s.label, "small")}</g>'
         )
         x += wide

@@ -41,8 +41,8 @@ class PageOptions:
     title: str = "Few-shot results"
     data: str | None = None  # root of the official files; runs on the sample need none
     queries: int = 60  # of each task
-    pictures: int = 400  # in all
-    picture_size: int = 192  # pixels of the longer side
+    pictures: int = 1000  # in all
+    picture_size: int = 160  # pixels of the longer side
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +170,9 @@ def _score_table(table: Table) -> ShownTable:
     series = figure.series_of(table)
     rows = []
     for row, texts in zip(table.rows, lines(table), strict=True):
-        number = series[figure.series_key(row)].number % figure.COLOURS
-        words = [ShownCell(t, t, swatch=number if i == 3 else None) for i, t in enumerate(texts[:NUMBERS_FROM])]
+        line = series[figure.series_key(row)]
+        swatch = None if line.kind == "ceiling" else line.number % figure.COLOURS
+        words = [ShownCell(t, t, swatch=swatch if i == 3 else None) for i, t in enumerate(texts[:NUMBERS_FROM])]
         n = ShownCell(texts[NUMBERS_FROM], texts[NUMBERS_FROM].replace("-", ""))
         cells = [_score_cell(row, row.cells.get(k)) for k in table.shots]
         rows.append(ShownRow((*words, n, *cells), bool(row.published)))

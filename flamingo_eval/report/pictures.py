@@ -56,9 +56,7 @@ class PictureBook:
         places = sorted(range(len(media)), key=lambda i: (self._wanted[i], i))[: self.limit]
         shown = set(places)
         return [
-            self._copy(m)
-            if i in shown
-            else Copy("", _about(m), missing=f"not embedded: the page holds {self.limit} pictures")
+            self._copy(m) if i in shown else Copy("", _about(m), missing="not on this page")
             for i, m in enumerate(media)
         ]
 

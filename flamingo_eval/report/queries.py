@@ -155,9 +155,11 @@ class Browser:
     cards: Pool = field(default_factory=Pool)
     texts: Pool = field(default_factory=Pool)
     notes: list[str] = field(default_factory=list)
+    several_protocols: bool = False
 
     def value(self, runs: Sequence[Run], limit: int, data: str | None) -> dict[str, Any]:
         """Everything the browser shows, as plain JSON; texts are already made visible."""
+        self.several_protocols = len({r.spec.protocol.name for r in runs}) > 1
         tasks: list[dict[str, Any]] = []
         groups: dict[tuple[str, str], list[Run]] = {}
         for run in runs:
@@ -199,7 +201,7 @@ class Browser:
         references: Iterable[str] = example.references
         return {
             "id": visible(id, 200),
-            "pictures": [self.book.number(m, (0,)) for m in example.media],
+            "pictures": [self.book.number(m, (-1,)) for m in example.media],
             "text": visible(" ".join(map(str, words)), 300),
             "labels": [visible(t) for t in _labels(example)],
             "references": [[visible(text, 500), n] for text, n in Counter(references).items()],
@@ -211,12 +213,14 @@ class Browser:
         spec = run.spec
         episodes = prompts.episodes(run, ids) if prompts else {}
         head = run.scores["scores"][0]
-        names = [spec.model, spec.protocol.name]
+        names = [spec.model, *([spec.protocol.name] if self.several_protocols else [])]
         names += [w for w in (spec.demos.method if spec.demos.method != "random" else "", spec.ablation) if w]
         answers = []
-        for id in ids:
+        for place, id in enumerate(ids):
             output = run.outputs.get(id)
-            answers.append(None if output is None else self._answer(output, run, examples.get(id), episodes, prompts))
+            answers.append(
+                None if output is None else self._answer(output, run, examples.get(id), episodes, prompts, place)
+            )
         return {
             "series": visible(" · ".join(names), 120),
             "shots": spec.demos.shots,
@@ -234,6 +238,7 @@ class Browser:
         example: Example | None,
         episodes: Mapping[str, Episode],
         prompts: TaskPrompts | None,
+        place: int,
     ) -> dict[str, Any]:
         value: dict[str, Any] = {"tokens": output.tokens}
         if output.error:
@@ -248,13 +253,13 @@ class Browser:
             ok = ok if target is None else best(output.scores) == target
         elif output.prediction is not None:
             value["answer"] = visible(output.prediction)
-            if output.raw is not None and output.raw != output.prediction:
+            if output.raw is not None and output.raw.strip() != output.prediction:
                 value["raw"] = visible(output.raw)
         if ok is not None and not output.error:
             value["ok"] = ok
         episode = episodes.get(output.id)
         if episode is not None and prompts is not None:
-            value["prompt"] = self._prompt(episode, output, run.spec)
+            value["prompt"] = self._prompt(episode, output, run.spec, place)
         return value
 
     def _ranking(
@@ -279,7 +284,7 @@ class Browser:
         ]
         return name(best(scores)), rows
 
-    def _prompt(self, episode: Episode, output: Output, spec: RunSpec) -> list[int] | str:
+    def _prompt(self, episode: Episode, output: Output, spec: RunSpec, place: int) -> list[int] | str:
         """The prompt as numbers of cards, or why it cannot be shown."""
         if tuple(s.id for s in episode.shots) != output.shots:
             return "the shots at hand are not those of the record"
@@ -288,8 +293,8 @@ class Browser:
         except PromptError as error:
             return visible(str(error))
         cards = cards_of(prompt)
-        wanted = [(spec.demos.shots, spec.demos.seed, len(cards) - i) for i in range(len(cards))]  # whole prompts first
-        return [self._card(*card, w) for card, w in zip(cards, wanted, strict=True)]
+        wanted = (spec.demos.seed, spec.demos.shots, place)  # whole prompts of the first seed before anything of others
+        return [self._card(*card, wanted) for card in cards]
 
     def _card(self, media: tuple[Image | Video, ...], text: str, closed: bool, wanted: tuple[int, ...]) -> int:
         pictures = tuple(self.book.number(m, wanted) for m in media)

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from flamingo_eval.report.figure import COLOURS, axis, panels_of, series_of, svg_file
-from flamingo_eval.tables import Cell, Row, Table
+from flamingo_eval.results import CEILING
+from flamingo_eval.tables import METRIC_TITLES, Cell, Row, Table
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -62,9 +63,9 @@ def test_series_keep_their_colour_in_every_panel_and_ours_come_first() -> None:
     published = replace(ROW, model="Flamingo-9B", published="a paper")
     table = Table((published, ROW, replace(ROW, task="coco")), (0, 4, 32))
     series = series_of(table)
-    assert [(s.number, s.label, s.published) for s in series.values()] == [
-        (0, "m", False),
-        (1, "Flamingo-9B, published", True),
+    assert [(s.number, s.label, s.kind) for s in series.values()] == [
+        (0, "m", "ours"),
+        (1, "Flamingo-9B, published", "published"),
     ]
     assert 'class="s1 published"' in panels_of(table)[0].markup
     many = Table(tuple(replace(ROW, model=f"m{i}") for i in range(COLOURS + 2)), (0, 4, 32))
@@ -87,3 +88,13 @@ def test_axes_hold_the_values_with_a_few_round_ticks(values: list[float]) -> Non
     assert low <= min(values) <= max(values) <= high
     assert 2 <= round((high - low) / step) <= 8
     assert low >= 0 or min(values) < 0
+
+
+def test_a_ceiling_stands_in_the_panel_of_its_task() -> None:
+    other = replace(ROW, model="n")
+    ceilings = [replace(r, metric=CEILING, cells={4: cell(80.0)}) for r in (ROW, other)]
+    table = Table((ROW, ceilings[0], other, ceilings[1]), TABLE.shots)
+    (panel,) = panels_of(table)
+    assert panel.metric == "VQA acc."
+    assert panel.markup.count('class="ceiling"') == 1
+    assert [s.label for s in series_of(table).values()] == ["m", "n", METRIC_TITLES[CEILING]]

@@ -49,7 +49,7 @@ def test_the_most_wanted_get_the_places(tmp_path: Path) -> None:
     for path, wanted in zip(paths, [(4, 0), (0,), (4, 1)], strict=True):
         book.number(Image(path), wanted)
     assert [bool(c.uri) for c in book.copies()] == [True, True, False]
-    assert book.copies()[2].missing == "not embedded: the page holds 2 pictures"
+    assert book.copies()[2].missing == "not on this page"
 
 
 def test_what_cannot_be_read_is_named_without_its_folder(tmp_path: Path) -> None:
