@@ -21,9 +21,9 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from flamingo_eval.datasets.stored import cell_bytes
 from flamingo_eval.errors import MediaError
 from flamingo_eval.records import Image, Media, Pixels, Video
+from flamingo_eval.stored import cell_bytes
 
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB, where Pillow begins to warn of decompression bombs
 MAX_FRAME_PIXELS = 8192 * 4320  # 8K video

@@ -131,6 +131,15 @@ class Record:
             self.problem(key, f"expected a list, found {shown(value)}.")
         return []
 
+    def texts_of(self, key: str, inner: str) -> tuple[str, ...]:
+        """The text `inner` of each object in the list `key`; no Record is made for each if all is well."""
+        value = self.values.get(key)
+        if isinstance(value, list):
+            found = [v.get(inner) if isinstance(v, dict) else None for v in value]
+            if all(type(text) is str for text in found):
+                return tuple(found)
+        return tuple(record.text(inner) for record in self.records(key))
+
     def _children(self, key: str, values: Sequence[object]) -> Iterator[Record]:
         for i, child in enumerate(values):
             place = f"{self.place}.{key}[{i}]".lstrip(".")

@@ -15,9 +15,9 @@ from flamingo_eval.datasets.answers import demonstration_answer
 from flamingo_eval.datasets.names import question_text
 from flamingo_eval.datasets.read import Record, is_it, read_csv, read_json_lines, read_list, unique
 from flamingo_eval.datasets.source import Source
-from flamingo_eval.datasets.stored import ARROW_SUFFIX, read_columns, read_schema
 from flamingo_eval.errors import DataError
 from flamingo_eval.records import Example, Image, Media, Split
+from flamingo_eval.stored import ARROW_SUFFIX, read_columns, read_schema
 
 ROLES = ("id", "image", "video", "start", "end", "question", "answers", "candidates", "label", "picture")
 TABLES = (".parquet", ARROW_SUFFIX)

@@ -19,8 +19,7 @@ def load(source: Source) -> Split:
     labelled = any(record.has("answers") for record in records)
     examples = []
     for name, record in unique([(record.filled("image"), record) for record in records], "image").items():
-        answers = record.records("answers") if labelled else []
-        references = tuple(answer.text("answer") for answer in answers)
+        references = record.texts_of("answers", "answer") if labelled else ()
         if labelled and record.has("answers") and not references:
             record.problem("answers", "is empty.")
         examples.append(

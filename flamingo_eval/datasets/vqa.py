@@ -78,12 +78,11 @@ def _check_subset(source: Source, file: Record) -> None:
 
 def _answers(source: Source, annotation: Record) -> tuple[tuple[str, ...], str, dict[str, object]]:
     """References (all votes, in file order), the answer shown in demonstrations, labels."""
-    answers = annotation.records("answers")
-    if annotation.has("answers") and not answers:
+    references = annotation.texts_of("answers", "answer")
+    if annotation.values.get("answers") == []:
         annotation.problem("answers", "is empty.")
-    references = tuple(record.text("answer") for record in answers)
     typed = source.option("demonstration_field", "answer")
-    shown = references if typed == "answer" else tuple(record.text(typed) for record in answers)
+    shown = references if typed == "answer" else annotation.texts_of("answers", typed)
     labels: dict[str, object] = {
         key: annotation.text(key) for key in ("answer_type", "question_type") if annotation.has(key)
     }
