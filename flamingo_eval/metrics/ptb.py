@@ -19,16 +19,17 @@ from flamingo_eval.metrics.java import find_java
 
 JAR = Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
 DROPPED = frozenset(ptbtokenizer.PUNCTUATIONS)
-# what Java takes for the end of a line; the toolkit replaces \n alone, and the rest would shift all later captions
-LINE_ENDS = re.compile("[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
+# what Java takes for the end of a line or text; the toolkit replaces \n alone, the rest would shift later captions
+LINE_ENDS = re.compile("[\x00\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
 TIMEOUT = 3600.0
+LAST = "end"  # a last line of our own: Java leaves out empty lines at the end of a file
 
 
 def tokenise(captions: Sequence[str]) -> list[str]:
     """Each caption lower-cased, tokenised and without punctuation tokens, as words joined by spaces."""
     if not captions:
         return []
-    text = "\n".join(LINE_ENDS.sub(" ", c) for c in captions)
+    text = "".join(f"{line}\n" for line in [*(LINE_ENDS.sub(" ", c) for c in captions), LAST])
     with tempfile.TemporaryDirectory(prefix="flamingo-eval-") as folder:
         source = Path(folder) / "captions.txt"
         source.write_bytes(text.encode("utf-8", "replace"))  # half a surrogate pair becomes a question mark
@@ -38,22 +39,10 @@ def tokenise(captions: Sequence[str]) -> list[str]:
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
     lines = done.stdout.decode("utf-8").split("\n")
-    if lines and lines[-1] == "":
-        lines.pop()
-    if done.returncode or len(lines) not in (len(captions), len(captions) - _trailing_empty(captions)):
+    if done.returncode or lines[len(captions) :] != [LAST, ""]:
         raise MissingDependency(
             f"the caption tokenizer failed ({len(lines)} lines for {len(captions)} captions): "
             f"{done.stderr.decode(errors='replace').strip()[-300:]}",
             fix="`flamingo-eval doctor` shows which Java is used.",
         )
-    lines += [""] * (len(captions) - len(lines))
-    return [" ".join(w for w in line.rstrip().split(" ") if w not in DROPPED) for line in lines]
-
-
-def _trailing_empty(captions: Sequence[str]) -> int:
-    count = 0
-    for caption in reversed(captions):
-        if caption.strip():
-            break
-        count += 1
-    return count
+    return [" ".join(w for w in line.rstrip().split(" ") if w not in DROPPED) for line in lines[:-2]]
