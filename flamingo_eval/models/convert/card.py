@@ -19,7 +19,7 @@ def model_card(
     lines = [
         f"# {config.name}",
         "",
-        f"Converted by flamingo-eval from a {kind} checkpoint. No weight was trained or changed.",
+        f"Converted by flamingo-eval from an {kind} checkpoint. No weight was trained or changed.",
         "",
         "| part | shape | parameters |",
         "|---|---|---|",

@@ -104,6 +104,7 @@ def _mpt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
     kind = settings.get("attn_type", "multihead_attention")
     if kind not in kinds or settings.get("prefix_lm"):
         config.problems.append(Problem("this kind of attention is not supported.", key="attn_config"))
+    config.require("norm_type", "layernorm", "low_precision_layernorm", default="layernorm")
     scale = config.get("logit_scale", default=1.0)
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
