@@ -136,8 +136,9 @@ class Record:
         value = self.values.get(key)
         if isinstance(value, list):
             found = [v.get(inner) if isinstance(v, dict) else None for v in value]
-            if all(type(text) is str for text in found):
-                return tuple(found)
+            texts = tuple(text for text in found if isinstance(text, str))
+            if len(texts) == len(found):
+                return texts
         return tuple(record.text(inner) for record in self.records(key))
 
     def _children(self, key: str, values: Sequence[object]) -> Iterator[Record]:
