@@ -21,6 +21,7 @@ from torch import Tensor
 from flamingo_eval.engine.beam import BeamState
 from flamingo_eval.engine.branches import chain_ancestors, chain_mask, trie_ancestors, trie_mask
 from flamingo_eval.engine.encoding import MIN_ROWS, PictureEncoder, Projections
+from flamingo_eval.engine.heads import Heads, with_heads
 from flamingo_eval.engine.packed import packed
 from flamingo_eval.engine.pictures import PictureLoader
 from flamingo_eval.engine.plan import Limits, batches
@@ -63,7 +64,8 @@ class Engine:
         self.pictures = PictureEncoder(self.flamingo, self.cache, self.loader)
         rows = batch_size or AUTO_ROWS.get(model.device.type, 16)
         self.limits = Limits(rows, token_budget or affordable_columns(model), WINDOW * rows)
-        self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
+        self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "heads", "failed", "memory_halvings"), 0)
+        self._heads = Heads(self.limits.budget // 4)
 
     def close(self) -> None:
         """End the worker processes."""
@@ -161,7 +163,7 @@ class Engine:
                     self.pictures.ahead(media)
                 yield query
 
-        for batch in batches(prepare(), self.limits):
+        for batch in batches(with_heads(prepare()), self.limits):
             yield from self._settled(failed)
             yield from self._answered(batch, answered, failed)
             yield from self._settled(failed)
@@ -192,6 +194,7 @@ class Engine:
             self._counts["prompt_tokens"] += sum(q.length for q in batch)
             yield from zip((q.index for q in batch), answers, strict=True)
             return
+        self._heads.clear()
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) == 1:
@@ -292,31 +295,63 @@ class Engine:
 
         Also the state of each prompt's last token, [B, D], and the keys and values of its last picture (for each row).
         """
-        model, columns = self.model, queries[0].columns
+        model, columns, head = self.model, queries[0].columns, queries[0].head
         cache = SlotCache(model.config.decoder, rows, total, model.device, model.dtype)
-        at_once = max(1, READ_TOKENS.get(model.device.type, 1024) // columns)
+        at_once = max(1, READ_TOKENS.get(model.device.type, 1024) // (columns - head))
+        shared = self._head(queries[0]) if head else None
         last, kept = [], []
         for first in range(0, len(queries), at_once):
             some = queries[first : first + at_once]
-            ids = torch.tensor([q.encoded.ids + (0,) * (columns - q.length) for q in some], device=model.device)
-            ends = torch.tensor([q.length for q in some], device=model.device)[:, None] - 1
-            positions = torch.arange(columns, device=model.device).minimum(ends)
-            keys = list(dict.fromkeys(k for q in some for k in q.keys))
-            place = {key: i for i, key in enumerate(keys)}
-            sees = [
-                [place[q.keys[i - 1]] if i else -1 for i in q.encoded.image_of_token] + [-1] * (columns - q.length)
-                for q in some
-            ]
-            cache.fill(slice(first, first + len(some)))
-            projections = None
-            if keys:
-                tokens = torch.stack([self._tokens[k] for k in keys]).to(model.device)
-                projections = Projections(tokens, [place[q.keys[q.last_image]] if q.keys else -1 for q in some])
-            x = read(self.flamingo, ids, positions, cache, projections or _blind, Pieces.of(sees, model.device))
-            last.append(x.gather(1, ends[:, :, None].expand(-1, -1, x.shape[2]))[:, 0])
+            if shared is None:
+                cache.fill(slice(first, first + len(some)))
+            else:
+                cache.fill_head(shared, slice(first, first + len(some)))
+            x, projections = self._read_columns(some, slice(head, columns), cache)
+            ends = torch.tensor([q.length - 1 - head for q in some], device=model.device)[:, None, None]
+            last.append(x.gather(1, ends.expand(-1, -1, x.shape[2]))[:, 0])
             kept.append((len(some), projections))
         cache.branch()
         return cache, torch.cat(last), self._last_pictures(kept, rows)
+
+    def _head(self, query: Query) -> SlotCache:
+        """Keys and values of a head that several prompts share, read on first use."""
+        found = self._heads.get(query.head_key)
+        if found is None:
+            found = SlotCache(self.model.config.decoder, 1, query.head, self.model.device, self.model.dtype)
+            self._read_columns([query], slice(0, query.head), found)
+            self._heads.put(query.head_key, found)
+            self._counts["heads"] += 1
+        return found
+
+    def _read_columns(
+        self, queries: Sequence[Query], columns: slice, cache: SlotCache
+    ) -> tuple[Tensor, Projections | None]:
+        """Read some columns of prompts into the rows being written. -> [B, columns, D], and the pictures they see"""
+        device, n = self.model.device, columns.stop - columns.start
+        ids = [q.encoded.ids[columns] for q in queries]
+        sees = [q.encoded.image_of_token[columns] for q in queries]
+        keys = list(dict.fromkeys(q.keys[i - 1] for q, row in zip(queries, sees, strict=True) for i in row if i))
+        place = {key: i for i, key in enumerate(keys)}
+        looks = [
+            [place[q.keys[i - 1]] if i else -1 for i in row] + [-1] * (n - len(row))
+            for q, row in zip(queries, sees, strict=True)
+        ]
+        projections = None
+        if keys:
+            tokens = torch.stack([self._tokens[k] for k in keys]).to(device)
+            projections = Projections(
+                tokens, [place[q.keys[row[-1] - 1]] if row[-1] else -1 for q, row in zip(queries, sees, strict=True)]
+            )
+        ends = torch.tensor([q.length - 1 for q in queries], device=device)[:, None]
+        x = read(
+            self.flamingo,
+            torch.tensor([row + (0,) * (n - len(row)) for row in ids], device=device),
+            torch.arange(columns.start, columns.stop, device=device).minimum(ends),
+            cache,
+            projections or _blind,
+            Pieces.of(looks, device),
+        )
+        return x, projections
 
     def _last_pictures(
         self, kept: list[tuple[int, Projections | None]], rows: int

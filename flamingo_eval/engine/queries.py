@@ -14,6 +14,8 @@ from flamingo_eval.models.tokenizer import Encoded
 from flamingo_eval.records import Prompt
 from flamingo_eval.specs import RankSpec
 
+HeadKey = tuple[tuple[int, ...], tuple[str, ...]]
+
 KNOWN_LISTS = 32  # lists of candidates whose trees are kept; tasks with one list for all rows need one
 
 
@@ -27,6 +29,12 @@ class Query:
     keys: tuple[str, ...]  # content hash of each picture
     branching: int  # columns that branches will need behind the prompt's
     trie: TokenTrie | None = None
+    head: int = 0  # leading tokens that are read once for all who share them (heads.py); 0: none
+
+    @property
+    def head_key(self) -> HeadKey:
+        """What its head consists of: token ids, and the pictures they see."""
+        return self.encoded.ids[: self.head], self.keys[: max(self.encoded.image_of_token[: self.head], default=0)]
 
     @property
     def length(self) -> int:
@@ -35,8 +43,8 @@ class Query:
 
     @property
     def columns(self) -> int:
-        """Its length with padding."""
-        return rounded_up(self.length)
+        """Its length with padding behind it."""
+        return self.head + rounded_up(self.length - self.head)
 
     @property
     def nodes(self) -> int:
@@ -46,7 +54,7 @@ class Query:
     @property
     def shape(self) -> Hashable:
         """Prompts of one shape may share a batch."""
-        return self.columns, self.branching
+        return self.columns, self.branching, self.head_key
 
     @property
     def cost(self) -> int:

@@ -35,6 +35,17 @@ class SlotCache:
         """From now on write these rows, from the first column; all other rows stay as they are."""
         self._rows, self._stored = rows, 0
 
+    def fill_head(self, head: SlotCache, rows: slice) -> None:
+        """`fill`, with the columns of a head that these rows share already written."""
+        self.fill(rows)
+        self._new = slice(0, head.length)
+        self._stored = head.length
+        self.positions[rows, self._new] = head.positions
+        self.keys[:, rows, :, self._new] = head.keys
+        self.values[:, rows, :, self._new] = head.values
+        if self.inputs is not None and head.inputs is not None:
+            self.inputs[:, rows, self._new] = head.inputs
+
     def branch(self) -> None:
         """From now on write all rows, behind the longest prompt."""
         self._rows = slice(0, self.positions.shape[0])

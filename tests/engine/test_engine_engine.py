@@ -114,6 +114,21 @@ def test_a_long_list_of_candidates_is_scored_in_pieces(model: Model, monkeypatch
     assert whole == pytest.approx(reference.score(model, prompt, names, RankSpec()), abs=1e-4)
 
 
+def test_fixed_demonstrations_are_read_once(model: Model) -> None:
+    """Two sets of them, taking turns; and a prompt that shares nothing."""
+    heads = [[PICTURES[0], "first shot" * i, END_OF_CHUNK, PICTURES[5], "b" * 20, END_OF_CHUNK] for i in (2, 3)]
+    prompts = [Prompt([*heads[i % 2], PICTURES[i % 4], "Q" * (i + 1)], id=f"q{i}") for i in range(10)]
+    prompts.insert(4, Prompt(["no picture, but long enough to be a head"]))
+    spec, rank, names = DecodeSpec(beams=2, max_new_tokens=4), RankSpec(), ["a", "ab", "cd"]
+    engine = Engine(model, batch_size=3)
+    assert texts(engine, prompts, spec) == [reference.generate(model, p, spec) for p in prompts]
+    found = scores(engine, prompts, [names] * len(prompts), rank)
+    for row, prompt in zip(found, prompts, strict=True):
+        assert row == pytest.approx(reference.score(model, prompt, names, rank), abs=1e-4)
+    assert engine.stats["heads"] == 2
+    assert scores(Engine(model, batch_size=16), prompts, [names] * len(prompts), rank) == found
+
+
 # ------------------------------------------------------------------------------------------------- what is shared, lost
 
 
