@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from flamingo_eval import datasets
 from flamingo_eval.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
+from flamingo_eval.datasets.submissions import FORMATS, write_submission
 from flamingo_eval.demos import Ranking, draw_support, endless_draw
 from flamingo_eval.episodes import build_episodes, choose_queries
 from flamingo_eval.errors import DataError, PromptError, RunError
@@ -200,6 +201,8 @@ def _close(
     scores, per_example = scored(ordered, examples, spec, data.queries, shown)
     ordered = [replace(o, score=s) for o, s in zip(ordered, per_example, strict=True)]
     write_outputs(folder.outputs, ordered)
+    if not data.queries.labelled:
+        _submit(folder, data, ordered)
     seconds = time.monotonic() - began
     failed = [o for o in ordered if o.error]
     record["status"] = "complete"
@@ -209,6 +212,22 @@ def _close(
     write_json(folder.run, record)
     write_json(folder.scores, scores_json(spec, scores))
     return RunRecord(folder, spec, tuple(scores), len(ordered), len(failed), seconds, resumed)
+
+
+def _submit(folder: RunFolder, data: TaskData, outputs: Sequence[Output]) -> None:
+    """submission.json for the evaluation server, where its format is known; queries not answered get an empty one.
+
+    Servers want every query of a split, VQAv2's every query of `test` also for the test-dev phase.
+    """
+    if data.task.data.layout not in FORMATS:
+        return
+    answered = {o.id: Prediction(o.id, o.prediction, o.scores) for o in outputs if not o.error}
+    part = replace(data.queries, examples=tuple(e for e in data.queries.examples if e.id in answered))
+    whole = data.queries
+    if whole.name == "test-dev" and "test" in datasets.splits_on_disk(data.task, data.root):
+        whole = datasets.load_split(data.task, data.root, "test", media=False)
+    rest = whole if len(whole.examples) > len(part.examples) else None
+    write_submission(data.task, part, list(answered.values()), folder.path / "submission.json", rest=rest)
 
 
 def coverage(kept: Sequence[tuple[Output, Example]], shown: Mapping[str, Example]) -> float:

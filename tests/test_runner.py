@@ -76,7 +76,8 @@ def test_the_folder_holds_no_machine_path_and_no_time_in_scores(make_run: MakeRu
     everything = "".join(p.read_text() for p in folder.path.iterdir())
     assert str(vqa_root.parent) not in everything
     assert set(json.loads(folder.scores.read_text())) == {
-        "schema", "task", "split", "model", "protocol", "shots", "text_only_shots", "demos", "seed", "ablation", "scores",
+        "schema", "task", "split", "model", "protocol", "shots", "text_only_shots", "demos", "seed", "ablation",
+        "scores",
     }  # fmt: skip
     record = json.loads(folder.run.read_text())
     assert record["status"] == "complete"
@@ -194,6 +195,18 @@ def test_an_unlabelled_split_has_no_score(vqa_root: Path, tmp_path: Path) -> Non
     record = run(spec, data, FailingEngine([]), tmp_path)
     assert record.scores[0].value is None
     assert "evaluation server" in record.scores[0].why_undefined
+    submission = json.loads((record.folder.path / "submission.json").read_text())
+    assert submission == [{"question_id": 100 + i, "answer": "red"} for i in range(12)]
+
+
+def test_a_submission_answers_every_query_of_the_split(vqa_root: Path, tmp_path: Path) -> None:
+    spec, data = spec_and_data(vqa_root, on_error="skip", limit=6)
+    data = replace(data, queries=replace(data.queries, labelled=False))
+    record = run(spec, data, FailingEngine([data.queries.examples[0].id]), tmp_path)
+    submission = json.loads((record.folder.path / "submission.json").read_text())
+    answered = [o.id for o in read_outputs(record.folder.outputs)[0] if not o.error]
+    assert sorted(row["question_id"] for row in submission) == list(range(100, 112))
+    assert {str(row["question_id"]) for row in submission if row["answer"]} == set(answered)
 
 
 def test_coverage_is_what_the_shots_show() -> None:
