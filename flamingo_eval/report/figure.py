@@ -164,6 +164,7 @@ def axis(values: Sequence[float]) -> tuple[float, float, float]:
     low, high = min(values), max(values)
     pad = max((high - low) * 0.08, 1.0)
     low, high = (max(0.0, low - pad) if low >= 0 else low - pad), high + pad
+    high = 100.0 if max(values) <= 100 < high else high  # most metrics end there
     rough = (high - low) / 4
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size >= rough)
