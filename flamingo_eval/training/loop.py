@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flamingo_eval.training.recipe import OptimSpec
 
@@ -82,9 +84,10 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(spec, i) * group["factor"]
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(place.device.type, place.dtype, enabled=place.dtype != torch.float32):
-                loss, logged = update(i)
-            loss.backward()  # type: ignore[no-untyped-call]
+            with _attention(place.device):
+                with torch.autocast(place.device.type, place.dtype, enabled=place.dtype != torch.float32):
+                    loss, logged = update(i)
+                loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(parameters, spec.clip)
             optimizer.step()
             progress.update(bar, advance=1, loss=f"loss {loss.item():.3f}")
@@ -97,6 +100,11 @@ def fit(
             if now - saved > SAVE_EVERY_S or i + 1 == spec.updates:
                 _save(state_file, modules, optimizer, i + 1, seconds + now - clock)
                 saved = time.monotonic()
+
+
+def _attention(device: torch.device) -> AbstractContextManager[None]:
+    """On a CPU the fused kernel's backward pass took 40 % of an update; plain products take half of that."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def finished(stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, place: Place) -> bool:
