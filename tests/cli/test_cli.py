@@ -11,7 +11,7 @@ import pytest
 
 from flamingo_eval.cli import app
 
-COMMANDS = [c.name for c in app.registered_commands if c.name]
+COMMANDS = [c.name for c in app.registered_commands if c.name] + ["convert", "convert openflamingo", "convert idefics"]
 
 
 def flamingo_eval(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -23,7 +23,7 @@ def flamingo_eval(*words: str | Path, cwd: Path | None = None) -> subprocess.Com
 def test_help_needs_nothing_heavy(command: str) -> None:
     probe = (
         "import sys, flamingo_eval.cli\n"
-        f"sys.argv = ['flamingo-eval', *{[command] if command else []}, '--help']\n"
+        f"sys.argv = ['flamingo-eval', *{command.split()}, '--help']\n"
         "try: flamingo_eval.cli.main()\n"
         "except SystemExit as e: assert not e.code\n"
         "heavy = {'torch', 'pandas', 'datasets', 'numpy', 'transformers'} & set(sys.modules)\n"
