@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -132,6 +135,18 @@ def test_what_cannot_be_a_tower(tmp_path: Path) -> None:
     (tmp_path / "model_config.json").write_text(json.dumps({"vision_cfg": {"layers": [3, 4, 6, 3], "width": 64}}))
     with pytest.raises(CheckpointError, match="no vision transformer"):
         read_tower(tmp_path, str(state))
+
+
+def test_openais_archives_say_how_to_get_their_tensors(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(2, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(layer), str(tmp_path / "ViT-L-14.pt"))
+    with pytest.raises(CheckpointError) as caught:
+        read_tower(tmp_path / "ViT-L-14.pt", "ViT-L-14")
+    command = str(caught.value).split('python -c "')[1].removesuffix('"')
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True, capture_output=True)
+    assert set(torch.load(tmp_path / "ViT-L-14-state.pt", weights_only=True)) == {"weight", "bias"}
 
 
 def test_pixels_that_do_not_fit_the_tower(tmp_path: Path) -> None:

@@ -130,3 +130,15 @@ def test_unknown_names_devices_and_types(tmp_path: Path) -> None:
         load_model(folder, dtype="int8")
     with pytest.raises(UsageError, match="no device 'gpu'"):
         load_model(folder, device="gpu")
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_tokens_that_cannot_be_generated_end_no_answer(tmp_path: Path, beams: int, pictures: list[Pixels]) -> None:
+    """Of the end of chunk's own head row too, where it was never saved: answers end by length."""
+    model = small_model(tmp_path, tied_head=False, head_rows=256)
+    prompts = [shot_prompt(pictures), Prompt(["text"])]
+    spec = DecodeSpec(beams=beams, max_new_tokens=5)
+    ids = [reference.generate_ids(model, prompt, spec) for prompt in prompts]
+    assert all(len(row) == 5 and max(row) < 256 for row in ids)
+    assert model.generate(prompts, spec) == [model.tokenizer.decode(row) for row in ids]
+    assert model.score(prompts, [["a"], ["b"]], RankSpec(end_of_chunk=True)) == [[-torch.inf], [-torch.inf]]

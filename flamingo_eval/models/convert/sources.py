@@ -6,6 +6,7 @@ PyTorch files are memory-mapped and unpickled with `weights_only=True`: no code 
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -146,6 +147,13 @@ def _mapped(path: Path, size: int, mtime_ns: int) -> Mapping[str, Tensor]:
 
 
 def _load(path: Path) -> object:
+    if _is_torchscript(path):
+        saved = f"{path.stem}-state.pt"
+        raise CheckpointError(
+            f"{path}: a TorchScript archive (as OpenAI's CLIP is published), which holds code. Only tensors are read.",
+            fix='If you trust it, save its tensors once: python -c "import torch; '
+            f"torch.save(torch.jit.load('{path.name}', map_location='cpu').state_dict(), '{saved}')\"",
+        )
     try:
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -157,11 +165,18 @@ def _load(path: Path) -> object:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"{path}: not a plain PyTorch file of tensors: {reason}",
-            fix="Only tensors are read, never code. From a TorchScript archive, save its state_dict() first.",
+            fix="Only tensors are read, never code.",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: not a whole PyTorch file: {reason}", fix="Was it cut in copying?") from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _shown(loaded: object) -> str:
