@@ -18,14 +18,14 @@ def sample_root(task: str) -> Path:
     the middle leaves nothing behind that looks finished.
     """
     from flamingo_eval.sample.layouts import BUILDERS, build
-    from flamingo_eval.sample.world import WORLD_VERSION
+    from flamingo_eval.sample.world import SAMPLE_VERSION
 
     if task not in BUILDERS:
         raise DataError(
             f"{task}: there is no embedded sample of this task.",
             fix=f"Give its files with --data DIR. Samples: {', '.join(sorted(BUILDERS))}.",
         )
-    root = cache_dir() / "sample" / WORLD_VERSION / task
+    root = cache_dir() / "sample" / SAMPLE_VERSION / task
     if root.is_dir():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
