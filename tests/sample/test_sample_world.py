@@ -39,6 +39,13 @@ def test_scene_records_of_this_version_are_pinned():
     assert hashlib.sha256(repr(scenes).encode()).hexdigest()[:16] == "02d059cbfaac4f67"
 
 
+def test_pictures_of_this_version_are_pinned():
+    """By their mean grey level: single pixels may differ by one between processors."""
+    scenes = [group_scene(f"pin{i}", 9 * i) for i in range(6)]
+    levels = [float(np.asarray(render(scene), float).mean()) for scene in scenes]
+    assert levels == pytest.approx([118.19, 158.74, 139.44, 105.63, 131.87, 114.84], abs=0.3)
+
+
 @pytest.mark.parametrize("background", range(len(BACKGROUNDS)))
 def test_the_background_has_its_colour(background):
     pixels = np.asarray(render(Scene("c", (0,), 1, background)), dtype=float)
