@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -81,9 +82,18 @@ MakeRun = Callable[..., RunFolder]
 
 
 @pytest.fixture
-def make_run(vqa_root: Path, tmp_path: Path) -> MakeRun:
+def make_run(run_maker: Callable[[Path], MakeRun], tmp_path: Path) -> MakeRun:
     """make_run(say, shots=0, seed=0, model="m", ...): a complete run folder below tmp_path/results."""
+    return run_maker(tmp_path)
 
+
+@pytest.fixture(scope="session")
+def run_maker(vqa_root: Path) -> Callable[[Path], MakeRun]:
+    """run_maker(folder): a make_run that writes there."""
+    return lambda folder: _make_run(vqa_root, folder)
+
+
+def _make_run(vqa_root: Path, below: Path) -> MakeRun:
     def make(
         say: Callable[[Prompt], str] | str = "red",
         shots: int = 0,
@@ -110,7 +120,9 @@ def make_run(vqa_root: Path, tmp_path: Path) -> MakeRun:
         )
         engine = SayingEngine(say if callable(say) else lambda prompt: say)
         loaded = load_data(task, vqa_root, split)
-        return run(replace(spec, **changes), loaded, engine, tmp_path / out).folder
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", lambda _: None)  # nothing here has to outlive a power cut
+            return run(replace(spec, **changes), loaded, engine, below / out).folder
 
     return make
 

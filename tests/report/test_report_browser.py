@@ -69,11 +69,13 @@ class Opened:
             self.page.screenshot(path=str(Path(folder) / f"report-{name}.png"))
 
 
-@pytest.fixture
-def report_file(make_run: Any, vqa_root: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def report_file(run_maker: Any, vqa_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs: everything `red` at 0 shots, `1` at 4, hostile at 8."""
+    folder = tmp_path_factory.mktemp("report")
+    make_run = run_maker(folder)
     folders = [make_run(say, shots=k) for k, say in ((0, "red"), (4, "1"), (8, HOSTILE))]
-    path = tmp_path / "report.html"
+    path = folder / "report.html"
     path.write_text(html_page(folders, table_of(folders), PageOptions(data=str(vqa_root))).html, encoding="utf-8")
     return path
 
