@@ -11,72 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flamingo_eval.errors import CheckpointError, Problem, did_you_mean, problems_in
-from flamingo_eval.models.config import Activation, DecoderConfig
+from flamingo_eval.errors import CheckpointError, Problem, did_you_mean
+from flamingo_eval.models.config import DecoderConfig
 from flamingo_eval.models.config_json import read_json
+from flamingo_eval.models.convert.foreign_config import ForeignConfig
 from flamingo_eval.models.convert.recipes import Rule, Table, stack
 from flamingo_eval.models.convert.sources import Foreign, Weights, renamed
-
-ACTIVATIONS: Mapping[str, Activation] = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "quick_gelu": "quick_gelu",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
-
-
-class ForeignConfig:
-    """A foreign config.json; what cannot be taken over is collected and raised at once by `done`."""
-
-    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
-        self.path, self.values = path, values
-        self.problems: list[Problem] = []
-
-    def get(self, *names: str, default: Any = None) -> Any:
-        """The first of these keys that is there and not null."""
-        return next((self.values[n] for n in names if self.values.get(n) is not None), default)
-
-    def whole(self, *names: str) -> int:
-        """A whole number that must be there."""
-        value = self.get(*names)
-        if type(value) is int:
-            return value
-        self.problems.append(Problem(f"expected a whole number, found {value!r}.", key=names[0]))
-        return 1
-
-    def activation(self, name: str, default: str) -> Activation:
-        """An activation under its Hugging Face name."""
-        value = self.get(name, default=default)
-        if value not in ACTIVATIONS:
-            fix = f"Known: {', '.join(ACTIVATIONS)}."
-            self.problems.append(Problem(f"activation {value!r} is not supported.", key=name, fix=fix))
-        return ACTIVATIONS.get(value, "gelu")
-
-    def require(self, name: str, *allowed: object, default: object = None) -> None:
-        """Refuse a model with an option that this decoder does not have."""
-        value = self.get(name, default=default)
-        if value not in allowed:
-            fix = f"Supported: {', '.join(map(str, allowed))}."
-            self.problems.append(Problem(f"{value!r} is not supported.", key=name, fix=fix))
-
-    def rotary(self) -> tuple[float, float]:
-        """Base and fraction of rotary positions, in the old keys and the new."""
-        rope: Mapping[str, Any] = self.get("rope_parameters", "rope_scaling", default={})
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            self.problems.append(Problem(f"rotary scaling {kind!r} is not supported.", key="rope_scaling"))
-        base = rope.get("rope_theta", self.get("rope_theta", "rotary_emb_base", default=10_000.0))
-        fraction = rope.get("partial_rotary_factor", self.get("partial_rotary_factor", "rotary_pct", default=1.0))
-        return float(base), float(fraction)
-
-    def done(self) -> None:
-        """Raise CheckpointError with all that was found."""
-        if self.problems:
-            raise problems_in(self.path, self.problems, CheckpointError)
 
 
 @dataclass(frozen=True, slots=True)

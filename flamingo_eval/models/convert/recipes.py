@@ -148,7 +148,7 @@ def _result_shape(how: How, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...
 
 def _make(how: How, parts: Sequence[Tensor], heads: int) -> Tensor:
     if how == "transpose":
-        return parts[0].T
+        return parts[0].t()
     if how == "heads":  # [H * 3 * d, ...] -> [3 * H * d, ...]
         grouped = parts[0].view(heads, 3, -1, *parts[0].shape[1:])
         return grouped.transpose(0, 1).reshape(parts[0].shape)
