@@ -6,7 +6,7 @@ Shapes: P different pictures, T frames, L visual tokens, R their width, B prompt
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ from flamingo_eval.models.preprocess import media_pixels
 from flamingo_eval.models.xattn import GatedXattn, VisualKV
 from flamingo_eval.records import Image, Pixels, Video
 
+AnyMedia = Image | Video | Pixels
+
 FRAMES_AT_ONCE = {"cpu": 4, "cuda": 64}
 MIN_ROWS = 16  # of a matrix product: below 12, its kernels add up in another order
 
@@ -32,53 +34,57 @@ class PictureEncoder:
         self.flamingo, self.cache, self.loader = flamingo, cache, loader
         self.encoded = 0
 
-    def key(self, media: Image | Video | Pixels) -> str:
-        """What the cache knows a picture by: hash of its content. Raises MediaError."""
-        return content_hash(media)
-
-    def ahead(self, media: Image | Video | Pixels) -> None:
+    def ahead(self, media: AnyMedia) -> None:
         """Let a worker open a picture that will be needed soon, unless its tokens are known."""
-        if self.loader.workers and not isinstance(media, Pixels):
+        if self.loader.has_room and not isinstance(media, Pixels):
             try:
-                known = self.key(media) in self.cache
+                known = content_hash(media) in self.cache
             except MediaError:  # whoever needs the picture will hear of it
                 return
             if not known:
                 self.loader.ahead(media)
 
     @torch.inference_mode()
-    def tokens(
-        self, wanted: Sequence[tuple[str, Image | Video | Pixels]]
-    ) -> tuple[dict[str, Tensor], dict[str, MediaError]]:
-        """Visual tokens [L, R] on the CPU by key, and what went wrong with the pictures that could not be opened.
+    def tokens(self, wanted: Iterable[AnyMedia]) -> tuple[dict[AnyMedia, Tensor], dict[AnyMedia, MediaError]]:
+        """Visual tokens [L, R] on the CPU of each picture, and what went wrong with those that cannot be opened.
 
         Pictures of one number of frames are encoded in groups of one size, the last filled up with copies: what comes
         out for a picture does not depend on what else is encoded.
         """
+        wrong: dict[AnyMedia, MediaError] = {}
+        keys: dict[AnyMedia, str] = {}
+        under_way: set[str] = set()
         found: dict[str, Tensor] = {}
-        wrong: dict[str, MediaError] = {}
         by_frames: dict[int, list[tuple[str, Tensor]]] = {}
-        for key, media in dict(wanted).items():
-            cached = self.cache.get(key)
-            if cached is not None:
-                found[key] = cached
-                if not isinstance(media, Pixels):
-                    self.loader.forget(media)
-                continue
+        for media in dict.fromkeys(wanted):
             try:
-                pixels = self._pixels(media)
+                key = content_hash(media)
+                pixels = None if key in under_way else self._pixels_of_unknown(key, media, found)
             except MediaError as error:
-                wrong[key] = error
+                wrong[media] = error
                 continue
-            group = by_frames.setdefault(len(pixels), [])
-            group.append((key, pixels))
-            if len(group) == self._group_size(len(pixels)):
-                self._encode(by_frames.pop(len(pixels)), found)
+            keys[media] = key
+            under_way.add(key)
+            if pixels is not None:
+                group = by_frames.setdefault(len(pixels), [])
+                group.append((key, pixels))
+                if len(group) == self._group_size(len(pixels)):
+                    self._encode(by_frames.pop(len(pixels)), found)
         for group in by_frames.values():
             self._encode(group, found)
-        return found, wrong
+        return {media: found[key] for media, key in keys.items()}, wrong
 
-    def _pixels(self, media: Image | Video | Pixels) -> Tensor:
+    def _pixels_of_unknown(self, key: str, media: AnyMedia, found: dict[str, Tensor]) -> Tensor | None:
+        """The pixels of a picture that has to be encoded; None where the cache has its tokens, which are then found."""
+        cached = self.cache.get(key)
+        if cached is None:
+            return self._pixels(media)
+        found[key] = cached
+        if not isinstance(media, Pixels):
+            self.loader.forget(media)
+        return None
+
+    def _pixels(self, media: AnyMedia) -> Tensor:
         if isinstance(media, Pixels):
             return media_pixels(media, self.loader.config)
         return self.loader.pixels(media)

@@ -24,7 +24,7 @@ from flamingo_eval.engine.encoding import MIN_ROWS, PictureEncoder, Projections
 from flamingo_eval.engine.heads import Heads, with_heads
 from flamingo_eval.engine.packed import packed
 from flamingo_eval.engine.pictures import PictureLoader
-from flamingo_eval.engine.plan import Limits, batches
+from flamingo_eval.engine.plan import Limits, batches, rounded_up
 from flamingo_eval.engine.queries import Candidates, Query, check_length
 from flamingo_eval.engine.sight import Pieces, read
 from flamingo_eval.engine.slots import SlotCache
@@ -39,7 +39,8 @@ from flamingo_eval.specs import DecodeSpec, RankSpec
 
 HEAD_ROWS = 64  # positions whose logits exist at one time while candidates are scored
 AUTO_ROWS = {"cpu": 16, "cuda": 64}
-WINDOW = 8  # batches' worth of prompts to choose from
+ASK_EVERY = {"cuda": 4}  # steps between looks at whether all beams have ended, which waits for the device
+WINDOW = 16  # batches' worth of prompts to choose from
 READ_TOKENS = {"cpu": 1024, "cuda": 16_384}  # read at one time: on a CPU more only leaves its caches
 CACHE_BYTES_ON_CPU = 768 * 2**20
 SHARE_OF_FREE_CUDA = 0.4
@@ -101,8 +102,7 @@ class Engine:
         def prepared(index: int, prompt: Prompt) -> Query:
             encoded = self.model.encode(prompt)
             check_length(self.model, prompt, len(encoded.ids) + spec.max_new_tokens)
-            keys = tuple(self.pictures.key(m) for m in encoded.media)
-            return Query(index, prompt.id, encoded, keys, branching)
+            return Query(index, prompt.id, encoded, branching)
 
         def answered(queries: list[Query]) -> list[Answer]:
             texts = self._generate(queries, spec)
@@ -134,9 +134,7 @@ class Engine:
             except PromptError as error:
                 raise PromptError(f"{prompt.id or 'prompt'}: {error}") from error
             check_length(self.model, prompt, len(encoded.ids) + max(trie.lengths))
-            keys = tuple(self.pictures.key(m) for m in encoded.media)
-            query = Query(index, prompt.id, encoded, keys, 0, trie)
-            return Query(index, prompt.id, encoded, keys, query.nodes, trie)
+            return Query(index, prompt.id, encoded, rounded_up(len(trie.inner)), trie)
 
         def answered(queries: list[Query]) -> list[Answer]:
             rows = self._score(queries, spec)
@@ -210,11 +208,10 @@ class Engine:
 
     def _seen(self, batch: list[Query], failed: list[tuple[int, Answer]]) -> list[Query]:
         """Make the batch's visual tokens ready; queries with a picture that cannot be opened are put aside."""
-        wanted = [(k, m) for q in batch for k, m in zip(q.keys, q.encoded.media, strict=True)]
-        self._tokens, wrong = self.pictures.tokens(wanted)
+        self._tokens, wrong = self.pictures.tokens(m for q in batch for m in q.encoded.media)
         good = []
         for query in batch:
-            error: FlamingoEvalError | None = next((wrong[k] for k in query.keys if k in wrong), None)
+            error: FlamingoEvalError | None = next((wrong[m] for m in query.encoded.media if m in wrong), None)
             if error is None:
                 good.append(query)
             else:
@@ -237,9 +234,10 @@ class Engine:
         state = BeamState.start(len(queries), K, spec.length_penalty, model.device)
         log_probs = self._log_probs(last)[:, None].expand(-1, K, -1)  # [B, K, W]
         chains = torch.zeros(rows, K, 0, dtype=torch.long, device=model.device)
+        asks = ASK_EVERY.get(model.device.type, 1)
         for step in range(spec.max_new_tokens):
             state.step(log_probs, stop)
-            if step + 1 == spec.max_new_tokens or state.finished():
+            if step + 1 == spec.max_new_tokens or (step % asks == asks - 1 and state.finished()):
                 break
             own = columns + step * K + torch.arange(K, device=model.device)
             parents = F.pad(state.parents, (0, 0, 0, rows - len(queries)))
@@ -330,18 +328,14 @@ class Engine:
         device, n = self.model.device, columns.stop - columns.start
         ids = [q.encoded.ids[columns] for q in queries]
         sees = [q.encoded.image_of_token[columns] for q in queries]
-        keys = list(dict.fromkeys(q.keys[i - 1] for q, row in zip(queries, sees, strict=True) for i in row if i))
-        place = {key: i for i, key in enumerate(keys)}
-        looks = [
-            [place[q.keys[i - 1]] if i else -1 for i in row] + [-1] * (n - len(row))
-            for q, row in zip(queries, sees, strict=True)
-        ]
+        pairs = [(q.encoded.media, row) for q, row in zip(queries, sees, strict=True)]
+        seen = list(dict.fromkeys(media[i - 1] for media, row in pairs for i in row if i))
+        place = {media: i for i, media in enumerate(seen)}
+        looks = [[place[media[i - 1]] if i else -1 for i in row] + [-1] * (n - len(row)) for media, row in pairs]
         projections = None
-        if keys:
-            tokens = torch.stack([self._tokens[k] for k in keys]).to(device)
-            projections = Projections(
-                tokens, [place[q.keys[row[-1] - 1]] if row[-1] else -1 for q, row in zip(queries, sees, strict=True)]
-            )
+        if seen:
+            tokens = torch.stack([self._tokens[media] for media in seen]).to(device)
+            projections = Projections(tokens, [look[len(row) - 1] for look, row in zip(looks, ids, strict=True)])
         ends = torch.tensor([q.length - 1 for q in queries], device=device)[:, None]
         x = read(
             self.flamingo,

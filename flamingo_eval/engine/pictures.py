@@ -34,9 +34,14 @@ class PictureLoader:
         self._pool: ProcessPoolExecutor | None = None
         self._waiting: dict[Media, Future[np.ndarray]] = {}
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another picture may be opened ahead."""
+        return self.workers > 0 and len(self._waiting) < self.workers * AHEAD_PER_WORKER
+
     def ahead(self, media: Media) -> None:
         """Start to open a picture that will be needed soon; without workers, or with enough under way, do nothing."""
-        if self.workers and media not in self._waiting and len(self._waiting) < self.workers * AHEAD_PER_WORKER:
+        if self.has_room and media not in self._waiting:
             try:
                 self._waiting[media] = self._started().submit(_open, media, self.config)
             except BrokenProcessPool:

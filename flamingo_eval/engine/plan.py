@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-LENGTH_STEP = 16
+LENGTH_STEP = 8
 
 
 class Planned(Protocol):

@@ -1,4 +1,4 @@
-"""A prompt made ready for the engine: its tokens, its pictures by content, its candidates as a tree."""
+"""A prompt made ready for the engine: its tokens, its pictures, its candidates as a tree."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.errors import PromptError
 from flamingo_eval.models.model import Model
 from flamingo_eval.models.tokenizer import Encoded
-from flamingo_eval.records import Prompt
+from flamingo_eval.records import Image, Pixels, Prompt, Video
 from flamingo_eval.specs import RankSpec
 
-HeadKey = tuple[tuple[int, ...], tuple[str, ...]]
+HeadKey = tuple[tuple[int, ...], tuple[Image | Video | Pixels, ...]]
 
 KNOWN_LISTS = 32  # lists of candidates whose trees are kept; tasks with one list for all rows need one
 
@@ -26,7 +26,6 @@ class Query:
     index: int
     id: str
     encoded: Encoded
-    keys: tuple[str, ...]  # content hash of each picture
     branching: int  # columns that branches will need behind the prompt's
     trie: TokenTrie | None = None
     head: int = 0  # leading tokens that are read once for all who share them (heads.py); 0: none
@@ -34,7 +33,8 @@ class Query:
     @property
     def head_key(self) -> HeadKey:
         """What its head consists of: token ids, and the pictures they see."""
-        return self.encoded.ids[: self.head], self.keys[: max(self.encoded.image_of_token[: self.head], default=0)]
+        n_pictures = max(self.encoded.image_of_token[: self.head], default=0)
+        return self.encoded.ids[: self.head], self.encoded.media[:n_pictures]
 
     @property
     def length(self) -> int:

@@ -8,13 +8,13 @@ from flamingo_eval.engine.heads import NEIGHBOURS, SHORTEST, Heads, head_length,
 from flamingo_eval.engine.queries import Query
 from flamingo_eval.engine.slots import SlotCache
 from flamingo_eval.models.tokenizer import Encoded
+from flamingo_eval.records import Image
 
 
-def query(index: int, head: int, picture: str = "shot", tail: int = 4) -> Query:
-    """One demonstration of `head` tokens, then the query's own picture and `tail` tokens."""
-    return Query(
-        index, f"q{index}", Encoded((7,) * head + (8,) * tail, (1,) * head + (2,) * tail, ()), (picture, "own"), 0
-    )
+def query(index: int, head: int, picture: str = "shot") -> Query:
+    """One demonstration of `head` tokens, then the query's own picture."""
+    media = (Image(picture), Image(f"own {index}"))
+    return Query(index, f"q{index}", Encoded((7,) * head + (8,) * 4, (1,) * head + (2,) * 4, media), 0)
 
 
 def marks(queries: list[Query]) -> list[int]:
@@ -24,7 +24,7 @@ def marks(queries: list[Query]) -> list[int]:
 def test_a_head_ends_where_the_last_picture_begins() -> None:
     assert head_length(query(0, 40)) == 40
     assert head_length(query(0, SHORTEST - 1)) == 0
-    assert head_length(Query(0, "", Encoded((1,) * 50, (0,) * 50, ()), (), 0)) == 0
+    assert head_length(Query(0, "", Encoded((1,) * 50, (0,) * 50, ()), 0)) == 0
 
 
 def test_prompts_that_begin_alike_are_marked() -> None:

@@ -62,4 +62,4 @@ def test_limits_may_shrink_on_the_way() -> None:
 
 
 def test_lengths_are_rounded_up() -> None:
-    assert [rounded_up(n) for n in (0, 1, 16, 17)] == [0, 16, 16, 32]
+    assert [rounded_up(n) for n in (0, 1, 8, 9)] == [0, 8, 8, 16]
