@@ -107,7 +107,8 @@ def test_a_second_process_leaves_a_run_alone(tmp_path: Path) -> None:
     )
 
     def second() -> str:
-        return subprocess.run([sys.executable, "-c", probe, tmp_path], capture_output=True, text=True).stdout
+        done = subprocess.run([sys.executable, "-c", probe, tmp_path], capture_output=True, text=True, check=True)
+        return done.stdout
 
     with locked(RunFolder(tmp_path)):
         assert "another process is writing this run; it is left alone" in second()
