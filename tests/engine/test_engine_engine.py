@@ -129,6 +129,18 @@ def test_fixed_demonstrations_are_read_once(model: Model) -> None:
     assert scores(Engine(model, batch_size=16), prompts, [names] * len(prompts), rank) == found
 
 
+def test_bfloat16_agrees_to_its_rounding(tmp_path: Path) -> None:
+    exact = family(tmp_path / "exact", "rotary, short convolution")
+    rounded = Model.load(exact.folder, dtype="bfloat16")
+    prompts = some_prompts(4, seed=5)
+    for found, right in zip(
+        scores(Engine(rounded), prompts, [["a", "bc"]] * 4, RankSpec()),
+        scores(Engine(exact), prompts, [["a", "bc"]] * 4, RankSpec()),
+        strict=True,
+    ):
+        assert found == pytest.approx(right, rel=0.05)
+
+
 # ------------------------------------------------------------------------------------------------- what is shared, lost
 
 

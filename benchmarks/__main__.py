@@ -1,0 +1,75 @@
+"""python -m benchmarks [PART...]: how fast we are, and how much faster than OpenFlamingo with the same weights.
+
+Parts: vqa, fixed, rank, phases, memory, startup; all of them if none is named. Every figure is a median; both sides run
+in turns on the same prompts, the same number of threads and the same clock. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.compare import Comparison, How
+from benchmarks.upkeep import memory, startup
+
+PARTS = ("vqa", "fixed", "rank", "phases", "memory", "startup")
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of matrix products, on both sides")
+    parser.add_argument("--repeats", type=int, default=3, help="a figure is the median of so many")
+    parser.add_argument("--queries", type=int, default=16, help="of ours, a measurement")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a machine that others use")
+    parser.add_argument("--shots", default="0,4,8,16,32")
+    parser.add_argument("--candidates", default="2,100,1000")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of our side")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "flamingo-eval-benchmarks")
+    parser.add_argument("--no-peer", action="store_true", help="our side alone")
+    given = parser.parse_args()
+    unknown = [p for p in given.parts if p not in PARTS]
+    if unknown:
+        parser.error(f"unknown part {', '.join(unknown)}. Parts: {', '.join(PARTS)}")
+    parts = given.parts or PARTS
+    torch.set_num_threads(given.threads)
+    print(f"{_processor()}, {given.threads} threads, {given.clock} clock, torch {torch.__version__},")
+    print(
+        f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}; medians of {given.repeats}.\n", flush=True
+    )
+    if {"vqa", "fixed", "rank", "phases"} & set(parts):
+        shots = tuple(int(s) for s in given.shots.split(","))
+        how = How(
+            given.work, given.threads, given.repeats, given.clock, given.dtype, not given.no_peer, given.queries, shots
+        )
+        with Comparison(how) as compare:
+            if "vqa" in parts:
+                compare.vqa(shots)
+            if "fixed" in parts:
+                compare.vqa([max(shots)], fixed=True)
+            if "rank" in parts:
+                compare.rank([int(c) for c in given.candidates.split(",")])
+            if "phases" in parts:
+                compare.phases(shots)
+    if "memory" in parts:
+        memory()
+    if "startup" in parts:
+        startup(given.repeats)
+
+
+def _processor() -> str:
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.is_file() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()} ({os.cpu_count()} logical)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

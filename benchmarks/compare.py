@@ -1,0 +1,197 @@
+"""Ours and the peer's, in turns: VQA over shots, with drawn and with fixed demonstrations, and ranking of candidates.
+
+Shapes: ViT-B/32, OPT-125m, OpenFlamingo's Resampler and a gated block before every block; weights made by the peer,
+converted by us. Pictures of the support set are already seen, queries' pictures are not (design section 6).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peer_env import PeerProcess
+from benchmarks.world import Row, make_rows, prompt_of, word_tokenizer, words
+from flamingo_eval.engine import Engine, VisionCache
+from flamingo_eval.media import content_hash
+from flamingo_eval.models.convert.openflamingo import convert_openflamingo
+from flamingo_eval.models.model import Model
+from flamingo_eval.records import Answer, Image, Prompt
+from flamingo_eval.specs import DecodeSpec, RankSpec
+
+SPEC = DecodeSpec(beams=3, max_new_tokens=5)
+SPARE = 8  # pictures more than a prompt shows; to draw from more takes time to prepare and changes nothing
+PEERS = {0: 8, 4: 8, 8: 4, 16: 2, 32: 1}  # its queries, and its batch: more only takes longer, each the same
+RANK_SHOTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How the benchmarks are run; `queries` are ours a measurement, `clock` is wall or cpu."""
+
+    work: Path
+    threads: int
+    repeats: int
+    clock: str
+    dtype: str
+    peer: bool
+    queries: int
+    shots: tuple[int, ...]
+
+
+class Comparison:
+    """Both sides, loaded and warm."""
+
+    def __init__(self, how: How) -> None:
+        self.how, work = how, how.work
+        self.peer = PeerProcess(work / "peer", how.threads) if how.peer or not (work / "ours").is_dir() else None
+        self._make_models(work)
+        self.model = Model.load(work / "ours", dtype=how.dtype)
+        self.support = make_rows(work / "pictures", max(*how.shots, RANK_SHOTS) + SPARE)
+        self.queries = make_rows(work / "pictures", how.queries * how.repeats, seed=1)
+        self.engine = Engine(self.model, cache=VisionCache("benchmark"))
+        self.seen, _ = self.engine.pictures.tokens(Image(r.picture) for r in self.support)
+        if how.peer and self.peer is not None:
+            self.peer.ask("load", folder=str(work / "model"))
+        else:
+            self.peer = None
+
+    def __enter__(self) -> Comparison:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.peer is not None:
+            self.peer.close()
+
+    def vqa(self, shots: Sequence[int], fixed: bool = False) -> None:
+        """Queries a second: 3 beams, 5 new tokens."""
+        how = "the same demonstrations for all queries" if fixed else "demonstrations drawn for each query"
+        print(f"VQA, {how}, {self.how.dtype}\n")
+        print("| shots | tokens | ours, queries/s | peer, queries/s | ratio | same text |\n|---|---|---|---|---|---|")
+        for n in shots:
+            ours, theirs, same, tokens = [], [], [], 0
+            for turn in range(self.how.repeats):
+                prompts = self._prompts(n, turn, fixed)
+                seconds, answers = self._timed(lambda p=prompts: dict(self.engine.generate(iter(p), SPEC)))
+                ours.append(self.how.queries / seconds)
+                tokens = answers[0].tokens
+                if self.peer is not None:
+                    some = prompts[: min(PEERS.get(n, 1), len(prompts))]
+                    reply = self.peer.ask("generate", **self._for_peer(some), batch=len(some), beams=3, new=5)
+                    theirs.append(len(some) / reply[self.how.clock])
+                    pairs = zip(reply["answers"], answers.values(), strict=False)
+                    same += [_words(t) == _words(answers[i].text or "") for i, (t, _) in enumerate(pairs)]
+            self._row(n, tokens, ours, theirs, f"{sum(same)}/{len(same)}")
+        print(flush=True)
+
+    def rank(self, candidates: Sequence[int]) -> None:
+        """Queries a second: log-likelihoods of candidates of two to four tokens that share beginnings."""
+        print(f"Ranking, {RANK_SHOTS} shots, {self.how.dtype}\n")
+        print("| candidates | tokens | ours, queries/s | peer, queries/s | ratio | largest difference |")
+        print("|---|---|---|---|---|---|")
+        for n in candidates:
+            names = [f" {words(1 + i % 2, f'stem {i // 8}')} {words(1 + i % 3, f'name {i}')}" for i in range(n)]
+            ours, theirs, apart, tokens = [], [], 0.0, 0
+            for turn in range(self.how.repeats):
+                prompts = self._prompts(RANK_SHOTS, turn, fixed=False)[: 4 if n > 2 else self.how.queries]
+                lists = [names] * len(prompts)
+                seconds, answers = self._timed(
+                    lambda p=prompts, c=lists: dict(self.engine.score(iter(p), iter(c), RankSpec()))
+                )
+                ours.append(len(prompts) / seconds)
+                tokens = answers[0].tokens
+                if self.peer is not None and (n <= 100 or turn == 0):  # a thousand take it minutes: once is enough
+                    one = self._for_peer(prompts[:1])
+                    reply = self.peer.ask("rank", text=one["texts"][0], pictures=one["pictures"][0], names=names)
+                    theirs.append(1 / reply[self.how.clock])
+                    apart = max(
+                        apart, *(abs(a - b) for a, b in zip(reply["answers"], answers[0].scores or (), strict=True))
+                    )
+            self._row(n, tokens, ours, theirs, f"{apart:.1e}")
+        print(flush=True)
+
+    def phases(self, shots: Sequence[int]) -> None:
+        """Where a query's time goes."""
+        print("Where a query's time goes, demonstrations drawn for each query\n")
+        print("| shots | own picture | reading the prompt | decoding | all, ms |\n|---|---|---|---|---|")
+        for n in shots:
+            rows = []
+            for turn in range(self.how.repeats):
+                prompts = self._prompts(n, turn, fixed=False)
+                self._forget_queries()
+                own = [m for p in prompts for m in p.media[-1:]]
+                encode, _ = self._timed(lambda o=own: self.engine.pictures.tokens(o))
+                read, _ = self._timed(lambda p=prompts: dict(self.engine.generate(iter(p), DecodeSpec(3, 1))))
+                whole, _ = self._timed(lambda p=prompts: dict(self.engine.generate(iter(p), SPEC)))
+                rows.append((encode, read, max(whole - read, 0.0)))
+            parts = [statistics.median(column) for column in zip(*rows, strict=True)]
+            shares = " | ".join(f"{100 * part / sum(parts):.0f} %" for part in parts)
+            print(f"| {n} | {shares} | {1000 * sum(parts) / self.how.queries:.0f} |", flush=True)
+        print(flush=True)
+
+    # ------------------------------------------------------------------------------------------------------- inside
+
+    def _prompts(self, shots: int, turn: int, fixed: bool) -> list[Prompt]:
+        """A turn's queries; the pictures of earlier turns' queries never help."""
+        self._forget_queries()
+        queries = self.queries[turn * self.how.queries : (turn + 1) * self.how.queries]
+        return [
+            prompt_of(q, self._shots(shots, "fixed" if fixed else f"{turn}:{i}"), f"{turn}:{i}")
+            for i, q in enumerate(queries)
+        ]
+
+    def _shots(self, n: int, key: str) -> list[Row]:
+        return random.Random(key).sample(self.support, n)
+
+    def _forget_queries(self) -> None:
+        """A cache that knows the support set's pictures alone."""
+        cache = VisionCache("benchmark")
+        for media, tokens in self.seen.items():
+            cache.put(content_hash(media), tokens)
+        self.engine.cache = self.engine.pictures.cache = cache
+
+    def _timed(self, work: Callable[[], Any]) -> tuple[float, dict[int, Answer]]:
+        clock = time.perf_counter if self.how.clock == "wall" else time.process_time
+        began = clock()
+        found = work()
+        return clock() - began, found
+
+    def _for_peer(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        pictures = [[str(m.path) for m in p.media if isinstance(m, Image)] for p in prompts]
+        return {"texts": [self.model.tokenizer.text(p) for p in prompts], "pictures": pictures}
+
+    def _row(self, what: int, tokens: int, ours: list[float], theirs: list[float], last: str) -> None:
+        mine = statistics.median(ours)
+        if not theirs:
+            print(f"| {what} | {tokens} | {mine:.3g} | | | |", flush=True)
+            return
+        peers = statistics.median(theirs)
+        print(f"| {what} | {tokens} | {mine:.3g} | {peers:.3g} | {mine / peers:.1f} | {last} |", flush=True)
+
+    def _make_models(self, work: Path) -> None:
+        """The peer makes random weights; we convert them."""
+        if (work / "ours").is_dir():
+            return
+        assert self.peer is not None
+        folder = work / "model"
+        (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
+        word_tokenizer().save(str(folder / "tokenizer" / "tokenizer.json"))
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": "<pad>",
+            "unk_token": "<unk>",
+            "clean_up_tokenization_spaces": False,
+        }
+        (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings))
+        self.peer.ask("build", folder=str(folder))
+        parts = (folder / "checkpoint.pt", folder / "language", folder / "vision.pt", folder / "tokenizer")
+        convert_openflamingo(*parts, 1, work / "ours", "ViT-B-32")
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
