@@ -190,7 +190,9 @@ class Comparison:
         (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings))
         self.peer.ask("build", folder=str(folder))
         parts = (folder / "checkpoint.pt", folder / "language", folder / "vision.pt", folder / "tokenizer")
-        convert_openflamingo(*parts, 1, work / "ours", "ViT-B-32")
+        # open_clip's own file: its plain ViT-B-32 has the exact GELU, OpenAI's of that name the quick one
+        (tower,) = (work / "peer").glob("lib/python3*/site-packages/open_clip/model_configs/ViT-B-32.json")
+        convert_openflamingo(*parts, 1, work / "ours", str(tower))
 
 
 def _words(text: str) -> list[str]:
