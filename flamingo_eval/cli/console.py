@@ -35,7 +35,8 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], numbers
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, title in enumerate(titles):
         number = numbers_from is not None and i >= numbers_from
-        table.add_column(title, justify="right" if number else "left", no_wrap=number, overflow="fold")
+        whole = number or (i == 0 and numbers_from is not None)  # the name of a row of numbers stands on one line
+        table.add_column(title, justify="right" if number else "left", no_wrap=whole, overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     console().print(table)
