@@ -1,0 +1,78 @@
+"""The whole line with the bundled checkpoint and the embedded sample: nothing changes the answers but the pictures."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+LIMIT = 24
+
+
+def command(out: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "flamingo_eval", "run", "vqav2", "--shots", "4", "--out", str(out), *words]
+
+
+def run(out: Path, *words: str) -> dict[str, object]:
+    done = subprocess.run([*command(out, *words), "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    value: dict[str, object] = json.loads(done.stdout)["runs"][0]
+    return value
+
+
+def outputs(out: Path) -> str:
+    (path,) = out.rglob("outputs.jsonl")
+    return path.read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    run(out, "--limit", str(LIMIT), "--batch-size", "1")
+    return out
+
+
+def test_the_batch_size_changes_nothing(whole: Path, tmp_path: Path) -> None:
+    run(tmp_path, "--limit", str(LIMIT), "--batch-size", "16")
+    assert outputs(tmp_path) == outputs(whole)
+    (one,), (two,) = whole.rglob("scores.json"), tmp_path.rglob("scores.json")
+    assert one.read_text() == two.read_text()
+
+
+def test_a_limit_changes_nothing(whole: Path, tmp_path: Path) -> None:
+    run(tmp_path, "--limit", "10")
+    lines = outputs(tmp_path).splitlines()
+    assert len(lines) == 10
+    assert set(lines) <= set(outputs(whole).splitlines())
+
+
+def test_a_killed_run_goes_on_where_it_stopped(whole: Path, tmp_path: Path) -> None:
+    """SIGKILL once some queries are on disk; the same command ends with the same bytes."""
+    with subprocess.Popen(
+        command(tmp_path, "--limit", str(LIMIT), "--batch-size", "2"), stderr=subprocess.DEVNULL
+    ) as process:
+        until = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < until:
+            if any(p.stat().st_size > 0 for p in tmp_path.rglob("outputs.jsonl")):
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    run(tmp_path, "--limit", str(LIMIT), "--batch-size", "2")
+    assert outputs(tmp_path) == outputs(whole)
+    (record,) = tmp_path.rglob("run.json")
+    assert json.loads(record.read_text())["status"] == "complete"
+
+
+def test_the_model_looks_at_the_picture(tmp_path: Path) -> None:
+    """With another query's picture, accuracy falls to what the text alone gives, and below what the picture gives."""
+    value = {}
+    for name in ("", "query-images-shuffled", "query-image-removed"):
+        result = run(tmp_path / (name or "plain"), "--limit", "120", *(("--ablation", name) if name else ()))
+        value[name] = result["scores"][0]["value"]  # type: ignore[index]
+    assert value[""] > value["query-images-shuffled"] + 15
+    assert value["query-images-shuffled"] < value["query-image-removed"] + 10
