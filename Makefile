@@ -26,7 +26,7 @@ $(DEV): $(STAMP)
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/flamingo-eval run vqav2 coco --shots 0,4 --limit 100 --out results/demo
+	$(BIN)/flamingo-eval run vqav2 coco --shots 0,4 --limit 200 --out results/demo
 
 lint: $(DEV)
 	$(BIN)/ruff format --check .
