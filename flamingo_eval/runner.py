@@ -158,7 +158,8 @@ def run(
         with appending(folder.outputs, whole) as file:
             for output in answer(left, spec, data.queries, engine):
                 if output.error and spec.on_error == "stop":
-                    raise RunError(f"{spec.task.name}, query {output.id}: {output.error}", fix=SKIP_HINT)
+                    reason = output.error.removeprefix(f"{output.id}: ")  # the engine names the query too
+                    raise RunError(f"{spec.task.name}, query {output.id}: {reason}", fix=SKIP_HINT)
                 outputs[output.id] = output
                 file.write(output_line(output))
                 file.flush()
