@@ -52,6 +52,10 @@ def find_protocol(name: str) -> Path:
     raise ConfigError(f"unknown protocol '{name}'. {hint}".rstrip(), fix=f"Known: {', '.join(known)}.")
 
 
+class NoPromptError(ConfigError):
+    """A protocol does not cover a task."""
+
+
 def find_prompt(protocol: Path, names: Sequence[str]) -> Path:
     """The first of the prompt files `names` that a protocol's folder has."""
     for name in names:
@@ -59,7 +63,7 @@ def find_prompt(protocol: Path, names: Sequence[str]) -> Path:
             return protocol / f"{name}.yaml"
     known = sorted(p.stem for p in protocol.glob("*.yaml") if p.stem != "protocol")
     wanted = " or ".join(f"'{n}'" for n in names)
-    raise ConfigError(
+    raise NoPromptError(
         f"protocol '{protocol.name}' has no prompt {wanted}. {did_you_mean(names[0], known)}".rstrip(),
         fix=f"It has: {', '.join(known)}. Choose another --protocol, or write {protocol.name}/{names[0]}.yaml.",
     )

@@ -5,14 +5,16 @@ Everything that can be wrong before a model is loaded is found here: names, file
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flamingo_eval.ablations import check_ablation
 from flamingo_eval.config import load_prompt, load_protocol, load_task
-from flamingo_eval.errors import FlamingoEvalError, UsageError
-from flamingo_eval.find import find_prompt, find_protocol, find_task, task_names
+from flamingo_eval.errors import FlamingoEvalError, MissingDependency, UsageError
+from flamingo_eval.find import NoPromptError, find_prompt, find_protocol, find_task, task_names
+from flamingo_eval.metrics import require_installed
+from flamingo_eval.metrics.wordnet import require_nltk_data
 from flamingo_eval.records import Episode
 from flamingo_eval.runner import TaskData, episodes_of, load_data
 from flamingo_eval.settings import SAMPLE, data_root
@@ -60,24 +62,58 @@ def load_question(task: str, protocol: str) -> Question:
     return Question(spec, load_protocol(folder / "protocol.yaml"), load_prompt(find_prompt(folder, spec.prompt)))
 
 
-def expand(tasks: Sequence[str]) -> tuple[str, ...]:
-    """`all` -> every task known by name; otherwise the names as given, each once."""
-    return tuple(dict.fromkeys(t for name in tasks for t in (task_names() if name == "all" else [name])))
+ALL = "all"
 
 
-def load_questions(tasks: Sequence[str], protocol: str) -> list[Question]:
-    """The questions of all tasks; every task that cannot be read is in one error."""
-    questions, errors = [], []
-    for task in tasks:
+def load_questions(tasks: Sequence[str], protocol: str) -> tuple[list[Question], list[str]]:
+    """The questions of the tasks, each once, and remarks. All that is wrong with any of them is in one error.
+
+    `all` means every task known by name that the protocol covers. What it leaves out, and what it can answer but not
+    score here, is in the remarks; of a task that is asked for by name both are errors, before a model is loaded.
+    """
+    named = tuple(dict.fromkeys(t for t in tasks if t != ALL))
+    questions: dict[str, Question] = {}
+    errors: list[FlamingoEvalError] = []
+    remarks: list[str] = []
+    for task in dict.fromkeys((*named, *(task_names() if ALL in tasks else ()))):
         try:
-            questions.append(load_question(task, protocol))
+            question = load_question(task, protocol)
+            if question.prompt.clean.stem_okvqa and task == "okvqa":
+                require_nltk_data()
+        except (NoPromptError, MissingDependency) as error:
+            if task in named:
+                errors.append(error)
+            else:
+                remarks.append(f"{task} is left out: {_line(error)}")
+            continue
         except FlamingoEvalError as error:
             errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
+            continue
+        missing = _missing_scorers(question)
+        if missing and task in named:
+            errors.extend(missing)
+            continue
+        remarks += [f"{task} will be answered but not scored: {_line(m)}" for m in missing]
+        questions[task] = question
     if errors:
-        raise type(errors[0])("\n".join(str(e) for e in errors))
-    return questions
+        texts = dict.fromkeys(str(e) for e in errors)
+        raise errors[0] if len(texts) == 1 else type(errors[0])("\n".join(texts))
+    return list(questions.values()), remarks
+
+
+def _line(error: FlamingoEvalError) -> str:
+    return " ".join(str(error).split())
+
+
+def _missing_scorers(question: Question) -> list[MissingDependency]:
+    """What the task's metrics need and this machine does not have."""
+    missing = []
+    for metric in question.task.metrics:
+        try:
+            require_installed(metric.name)
+        except MissingDependency as error:
+            missing.append(error)
+    return missing
 
 
 def spec_of(question: Question, choices: Choices, shots: int, seed: int, split: str) -> RunSpec:
@@ -102,15 +138,18 @@ def spec_of(question: Question, choices: Choices, shots: int, seed: int, split: 
     )
 
 
-def plan_jobs(questions: Iterable[Question], choices: Choices) -> list[Job]:
-    """Every run of the command, in the order of tasks, shots and seeds. Raises before any model is loaded."""
+def plan_jobs(questions: Sequence[Question], choices: Choices) -> list[Job]:
+    """Every run of the command, in the order of tasks, shots and seeds. Raises before any model is loaded.
+
+    Numbers of shots beyond a task's maximum are passed over, as in the paper's tables, unless nothing remains to run.
+    """
     check_ablation(choices.ablation)
     jobs: list[Job] = []
     for question in questions:
         task = question.task
         shots = [k for k in choices.shots if task.max_shots is None or k <= task.max_shots]
         if not shots:
-            raise UsageError(f"{task.name} goes up to {task.max_shots} shots: {task.notes}".strip())
+            continue
         data = load_data(task, data_root(choices.data, task.name), choices.split)
         for k in shots:
             for seed in choices.seeds:
@@ -118,4 +157,7 @@ def plan_jobs(questions: Iterable[Question], choices: Choices) -> list[Job]:
                 by_model = choices.demos.startswith("rices") and (k or spec.text_only_shots)
                 episodes = None if by_model else tuple(episodes_of(spec, data))
                 jobs.append(Job(spec, data, episodes))
+    if not jobs:
+        tasks = [q.task for q in questions]
+        raise UsageError("\n".join(f"{t.name} goes up to {t.max_shots} shots: {t.notes}".strip() for t in tasks))
     return jobs

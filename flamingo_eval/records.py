@@ -202,6 +202,7 @@ class Score:
     n_failed: int = 0
     ci95: tuple[float, float] | None = None  # bootstrap over pictures, seeded from the run
     why_undefined: str = ""
+    unscored: bool = False  # undefined only because something is not installed; once it is, the same run is scored
     breakdown: Mapping[str, float | None] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     draws: tuple[float, ...] = ()  # the bootstrap's values: over the same pictures two runs resample alike

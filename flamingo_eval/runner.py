@@ -147,7 +147,9 @@ def run(
         if fresh:
             remove_run(folder)
         elif folder.scores.is_file():
-            return finished(folder, spec)
+            before = finished(folder, spec)
+            if not any(s.unscored for s in before.scores):
+                return before
         if episodes is None:
             episodes = episodes_of(spec, data, ranking)
         done, whole = read_outputs(folder.outputs)
@@ -258,6 +260,7 @@ def scored(
         spec.task.metrics,
         dialect=spec.prompt.metric_dialect,
         n_failed=n_failed,
+        keep_unscored=True,
     )
     given = {o.id: v for (o, _), v in zip(kept, values, strict=True)}
     if scores and any("pool" in e.labels for _, e in kept):

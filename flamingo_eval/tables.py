@@ -213,13 +213,15 @@ def notes_of(table: Table) -> list[str]:
     if 0 in table.shots:
         notes.append("0 shots: two demonstrations without pictures for open-ended tasks, as the paper does")
     for row in table.rows:
+        undefined: dict[str, list[str]] = {}
         for shots, cell in row.cells.items():
             if cell.n_failed:
                 notes.append(
                     f"!{cell.n_failed}: {row.label}, {shots} shots: {cell.n_failed} queries failed, not scored"
                 )
             if cell.value is None:
-                notes.append(f"{row.label}, {shots} shots: undefined: {cell.why_undefined}")
+                undefined.setdefault(cell.why_undefined, []).append(str(shots))
+        notes += [f"{row.label}, {', '.join(at)} shots: undefined: {why}" for why, at in undefined.items()]
     return [*notes, *table.footnotes]
 
 

@@ -58,7 +58,7 @@ def run(
 
     from flamingo_eval.cli.console import say
     from flamingo_eval.errors import UsageError, did_you_mean
-    from flamingo_eval.plan import Choices, expand, load_questions, plan_jobs
+    from flamingo_eval.plan import Choices, load_questions, plan_jobs
     from flamingo_eval.settings import data_choice, load_settings
     from flamingo_eval.specs import DemoMethod, OnError
 
@@ -78,10 +78,10 @@ def run(
         split=split,
         on_error=cast(OnError, on_error),
     )
-    questions = load_questions(expand(tasks), protocol or settings.protocol)
+    questions, remarks = load_questions(tasks, protocol or settings.protocol)
     jobs = plan_jobs(questions, choices)
     if not as_json:
-        for line in _banner(jobs, model or settings.model):
+        for line in (*remarks, *_banner(jobs, model or settings.model)):
             say(line)
     records = _run_all(
         jobs, model or settings.model, device, dtype, batch_size, workers, out or Path(settings.out), fresh, as_json

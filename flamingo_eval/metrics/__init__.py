@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from typing import Literal, Protocol
 
-from flamingo_eval.errors import ConfigError, DataError, Problem, did_you_mean
+from flamingo_eval.errors import ConfigError, DataError, MissingDependency, Problem, did_you_mean
 from flamingo_eval.metrics.stats import bootstrap
 from flamingo_eval.records import Example, MetricResult, Prediction, Score
 from flamingo_eval.specs import MetricSpec
@@ -163,6 +163,19 @@ def dialect_of(spec: MetricSpec, protocol: str = "") -> str:
     return spec.dialect or (protocol if protocol in known else known[0])
 
 
+def require_installed(name: str) -> None:
+    """Whether a metric can be computed here. Raises MissingDependency with the one-line install."""
+    needed = metric_row(name).requires
+    if "java" in needed:
+        from flamingo_eval.metrics.java import find_java
+
+        find_java()
+    if "nltk" in needed:
+        from flamingo_eval.metrics.wordnet import require_nltk_data
+
+        require_nltk_data()
+
+
 def check_inputs(name: str, predictions: Sequence[Prediction], examples: Sequence[Example]) -> None:
     """Whether the rows have what the metric reads. Raises DataError naming the first rows that do not."""
     row = metric_row(name)
@@ -189,10 +202,12 @@ def score_all(
     *,
     dialect: str = "",
     n_failed: int = 0,
+    keep_unscored: bool = False,
 ) -> tuple[list[Score], list[float | None]]:
     """Every metric of a task with its interval, and the per-example values of the first (the headline).
 
-    `dialect` is the protocol's wish for metrics whose task names none. Predictions and examples are aligned.
+    `dialect` is the protocol's wish for metrics whose task names none. Predictions and examples are aligned. A metric
+    that needs what is not installed raises MissingDependency, or with `keep_unscored` is undefined and says why.
     """
     scores: list[Score] = []
     headline: list[float | None] = [None] * len(predictions)
@@ -203,7 +218,14 @@ def score_all(
             scores.append(Score(spec.name, None, 0, n_failed, why_undefined=why))
             continue
         check_inputs(spec.name, predictions, examples)
-        result = load_metric(spec.name)(predictions, examples, chosen)
+        try:
+            result = load_metric(spec.name)(predictions, examples, chosen)
+        except MissingDependency as missing:
+            if not keep_unscored:
+                raise
+            why = " ".join(str(missing).split())
+            scores.append(Score(spec.name, None, len(predictions), n_failed, why_undefined=why, unscored=True))
+            continue
         ci95, draws = bootstrap(result, [e.media_id for e in examples])
         notes = {"dialect": chosen, **result.notes} if chosen else dict(result.notes)
         scores.append(
@@ -214,9 +236,9 @@ def score_all(
                 n_failed,
                 ci95,
                 result.why_undefined,
-                dict(result.breakdown),
-                notes,
-                draws,
+                breakdown=dict(result.breakdown),
+                notes=notes,
+                draws=draws,
             )
         )
         if i == 0:
