@@ -114,12 +114,22 @@ def rouge_l(predictions: Sequence[Prediction], examples: Sequence[Example], dial
 
 def meteor(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
     """METEOR 1.5 x 100 over the corpus, by its own Java program."""
+    said, given = _tokenised(predictions, examples)
+    try:
+        overall, each = _meteor_program().compute_score(*_as_coco(said, given))
+    except BaseException:  # stopped between question and answer: what it says next would belong to this call
+        _meteor_program.cache_clear()
+        raise
+    return MetricResult(100 * float(overall), tuple(100 * float(v) for v in each), notes=_notes())
+
+
+@lru_cache(maxsize=1)
+def _meteor_program() -> Any:
+    """The running METEOR. It reads its paraphrases for seconds when it starts: all tasks of a command share it."""
     from pycocoevalcap.meteor.meteor import Meteor
 
-    said, given = _tokenised(predictions, examples)
     with java_on_path():
-        overall, each = Meteor().compute_score(*_as_coco(said, given))
-    return MetricResult(100 * float(overall), tuple(100 * float(v) for v in each), notes=_notes())
+        return Meteor()
 
 
 def _tokenised(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Tokenised:
