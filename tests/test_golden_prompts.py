@@ -1,7 +1,7 @@
 """`flamingo-eval show TASK --shots 2` for every task in every protocol that covers it, character by character.
 
-The texts are those of the embedded sample. After a change that is meant, `GOLDEN=write pytest tests/test_golden_prompts.py`
-writes the files anew: read the difference.
+The texts are those of the embedded sample. After a change that is meant, run this file with GOLDEN=write in the
+environment and read the difference.
 """
 
 from __future__ import annotations
