@@ -6,7 +6,7 @@ A file with pictures only (`nocaps_test_image_info.json`) is a split whose capti
 from __future__ import annotations
 
 from flamingo_eval.datasets.answers import demonstration_answer
-from flamingo_eval.datasets.read import read_object, unique
+from flamingo_eval.datasets.read import no_repeats, read_object, unique
 from flamingo_eval.datasets.source import Source
 from flamingo_eval.records import Example, Split
 
@@ -17,7 +17,9 @@ def load(source: Source) -> Split:
     images = unique([(record.id("id"), record) for record in file.records("images")], "id")
     labelled = bool(file.values.get("annotations"))
     captions: dict[str, list[str]] = {id: [] for id in images}
-    for record in file.records("annotations") if labelled else []:
+    annotations = file.records("annotations") if labelled else []
+    no_repeats(annotations, "id")
+    for record in annotations:
         id = record.id("image_id")
         if id in captions:
             captions[id].append(record.filled("caption"))

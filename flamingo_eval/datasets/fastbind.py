@@ -10,7 +10,7 @@ Names hold within their pool only, so every example carries labels["pool"]: a qu
 
 from __future__ import annotations
 
-from flamingo_eval.datasets.read import Record, read_object
+from flamingo_eval.datasets.read import Record, no_repeats, read_object
 from flamingo_eval.datasets.source import MediaFolders, Source
 from flamingo_eval.records import Example, Split
 
@@ -24,7 +24,9 @@ def load(source: Source) -> Split:
     folders = source.folders("images")
     examples: list[Example] = []
     found: dict[str, None] = {}
-    for pool in file.records("pools"):
+    pools = file.records("pools")
+    no_repeats(pools, "id")
+    for pool in pools:
         variant = f"{pool.text('part')}-{pool.integer('ways')}"
         found[variant] = None
         if SUPPORT in subset:

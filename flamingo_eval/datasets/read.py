@@ -277,3 +277,8 @@ def unique(records: Sequence[tuple[str, Record]], key: str) -> dict[str, Record]
         else:
             found[id] = record
     return found
+
+
+def no_repeats(records: Sequence[Record], key: str) -> None:
+    """Logs every record whose id stands before; records without one are left alone: not every release has it."""
+    unique([(record.id(key), record) for record in records if record.has(key)], key)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from flamingo_eval.datasets.answers import demonstration_answer
 from flamingo_eval.datasets.names import question_text
-from flamingo_eval.datasets.read import Record, read_object, unique
+from flamingo_eval.datasets.read import Record, no_repeats, read_object, unique
 from flamingo_eval.datasets.source import Source
 from flamingo_eval.records import Example, Split
 
@@ -39,6 +39,7 @@ def load_captions(source: Source) -> Split:
     records = _data(source)
     folders = source.folders("images")
     labelled = any(record.has("caption_str") for record in records)
+    no_repeats(records, "caption_id")
     captions: dict[str, list[str]] = {}
     for record in records:
         of_image = captions.setdefault(record.id("image_id"), [])

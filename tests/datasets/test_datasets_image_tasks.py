@@ -130,3 +130,18 @@ def test_flickr30k_is_known_by_file_stem(write, task, tmp_path):
     picture = write("flickr30k-images/7000000001.jpg")
     (example,) = load_split(task("flickr30k"), tmp_path, "test").examples
     assert (example.id, example.media[0].path) == ("7000000001", picture)
+
+
+def test_a_caption_that_stands_twice_is_named(write, task, tmp_path):
+    rows = [{"image_id": "a", "caption_id": 7, "caption_str": c} for c in ("One.", "Two.")]
+    write("TextCaps_0.1_val.json", {"dataset_type": "val", "data": rows})
+    with pytest.raises(DataError, match=r"data\[1\]\.caption_id: id 7 stands here again; first at data\[0\]"):
+        load_split(task("textcaps"), tmp_path, "val")
+
+
+def test_a_pool_that_stands_twice_is_named(write, task, tmp_path):
+    pool = {"id": "p", "part": "seen", "ways": 2, "names": ["dax", "wug"]}
+    pool |= {"support": [{"image": "a.jpg", "name": "dax"}], "queries": [{"image": "b.jpg", "name": "dax"}]}
+    write("fastbind.json", {"pools": [pool, pool]})
+    with pytest.raises(DataError, match=r"pools\[1\]\.id: id p stands here again"):
+        load_split(task("fastbind"), tmp_path, "seen-2")
