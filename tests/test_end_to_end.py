@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flamingo_eval.find import task_names
+
 LIMIT = 24
 
 
@@ -76,3 +78,22 @@ def test_the_model_looks_at_the_picture(tmp_path: Path) -> None:
         value[name] = result["scores"][0]["value"]  # type: ignore[index]
     assert value[""] > value["query-images-shuffled"] + 15
     assert value["query-images-shuffled"] < value["query-image-removed"] + 10
+
+
+def test_every_task_runs_on_its_sample(tmp_path: Path) -> None:
+    """`run all`: a metric, a count and an interval in every row; what cannot be scored here says what to install."""
+    words = [sys.executable, "-m", "flamingo_eval", "run", "all", "--shots", "0,2", "--limit", "6"]
+    done = subprocess.run([*words, "--out", str(tmp_path), "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout)["runs"]
+    assert {(r["task"], r["shots"]) for r in runs} == {
+        (f"{task}@sample", shots) for task in task_names() for shots in (0, 2) if (task, shots) != ("rareact", 2)
+    }
+    for run_ in runs:
+        head = run_["scores"][0]
+        assert (head["n"], head["n_failed"]) == (6, 0), run_["task"]
+        if head["unscored"]:
+            assert "nltk" in head["why_undefined"].lower()
+        else:
+            assert head["value"] is not None, head
+            assert head["ci95"][0] <= head["value"] <= head["ci95"][1]
