@@ -17,7 +17,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List tasks, prompts, models, metrics, ablations or published scores."""
-    from flamingo_eval.cli.console import print_json, print_table
+    from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.errors import UsageError, did_you_mean
 
     if what not in KINDS:
@@ -35,7 +35,11 @@ def list_(
     if as_json:
         print_json(rows)
         return
+    if what == "tasks":
+        rows = [_on_one_line(row) for row in rows]
     print_table(tuple(rows[0]) if rows else ("nothing",), [tuple(row.values()) for row in rows])
+    if what == "tasks":
+        say("the files of each: flamingo-eval list tasks --json; are yours whole: flamingo-eval check TASK --data DIR")
 
 
 def _tasks() -> list[dict[str, str]]:
@@ -53,12 +57,21 @@ def _tasks() -> list[dict[str, str]]:
                 "mode": task.mode,
                 "metric": ", ".join(f"{m.name}:{m.dialect}" if m.dialect else m.name for m in task.metrics),
                 "split": task.data.query,
-                "shots from": task.data.support or "none (0 shots only)",
+                "shots from": task.data.support or "none",
                 "prompt": " or ".join(task.prompt),
                 "data": task.data.source,
             }
         )
     return rows
+
+
+def _on_one_line(row: dict[str, str]) -> dict[str, str]:
+    """A task for a terminal: the headline metric, and of where the data is only the address."""
+    headline, *others = row["metric"].split(", ")
+    link = row["data"].startswith("http")
+    address = row["data"].split()[0].rstrip(":,").split("//")[1] if link else row["data"].split(" (")[0]
+    short = {"metric": f"{headline} +{len(others)}" if others else headline, "data": address}
+    return {key: short.get(key, value) for key, value in row.items() if key != "title"}
 
 
 def _prompts() -> list[dict[str, str]]:
