@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flamingo_eval import datasets
 from flamingo_eval.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
@@ -49,6 +49,16 @@ class Engine(Protocol):
     def score(
         self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]: ...
+
+    @property
+    def stats(self) -> Mapping[str, Any]: ...
+
+
+@runtime_checkable
+class Crew(Protocol):
+    """What stands in an engine's place where several processes answer: episodes in, outputs in any order (scale/)."""
+
+    def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]: ...
 
     @property
     def stats(self) -> Mapping[str, Any]: ...
@@ -126,7 +136,7 @@ def fingerprint(spec: RunSpec, data: TaskData) -> str:
 def run(
     spec: RunSpec,
     data: TaskData,
-    engine: Engine,
+    engine: Engine | Crew,
     out: Path,
     *,
     episodes: Sequence[Episode] | None = None,
@@ -158,7 +168,7 @@ def run(
         outputs = {o.id: o for o in done}
         left = [e for e in episodes if e.query.id not in outputs]
         with appending(folder.outputs, whole) as file:
-            for output in answer(left, spec, data.queries, engine):
+            for output in _outputs(left, spec, data.queries, engine):
                 if output.error and spec.on_error == "stop":
                     reason = output.error.removeprefix(f"{output.id}: ")  # the engine names the query too
                     raise RunError(f"{spec.task.name}, query {output.id}: {reason}", fix=SKIP_HINT)
@@ -193,7 +203,7 @@ def _close(
     episodes: Sequence[Episode],
     outputs: Mapping[str, Output],
     record: dict[str, Any],
-    engine: Engine,
+    engine: Engine | Crew,
     began: float,
     resumed: int,
 ) -> RunRecord:
@@ -266,6 +276,12 @@ def scored(
     if scores and any("pool" in e.labels for _, e in kept):
         scores[0] = replace(scores[0], breakdown={**scores[0].breakdown, CEILING: coverage(kept, shown)})
     return scores, [given.get(o.id) for o in outputs]
+
+
+def _outputs(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine | Crew) -> Iterator[Output]:
+    if isinstance(engine, Crew):
+        return engine.outputs(episodes, spec, split)
+    return answer(episodes, spec, split, engine)
 
 
 def answer(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:

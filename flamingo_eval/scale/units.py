@@ -1,0 +1,61 @@
+"""Work units: the queries of one run in pieces that a replica answers alone, and what becomes of a unit that was lost.
+
+Nothing here can change an answer: episodes are drawn before, and an engine's answers do not depend on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flamingo_eval.records import Episode
+
+MOST_QUERIES = 256  # a lost unit costs at most so many; more gains nothing once batches are full
+FEWEST_QUERIES = 16  # a CPU's batch
+PIECES = 8  # of a unit that was lost: 256 -> 32 -> 4 -> 1, so a poison query is alone after three losses
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Queries to be answered by one replica; `losses` counts the replicas that died with its only query."""
+
+    episodes: tuple[Episode, ...]
+    losses: int = 0
+
+
+def cut(episodes: Sequence[Episode], replicas: int, most: int = MOST_QUERIES) -> list[Unit]:
+    """Cut a run's queries into units: large ones first, small ones at the end, so that replicas finish together.
+
+    Queries of one picture stand in one unit where it has room (VQAv2 asks five questions a picture), so that it is
+    encoded by one replica.
+    """
+    by_picture: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        by_picture.setdefault(episode.query.media_id, []).append(episode)
+    ordered = [e for group in by_picture.values() for e in group]
+    units: list[Unit] = []
+    first = 0
+    while first < len(ordered):
+        left = len(ordered) - first
+        size = min(most, max(FEWEST_QUERIES, left // (2 * replicas)))
+        end = first + size
+        while end < len(ordered) and end - first < most and _same_picture(ordered[end - 1], ordered[end]):
+            end += 1
+        units.append(Unit(tuple(ordered[first:end])))
+        first = end
+    return units
+
+
+def _same_picture(one: Episode, other: Episode) -> bool:
+    return one.query.media_id == other.query.media_id
+
+
+def after_loss(unit: Unit, left: Sequence[Episode]) -> list[Unit]:
+    """What is to be done again after a replica died: `left`, the queries of the unit without an answer, in pieces.
+
+    A single query is charged with the loss; of several nobody knows which one it was.
+    """
+    if len(left) == 1:
+        return [Unit(tuple(left), unit.losses + 1)]
+    size = -(-len(left) // PIECES)
+    return [Unit(tuple(left[i : i + size])) for i in range(0, len(left), size)]

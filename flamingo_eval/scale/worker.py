@@ -1,0 +1,54 @@
+"""What a replica does in its own process: load the model once, answer unit after unit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flamingo_eval.engine import build_engine
+from flamingo_eval.models import load_model
+from flamingo_eval.records import Episode, Output, Split
+from flamingo_eval.runner import answer
+from flamingo_eval.specs import RunSpec
+
+STREAM_EVERY = 0.5  # seconds between two messages to the writer: what a lost replica can cost beside its batch
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the record says of the model; the same on every replica."""
+
+    name: str
+    sha256: str
+    device: str
+    dtype: str
+
+
+class Worker:
+    """A model and its engine. Made anew by whoever runs it when its process died."""
+
+    def __init__(
+        self, model: str | Path, device: str = "auto", dtype: str = "auto", batch_size: str = "auto",
+        workers: int | None = None,
+    ) -> None:  # fmt: skip
+        self.model = load_model(model, device=device, dtype=dtype)
+        self.engine = build_engine(self.model, batch_size=batch_size, workers=workers)
+
+    def identity(self) -> Identity:
+        """What it loaded."""
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return Identity(self.model.name, self.model.sha256, self.model.device.type, dtype)
+
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[list[Output]]:
+        """Outputs as they are finished, twice a second and at the end."""
+        some: list[Output] = []
+        sent = time.monotonic()
+        for output in answer(episodes, spec, split, self.engine):
+            some.append(output)
+            if time.monotonic() - sent >= STREAM_EVERY:
+                yield some
+                some, sent = [], time.monotonic()
+        if some:
+            yield some
