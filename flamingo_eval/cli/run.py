@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from flamingo_eval.cli.options import Data, Json, Protocol, Split, numbers
 if TYPE_CHECKING:
     from flamingo_eval.plan import Job
     from flamingo_eval.runner import RunRecord
+    from flamingo_eval.scale.team import AtWork, Team
 
 TINY = "tiny"
 
@@ -47,6 +49,13 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do finished or interrupted runs again from the start.")
     ] = False,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS|local", help="Replicas on a Ray cluster, or on this machine.")
+    ] = None,
+    replicas: Annotated[str, typer.Option(help="With --ray: auto, or copies of the model.")] = "auto",
+    gpus_per_replica: Annotated[
+        int | None, typer.Option(min=0, help="With --ray: GPUs of a replica; default: 1 where there are any.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a model on TASK... and print the table.
@@ -59,6 +68,7 @@ def run(
     from flamingo_eval.cli.console import say
     from flamingo_eval.errors import UsageError, did_you_mean
     from flamingo_eval.plan import Choices, load_questions, plan_jobs
+    from flamingo_eval.scale.team import Team
     from flamingo_eval.settings import data_choice, load_settings
     from flamingo_eval.specs import DemoMethod, OnError
 
@@ -78,15 +88,20 @@ def run(
         split=split,
         on_error=cast(OnError, on_error),
     )
+    if ray is None and (replicas != "auto" or gpus_per_replica is not None):
+        raise UsageError("--replicas and --gpus-per-replica are for a cluster.", fix="Add --ray local, or an address.")
     questions, remarks = load_questions(tasks, protocol or settings.protocol)
     jobs = plan_jobs(questions, choices)
-    if not as_json:
-        for line in (*remarks, *_banner(jobs, model or settings.model)):
+    team = Team(model or settings.model, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica)
+    quiet = as_json
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and ray is None:
+        quiet = as_json or os.environ.get("RANK") != "0"
+    if not quiet:
+        for line in (*remarks, *_banner(jobs, team.model)):
             say(line)
-    records = _run_all(
-        jobs, model or settings.model, device, dtype, batch_size, workers, out or Path(settings.out), fresh, as_json
-    )
-    _print(records, as_json)
+    records = _run_all(jobs, team, out or Path(settings.out), fresh, quiet)
+    if records is not None:
+        _print(records, as_json)
 
 
 def _banner(jobs: list[Job], model: str) -> list[str]:
@@ -99,40 +114,37 @@ def _banner(jobs: list[Job], model: str) -> list[str]:
     return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}, {runs}"]
 
 
-def _run_all(
-    jobs: list[Job],
-    model: str,
-    device: str,
-    dtype: str,
-    batch_size: str,
-    workers: int | None,
-    out: Path,
-    fresh: bool,
-    quiet: bool,
+def _run_all(jobs: list[Job], team: Team, out: Path, fresh: bool, quiet: bool) -> list[RunRecord] | None:
+    """The records of all runs; None in a process that only answers for another one (torchrun)."""
+    from flamingo_eval.cli.console import say
+    from flamingo_eval.media_check import require_readable
+    from flamingo_eval.scale.team import answering
+
+    require_readable([e for j in jobs for e in j.episodes or ()], jobs[0].spec.on_error)
+    if not quiet:
+        say("loading the model")
+    with answering(team, jobs) as at_work:
+        if at_work is None:
+            return None
+        if not quiet:
+            say(f"{at_work.title}, batch size {team.batch_size}")
+        return _answer_all(jobs, at_work, team.batch_size, out, fresh, quiet)
+
+
+def _answer_all(
+    jobs: list[Job], at_work: AtWork, batch_size: str, out: Path, fresh: bool, quiet: bool
 ) -> list[RunRecord]:
     from dataclasses import replace
 
-    from flamingo_eval.cli.console import ProgressBar, say, status
-    from flamingo_eval.media_check import require_readable
+    from flamingo_eval.cli.console import ProgressBar, say
     from flamingo_eval.metrics.running import RunningScore
     from flamingo_eval.runner import Progress
     from flamingo_eval.runner import run as run_one
 
-    require_readable([e for j in jobs for e in j.episodes or ()], jobs[0].spec.on_error)
-    with status("loading the model", quiet):
-        from flamingo_eval.engine import build_engine
-        from flamingo_eval.models import load_model
-
-        loaded = load_model(model, device=device, dtype=dtype)
-        dtype_name = str(loaded.dtype).removeprefix("torch.")
-        engine = build_engine(loaded, batch_size=batch_size, workers=workers)
-    if not quiet:
-        say(f"{loaded.name} on {loaded.device}, {dtype_name}, batch size {batch_size}")
+    model = at_work.identity
     records = []
     for job in jobs:
-        spec = replace(
-            job.spec, model=loaded.name, model_sha256=loaded.sha256, device=loaded.device.type, dtype=dtype_name
-        )
+        spec = replace(job.spec, model=model.name, model_sha256=model.sha256, device=model.device, dtype=model.dtype)
         title = f"{spec.task_label} {spec.demos.shots}-shot seed {spec.demos.seed}"
         total = len(job.episodes) if job.episodes is not None else len(job.data.queries.examples)
         running = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, job.data.queries)
@@ -140,19 +152,18 @@ def _run_all(
 
             def watch(progress: Progress, bar: ProgressBar = bar, running: RunningScore = running) -> None:
                 running.add(progress.newest)
-                bar.update(len(progress.outputs), str(running))
+                bar.update(len(progress.outputs), f"{running} {at_work.state()}".rstrip())
 
             ranking = None
             if job.episodes is None:
                 from flamingo_eval.features import ranking_of
-                from flamingo_eval.models.embedding import ModelEncoder
 
-                ranking = ranking_of(spec, job.data, ModelEncoder(loaded))
+                ranking = ranking_of(spec, job.data, at_work.encoder())
             try:
                 record = run_one(
                     spec,
                     job.data,
-                    engine,
+                    at_work.engine,
                     out,
                     episodes=job.episodes,
                     ranking=ranking,

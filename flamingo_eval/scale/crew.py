@@ -9,6 +9,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flamingo_eval.errors import RunError
@@ -18,6 +19,16 @@ from flamingo_eval.specs import RunSpec
 
 RETRIES = 3
 FAILED_STARTS = 3  # in a row, before a replica is given up
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the record says of the model; the same on every replica."""
+
+    name: str
+    sha256: str
+    device: str
+    dtype: str
 
 
 class ReplicaLostError(Exception):

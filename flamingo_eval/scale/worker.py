@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from flamingo_eval.engine import build_engine
 from flamingo_eval.models import load_model
+from flamingo_eval.models.embedding import ModelEncoder
 from flamingo_eval.records import Episode, Output, Split
 from flamingo_eval.runner import answer
+from flamingo_eval.scale.crew import Identity
 from flamingo_eval.specs import RunSpec
 
 STREAM_EVERY = 0.5  # seconds between two messages to the writer: what a lost replica can cost beside its batch
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What the record says of the model; the same on every replica."""
-
-    name: str
-    sha256: str
-    device: str
-    dtype: str
 
 
 class Worker:
@@ -40,6 +31,10 @@ class Worker:
         """What it loaded."""
         dtype = str(self.model.dtype).removeprefix("torch.")
         return Identity(self.model.name, self.model.sha256, self.model.device.type, dtype)
+
+    def encoder(self) -> ModelEncoder:
+        """Features for RICES."""
+        return ModelEncoder(self.model)
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[list[Output]]:
         """Outputs as they are finished, twice a second and at the end."""

@@ -1,0 +1,146 @@
+"""The same work units under torchrun or srun, without Ray: rank 0 writes and hands out, every rank answers.
+
+Ranks read the same plan, so a unit travels as query ids and comes back as lines of outputs.jsonl, through torch's own
+key-value store. When a rank dies the launcher ends the others; `--max-restarts`, or the same command again, goes on
+from the run folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from flamingo_eval.errors import UsageError
+from flamingo_eval.plan import Job
+from flamingo_eval.records import Episode, Output, Split
+from flamingo_eval.results import output_line, parse_output
+from flamingo_eval.scale.worker import Worker
+from flamingo_eval.specs import RunSpec
+
+PATIENCE = timedelta(days=7)  # a rank waits for its next unit while others load, score or write
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process's place among the ranks."""
+
+    rank: int
+    size: int
+    local_rank: int
+
+
+def world(environment: Mapping[str, str] = os.environ) -> World | None:
+    """What torchrun says in the environment; None for a process on its own. Raises UsageError for half of it."""
+    if int(environment.get("WORLD_SIZE", "1")) < 2:
+        return None
+    missing = [k for k in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not environment.get(k)]
+    if missing:
+        raise UsageError(
+            f"WORLD_SIZE is {environment['WORLD_SIZE']}, but {', '.join(missing)} is not set.",
+            fix="Start with `torchrun --nproc-per-node N -m flamingo_eval run ...`, or unset WORLD_SIZE.",
+        )
+    return World(int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment.get("LOCAL_RANK", "0")))
+
+
+def use_own_gpu(here: World) -> None:
+    """Each rank of a node takes the GPU of its local rank."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
+
+
+def connect(here: World, first: bool = True) -> TCPStore:
+    """A client of the ranks' store; under torchrun its agent holds the store, otherwise rank 0's `first` one does."""
+    held = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" or not first
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return TCPStore(
+        address, port, is_master=here.rank == 0 and not held, timeout=PATIENCE, wait_for_workers=False
+    )  # fmt: skip
+
+
+def _prefix() -> str:
+    # after a restart by torchrun the old keys are still in the agent's store
+    return f"flamingo-eval/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+
+
+def _key(spec: RunSpec) -> list[str | int]:
+    return [spec.task_label, spec.demos.shots, spec.demos.seed]
+
+
+class OwnReplica:
+    """The model in this process."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def ready(self, stop: threading.Event) -> bool:
+        """It is loaded."""
+        return not stop.is_set()
+
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sequence[Output]]:
+        """Outputs as they are finished."""
+        return self.worker.answers(episodes, spec, split)
+
+
+class RankReplica:
+    """The model of another rank, as rank 0 sees it."""
+
+    def __init__(self, rank: int, store: TCPStore) -> None:
+        """`store`: a client of its own, for a client that waits lets no other thread through."""
+        self.rank, self.sent, self.store = rank, 0, store
+
+    def ready(self, stop: threading.Event) -> bool:
+        """Its first unit waits for it in the store."""
+        return not stop.is_set()
+
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sequence[Output]]:
+        """Outputs as the rank sends them."""
+        unit = f"{_prefix()}/{self.rank}/{self.sent}"
+        self.sent += 1
+        self.store.set(unit, json.dumps({"run": _key(spec), "ids": [e.query.id for e in episodes]}))
+        part = 0
+        while True:
+            name = f"{unit}/{part}"
+            message = json.loads(self.store.get(name))
+            self.store.delete_key(name)
+            part += 1
+            if message is None:
+                return
+            yield [parse_output(line) for line in message]
+
+    def end(self) -> None:
+        """Let the rank go home."""
+        self.store.set(f"{_prefix()}/{self.rank}/{self.sent}", "null")
+
+    def wait_until_gone(self) -> None:
+        """The store may end with this process: not before the rank has read its last message."""
+        self.store.get(f"{_prefix()}/{self.rank}/gone")
+
+
+def serve(here: World, store: TCPStore, worker: Worker, jobs: Sequence[Job]) -> None:
+    """What ranks other than 0 do: answer the units they are given until rank 0 has none left."""
+    model = worker.identity()
+    of_run = {json.dumps(_key(j.spec)): j for j in jobs}
+    episodes = {key: {e.query.id: e for e in j.episodes or ()} for key, j in of_run.items()}
+    n = 0
+    while True:
+        unit = f"{_prefix()}/{here.rank}/{n}"
+        asked = json.loads(store.get(unit))
+        n += 1
+        if asked is None:
+            store.set(f"{_prefix()}/{here.rank}/gone", "1")
+            return
+        key = json.dumps(asked["run"])
+        job = of_run[key]
+        spec = replace(job.spec, model=model.name, model_sha256=model.sha256, device=model.device, dtype=model.dtype)
+        part = 0
+        for some in worker.answers([episodes[key][id] for id in asked["ids"]], spec, job.data.queries):
+            store.set(f"{unit}/{part}", json.dumps([output_line(o) for o in some]))
+            part += 1
+        store.set(f"{unit}/{part}", "null")
