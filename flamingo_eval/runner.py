@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from flamingo_eval import datasets
 from flamingo_eval.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
+from flamingo_eval.counts import since
 from flamingo_eval.datasets.submissions import FORMATS, write_submission
 from flamingo_eval.demos import Ranking, draw_support, endless_draw
 from flamingo_eval.episodes import build_episodes, choose_queries
@@ -150,7 +151,7 @@ def run(
     `settings` is what does not change the outputs but belongs in the record (batch size, workers). Raises RunError if
     another process writes the same run; whatever stops it, the same call continues where it stopped.
     """
-    began = time.monotonic()
+    began, counted = time.monotonic(), engine.stats
     mark = fingerprint(spec, data)
     folder = run_folder(out, spec, mark)
     with locked(folder):
@@ -176,7 +177,7 @@ def run(
                 file.write(output_line(output))
                 file.flush()
                 watch(Progress(len(episodes), outputs, output))
-        return _close(folder, spec, data, episodes, outputs, record, engine, began, resumed=len(done))
+        return _close(folder, spec, data, episodes, outputs, record, since(counted, engine.stats), began, len(done))
 
 
 SKIP_HINT = "Mend it, or run with --on-error skip: failed queries are then counted and listed, never scored."
@@ -203,7 +204,7 @@ def _close(
     episodes: Sequence[Episode],
     outputs: Mapping[str, Output],
     record: dict[str, Any],
-    engine: Engine | Crew,
+    counts: dict[str, Any],
     began: float,
     resumed: int,
 ) -> RunRecord:
@@ -221,7 +222,7 @@ def _close(
     record["status"] = "complete"
     record["counts"] |= {"answered": len(ordered) - len(failed), "failed": len(failed), "resumed": resumed}
     record["timings"] = {"seconds": round(seconds, 3)}
-    record["engine"] = dict(engine.stats)
+    record["engine"] = counts
     write_json(folder.run, record)
     write_json(folder.scores, scores_json(spec, scores))
     return RunRecord(folder, spec, tuple(scores), len(ordered), len(failed), seconds, resumed)

@@ -72,9 +72,11 @@ class RelativePositions(nn.Module):
         self.distance_bias = nn.Parameter(torch.zeros(config.heads, 1, config.head_dim))
 
     def forward(self, q: Tensor, distances: Tensor) -> Tensor:
-        """[B, H, S, d], int64[B, S, T] -> scaled scores [B, H, S, T]"""
-        farthest = int(distances.max().clamp(min=0))
-        steps = torch.arange(farthest + 1, device=q.device, dtype=torch.float32)
+        """[B, H, S, d], int64[B, S, T] -> scaled scores [B, H, S, T]. No distance may reach T.
+
+        All T distances are encoded: to ask for the farthest would wait for the device in every layer.
+        """
+        steps = torch.arange(distances.shape[2], device=q.device, dtype=torch.float32)
         frequencies = 10_000.0 ** (-torch.arange(0, self.width, 2, device=q.device) / self.width)
         angles = steps[:, None] * frequencies  # [distances, D / 2]
         sinusoids = torch.cat([angles.sin(), angles.cos()], dim=-1).to(q.dtype)
