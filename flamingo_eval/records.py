@@ -124,14 +124,20 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Text, media and end-of-chunk marks, interleaved. `id` names the query in error messages."""
+    """Text, media and end-of-chunk marks, interleaved. `id` names the query in error messages.
+
+    `common_head`: whether others begin like it (the same demonstrations), so that their beginning is read once. None:
+    the engine looks at the prompts asked just before and after.
+    """
 
     parts: tuple[Part, ...]
     id: str = ""
+    common_head: bool | None = None
 
-    def __init__(self, parts: Sequence[Part], id: str = "") -> None:
+    def __init__(self, parts: Sequence[Part], id: str = "", common_head: bool | None = None) -> None:
         object.__setattr__(self, "parts", tuple(parts))
         object.__setattr__(self, "id", id)
+        object.__setattr__(self, "common_head", common_head)
 
     @property
     def media(self) -> tuple[Image | Video | Pixels, ...]:

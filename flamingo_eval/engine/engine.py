@@ -102,7 +102,7 @@ class Engine:
         def prepared(index: int, prompt: Prompt) -> Query:
             encoded = self.model.encode(prompt)
             check_length(self.model, prompt, len(encoded.ids) + spec.max_new_tokens)
-            return Query(index, prompt.id, encoded, branching)
+            return Query(index, prompt.id, encoded, branching, common_head=prompt.common_head)
 
         def answered(queries: list[Query]) -> list[Answer]:
             texts = self._generate(queries, spec)
@@ -134,7 +134,8 @@ class Engine:
             except PromptError as error:
                 raise PromptError(f"{prompt.id or 'prompt'}: {error}") from error
             check_length(self.model, prompt, len(encoded.ids) + max(trie.lengths))
-            return Query(index, prompt.id, encoded, rounded_up(len(trie.inner)), trie)
+            branching = rounded_up(len(trie.inner))
+            return Query(index, prompt.id, encoded, branching, trie, common_head=prompt.common_head)
 
         def answered(queries: list[Query]) -> list[Answer]:
             rows = self._score(queries, spec)

@@ -1,7 +1,9 @@
 """Heads: what several prompts begin with, demonstrations included, read once for all of them.
 
 A prompt's head ends where its last picture begins: with fixed demonstrations it is everything but the query itself.
-Whether a prompt is read as head and tail is decided by its neighbours in the order asked, never by its batch.
+Whether a prompt is read as head and tail is said by the prompt, else decided by its neighbours in the order asked,
+never by its batch. The two ways of reading agree to rounding: a run that may be resumed, and then has other neighbours,
+has to say it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ def head_length(query: Query) -> int:
 
 
 def with_heads(queries: Iterable[Query]) -> Iterator[Query]:
-    """The same prompts in the same order; those that share their head with a neighbour are marked with its length."""
+    """The same prompts in the same order; those that share their head, as they say or as seen, are marked with it."""
     recent: deque[HeadKey] = deque(maxlen=NEIGHBOURS)
     ahead: deque[Query] = deque()
     for query in queries:
@@ -39,7 +41,9 @@ def with_heads(queries: Iterable[Query]) -> Iterator[Query]:
 def _marked(ahead: deque[Query], recent: deque[HeadKey]) -> Query:
     query = ahead.popleft()
     key = query.head_key
-    shared = query.head > 0 and (key in recent or any(q.head_key == key for q in ahead))
+    shared = query.common_head
+    if shared is None:
+        shared = query.head > 0 and (key in recent or any(q.head_key == key for q in ahead))
     recent.append(key)
     return query if shared else replace(query, head=0)
 

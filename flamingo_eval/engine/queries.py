@@ -29,6 +29,7 @@ class Query:
     branching: int  # columns that branches will need behind the prompt's
     trie: TokenTrie | None = None
     head: int = 0  # leading tokens that are read once for all who share them (heads.py); 0: none
+    common_head: bool | None = None  # the prompt's
 
     @property
     def head_key(self) -> HeadKey:

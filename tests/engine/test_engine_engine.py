@@ -129,6 +129,19 @@ def test_fixed_demonstrations_are_read_once(model: Model) -> None:
     assert scores(Engine(model, batch_size=16), prompts, [names] * len(prompts), rank) == found
 
 
+@pytest.mark.parametrize("common", [True, False])
+def test_a_resumed_run_gives_the_same_numbers(model: Model, common: bool) -> None:
+    """What is left of a run is answered without its neighbours; the beginning they share must leave no trace."""
+    shots = [PICTURES[0], "first shot" * 2, END_OF_CHUNK, PICTURES[5], "b" * 20, END_OF_CHUNK]
+    prompts = [
+        Prompt([*shots, PICTURES[i % 4], "Q" * (i + 1)], id=f"q{i}", common_head=common and i < 4) for i in range(5)
+    ]
+    names = ["a", "ab", "cd"]
+    whole = scores(Engine(model), prompts, [names] * len(prompts), RankSpec())
+    for i, prompt in enumerate(prompts):
+        assert scores(Engine(model), [prompt], [names], RankSpec()) == [whole[i]]
+
+
 def test_bfloat16_agrees_to_its_rounding(tmp_path: Path) -> None:
     exact = family(tmp_path / "exact", "rotary, short convolution")
     rounded = Model.load(exact.folder, dtype="bfloat16")

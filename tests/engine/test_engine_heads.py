@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from small_flamingo import SMALL
@@ -39,6 +41,14 @@ def test_only_neighbours_are_asked(distance: int, found: int) -> None:
     between = [query(i, 40, picture=str(i)) for i in range(1, distance)]
     marked = marks([query(0, 40), *between, query(distance, 40)])
     assert (marked[0], marked[-1]) == (found, found)
+
+
+def test_what_a_prompt_says_counts_more_than_its_neighbours() -> None:
+    def said(common: bool) -> list[Query]:
+        return [dataclasses.replace(query(i, 40), common_head=common) for i in range(2)]
+
+    assert marks(said(True)[:1]) == [40]
+    assert marks(said(False)) == [0, 0]
 
 
 def test_order_and_number_stay() -> None:
