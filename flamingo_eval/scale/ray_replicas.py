@@ -36,9 +36,17 @@ class RayReplica:
         """What it loaded, once it is up; None if `stop` was set before. Raises ReplicaLostError."""
         asked = self.actor.identity.remote()
         while not stop.is_set():
-            if self.ray.wait([asked], timeout=ASK_EVERY)[0]:
+            if not self.ray.wait([asked], timeout=ASK_EVERY)[0]:
+                continue
+            try:
                 found: Identity = self._got(asked)
                 return found
+            except ReplicaLostError as error:
+                # Ray says at once that an actor is being restarted; that is no failed start
+                if not isinstance(error.__cause__, self.ray.exceptions.ActorUnavailableError):
+                    raise
+            stop.wait(ASK_EVERY)
+            asked = self.actor.identity.remote()
         return None
 
     def ready(self, stop: threading.Event) -> bool:

@@ -1,0 +1,97 @@
+"""Two ranks of torchrun, and two replicas on Ray of which one is killed: the bytes of one process."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flamingo_eval.errors import UsageError
+from flamingo_eval.scale.ranks import World, world
+
+LIMIT = 300
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed")
+
+
+def run(out: Path, *words: str, launcher: tuple[str, ...] = ("-m",)) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *launcher, "flamingo_eval", "run", "vqav2", "--limit", str(LIMIT), "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, "--out", str(out), *words], capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def files(out: Path) -> tuple[str, str]:
+    (outputs,), (scores,) = out.rglob("outputs.jsonl"), out.rglob("scores.json")
+    return outputs.read_text(), scores.read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    done = run(out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_torchrun_gives_the_bytes_of_one_process(whole: Path, tmp_path: Path) -> None:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    done = run(tmp_path, "--json", launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["runs"]) == 1  # one of the two speaks
+    assert files(tmp_path) == files(whole)
+    (record,) = tmp_path.rglob("run.json")
+    engine = json.loads(record.read_text())["engine"]
+    assert engine["replicas"] == 2
+    assert engine["units_done"] == engine["units"] > 1
+
+
+def test_half_an_environment_is_named() -> None:
+    assert world({}) is None
+    assert world({"WORLD_SIZE": "1", "RANK": "0"}) is None
+    with pytest.raises(UsageError, match="MASTER_ADDR, MASTER_PORT is not set"):
+        world({"WORLD_SIZE": "2", "RANK": "1"})
+    full = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    assert world(full) == World(3, 4, 1)
+
+
+def test_replicas_without_a_cluster_are_an_error(tmp_path: Path) -> None:
+    done = run(tmp_path, "--replicas", "2")
+    assert done.returncode == 2
+    assert "Add --ray local" in done.stderr
+
+
+@needs_ray
+def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: Path) -> None:
+    import threading
+
+    from flamingo_eval.plan import Choices, load_questions, plan_jobs
+    from flamingo_eval.runner import Progress
+    from flamingo_eval.runner import run as run_one
+    from flamingo_eval.scale.crew import Crew
+    from flamingo_eval.scale.ray_replicas import ray_replicas
+
+    (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=LIMIT))
+    with ray_replicas("local", "2", None, "tiny", "cpu", "auto", "auto", None) as (replicas, model):
+        killed = threading.Event()
+
+        def kill_once(progress: Progress) -> None:
+            if not killed.is_set():
+                killed.set()
+                for replica in replicas:
+                    replica.ray.kill(replica.actor, no_restart=False)
+
+        crew = Crew(replicas, most=64)
+        spec = replace(job.spec, model=model.name, model_sha256=model.sha256, device=model.device, dtype=model.dtype)
+        began = time.monotonic()
+        run_one(spec, job.data, crew, tmp_path, episodes=job.episodes, watch=kill_once)
+        assert time.monotonic() - began < 60
+    assert files(tmp_path) == files(whole)
+    assert crew.stats["units_lost"] >= 1
