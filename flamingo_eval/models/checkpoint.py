@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from flamingo_eval.errors import CheckpointError, Problem, did_you_mean, problems_in
 from flamingo_eval.models.config import FlamingoConfig
@@ -59,10 +60,26 @@ def weight_files(folder: Path) -> dict[str, Path]:
         return dict.fromkeys(file.keys(), folder / WEIGHTS)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Parameters are not filled with random numbers: on the meta device that imports PyTorch's compiler, a second."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return given["tensor"] if "tensor" in given else args[0]
+        return func(*args, **given)
+
+
 def load_flamingo(folder: Path, device: torch.device, dtype: torch.dtype) -> Flamingo:
     """The network of a checkpoint folder, on its device, ready to run. Raises CheckpointError."""
     config = read_config(folder / CONFIG)
-    with torch.device("meta"):
+    with _Unfilled(), torch.device("meta"):
         flamingo = Flamingo(config)
     files = weight_files(folder)
     expected = {name: tensor.shape for name, tensor in flamingo.state_dict().items()}

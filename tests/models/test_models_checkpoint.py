@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,12 @@ def test_the_streaming_writer_writes_safetensors(tmp_path: Path, monkeypatch: py
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
     assert list(index.values()) == [f"model-0000{i}-of-00002.safetensors" for i in (1, 1, 2, 2)]
     assert torch.equal(load_file(tmp_path / index["d"])["d"], tensors["d"])
+
+
+def test_loading_does_not_import_the_compiler(folder: Path) -> None:
+    code = (
+        "import sys, torch; from pathlib import Path; from flamingo_eval.models.checkpoint import load_flamingo; "
+        f"load_flamingo(Path({str(folder)!r}), torch.device('cpu'), torch.float32); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
