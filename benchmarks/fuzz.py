@@ -1,0 +1,400 @@
+"""Broken files of every kind against everything that reads files: python -m benchmarks.fuzz --seconds 600.
+
+Real files (the embedded sample in the official layouts, the tiny checkpoint, the shipped tasks and prompts, a run
+folder) are damaged in one to three ways and read again. Allowed are success and a FlamingoEvalError; a finding is any
+other exception, more than 10 s or more than 4 GB. Predictions that are accepted must be those that a strict reader
+finds. Prints the cases of each target and every finding; exit code 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import flamingo_eval
+from flamingo_eval.config import load_prompt, load_protocol, load_task
+from flamingo_eval.datasets import load_labelled
+from flamingo_eval.datasets.check import check_task
+from flamingo_eval.errors import FlamingoEvalError
+from flamingo_eval.find import find_task
+from flamingo_eval.media import open_image, open_video
+from flamingo_eval.models.checkpoint import load_flamingo
+from flamingo_eval.models.convert.sources import close_files, file_weights, folder_weights
+from flamingo_eval.models.tokenizer import read_tokenizer
+from flamingo_eval.predictions import read_predictions
+from flamingo_eval.prompts import render
+from flamingo_eval.records import Episode, Example, Image, Video
+from flamingo_eval.report.page import PageOptions, html_page
+from flamingo_eval.results import find_runs
+from flamingo_eval.sample import sample_root
+from flamingo_eval.specs import ProtocolSpec
+from flamingo_eval.tables import csv_text, json_value, latex, markdown, table_of
+
+SECONDS = 10
+GIGABYTES = 4
+PACKAGE = Path(flamingo_eval.__file__).parent
+REPOSITORY = PACKAGE.parent
+TABLES = ("vqav2", "coco", "nextqa", "ivqa", "rareact", "hateful_memes", "visdial", "kinetics700", "msrvttqa", "star")
+
+HOSTILE = (
+    *(
+        "<script>alert(1)</script>",
+        "\x00",
+        "\ufeff",
+        "\u202e\u2066",
+        "../../../../etc/passwd",
+        "/dev/zero",
+        "-0",
+        "NaN",
+    ),
+    *("1e999", "-1e999", "9" * 5000, "\\ud800", "{{ ''.__class__.__mro__ }}", "{% for x in range(10**9) %}", "%s%n"),
+    *(
+        "!!python/object/apply:os.system [id]",
+        "&a [*a, *a]",
+        "a" * 70_000,
+        "'\"`;--",
+        "\r\n\r\n",
+        "\u0000".encode().hex(),
+    ),
+)
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 10**400, 2**63, 1e308, float("inf"), float("nan"), "", [], {}, [[]], [{}], {"a": None}),
+    *("\ud800", "\x00", "../../../../etc/passwd", "<script>", [None], 0.5, "NaN", [1, "a", None], 2**31, "x" * 5000),
+)
+
+
+# ------------------------------------------------------------------------------------------------------------- damages
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """`data` broken in one to three ways; structured text half of the time by its structure."""
+    if rng.random() < 0.5 and (changed := _other_values(data, rng)) is not None:
+        return changed if rng.random() < 0.8 else damage_bytes(changed, rng)
+    for _ in range(rng.randint(1, 3)):
+        data = damage_bytes(data, rng)
+    return data
+
+
+def damage_bytes(data: bytes, rng: random.Random) -> bytes:
+    """One damage that knows nothing of formats."""
+    n = len(data)
+    at, end = sorted((rng.randint(0, n), rng.randint(0, n)))
+    kind = rng.randrange(12)
+    if kind == 0 and n:  # bits flipped
+        out = bytearray(data)
+        for _ in range(rng.randint(1, 16)):
+            out[rng.randrange(n)] ^= 1 << rng.randrange(8)
+        return bytes(out)
+    if kind == 1:
+        return data[:at]
+    if kind == 2:
+        return data[:at] + rng.randbytes(rng.randint(1, 200)) + data[at:]
+    if kind == 3:
+        return data[:at] + rng.choice(HOSTILE).encode("utf-8", "surrogatepass") + data[at:]
+    if kind == 4:  # a piece lost
+        return data[:at] + data[min(end, at + 4096) :]
+    if kind == 5:  # a piece twice
+        return data[: min(end, at + 4096)] + data[at:]
+    if kind == 6:
+        return b"\xef\xbb\xbf" + data
+    if kind == 7:
+        text = data.decode("utf-8", "replace")
+        return text.encode(rng.choice(("utf-16", "utf-32", "latin-1", "cp1252", "utf-7")), "replace")
+    if kind == 8:
+        return rng.choice((b"[", b'{"a":', b"- ", b"{a: ", b"[[")) * rng.choice((10, 3000, 100_000))
+    if kind == 9:  # a number made huge, the kind that headers hold
+        out = bytearray(data)
+        where = rng.randint(0, min(n, 64))
+        out[where : where + 8] = rng.choice((b"\xff" * 8, b"\x00" * 8, (2**40).to_bytes(8, "little"), b"\x7f" * 4))
+        return bytes(out)
+    if kind == 10:
+        return rng.choice((b"", b"\n", b"\x00" * 100, b"null", b"[]", b"{}", b"---\n---\n", b"0"))
+    return data.replace(b"\n", rng.choice((b"\r\n", b"\r", b"\n\n", b"\x00\n")), rng.choice((1, -1)))
+
+
+def _other_values(data: bytes, rng: random.Random) -> bytes | None:
+    """A JSON file or lines of it with wrong types, missing, unknown and repeated keys; None if it is neither."""
+    try:
+        value = json.loads(data)
+        lines = None
+    except ValueError:
+        lines = data.decode("utf-8", "replace").split("\n")
+        picked = rng.randrange(len(lines))
+        try:
+            value = json.loads(lines[picked])
+        except ValueError:
+            return None
+    for _ in range(rng.randint(1, 3)):
+        value = _changed(value, rng)
+    text = json.dumps(value)
+    if rng.random() < 0.1 and text.startswith("{") and len(text) > 2:
+        text = "{" + text[1:-1] + "," + text[1:-1] + "}"  # every key twice
+    if lines is None:
+        return text.encode()
+    lines[picked] = text
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+
+def _changed(value: Any, rng: random.Random) -> Any:
+    if isinstance(value, dict) and value and rng.random() < 0.85:
+        key = rng.choice(list(value))
+        kind = rng.random()
+        if kind < 0.1:
+            return {k: v for k, v in value.items() if k != key}
+        if kind < 0.15:
+            return {**value, rng.choice(HOSTILE): rng.choice(VALUES)}
+        return {**value, key: _changed(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.85:
+        at = rng.randrange(len(value))
+        if rng.random() < 0.15:
+            return [*value, value[at]]
+        return [*value[:at], _changed(value[at], rng), *value[at + 1 :]]
+    if isinstance(value, int) and rng.random() < 0.5:
+        return rng.choice((value + 1, -value, value * 10**6, value + 0.5 if abs(value) < 2**60 else 0.5))
+    return rng.choice(VALUES)
+
+
+# ------------------------------------------------------------------------------------------------------------- targets
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Files that are damaged, and what reads them. `read` gets the place of the damaged copy."""
+
+    name: str
+    files: tuple[Path, ...]
+    read: Callable[[Path], None]
+    root: Path | None = None  # the folder that is copied around the file; None: the file alone
+
+
+def targets(work: Path) -> list[Target]:
+    """Everything in the package that reads a file of the user's. `work` gets the files that are made for it."""
+    tiny = PACKAGE / "sample/tiny"
+    found = [
+        Target("task YAML", _files(REPOSITORY / "tasks", "*.yaml"), lambda p: _ignore(load_task(p))),
+        Target("prompt YAML", _files(REPOSITORY / "prompts", "*/[!p]*.yaml"), _prompt),
+        Target("protocol YAML", _files(REPOSITORY / "prompts", "*/protocol.yaml"), lambda p: _ignore(load_protocol(p))),
+        Target("checkpoint", _files(tiny, "*.*"), lambda p: _checkpoint(p.parent), tiny),
+        Target("foreign weights", (*_files(tiny, "*.safetensors"), *_pickles(work)), _foreign),
+    ]
+    for task in TABLES:
+        spec, root = load_task(find_task(task)), sample_root(task)
+        files = tuple(p for p in _files(root, "**/*") if p.suffix in (".json", ".jsonl", ".csv", ".txt"))
+        found.append(Target(f"check {task}", files, lambda p, s=spec, r=root: _check(p, s, r), root))
+    vqav2 = sample_root("vqav2")
+    clips = [p for t in ("msrvttqa", "nextqa") for p in _files(sample_root(t), "**/*") if p.suffix in (".mp4", ".avi")]
+    pictures = [p for p in _files(vqav2, "**/*") if p.suffix in (".jpg", ".png")][:8]
+    found += [
+        Target("pictures", (*pictures, PACKAGE / "blank.png"), lambda p: _ignore(open_image(Image(p)))),
+        Target("clips", tuple(clips[:8]), lambda p: _ignore(open_video(Video(p)))),
+        Target("predictions", _predictions(work), _score),
+    ]
+    runs = sorted((REPOSITORY / "results/reference").rglob("scores.json"))
+    smallest = min(runs, key=lambda p: (p.parent / "outputs.jsonl").stat().st_size)
+    return [*found, Target("report", _files(smallest.parent, "*.json*"), lambda p: _report(p.parent), smallest.parent)]
+
+
+def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
+    return tuple(sorted(p for p in folder.glob(pattern) if p.is_file()))
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+def _prompt(path: Path) -> None:
+    spec = load_prompt(path)
+    example = Example("1", (), "", fields={"question": "What?", "caption": "a kite"}, answer="a kite")
+    render(Episode(example, (example,)), spec, ProtocolSpec("p", "P"))
+
+
+def _checkpoint(folder: Path) -> None:
+    load_flamingo(folder, torch.device("cpu"), torch.float32)
+    read_tokenizer(folder / "tokenizer.json")
+
+
+def _foreign(path: Path) -> None:
+    for foreign in list(file_weights(path).values())[:20]:
+        foreign.read()
+    _ignore(folder_weights(path.parent))
+    close_files()
+
+
+def _check(path: Path, spec: Any, root: Path) -> None:
+    check_task(spec, next(parent for parent in path.parents if parent.name == root.name))
+
+
+def _predictions(work: Path) -> tuple[Path, ...]:
+    made = []
+    for task in ("vqav2", "hateful_memes"):
+        spec = load_task(find_task(task))
+        split = load_labelled(spec, sample_root(task))
+        path = work / f"{task}.jsonl"
+        rows = [{"id": e.id, "prediction": "a kite"} for e in split.examples]
+        if spec.mode == "close-ended":
+            rows = [{"id": e.id, "scores": [-1.0, -2.5]} for e in split.examples]
+        path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        made.append(path)
+    return tuple(made)
+
+
+def _pickles(work: Path) -> tuple[Path, ...]:
+    path = work / "state.pt"
+    torch.save({"model_state_dict": {"a": torch.zeros(3, 4), "b": torch.ones(2)}}, path)
+    return (path,)
+
+
+def _score(path: Path) -> None:
+    """Accepted predictions are those that a reader of its own finds, or it is a wrong score."""
+    spec = load_task(find_task(path.stem))
+    split = load_labelled(spec, sample_root(path.stem))
+    found, _ = read_predictions(path, spec, split)
+    strict = {}
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if line.strip():
+            pairs: list[tuple[str, Any]] = json.loads(line, object_pairs_hook=list)
+            row = dict(pairs)
+            if len(row) != len(pairs) or str(row["id"]) in strict:
+                raise WrongScoreError(f"accepted what stands twice: {line[:80]}")
+            strict[str(row["id"])] = row.get("prediction", row.get("scores"))
+    if {p.id: p.text if p.scores is None else list(p.scores) for p in found} != strict:
+        raise WrongScoreError("other predictions than in the file")
+
+
+def _report(folder: Path) -> None:
+    runs = find_runs([folder])
+    table = table_of(runs)
+    for text in (markdown(table), csv_text(table), latex(table), json.dumps(json_value(table))):
+        text.encode()
+    page = html_page(runs, table, PageOptions("t", None, 3, 3, 32))
+    page.html.encode()
+    if any(word in page.html for word in ("<script>alert(1)",)):
+        raise WrongScoreError("a record's text stands in the page unescaped")
+
+
+class WrongScoreError(Exception):
+    """Something broken was accepted and gave another result."""
+
+
+class HangError(BaseException):
+    """A case took too long; no `except Exception` of the code under test stops it."""
+
+
+# ------------------------------------------------------------------------------------------------------------ the loop
+
+
+@dataclass(slots=True)
+class Report:
+    """Cases by target and what came of them."""
+
+    cases: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    findings: dict[str, str] = field(default_factory=dict)  # where -> the traceback
+    slowest: float = 0.0
+
+
+@contextmanager
+def limit(seconds: int) -> Iterator[None]:
+    """HangError after so many seconds."""
+
+    def stop(*_: object) -> None:
+        raise HangError(f"more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def fuzz(seed: int, cases: int | None = None, seconds: float | None = None, only: str = "") -> Report:
+    """`cases` damaged files for each target, or as many rounds as fit into `seconds`. The same seed, the same cases."""
+    report, began = Report(), time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        chosen = [t for t in targets(work) if only in t.name]
+        places = [_placed(target, work / f"target{i}") for i, target in enumerate(chosen)]
+        number = 0
+        while cases is None or number < cases:
+            for target, files in zip(chosen, places, strict=True):
+                if seconds is not None and time.monotonic() - began > seconds:
+                    return report
+                _case(target, files, random.Random(f"{seed} {target.name} {number}"), report)
+            number += 1
+    return report
+
+
+def _placed(target: Target, place: Path) -> list[Path]:
+    """The target's files, copied to where they may be damaged."""
+    if target.root is not None:
+        shutil.copytree(target.root, place / target.root.name)
+        return [place / target.root.name / p.relative_to(target.root) for p in target.files]
+    place.mkdir()
+    return [Path(shutil.copy(p, place / p.name)) for p in target.files]
+
+
+def _case(target: Target, files: list[Path], rng: random.Random, report: Report) -> None:
+    path = rng.choice(files)
+    whole = path.read_bytes()
+    path.write_bytes(damaged(whole, rng))
+    report.cases[target.name] += 1
+    began = time.monotonic()
+    try:
+        with limit(SECONDS):
+            target.read(path)
+    except FlamingoEvalError as error:
+        str(error).encode()
+        report.refused[target.name] += 1
+    except (Exception, HangError) as error:  # what the suite looks for
+        where = traceback.extract_tb(error.__traceback__)
+        ours = [f for f in where if "flamingo_eval" in f.filename] or where
+        place = f"{target.name}: {type(error).__name__} at {Path(ours[-1].filename).name}:{ours[-1].name}"
+        report.findings.setdefault(place, f"{path.name}\n" + "".join(traceback.format_exception(error)[-6:]))
+    finally:
+        path.write_bytes(whole)
+    report.slowest = max(report.slowest, time.monotonic() - began)
+    if _peak() > GIGABYTES:
+        report.findings.setdefault(f"{target.name}: memory", f"{_peak():.1f} GB after {path.name}")
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="targets whose name contains this")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    report = fuzz(asked.seed, seconds=asked.seconds, only=asked.only)
+    for name, count in report.cases.items():
+        print(f"{name:20} {count:7} cases {report.refused[name]:7} refused")
+    total = f"{sum(report.cases.values())} cases, {len(report.findings)} kinds of findings"
+    print(f"{total}, slowest {report.slowest:.1f} s, at most {_peak():.1f} GB")
+    for place, text in report.findings.items():
+        print(f"\n{place}\n{text}")
+    return int(bool(report.findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
