@@ -29,8 +29,8 @@ import torch
 
 import flamingo_eval
 from flamingo_eval.config import load_prompt, load_protocol, load_task
-from flamingo_eval.datasets import load_labelled
-from flamingo_eval.datasets.check import check_task
+from flamingo_eval.datasets import load_labelled, load_split, splits_on_disk
+from flamingo_eval.datasets.source import NoExamplesError
 from flamingo_eval.errors import FlamingoEvalError
 from flamingo_eval.find import find_task
 from flamingo_eval.media import open_image, open_video
@@ -43,7 +43,7 @@ from flamingo_eval.records import Episode, Example, Image, Video
 from flamingo_eval.report.page import PageOptions, html_page
 from flamingo_eval.results import find_runs
 from flamingo_eval.sample import sample_root
-from flamingo_eval.specs import ProtocolSpec
+from flamingo_eval.specs import ProtocolSpec, TaskSpec
 from flamingo_eval.tables import csv_text, json_value, latex, markdown, table_of
 
 SECONDS = 10
@@ -188,7 +188,7 @@ def targets(work: Path) -> list[Target]:
     tiny = PACKAGE / "sample/tiny"
     found = [
         Target("task YAML", _files(REPOSITORY / "tasks", "*.yaml"), lambda p: _ignore(load_task(p))),
-        Target("prompt YAML", _files(REPOSITORY / "prompts", "*/[!p]*.yaml"), _prompt),
+        Target("prompt YAML", _files(REPOSITORY / "prompts", "*/qa.yaml"), _prompt),
         Target("protocol YAML", _files(REPOSITORY / "prompts", "*/protocol.yaml"), lambda p: _ignore(load_protocol(p))),
         Target("checkpoint", _files(tiny, "*.*"), lambda p: _checkpoint(p.parent), tiny),
         Target("foreign weights", (*_files(tiny, "*.safetensors"), *_pickles(work)), _foreign),
@@ -196,7 +196,7 @@ def targets(work: Path) -> list[Target]:
     for task in TABLES:
         spec, root = load_task(find_task(task)), sample_root(task)
         files = tuple(p for p in _files(root, "**/*") if p.suffix in (".json", ".jsonl", ".csv", ".txt"))
-        found.append(Target(f"check {task}", files, lambda p, s=spec, r=root: _check(p, s, r), root))
+        found.append(Target(f"rows of {task}", files, lambda p, s=spec, r=root: _check(p, s, r), root))
     vqav2 = sample_root("vqav2")
     clips = [p for t in ("msrvttqa", "nextqa") for p in _files(sample_root(t), "**/*") if p.suffix in (".mp4", ".avi")]
     pictures = [p for p in _files(vqav2, "**/*") if p.suffix in (".jpg", ".png")][:8]
@@ -236,8 +236,19 @@ def _foreign(path: Path) -> None:
     close_files()
 
 
-def _check(path: Path, spec: Any, root: Path) -> None:
-    check_task(spec, next(parent for parent in path.parents if parent.name == root.name))
+def _check(path: Path, spec: TaskSpec, root: Path) -> None:
+    """All splits are read; pictures and clips have targets of their own."""
+    copy = next(parent for parent in path.parents if parent.name == root.name)
+    first: FlamingoEvalError | None = None
+    for name in splits_on_disk(spec, root):
+        try:
+            load_split(spec, copy, name, media=False)
+        except NoExamplesError:
+            pass  # the sample does not have every split
+        except FlamingoEvalError as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def _predictions(work: Path) -> tuple[Path, ...]:
@@ -306,6 +317,7 @@ class Report:
     cases: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     findings: dict[str, str] = field(default_factory=dict)  # where -> the traceback
+    spent: Counter[str] = field(default_factory=Counter)  # seconds
     slowest: float = 0.0
 
 
@@ -332,6 +344,9 @@ def fuzz(seed: int, cases: int | None = None, seconds: float | None = None, only
         work = Path(name)
         chosen = [t for t in targets(work) if only in t.name]
         places = [_placed(target, work / f"target{i}") for i, target in enumerate(chosen)]
+        for target, files in zip(chosen, places, strict=True):
+            for path in files:
+                target.read(path)  # whole files are read, or the target would show nothing
         number = 0
         while cases is None or number < cases:
             for target, files in zip(chosen, places, strict=True):
@@ -370,7 +385,9 @@ def _case(target: Target, files: list[Path], rng: random.Random, report: Report)
         report.findings.setdefault(place, f"{path.name}\n" + "".join(traceback.format_exception(error)[-6:]))
     finally:
         path.write_bytes(whole)
-    report.slowest = max(report.slowest, time.monotonic() - began)
+    took = time.monotonic() - began
+    report.spent[target.name] += took
+    report.slowest = max(report.slowest, took)
     if _peak() > GIGABYTES:
         report.findings.setdefault(f"{target.name}: memory", f"{_peak():.1f} GB after {path.name}")
 
@@ -388,7 +405,7 @@ def main() -> int:
     torch.set_num_threads(1)
     report = fuzz(asked.seed, seconds=asked.seconds, only=asked.only)
     for name, count in report.cases.items():
-        print(f"{name:20} {count:7} cases {report.refused[name]:7} refused")
+        print(f"{name:20} {count:7} cases {report.refused[name]:7} refused {report.spent[name]:8.1f} s")
     total = f"{sum(report.cases.values())} cases, {len(report.findings)} kinds of findings"
     print(f"{total}, slowest {report.slowest:.1f} s, at most {_peak():.1f} GB")
     for place, text in report.findings.items():

@@ -51,7 +51,8 @@ class FlamingoEvalError(Exception):
             lines.append(f"  ... and {len(self.problems) - SHOWN_PROBLEMS} more")
         if fix:
             lines.append(fix)
-        super().__init__("\n".join(lines))
+        # what was read may hold half a surrogate pair, which no terminal or file takes
+        super().__init__("\n".join(lines).encode("utf-8", "backslashreplace").decode())
 
 
 class UsageError(FlamingoEvalError):

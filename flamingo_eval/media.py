@@ -121,10 +121,12 @@ def open_video(
     if _size_on_disk(video.path) == 0:
         raise _unreadable(video.path, "the file is empty")
     try:
-        with av.open(str(video.path)) as container:
+        with av.open(str(video.path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise _unreadable(video.path, "it has no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise _unreadable(video.path, "its codec is not known")
             if stream.width * stream.height > max_pixels:
                 raise _unreadable(video.path, _too_large(stream.width, stream.height, max_pixels))
             start, end = _segment(video, _duration(container, stream, video.path))

@@ -66,7 +66,10 @@ def _example(task: TaskSpec) -> str:
 def _prediction(line: str, task: TaskSpec, examples: dict[str, Example], split: Split) -> tuple[Prediction | None, str]:
     """The prediction on a line, or None and what is wrong with it."""
     try:
-        value: Any = json.loads(line)
+        value: Any = json.loads(line, object_pairs_hook=_once)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return None, "a text holds half a surrogate pair, which is no character."
     except (ValueError, RecursionError) as error:
         return None, f"not JSON: {error}."
     if not isinstance(value, dict):
@@ -93,10 +96,26 @@ def _prediction(line: str, task: TaskSpec, examples: dict[str, Example], split: 
     return _scores(id, value[key], len(examples[id].candidates or split.candidates))
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys stand once each: of two predictions in one line neither is taken."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return value
+
+
 def _scores(id: str, scores: Any, expected: int) -> tuple[Prediction | None, str]:
     numbers = isinstance(scores, list) and all(isinstance(s, (int, float)) and not isinstance(s, bool) for s in scores)
-    if not numbers or any(math.isnan(s) for s in scores):
+    if not numbers or any(_no_score(s) for s in scores):
         return None, f"scores of '{id}' must be a list of numbers."
     if len(scores) != expected:
         return None, f"'{id}' has {len(scores)} scores, but {expected} candidates."
     return Prediction(id, scores=tuple(float(s) for s in scores)), ""
+
+
+def _no_score(number: float) -> bool:
+    """NaN, or a whole number too large for a float; -Infinity is a score."""
+    try:
+        return math.isnan(number)
+    except OverflowError:
+        return True

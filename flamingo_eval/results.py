@@ -142,7 +142,18 @@ def parse_output(line: str) -> Output:
     value["tokens"] = value.get("tokens", 0)
     if "scores" in value:
         value["scores"] = tuple(float(s) for s in value["scores"])
-    return Output(**value)
+    output = Output(**value)
+    texts = (output.id, *output.shots, output.error, output.raw or "", output.prediction or "")
+    if not all(isinstance(text, str) for text in texts) or type(output.tokens) is not int:
+        raise ValueError("not an output")
+    if not (output.score is None or type(output.score) in (int, float)) or not _whole_texts(texts):
+        raise ValueError("not an output")
+    return output
+
+
+def _whole_texts(texts: Sequence[str]) -> bool:
+    """Can they be written again? Half a surrogate pair cannot."""
+    return all(text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) for text in texts)
 
 
 def read_outputs(path: Path) -> tuple[list[Output], int]:
@@ -161,7 +172,7 @@ def read_outputs(path: Path) -> tuple[list[Output], int]:
                 break
             try:
                 outputs.append(parse_output(line.decode("utf-8")))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError, RecursionError):
                 break
             whole += len(line)
     return outputs, whole

@@ -199,7 +199,24 @@ def read_json(path: Path) -> object:
         raise DataError(f"{path}: {where}: not JSON: {error.msg}.") from error
     except RecursionError as error:
         raise DataError(f"{path}: not a benchmark file: nested too deeply.") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise DataError(f"{path}: not a benchmark file: {error}.") from error
+    if _half_characters(text, value):
+        raise DataError(
+            f"{path}: a text in it holds half a surrogate pair (\\ud800 to \\udfff), which is no character."
+        )
     return value
+
+
+def _half_characters(text: str, value: object) -> bool:
+    """Does a text of the parsed JSON hold a lone surrogate? Looked for only where the file has such an escape."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def read_object(path: Path, log: ProblemLog) -> Record:
@@ -227,11 +244,13 @@ def read_json_lines(path: Path, log: ProblemLog) -> list[Record]:
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        except (ValueError, RecursionError) as error:
+            what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             log.add(path, "", f"not JSON: {what}.", "Download the file again.", number)
             continue
-        if isinstance(value, dict):
+        if _half_characters(line, value):
+            log.add(path, "", "a text holds half a surrogate pair, which is no character.", line=number)
+        elif isinstance(value, dict):
             records.append(Record(value, path, "", log, number))
         else:
             log.add(path, "", f"expected an object, found {shown(value)}.", line=number)

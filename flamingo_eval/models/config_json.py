@@ -41,7 +41,9 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such file.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits, nested deeply
         raise CheckpointError(f"{path}: not JSON: {error}.") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: expected an object, found {type(values).__name__}.")

@@ -6,6 +6,7 @@ PyTorch files are memory-mapped and unpickled with `weights_only=True`: no code 
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,19 @@ _FILES = (
     "open_clip_visual.safetensors",
     "open_clip_pytorch_model.bin",
 )
+
+# What PyTorch's loader raises on broken files; its unpickler runs a list of operations that a flipped bit turns wrong.
+_BROKEN_PICKLE: tuple[type[Exception], ...] = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+)
+_BROKEN_PICKLE += (zipfile.BadZipFile, struct.error, OverflowError, MemoryError, ImportError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,16 +181,19 @@ def _load(path: Path) -> object:
             f"{path}: not a plain PyTorch file of tensors: {reason}",
             fix="Only tensors are read, never code.",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except _BROKEN_PICKLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: not a whole PyTorch file: {reason}", fix="Was it cut in copying?") from error
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+    try:
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError):  # a broken one: torch says how
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _shown(loaded: object) -> str:

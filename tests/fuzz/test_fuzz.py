@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.fuzz import fuzz
+from flamingo_eval.config import load_task
+from flamingo_eval.datasets import load_labelled
+from flamingo_eval.datasets.read import ProblemLog, read_json, read_json_lines
+from flamingo_eval.errors import CheckpointError, DataError, FlamingoEvalError, MediaError, PredictionError
+from flamingo_eval.find import find_task
+from flamingo_eval.media import open_video
+from flamingo_eval.models.config_json import read_config
+from flamingo_eval.models.convert.sources import file_weights
+from flamingo_eval.predictions import read_predictions
+from flamingo_eval.records import Video
+from flamingo_eval.results import parse_output, read_outputs
+from flamingo_eval.sample import sample_root
+
+HUGE = "9" * 5000
+DEEP = "[" * 100_000
+
+
+def test_damaged_files_of_every_kind_are_read_or_refused():
+    torch.set_num_threads(1)
+    report = fuzz(seed=0, cases=8)
+    assert report.findings == {}
+    assert len(report.cases) > 15
+    assert set(report.cases.values()) == {8}
+    assert sum(report.refused.values()) > sum(report.cases.values()) / 2
+
+
+@given(text=st.text() | st.recursive(st.none() | st.floats() | st.text() | st.integers(), st.lists).map(json.dumps))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_no_traceback(tmp_path, text):
+    path = tmp_path / "file.json"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    for read in (read_json, read_config, lambda p: read_json_lines(p, ProblemLog())):
+        with contextlib.suppress(FlamingoEvalError):
+            read(path)
+    assert read_outputs(path)[1] <= path.stat().st_size
+
+
+@pytest.mark.parametrize("text", [HUGE, f'{{"a": {HUGE}}}', DEEP])
+def test_huge_numbers_and_deep_nesting_are_refused(tmp_path, text):
+    path = tmp_path / "file.json"
+    path.write_text(text)
+    with pytest.raises(DataError):
+        read_json(path)
+    with pytest.raises(CheckpointError):
+        read_config(path)
+    log = ProblemLog()
+    assert read_json_lines(path, log) == []
+    assert [p.line for p in log.problems] == [1]
+
+
+def test_half_a_surrogate_pair_is_refused_where_it_is_read(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text('{"question": "What \\ud83d?"}')
+    with pytest.raises(DataError, match="half a surrogate pair"):
+        read_json(path)
+    path.write_text('{"question": "What \\ud83d\\ude00?"}')
+    assert read_json(path) == {"question": "What 😀?"}
+
+
+def test_messages_can_always_be_written():
+    str(FlamingoEvalError("unknown id '\ud800'")).encode()
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ('{"id": ID, "prediction": "a", "prediction": "b"}', "stands twice"),
+        ('{"id": ID, "prediction": "\\ud800"}', "half a surrogate pair"),
+        (f'{{"id": ID, "prediction": {HUGE}}}', "not JSON"),
+    ],
+)
+def test_predictions_that_say_two_things_or_nothing_are_refused(tmp_path, changed, what):
+    spec = load_task(find_task("vqav2"))
+    split = load_labelled(spec, sample_root("vqav2"))
+    lines = [json.dumps({"id": e.id, "prediction": "a"}) for e in split.examples]
+    lines[0] = changed.replace("ID", json.dumps(split.examples[0].id))
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join(lines))
+    with pytest.raises(PredictionError, match=what):
+        read_predictions(path, spec, split)
+
+
+def test_a_score_too_large_for_a_number_is_refused(tmp_path):
+    spec = load_task(find_task("hateful_memes"))
+    split = load_labelled(spec, sample_root("hateful_memes"))
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join(json.dumps({"id": e.id, "scores": [10**400, 0]}) for e in split.examples))
+    with pytest.raises(PredictionError, match="must be a list of numbers"):
+        read_predictions(path, spec, split)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"id": ["1"]}, {"id": "1", "tokens": "7"}, {"id": "1", "shots": [1]}, {"id": "1", "score": {}}, {"id": "\ud800"}],
+)
+def test_an_output_of_wrong_types_is_foreign(values):
+    with pytest.raises(ValueError, match="not an output"):
+        parse_output(json.dumps(values))
+
+
+def test_a_broken_zip_is_no_traceback(tmp_path):
+    path = tmp_path / "state.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", "b")
+    many_disks = b"PK\x06\x07" + bytes(4) + bytes(8) + b"\x09\x00\x00\x00"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-22] + many_disks + whole[-22:])
+    with pytest.raises(CheckpointError):
+        file_weights(path)
+
+
+def test_a_clip_of_an_unknown_codec_is_named(tmp_path):
+    clip = next(p for p in sorted(sample_root("msrvttqa").rglob("*.mp4")))
+    data = clip.read_bytes()
+    at = data.index(b"stsd") + 16
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(data[:at] + b"zzzz" + data[at + 4 :].replace(b"esds", b"zzzz", 1).replace(b"avcC", b"zzzz", 1))
+    with pytest.raises(MediaError, match="codec is not known"):
+        open_video(Video(path))
