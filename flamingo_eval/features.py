@@ -7,6 +7,7 @@ model's frozen input embeddings. Ties go to the lower id, so the same support se
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -19,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from flamingo_eval.demos import Ranking, draw_support
-from flamingo_eval.errors import DataError
+from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.media import content_hash
 from flamingo_eval.records import Example, Media
-from flamingo_eval.settings import cache_dir
+from flamingo_eval.settings import cache_bytes, cache_dir
 from flamingo_eval.specs import RunSpec
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 SHARD_ROWS = 1024  # rows computed and written at a time: what an interruption can cost
 SEARCH_ROWS = 65_536  # rows of the support set held in memory at a time while searching
+ATTEMPTS = 3  # to rank, where another process clears the cache meanwhile
 QUERY_ROWS = 1024  # queries that share one pass over the support set
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,9 @@ class FeatureStore:
             with safe_open(path, framework="numpy") as shard:
                 keys, vectors = shard.get_tensor("keys"), shard.get_tensor("vectors")
                 digest = (shard.metadata() or {}).get("sha256", "")
-        except (SafetensorError, OSError):
+        except FileNotFoundError:
+            return  # another process has just trimmed it away
+        except (SafetensorError, OSError, TypeError):
             digest, keys, vectors = "", np.empty((0, 32), np.uint8), np.empty((0, 0), np.float16)
         if digest != _digest(keys, vectors):
             log.warning("%s: a feature file is damaged; its features are computed again", path.name)
@@ -107,12 +111,32 @@ class FeatureStore:
             for path, places in by_shard.items():
                 with safe_open(path, framework="numpy") as shard:
                     vectors = shard.get_tensor("vectors")
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path)  # used last
                 if block is None:
                     block = np.empty((len(wanted), vectors.shape[1]), np.float32)
                 here, there = zip(*places, strict=True)
                 block[list(here)] = vectors[list(there)]
             if block is not None:
                 yield first, block
+
+
+def trim(folder: Path, limit: int) -> None:
+    """Delete the shards below a folder that were used longest ago until the rest holds at most `limit` bytes.
+
+    A process that still needs one computes it again.
+    """
+    shards = []
+    for path in folder.rglob("*.safetensors"):
+        with contextlib.suppress(FileNotFoundError):  # another process trims too
+            stat = path.stat()
+            shards.append((stat.st_mtime_ns, stat.st_size, path))
+    held = sum(size for _, size, _ in shards)
+    for _, size, path in sorted(shards):
+        if held <= limit:
+            break
+        path.unlink(missing_ok=True)
+        held -= size
 
 
 def _digest(keys: NDArray[np.uint8], vectors: NDArray[np.float16]) -> str:
@@ -166,20 +190,33 @@ def ranking_of(
     support = draw_support(spec.task.name, data.support.name, data.support.examples, spec.demos)
     by_text = spec.demos.method == "rices-text"
     key_of = _text_key if by_text else _media_key
-    store = FeatureStore(cache_dir() / "features" / ("text" if by_text else "media") / encoder.sha256[:16])
+    folder = cache_dir() / "features"
+    place = folder / ("text" if by_text else "media") / encoder.sha256[:16]
     queries = data.queries.examples
     key_by_id = {id(e): key_of(e) for e in (*support.examples, *queries)}  # a picture's bytes are hashed once
-    _fill(store, {key_by_id[id(e)]: e for e in (*support.examples, *queries)}, encoder, by_text, on_progress)
     keys = [key_by_id[id(e)] for e in support.examples]
     own = max(_rows_per_media(support.examples).values())  # so many nearest rows can be the query's own picture
     k = min(len(keys), max(spec.demos.shots, spec.text_only_shots) + own)
-    neighbours: dict[str, list[str]] = {}
-    for first in range(0, len(queries), QUERY_ROWS):
-        part = queries[first : first + QUERY_ROWS]
-        wanted = np.concatenate([block for _, block in store.blocks([key_by_id[id(e)] for e in part])])
-        for query, row in zip(part, nearest(wanted, store.blocks(keys), k), strict=True):
-            neighbours[query.id] = [support.examples[i].id for i in row]
-    return lambda query: neighbours[query.id]
+
+    def ranked(store: FeatureStore) -> dict[str, list[str]]:
+        neighbours: dict[str, list[str]] = {}
+        for first in range(0, len(queries), QUERY_ROWS):
+            part = queries[first : first + QUERY_ROWS]
+            wanted = np.concatenate([block for _, block in store.blocks([key_by_id[id(e)] for e in part])])
+            for query, row in zip(part, nearest(wanted, store.blocks(keys), k), strict=True):
+                neighbours[query.id] = [support.examples[i].id for i in row]
+        return neighbours
+
+    for _ in range(ATTEMPTS):
+        store = FeatureStore(place)
+        _fill(store, {key_by_id[id(e)]: e for e in (*support.examples, *queries)}, encoder, by_text, on_progress)
+        try:
+            neighbours = ranked(store)
+        except FileNotFoundError:  # cleared or trimmed by another process
+            continue
+        trim(folder, cache_bytes())
+        return lambda query: neighbours[query.id]
+    raise RunError(f"{folder}: another process clears this cache again and again.", fix="Set FLAMINGO_EVAL_CACHE.")
 
 
 def _rows_per_media(examples: Sequence[Example]) -> dict[str, int]:

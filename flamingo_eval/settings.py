@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flamingo_eval.config import load_spec
-from flamingo_eval.errors import DataError
+from flamingo_eval.errors import ConfigError, DataError
 
 SAMPLE = "sample"
 HUB = "hub"
@@ -25,6 +25,11 @@ class Settings:
     model: str = "tiny"
     protocol: str = "flamingo"
     out: str = "results"
+    cache_gb: float = 20.0  # of visual tokens, and again of RICES features; what was used longest ago goes first
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.cache_gb < 1e9:
+            raise ValueError("cache_gb must be a size in GB, 0 or more")
 
 
 def load_settings() -> Settings:
@@ -50,6 +55,19 @@ def data_root(choice: str, task: str) -> Path:
         raise DataError(f"--data {choice}: there is no such folder.", fix="Give the folder with the downloaded files.")
     inside = root / task
     return inside if inside.is_dir() else root
+
+
+def cache_bytes() -> int:
+    """How much the vision cache, and again the feature cache, may hold: FLAMINGO_EVAL_CACHE_GB, else the settings'."""
+    given = os.environ.get("FLAMINGO_EVAL_CACHE_GB")
+    if not given:
+        return int(load_settings().cache_gb * 1e9)
+    try:
+        return int(Settings(cache_gb=float(given)).cache_gb * 1e9)
+    except ValueError as error:
+        raise ConfigError(
+            f"FLAMINGO_EVAL_CACHE_GB={given}: not a size in GB.", fix="Give a number, such as 20."
+        ) from error
 
 
 def cache_dir() -> Path:

@@ -8,7 +8,7 @@ from flamingo_eval.engine.engine import Engine
 from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import UsageError
 from flamingo_eval.models.model import Model
-from flamingo_eval.settings import cache_dir
+from flamingo_eval.settings import cache_bytes, cache_dir
 
 __all__ = ["Engine", "VisionCache", "build_engine", "default_workers"]
 
@@ -18,7 +18,7 @@ def build_engine(model: Model, batch_size: str | int | None = "auto", workers: i
 
     `batch_size` is `auto` or a number of prompts; `workers` None: by the machine. Raises UsageError.
     """
-    cache = VisionCache(vision_namespace(model), cache_dir() / "vision")
+    cache = VisionCache(vision_namespace(model), cache_dir() / "vision", disk_bytes=cache_bytes())
     return Engine(model, _rows(batch_size), cache=cache, workers=default_workers(model) if workers is None else workers)
 
 
