@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flamingo_eval.errors import FlamingoEvalError, RunError
+from flamingo_eval.record_shape import run_problem, scores_problem
 from flamingo_eval.records import Output, Score
 from flamingo_eval.specs import RunSpec
 
@@ -143,17 +144,12 @@ def parse_output(line: str) -> Output:
     if "scores" in value:
         value["scores"] = tuple(float(s) for s in value["scores"])
     output = Output(**value)
-    texts = (output.id, *output.shots, output.error, output.raw or "", output.prediction or "")
+    texts = (output.id, *output.shots, output.error, *(t for t in (output.raw, output.prediction) if t is not None))
     if not all(isinstance(text, str) for text in texts) or type(output.tokens) is not int:
         raise ValueError("not an output")
-    if not (output.score is None or type(output.score) in (int, float)) or not _whole_texts(texts):
+    if not (output.score is None or type(output.score) in (int, float)):
         raise ValueError("not an output")
     return output
-
-
-def _whole_texts(texts: Sequence[str]) -> bool:
-    """Can they be written again? Half a surrogate pair cannot."""
-    return all(text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) for text in texts)
 
 
 def read_outputs(path: Path) -> tuple[list[Output], int]:
@@ -224,6 +220,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: expected an object.")
     if value.get("schema") != SCHEMA:
         raise RunError(f"{path}: schema {value.get('schema')!r}, this version reads {SCHEMA}.")
+    problem = {"scores.json": scores_problem, "run.json": run_problem}.get(path.name, lambda _: "")(value)
+    if problem:
+        raise RunError(f"{path}: {problem}.", fix="Was it changed by hand? `flamingo-eval rerun` makes it again.")
     return value
 
 

@@ -13,7 +13,7 @@ from benchmarks.fuzz import fuzz
 from flamingo_eval.config import load_task
 from flamingo_eval.datasets import load_labelled
 from flamingo_eval.datasets.read import ProblemLog, read_json, read_json_lines
-from flamingo_eval.errors import CheckpointError, DataError, FlamingoEvalError, MediaError, PredictionError
+from flamingo_eval.errors import CheckpointError, DataError, FlamingoEvalError, MediaError, PredictionError, RunError
 from flamingo_eval.find import find_task
 from flamingo_eval.media import open_video
 from flamingo_eval.models.config_json import read_config
@@ -21,6 +21,7 @@ from flamingo_eval.models.convert.sources import file_weights
 from flamingo_eval.predictions import read_predictions
 from flamingo_eval.records import Video
 from flamingo_eval.results import parse_output, read_outputs
+from flamingo_eval.results import read_json as read_record
 from flamingo_eval.sample import sample_root
 
 HUGE = "9" * 5000
@@ -103,7 +104,7 @@ def test_a_score_too_large_for_a_number_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "values",
-    [{"id": ["1"]}, {"id": "1", "tokens": "7"}, {"id": "1", "shots": [1]}, {"id": "1", "score": {}}, {"id": "\ud800"}],
+    [{"id": ["1"]}, {"id": "1", "tokens": "7"}, {"id": "1", "shots": [1]}, {"id": "1", "score": {}}],
 )
 def test_an_output_of_wrong_types_is_foreign(values):
     with pytest.raises(ValueError, match="not an output"):
@@ -129,3 +130,32 @@ def test_a_clip_of_an_unknown_codec_is_named(tmp_path):
     path.write_bytes(data[:at] + b"zzzz" + data[at + 4 :].replace(b"esds", b"zzzz", 1).replace(b"avcC", b"zzzz", 1))
     with pytest.raises(MediaError, match="codec is not known"):
         open_video(Video(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("scores.json", {"task": []}),
+        ("scores.json", {"ablation": 7}),
+        ("scores.json", {"scores": []}),
+        ("scores.json", {"seed": {}}),
+        ("scores.json", {"model": "\ud800"}),
+        ("scores.json", {"scores": [{"metric": "vqa", "value": "high", "n": 1}]}),
+        ("run.json", {"timings": {"seconds": []}}),
+        ("run.json", {"provenance": {"packages": {"torch": 2}}}),
+    ],
+)
+def test_a_record_of_wrong_types_is_refused(tmp_path, name, change):
+    whole = {"schema": 1, "task": "t", "split": "s", "model": "m", "protocol": "p", "demos": "random", "ablation": ""}
+    whole |= {"shots": 0, "seed": 0, "scores": [{"metric": "vqa", "value": 1.0, "n": 1}]}
+    path = tmp_path / name
+    path.write_text(json.dumps(whole))
+    assert read_record(path) == whole
+    path.write_text(json.dumps(whole | change))
+    with pytest.raises(RunError, match=name):
+        read_record(path)
+
+
+def test_an_answer_that_is_no_text_is_foreign():
+    with pytest.raises(ValueError, match="not an output"):
+        parse_output('{"id": "1", "raw": 0, "prediction": "a"}')
