@@ -149,8 +149,8 @@ def nearest(
     """Indices int64[Q, <=k] of the k most similar rows, nearest first, exactly; equal similarity: lower index first.
 
     queries is float32[Q, D]. Memory is Q x (k + one block), whatever the number of rows: 1.3 million rows of
-    768 and 1024 queries take 1.4 GB and 20 s on two cores. All but a few rows fall to one
-    comparison with the k-th best so far.
+    768 and 1024 queries take 1.4 GB and 20 s on two cores. All but a few rows fall to one comparison with the k-th best
+    so far.
     """
     best_value = np.full((len(queries), k), -np.inf, np.float32)
     best_index = np.full((len(queries), k), -1, np.int64)

@@ -78,7 +78,7 @@ def load_questions(tasks: Sequence[str], protocol: str) -> tuple[list[Question],
     for task in dict.fromkeys((*named, *(task_names() if ALL in tasks else ()))):
         try:
             question = load_question(task, protocol)
-            if question.prompt.clean.stem_okvqa and task == "okvqa":
+            if question.prompt.clean.stem_okvqa and question.task.name == "okvqa":
                 require_nltk_data()
         except (NoPromptError, MissingDependency) as error:
             if task in named:

@@ -52,6 +52,7 @@ _SCORE: Mapping[str, Check] = {
     "n_failed": _whole,
     "ci95": _interval,
     "why_undefined": _text,
+    "unscored": lambda value: isinstance(value, bool),
     "breakdown": _map_of(_maybe_number),
     "notes": _map_of(_text),
     "draws": lambda value: isinstance(value, list) and all(map(_number, value)),

@@ -56,7 +56,7 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class Crew(Protocol):
+class OutputSource(Protocol):
     """What stands in an engine's place where several processes answer: episodes in, outputs in any order (scale/)."""
 
     def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]: ...
@@ -137,7 +137,7 @@ def fingerprint(spec: RunSpec, data: TaskData) -> str:
 def run(
     spec: RunSpec,
     data: TaskData,
-    engine: Engine | Crew,
+    engine: Engine | OutputSource,
     out: Path,
     *,
     episodes: Sequence[Episode] | None = None,
@@ -279,8 +279,10 @@ def scored(
     return scores, [given.get(o.id) for o in outputs]
 
 
-def _outputs(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine | Crew) -> Iterator[Output]:
-    if isinstance(engine, Crew):
+def _outputs(
+    episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine | OutputSource
+) -> Iterator[Output]:
+    if isinstance(engine, OutputSource):
         return engine.outputs(episodes, spec, split)
     return answer(episodes, spec, split, engine)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,6 +68,7 @@ def run(
     from flamingo_eval.errors import UsageError, did_you_mean
     from flamingo_eval.plan import Choices, load_questions, plan_jobs
     from flamingo_eval.scale.team import Team
+    from flamingo_eval.scale.world import world
     from flamingo_eval.settings import data_choice, load_settings
     from flamingo_eval.specs import DemoMethod, OnError
 
@@ -93,9 +93,8 @@ def run(
     questions, remarks = load_questions(tasks, protocol or settings.protocol)
     jobs = plan_jobs(questions, choices)
     team = Team(model or settings.model, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica)
-    quiet = as_json
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and ray is None:
-        quiet = as_json or os.environ.get("RANK") != "0"
+    here = world() if ray is None else None
+    quiet = as_json or (here is not None and here.rank > 0)
     if not quiet:
         for line in (*remarks, *_banner(jobs, team.model)):
             say(line)

@@ -125,6 +125,8 @@ class Crew:
                 yield from came
         finally:
             work.give_up()
+        for thread in threads:  # the last unit is counted, and in the next run no replica is asked by two threads
+            thread.join()
 
     def _pull(self, replica: Replica, work: _Work, spec: RunSpec, split: Split) -> None:
         failed_starts = 0

@@ -10,43 +10,21 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from flamingo_eval.errors import UsageError
 from flamingo_eval.plan import Job
 from flamingo_eval.records import Episode, Output, Split
 from flamingo_eval.results import output_line, parse_output
 from flamingo_eval.scale.worker import Worker
+from flamingo_eval.scale.world import World
 from flamingo_eval.specs import RunSpec
 
 PATIENCE = timedelta(days=7)  # a rank waits for its next unit while others load, score or write
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """This process's place among the ranks."""
-
-    rank: int
-    size: int
-    local_rank: int
-
-
-def world(environment: Mapping[str, str] = os.environ) -> World | None:
-    """What torchrun says in the environment; None for a process on its own. Raises UsageError for half of it."""
-    if int(environment.get("WORLD_SIZE", "1")) < 2:
-        return None
-    missing = [k for k in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not environment.get(k)]
-    if missing:
-        raise UsageError(
-            f"WORLD_SIZE is {environment['WORLD_SIZE']}, but {', '.join(missing)} is not set.",
-            fix="Start with `torchrun --nproc-per-node N -m flamingo_eval run ...`, or unset WORLD_SIZE.",
-        )
-    return World(int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment.get("LOCAL_RANK", "0")))
 
 
 def use_own_gpu(here: World) -> None:

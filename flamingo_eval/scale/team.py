@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from flamingo_eval.errors import UsageError
 from flamingo_eval.plan import Job
-from flamingo_eval.runner import Crew, Engine
-from flamingo_eval.scale.crew import Crew as UnitCrew
-from flamingo_eval.scale.crew import Identity
+from flamingo_eval.runner import Engine, OutputSource
+from flamingo_eval.scale.crew import Crew, Identity
 
 if TYPE_CHECKING:
     from flamingo_eval.features import Encoder
@@ -36,7 +35,7 @@ class AtWork:
     """A team that has loaded its model. `encoder` gives RICES its features, `state` a word for the progress bar."""
 
     identity: Identity
-    engine: Engine | Crew
+    engine: Engine | OutputSource
     encoder: Callable[[], Encoder]
     title: str
     state: Callable[[], str] = str
@@ -52,11 +51,12 @@ def answering(team: Team, jobs: Sequence[Job]) -> Iterator[AtWork | None]:
             team.ray, team.replicas, team.gpus_per_replica, team.model,
             team.device, team.dtype, team.batch_size, team.workers,
         ) as (replicas, identity):  # fmt: skip
-            crew = UnitCrew(replicas)
+            crew = Crew(replicas)
             yield AtWork(identity, crew, lambda: _own_encoder(team), _title(identity, len(replicas)), _state(crew))
         return
-    from flamingo_eval.scale.ranks import OwnReplica, RankReplica, connect, serve, use_own_gpu, world
+    from flamingo_eval.scale.ranks import OwnReplica, RankReplica, connect, serve, use_own_gpu
     from flamingo_eval.scale.worker import Worker
+    from flamingo_eval.scale.world import world
 
     here = world()
     if here is not None:
@@ -75,7 +75,7 @@ def answering(team: Team, jobs: Sequence[Job]) -> Iterator[AtWork | None]:
             yield None
             return
         others = [RankReplica(rank, connect(here, first=False)) for rank in range(1, here.size)]
-        crew = UnitCrew([OwnReplica(worker), *others])
+        crew = Crew([OwnReplica(worker), *others])
         yield AtWork(identity, crew, worker.encoder, _title(identity, here.size), _state(crew))
         for other in others:
             other.end()
@@ -88,7 +88,7 @@ def _title(identity: Identity, replicas: int) -> str:
     return f"{identity.name} on {identity.device}, {identity.dtype}{copies}"
 
 
-def _state(crew: UnitCrew) -> Callable[[], str]:
+def _state(crew: Crew) -> Callable[[], str]:
     def state() -> str:
         counts = crew.stats
         lost = f", {counts['units_lost']} lost" if counts["units_lost"] else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from flamingo_eval.config import load_prompt, load_protocol, load_task
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.find import find_protocol, shipped
 from flamingo_eval.records import Episode, Example, Output, Prompt, Split
-from flamingo_eval.results import read_outputs
+from flamingo_eval.results import read_json, read_outputs
 from flamingo_eval.runner import TaskData, answer, load_data, run
 from flamingo_eval.scale.crew import Crew, ReplicaLostError
 from flamingo_eval.scale.units import MOST_QUERIES, Unit, after_loss, cut
@@ -106,6 +107,20 @@ def test_the_same_bytes_as_one_process(
     assert files(tmp_path / "many") == files(tmp_path / "one")
     assert record.n == 12
     assert crew.stats["units_done"] == crew.stats["units"] >= 2
+
+
+def test_the_record_counts_units_that_end_after_their_last_answer(
+    work: tuple[RunSpec, TaskData], saying_engine: type, tmp_path: Path
+) -> None:
+    class Slow(FakeReplica):
+        def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sequence[Output]]:
+            yield from super().answers(episodes, spec, split)
+            time.sleep(0.2)
+
+    crew = Crew([Slow(saying_engine(by_prompt))], most=6)
+    record = run(*work, crew, tmp_path)
+    counts = read_json(record.folder.run)["engine"]
+    assert counts["units_done"] == counts["units"] >= 2
 
 
 def test_lost_units_are_done_again_without_what_was_answered(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flamingo_eval.errors import UsageError
-from flamingo_eval.scale.ranks import World, world
+from flamingo_eval.scale.world import World, world
 
 LIMIT = 300
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed")
@@ -95,3 +95,8 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
         assert time.monotonic() - began < 60
     assert files(tmp_path) == files(whole)
     assert crew.stats["units_lost"] >= 1
+
+
+def test_a_world_size_that_is_no_number_is_a_message() -> None:
+    with pytest.raises(UsageError, match="WORLD_SIZE=many: not a whole number"):
+        world({"WORLD_SIZE": "many"})

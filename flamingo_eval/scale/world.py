@@ -1,0 +1,38 @@
+"""This process's place among those that torchrun or srun started. Needs no torch: it is asked before any is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flamingo_eval.errors import UsageError
+
+HOW = "Start with `torchrun --nproc-per-node N -m flamingo_eval run ...`, or unset WORLD_SIZE."
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process's place among the ranks."""
+
+    rank: int
+    size: int
+    local_rank: int
+
+
+def world(environment: Mapping[str, str] = os.environ) -> World | None:
+    """What torchrun says in the environment; None for a process on its own. Raises UsageError for half of it."""
+    size = _number(environment, "WORLD_SIZE", "1")
+    if size < 2:
+        return None
+    missing = [k for k in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not environment.get(k)]
+    if missing:
+        raise UsageError(f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set.", fix=HOW)
+    return World(_number(environment, "RANK"), size, _number(environment, "LOCAL_RANK", "0"))
+
+
+def _number(environment: Mapping[str, str], name: str, default: str = "") -> int:
+    value = environment.get(name, default)
+    if not value.isdigit():
+        raise UsageError(f"{name}={value}: not a whole number.", fix=HOW)
+    return int(value)
