@@ -51,6 +51,7 @@ def check(
         )
         for problem in report.problems:
             say(str(problem))
-        say("everything is there" if not report.problems else f"{len(report.problems)} problems")
+        n = len(report.problems)
+        say("everything is there" if not n else "1 problem" if n == 1 else f"{n} problems")
     if report.problems:
         raise typer.Exit(1)

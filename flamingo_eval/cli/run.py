@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flamingo_eval.scale.team import AtWork, Team
 
 TINY = "tiny"
+FOLDERS_NAMED = 3  # one for each task and model; of more the folder that holds them all
 
 
 def run(
@@ -203,4 +204,7 @@ def _print(records: list[RunRecord], as_json: bool) -> None:
     print_table(header(table), lines(table), NUMBERS_FROM)
     for note in notes_of(table):
         say(note)
-    say(f"records: {', '.join(dict.fromkeys(str(r.folder.path.parent) for r in records))}")
+    folders = list(dict.fromkeys(r.folder.path.parent for r in records))
+    if len(folders) > FOLDERS_NAMED:
+        folders = [folders[0].parents[1]]  # out/<task>/<model>
+    say(f"records: {', '.join(map(str, folders))}")
