@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "flamingo_eval"
 # From the bottom up (design section 3): a module imports at its top only what stands before it in this list.
 ORDER = (
     "errors", "specs", "records", "config", "find", "settings", "stored", "media", "datasets", "metrics", "demos",
-    "episodes", "ablations", "prompts", "models", "engine", "provenance", "results", "runner",
+    "episodes", "ablations", "prompts", "answering", "models", "engine", "provenance", "results", "runner",
 )  # fmt: skip
 LIGHT = (
     "errors", "specs", "records", "config", "find", "settings", "demos", "episodes", "ablations", "prompts", "results",

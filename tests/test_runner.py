@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from flamingo_eval.answering import answer, shot_orders
 from flamingo_eval.config import load_prompt, load_protocol, load_task
 from flamingo_eval.errors import MediaError, RunError
 from flamingo_eval.find import find_protocol, shipped
 from flamingo_eval.records import Answer, Episode, Example, Image, Output, Prompt, Split
 from flamingo_eval.results import RunFolder, read_outputs
-from flamingo_eval.runner import answer, coverage, load_data, run, shot_orders
+from flamingo_eval.runner import coverage, load_data, run
 from flamingo_eval.specs import DecodeSpec, DemoSpec, PromptSpec, RankOverride, RankSpec, RunSpec
 
 MakeRun = Callable[..., RunFolder]

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flamingo_eval.answering import Engine
 from flamingo_eval.errors import UsageError
 from flamingo_eval.plan import Job
-from flamingo_eval.runner import Engine, OutputSource
+from flamingo_eval.runner import OutputSource
 from flamingo_eval.scale.crew import Crew, Identity
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flamingo_eval.answering import answer
 from flamingo_eval.engine import build_engine
 from flamingo_eval.models import load_model
 from flamingo_eval.models.embedding import ModelEncoder
 from flamingo_eval.records import Episode, Output, Split
-from flamingo_eval.runner import answer
 from flamingo_eval.scale.crew import Identity
 from flamingo_eval.specs import RunSpec
 

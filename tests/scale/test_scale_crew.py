@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from flamingo_eval.answering import answer
 from flamingo_eval.config import load_prompt, load_protocol, load_task
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.find import find_protocol, shipped
 from flamingo_eval.records import Episode, Example, Output, Prompt, Split
 from flamingo_eval.results import read_json, read_outputs
-from flamingo_eval.runner import TaskData, answer, load_data, run
+from flamingo_eval.runner import TaskData, load_data, run
 from flamingo_eval.scale.crew import Crew, ReplicaLostError
 from flamingo_eval.scale.units import MOST_QUERIES, Unit, after_loss, cut
 from flamingo_eval.specs import DemoSpec, RunSpec
