@@ -13,7 +13,7 @@ from random import Random
 from typing import Literal
 
 WORLD_VERSION = "1"  # part of every random key: another one is another world, and needs another checkpoint
-SAMPLE_VERSION = "2"  # of the rendered benchmarks: any change of their pixels, texts or draws is a new one
+SAMPLE_VERSION = "3"  # of the rendered benchmarks: any change of their pixels, texts or draws is a new one
 
 Layout = Literal["group", "pair"]
 Motion = Literal["", "left", "right", "up", "down", "still"]
