@@ -56,6 +56,13 @@ def run(
     gpus_per_replica: Annotated[
         int | None, typer.Option(min=0, help="With --ray: GPUs of a replica; default: 1 where there are any.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be run and the least it can cost; run nothing.")
+    ] = False,
+    tflops: Annotated[
+        float | None, typer.Option(min=0.001, help="With --dry-run: rate of a replica; default: measured here.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="With --dry-run: of a replica's hour.")] = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a model on TASK... and print the table.
@@ -91,8 +98,15 @@ def run(
     )
     if ray is None and (replicas != "auto" or gpus_per_replica is not None):
         raise UsageError("--replicas and --gpus-per-replica are for a cluster.", fix="Add --ray local, or an address.")
+    if not dry_run and (tflops is not None or price is not None):
+        raise UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run.")
     questions, remarks = load_questions(tasks, protocol or settings.protocol)
     jobs = plan_jobs(questions, choices)
+    if dry_run:
+        from flamingo_eval.cli.dry_run import dry_run as say_what_it_takes
+
+        say_what_it_takes(jobs, model or settings.model, device, dtype, tflops, price, as_json)
+        return
     team = Team(model or settings.model, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica)
     here = world() if ray is None else None
     quiet = as_json or (here is not None and here.rank > 0)

@@ -1,0 +1,143 @@
+"""What `run --dry-run` prints: what would be run, how much that is to compute, and the least it can take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flamingo_eval.cost import Estimate
+    from flamingo_eval.models.config import FlamingoConfig
+    from flamingo_eval.models.flops import ModelFlops
+    from flamingo_eval.models.tokenizer import Tokenizer
+    from flamingo_eval.plan import Job
+
+REPLICAS = (1, 8, 64, 512)
+TITLES = (
+    "task", "shots", "seeds", "queries", "official", "prompts", "tokens", "longest", "candidates", "TFLOP", "at least",
+)  # fmt: skip
+
+
+def dry_run(
+    jobs: Sequence[Job], model: str, device: str, dtype: str, tflops: float | None, price: float | None, as_json: bool
+) -> None:
+    """Print the estimate. The model may be a preset without weights: tokens are then guessed from characters."""
+    from flamingo_eval.cli.console import print_json, print_table, say
+    from flamingo_eval.cost import Reader, estimate, matrix_rate
+    from flamingo_eval.models.flops import ModelFlops
+    from flamingo_eval.models.model import choose_device, choose_dtype
+
+    config, tokenizer = _shape(model)
+    flops = ModelFlops(config)
+    chosen = choose_device(device)
+    kind = choose_dtype(dtype, chosen)
+    rate = tflops * 1e12 if tflops else matrix_rate(chosen, kind)
+    found = estimate(jobs, flops, Reader(tokenizer))
+    if as_json:
+        print_json(_json(found, flops, rate, kind.itemsize))
+        return
+    rows = [
+        (
+            w.task, w.shots, w.seeds, f"{w.queries:,}", f"{w.official:,}" if w.official else "-", f"{w.prompts:,}",
+            f"{w.tokens:.0f}", f"{w.longest:,}", f"{w.candidates:.0f}" if w.candidates else "-",
+            f"{w.flops / 1e12:,.1f}", duration(w.flops / rate),
+        )
+        for w in found.works
+    ]  # fmt: skip
+    print_table(TITLES, rows, 1)
+    for line in _notes(found, flops, rate, kind.itemsize, measured=tflops is None, guessed=tokenizer is None):
+        say(line)
+    print_table(("replicas", *_headings(found, price)), _times(found, rate, price), 0)
+
+
+def _shape(model: str) -> tuple[FlamingoConfig, Tokenizer | None]:
+    from flamingo_eval.errors import CheckpointError
+    from flamingo_eval.models import TINY_FOLDER
+    from flamingo_eval.models.checkpoint import CONFIG, TOKENIZER
+    from flamingo_eval.models.config_json import read_config
+    from flamingo_eval.models.presets import PRESETS
+    from flamingo_eval.models.tokenizer import Tokenizer
+
+    folder = TINY_FOLDER if model == "tiny" else Path(model)
+    if folder.is_dir():
+        config = read_config(folder / CONFIG)
+        return config, Tokenizer.load(folder / TOKENIZER, config.tokens, config.decoder.vocabulary)
+    if model not in PRESETS:
+        raise CheckpointError(
+            f"{model}: there is no such folder.", fix=f"A checkpoint folder, or a shape: {', '.join(PRESETS)}."
+        )
+    return PRESETS[model], None
+
+
+def _notes(found: Estimate, flops: ModelFlops, rate: float, item: int, *, measured: bool, guessed: bool) -> list[str]:
+    longest = max(w.longest for w in found.works)
+    context = flops.config.decoder.context
+    clips = f" and {found.clips:,} clips of up to {flops.config.preprocess.frames} frames" if found.clips else ""
+    kept = (found.pictures + found.clips) * flops.visual_tokens * item
+    lines = [
+        f"{found.pictures:,} pictures{clips}, each encoded once: {found.picture_flops / 1e12:,.1f} TFLOP, "
+        f"at least {duration(found.picture_flops / rate)}; {size(kept)} of visual tokens kept",
+        f"{flops.config.name}: {size(flops.parameters * item)} of weights, "
+        f"{size(flops.kept_keys(longest) * item)} of keys and values for the longest prompt",
+        f"rate: {rate / 1e12:,.3g} TFLOP/s, "
+        + ("a matrix product measured here" if measured else "as given")
+        + "; no machine takes less than this time",
+    ]
+    if guessed:
+        lines.append("tokens: a shape has no tokenizer; a token is taken for four characters")
+    if longest > context:
+        lines.append(f"the longest prompt has {longest:,} tokens, {flops.config.name} was made for {context:,}")
+    if any(w.task.endswith("@sample") for w in found.works):
+        lines.append("@sample: prompts of the embedded sample, which are shorter than real ones")
+    return lines
+
+
+def _is_smaller(found: Estimate) -> bool:
+    return any(w.official and w.official != w.queries for w in found.works)
+
+
+def _headings(found: Estimate, price: float | None) -> list[str]:
+    heads = ["these runs"] + (["price"] if price else [])
+    return heads + (["official sizes"] + (["price"] if price else []) if _is_smaller(found) else [])
+
+
+def _times(found: Estimate, rate: float, price: float | None) -> list[list[str]]:
+    """Time of the floor with more replicas; their hours, and so their price, stay the same."""
+    totals = [found.flops] + ([found.official_flops] if _is_smaller(found) else [])
+    rows = []
+    for n in REPLICAS:
+        row = [str(n)]
+        for flops in totals:
+            seconds = flops / rate
+            row += [duration(seconds / n)] + ([f"{seconds / 3600 * price:,.2f}"] if price else [])
+        rows.append(row)
+    return rows
+
+
+def _json(found: Estimate, flops: ModelFlops, rate: float, item: int) -> dict[str, Any]:
+    return {
+        "runs": [asdict(w) for w in found.works],
+        "pictures": found.pictures,
+        "clips": found.clips,
+        "picture_flops": found.picture_flops,
+        "flops": found.flops,
+        "official_flops": found.official_flops,
+        "flops_per_second": rate,
+        "seconds_at_least": found.flops / rate,
+        "weight_bytes": flops.parameters * item,
+    }
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 min`, `3.5 h`, `41 days`."""
+    for most, unit, divisor in ((90.0, "s", 1.0), (5400.0, "min", 60.0), (172_800.0, "h", 3600.0)):
+        if seconds < most:
+            return f"{seconds / divisor:.1f} {unit}"
+    return f"{seconds / 86_400:,.1f} days"
+
+
+def size(n: float) -> str:
+    """`12.3 MB`, `1.2 GB`."""
+    return f"{n / 1e6:,.1f} MB" if n < 1e9 else f"{n / 1e9:,.1f} GB"
