@@ -1,7 +1,8 @@
 """python -m benchmarks [PART...]: how fast we are, and how much faster than OpenFlamingo with the same weights.
 
-Parts: vqa, fixed, rank, phases, memory, startup; all of them if none is named. Every figure is a median; both sides run
-in turns on the same prompts, the same number of threads and the same clock. Prints Markdown.
+Parts: vqa, fixed, caption, rank, phases, floor, idefics, memory, startup, load, rices; all of them if none is named.
+Every figure is a median; both sides run in turns on the same prompts, the same number of threads and the same clock.
+Prints Markdown.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.compare import Comparison, How
-from benchmarks.upkeep import memory, startup
+from benchmarks.floor import floor
+from benchmarks.idefics import idefics
+from benchmarks.upkeep import load, memory, rices, startup
 
-PARTS = ("vqa", "fixed", "rank", "phases", "memory", "startup")
+AGAINST_PEER = ("vqa", "fixed", "caption", "rank", "phases", "floor")
+PARTS = (*AGAINST_PEER, "idefics", "memory", "startup", "load", "rices")
 
 
 def main() -> None:
@@ -44,8 +48,8 @@ def main() -> None:
     print(
         f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}; medians of {given.repeats}.\n", flush=True
     )
-    if {"vqa", "fixed", "rank", "phases"} & set(parts):
-        shots = tuple(int(s) for s in given.shots.split(","))
+    shots = tuple(int(s) for s in given.shots.split(","))
+    if set(AGAINST_PEER) & set(parts):
         how = How(
             given.work, given.threads, given.repeats, given.clock, given.dtype, not given.no_peer, given.queries, shots
         )
@@ -54,14 +58,24 @@ def main() -> None:
                 compare.vqa(shots)
             if "fixed" in parts:
                 compare.vqa([max(shots)], fixed=True)
+            if "caption" in parts:
+                compare.caption(shots)
             if "rank" in parts:
                 compare.rank([int(c) for c in given.candidates.split(",")])
             if "phases" in parts:
                 compare.phases(shots)
+            if "floor" in parts:
+                floor(compare, shots)
+    if "idefics" in parts:
+        idefics(given.work, shots, given.queries, given.repeats)
     if "memory" in parts:
         memory()
     if "startup" in parts:
         startup(given.repeats)
+    if "load" in parts:
+        load(given.work)
+    if "rices" in parts:
+        rices()
 
 
 def _processor() -> str:

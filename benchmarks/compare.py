@@ -25,6 +25,7 @@ from flamingo_eval.records import Answer, Image, Prompt
 from flamingo_eval.specs import DecodeSpec, RankSpec
 
 SPEC = DecodeSpec(beams=3, max_new_tokens=5)
+CAPTION = DecodeSpec(beams=3, max_new_tokens=20)
 SPARE = 8  # pictures more than a prompt shows; to draw from more takes time to prepare and changes nothing
 PEERS = {0: 8, 4: 8, 8: 4, 16: 2, 32: 1}  # its queries, and its batch: more only takes longer, each the same
 RANK_SHOTS = 4
@@ -71,18 +72,29 @@ class Comparison:
     def vqa(self, shots: Sequence[int], fixed: bool = False) -> None:
         """Queries a second: 3 beams, 5 new tokens."""
         how = "the same demonstrations for all queries" if fixed else "demonstrations drawn for each query"
-        print(f"VQA, {how}, {self.how.dtype}\n")
+        self._generation(f"VQA, {how}", shots, SPEC, lambda n, turn: self.prompts(n, turn, fixed))
+
+    def caption(self, shots: Sequence[int]) -> None:
+        """Queries a second: captions of 10 tokens shown, 3 beams, up to 20 new tokens."""
+        title = "Captions, demonstrations drawn for each query"
+        self._generation(title, shots, CAPTION, lambda n, turn: self.prompts(n, turn, fixed=False, captions=True))
+
+    def _generation(
+        self, title: str, shots: Sequence[int], spec: DecodeSpec, prompts_of: Callable[[int, int], list[Prompt]]
+    ) -> None:
+        print(f"{title}, {self.how.dtype}\n")
         print("| shots | tokens | ours, queries/s | peer, queries/s | ratio | same text |\n|---|---|---|---|---|---|")
         for n in shots:
             ours, theirs, same, tokens = [], [], [], 0
             for turn in range(self.how.repeats):
-                prompts = self._prompts(n, turn, fixed)
-                seconds, answers = self._timed(lambda p=prompts: dict(self.engine.generate(iter(p), SPEC)))
+                prompts = prompts_of(n, turn)
+                seconds, answers = self._timed(lambda p=prompts: dict(self.engine.generate(iter(p), spec)))
                 ours.append(self.how.queries / seconds)
                 tokens = answers[0].tokens
                 if self.peer is not None:
                     some = prompts[: min(PEERS.get(n, 1), len(prompts))]
-                    reply = self.peer.ask("generate", **self._for_peer(some), batch=len(some), beams=3, new=5)
+                    given = {"batch": len(some), "beams": spec.beams, "new": spec.max_new_tokens}
+                    reply = self.peer.ask("generate", **self._for_peer(some), **given)
                     theirs.append(len(some) / reply[self.how.clock])
                     pairs = zip(reply["answers"], answers.values(), strict=False)
                     same += [_words(t) == _words(answers[i].text or "") for i, (t, _) in enumerate(pairs)]
@@ -98,7 +110,7 @@ class Comparison:
             names = [f" {words(1 + i % 2, f'stem {i // 8}')} {words(1 + i % 3, f'name {i}')}" for i in range(n)]
             ours, theirs, apart, tokens = [], [], 0.0, 0
             for turn in range(self.how.repeats):
-                prompts = self._prompts(RANK_SHOTS, turn, fixed=False)[: 4 if n > 2 else self.how.queries]
+                prompts = self.prompts(RANK_SHOTS, turn, fixed=False)[: 4 if n > 2 else self.how.queries]
                 lists = [names] * len(prompts)
                 seconds, answers = self._timed(
                     lambda p=prompts, c=lists: dict(self.engine.score(iter(p), iter(c), RankSpec()))
@@ -122,7 +134,7 @@ class Comparison:
         for n in shots:
             rows = []
             for turn in range(self.how.repeats):
-                prompts = self._prompts(n, turn, fixed=False)
+                prompts = self.prompts(n, turn, fixed=False)
                 self._forget_queries()
                 own = [m for p in prompts for m in p.media[-1:]]
                 encode, _ = self._timed(lambda o=own: self.engine.pictures.tokens(o))
@@ -136,13 +148,15 @@ class Comparison:
 
     # ------------------------------------------------------------------------------------------------------- inside
 
-    def _prompts(self, shots: int, turn: int, fixed: bool) -> list[Prompt]:
+    def prompts(self, shots: int, turn: int, fixed: bool, captions: bool = False) -> list[Prompt]:
         """A turn's queries; the pictures of earlier turns' queries never help."""
         self._forget_queries()
-        queries = self.queries[turn * self.how.queries : (turn + 1) * self.how.queries]
+        rows = self.queries[turn * self.how.queries : (turn + 1) * self.how.queries]
+        keys = ["fixed" if fixed else f"{turn}:{i}" for i in range(len(rows))]
+        made = (lambda r: Row(r.picture, words(1, "output"), words(10, r.answer))) if captions else (lambda r: r)
         return [
-            prompt_of(q, self._shots(shots, "fixed" if fixed else f"{turn}:{i}"), f"{turn}:{i}")
-            for i, q in enumerate(queries)
+            prompt_of(made(row), [made(s) for s in self._shots(shots, key)], f"{turn}:{i}")
+            for i, (row, key) in enumerate(zip(rows, keys, strict=True))
         ]
 
     def _shots(self, n: int, key: str) -> list[Row]:

@@ -1,0 +1,76 @@
+"""How near to the floor: operations done in a second against a plain matrix product's, bytes against a plain read's.
+
+All pictures are known here, so that what is timed is reading prompts and decoding alone.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from benchmarks.compare import SPEC, Comparison
+from flamingo_eval.cost import matrix_rate
+from flamingo_eval.models.flops import ModelFlops
+from flamingo_eval.specs import DecodeSpec
+
+READ_ONLY = DecodeSpec(beams=3, max_new_tokens=1)
+
+
+def floor(compare: Comparison, shots: Sequence[int]) -> None:
+    """Shares of both rates, and how a query's time grows with its tokens."""
+    model, repeats, queries = compare.model, compare.how.repeats, compare.how.queries
+    rate = matrix_rate(model.device, model.dtype, size=1024, repeats=20)
+    memory = _memory_rate(model.device)
+    flops = ModelFlops(model.config)
+    decoder = sum(p.numel() for part in (flops.flamingo.decoder, flops.flamingo.xattn) for p in part.parameters())
+    held = decoder * model.dtype.itemsize
+    print(f"Share of the floor: a matrix product reaches {rate / 1e9:.0f} GFLOP/s, a read {memory / 1e9:.1f} GB/s\n")
+    print(
+        "| shots | tokens | reading, ms a query | share of the matrix rate | decoding, ms a step of the batch |", end=""
+    )
+    print(" share of the matrix rate | share of the memory rate |\n|---|---|---|---|---|---|---|")
+    times, lengths = [], []
+    for n in shots:
+        read, whole = [], []
+        for turn in range(repeats):
+            prompts = compare.prompts(n, turn, fixed=False)
+            compare.engine.pictures.tokens(m for p in prompts for m in p.media)
+            read.append(_seconds(lambda p=prompts: dict(compare.engine.generate(iter(p), READ_ONLY))))
+            whole.append(_seconds(lambda p=prompts: dict(compare.engine.generate(iter(p), SPEC))))
+        length = model.count_tokens(prompts[0])
+        reading = statistics.median(read)
+        step = max(statistics.median(whole) - reading, 1e-9) / (SPEC.max_new_tokens - 1)
+        done = queries * (flops.reading(length) + (n + 1) * flops.visual_keys)
+        one = SPEC.beams * queries * flops.next_token(length)
+        batches = -(-queries // int(compare.engine.stats["batch_size"]))
+        print(
+            f"| {n} | {length} | {1000 * reading / queries:.1f} | {100 * done / reading / rate:.0f} % | "
+            f"{1000 * step:.1f} | {100 * one / step / rate:.0f} % | {100 * batches * held / step / memory:.0f} % |",
+            flush=True,
+        )
+        times.append(statistics.median(whole) / queries)
+        lengths.append(length)
+    print(
+        f"\nFrom {shots[0]} to {shots[-1]} shots, all pictures known: {lengths[-1] / lengths[0]:.1f} times the tokens, "
+        f"{times[-1] / times[0]:.1f} times the time a query.\n",
+        flush=True,
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _memory_rate(device: torch.device, size: int = 1 << 28, repeats: int = 9) -> float:
+    """Bytes a second of reading a tensor too large for the processor's own memory."""
+    data = torch.ones(size // 4, device=device)
+
+    def read() -> float:
+        return float(data.sum())
+
+    return size / statistics.median(_seconds(read) for _ in range(repeats))
