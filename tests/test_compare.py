@@ -190,3 +190,23 @@ def test_rerun_needs_the_data_that_the_record_does_not_hold(make_run: Any) -> No
     result = CliRunner().invoke(app, ["rerun", str(make_run("red").path)])
     assert isinstance(result.exception, RunError)
     assert "Give it with --data" in str(result.exception)
+
+
+def test_several_runs_are_repeated_and_those_that_differ_named(make_run: Any, rerun_with: Any) -> None:
+    first, second = make_run("red", shots=4), make_run("red", shots=8)
+    lines = second.outputs.read_text().splitlines()
+    changed = json.loads(lines[0]) | {"prediction": "green", "raw": "green"}
+    second.outputs.write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
+    result = rerun_with(first, "red", str(second.path))
+    assert result.exit_code == 1
+    assert f"{first.path}: the same" in result.output
+    assert f"{second.path}: not the same" in result.output
+    assert "answers: 1 of 12 changed" in result.output
+    assert "2 runs repeated: 1 the same, 1 not" in result.output
+
+
+def test_several_runs_as_json(make_run: Any, rerun_with: Any) -> None:
+    first, second = make_run("red", shots=4), make_run("red", shots=8)
+    result = rerun_with(first, "red", str(second.path), "--json")
+    assert result.exit_code == 0
+    assert [r["changed"] for r in json.loads(result.stdout)["runs"]] == [[], []]

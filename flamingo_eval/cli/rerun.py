@@ -1,4 +1,4 @@
-"""flamingo-eval rerun: repeat a run from its record and say what differs."""
+"""flamingo-eval rerun: repeat runs from their records and say what differs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ import typer
 from flamingo_eval.cli.options import Json
 
 if TYPE_CHECKING:
+    from flamingo_eval.compare import Comparison
+    from flamingo_eval.engine import Engine
+    from flamingo_eval.models import Model
     from flamingo_eval.results import RunFolder
+    from flamingo_eval.runner import TaskData
     from flamingo_eval.specs import RunSpec
 
 
 def rerun(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, or folders above them.")
+    ],
     model: Annotated[
         str | None, typer.Option(help="Checkpoint folder, where the record's model is not the bundled one.")
     ] = None,
@@ -25,79 +31,105 @@ def rerun(
     ] = None,
     device: Annotated[str | None, typer.Option(help="Another device than the record's.")] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep the new run there; default: thrown away.")
+        Path | None, typer.Option(metavar="DIR", help="Keep the new runs there; default: thrown away.")
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Show at most so many changed answers.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Repeat RUN from its record and say what differs: version, machine, weights, data, answers, scores.
+    """Repeat each RUN from its record and say what differs: version, machine, weights, data, answers, scores.
 
     Exit code 0 if weights, data, answers and scores are the same, 1 otherwise. Another version or machine is said but
-    is no difference of its own.
+    is no difference of its own. Of several runs only those that differ are shown whole.
     """
     from flamingo_eval.cli.console import print_json, say
     from flamingo_eval.cli.diff import print_comparison
     from flamingo_eval.compare import as_json as json_of
-    from flamingo_eval.compare import compare, one_run
-    from flamingo_eval.rerun import recorded_spec
+    from flamingo_eval.compare import compare
+    from flamingo_eval.results import find_runs
 
-    old = one_run(run)
-    spec = recorded_spec(old)
+    folders = find_runs(runs)
+    found: list[Comparison] = []
     with tempfile.TemporaryDirectory(prefix="flamingo-eval-rerun-") as temporary:
-        new = _repeat(spec, old, model, data, device, out or Path(temporary), as_json)
-        comparison = compare(old, new)
-        if as_json:
-            print_json(json_of(comparison))
-        else:
-            print_comparison(comparison, limit)
-            say("the same" if comparison.same_results else "not the same (A: the record, B: now)")
-    raise typer.Exit(0 if comparison.same_results else 1)
+        again = _Again(model, data, device, out or Path(temporary), as_json)
+        for i, old in enumerate(folders, start=1):
+            comparison = compare(old, again.repeat(old))
+            found.append(comparison)
+            if as_json:
+                continue
+            if len(folders) == 1 or not comparison.same_results:
+                print_comparison(comparison, limit)
+            verdict = "the same" if comparison.same_results else "not the same (A: the record, B: now)"
+            say(verdict if len(folders) == 1 else f"{i}/{len(folders)} {old.path}: {verdict}")
+    same = sum(c.same_results for c in found)
+    if as_json:
+        print_json(json_of(found[0]) if len(found) == 1 else {"runs": [json_of(c) for c in found]})
+    elif len(found) > 1:
+        say(f"{len(found)} runs repeated: {same} the same, {len(found) - same} not")
+    raise typer.Exit(0 if same == len(found) else 1)
 
 
-def _repeat(
-    spec: RunSpec, old: RunFolder, model: str | None, data: str | None, device: str | None, out: Path, quiet: bool
-) -> RunFolder:
-    from dataclasses import replace
+class _Again:
+    """Repeats runs; model and data are loaded once for all that share them."""
 
-    from flamingo_eval.cli.console import ProgressBar, status
-    from flamingo_eval.media_check import require_readable
-    from flamingo_eval.rerun import data_of
-    from flamingo_eval.results import read_json
-    from flamingo_eval.runner import Progress, episodes_of, load_data
-    from flamingo_eval.runner import run as run_one
+    def __init__(self, model: str | None, data: str | None, device: str | None, out: Path, quiet: bool) -> None:
+        self.model, self.data, self.device, self.out, self.quiet = model, data, device, out, quiet
+        self._engines: dict[tuple[str, str, str, str], tuple[Model, Engine]] = {}
+        self._data: tuple[tuple[Path, str, str], TaskData] | None = None  # of the newest task: runs come task by task
 
-    loaded_data = load_data(spec.task, data_of(spec, data), spec.split)
-    by_model = spec.demos.method.startswith("rices") and bool(spec.demos.shots or spec.text_only_shots)
-    episodes = None if by_model else episodes_of(spec, loaded_data)
-    require_readable(episodes or (), spec.on_error)
-    with status("loading the model", quiet):
+    def repeat(self, old: RunFolder) -> RunFolder:
+        """The folder of the new run."""
+        from dataclasses import replace
+
+        from flamingo_eval.cli.console import ProgressBar
+        from flamingo_eval.media_check import require_readable
+        from flamingo_eval.rerun import recorded_spec
+        from flamingo_eval.results import read_json
+        from flamingo_eval.runner import Progress, episodes_of
+        from flamingo_eval.runner import run as run_one
+
+        spec = recorded_spec(old)
+        data = self._data_of(spec)
+        by_model = spec.demos.method.startswith("rices") and bool(spec.demos.shots or spec.text_only_shots)
+        episodes = None if by_model else episodes_of(spec, data)
+        require_readable(episodes or (), spec.on_error)
+        settings = dict(read_json(old.run).get("settings", {}))
+        loaded, engine = self._engine_of(spec, str(settings.get("batch_size", "auto")))
+        now = replace(spec, model=loaded.name, model_sha256=loaded.sha256, device=loaded.device.type)
+        ranking = None
+        if by_model:
+            from flamingo_eval.features import ranking_of
+            from flamingo_eval.models.embedding import ModelEncoder
+
+            ranking = ranking_of(now, data, ModelEncoder(loaded))
+        total = len(episodes) if episodes is not None else len(data.queries.examples)
+        with ProgressBar(f"{spec.task_label} again", total, self.quiet) as bar:
+
+            def watch(progress: Progress) -> None:
+                bar.update(len(progress.outputs))
+
+            return run_one(
+                now, data, engine, self.out,
+                episodes=episodes, ranking=ranking, watch=watch, fresh=True, settings=settings,
+            ).folder  # fmt: skip
+
+    def _data_of(self, spec: RunSpec) -> TaskData:
+        from flamingo_eval.rerun import data_of
+        from flamingo_eval.runner import load_data
+
+        root = data_of(spec, self.data)
+        key = (root, repr(spec.task), spec.split)
+        if self._data is None or self._data[0] != key:
+            self._data = key, load_data(spec.task, root, spec.split)
+        return self._data[1]
+
+    def _engine_of(self, spec: RunSpec, batch_size: str) -> tuple[Model, Engine]:
+        from flamingo_eval.cli.console import status
         from flamingo_eval.engine import build_engine
         from flamingo_eval.models import load_model
 
-        loaded = load_model(model or spec.model, device=device or spec.device, dtype=spec.dtype)
-        settings = dict(read_json(old.run).get("settings", {}))
-        engine = build_engine(loaded, batch_size=settings.get("batch_size", "auto"))
-    now = replace(spec, model=loaded.name, model_sha256=loaded.sha256, device=loaded.device.type)
-    ranking = None
-    if by_model:
-        from flamingo_eval.features import ranking_of
-        from flamingo_eval.models.embedding import ModelEncoder
-
-        ranking = ranking_of(now, loaded_data, ModelEncoder(loaded))
-    total = len(episodes) if episodes is not None else len(loaded_data.queries.examples)
-    with ProgressBar(f"{spec.task_label} again", total, quiet) as bar:
-
-        def watch(progress: Progress) -> None:
-            bar.update(len(progress.outputs))
-
-        return run_one(
-            now,
-            loaded_data,
-            engine,
-            out,
-            episodes=episodes,
-            ranking=ranking,
-            watch=watch,
-            fresh=True,
-            settings=settings,
-        ).folder
+        key = (self.model or spec.model, self.device or spec.device, spec.dtype, batch_size)
+        if key not in self._engines:
+            with status("loading the model", self.quiet):
+                loaded = load_model(key[0], device=key[1], dtype=key[2])
+                self._engines[key] = loaded, build_engine(loaded, batch_size=batch_size)
+        return self._engines[key]
