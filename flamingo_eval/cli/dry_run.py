@@ -53,22 +53,12 @@ def dry_run(
 
 
 def _shape(model: str) -> tuple[FlamingoConfig, Tokenizer | None]:
-    from flamingo_eval.errors import CheckpointError
-    from flamingo_eval.models import TINY_FOLDER
-    from flamingo_eval.models.checkpoint import CONFIG, TOKENIZER
-    from flamingo_eval.models.config_json import read_config
+    from flamingo_eval.models import read_shape
     from flamingo_eval.models.presets import PRESETS
-    from flamingo_eval.models.tokenizer import Tokenizer
 
-    folder = TINY_FOLDER if model == "tiny" else Path(model)
-    if folder.is_dir():
-        config = read_config(folder / CONFIG)
-        return config, Tokenizer.load(folder / TOKENIZER, config.tokens, config.decoder.vocabulary)
-    if model not in PRESETS:
-        raise CheckpointError(
-            f"{model}: there is no such folder.", fix=f"A checkpoint folder, or a shape: {', '.join(PRESETS)}."
-        )
-    return PRESETS[model], None
+    if model in PRESETS and model != "tiny" and not Path(model).is_dir():
+        return PRESETS[model], None
+    return read_shape(model)
 
 
 def _notes(found: Estimate, flops: ModelFlops, rate: float, item: int, *, measured: bool, guessed: bool) -> list[str]:

@@ -131,10 +131,13 @@ def _banner(jobs: list[Job], model: str) -> list[str]:
 def _run_all(jobs: list[Job], team: Team, out: Path, fresh: bool, quiet: bool) -> list[RunRecord] | None:
     """The records of all runs; None in a process that only answers for another one (torchrun)."""
     from flamingo_eval.cli.console import say
+    from flamingo_eval.length_check import require_short
     from flamingo_eval.media_check import require_readable
+    from flamingo_eval.models import read_shape
     from flamingo_eval.scale.team import answering
 
     require_readable([e for j in jobs for e in j.episodes or ()], jobs[0].spec.on_error)
+    require_short(jobs, *read_shape(team.model))
     if not quiet:
         say("loading the model")
     with answering(team, jobs) as at_work:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from flamingo_eval.errors import CheckpointError
+from flamingo_eval.models.checkpoint import CONFIG, TOKENIZER
+from flamingo_eval.models.config import FlamingoConfig
+from flamingo_eval.models.config_json import read_config
 from flamingo_eval.models.model import Model
 from flamingo_eval.models.presets import PRESETS
+from flamingo_eval.models.tokenizer import Tokenizer
 
-__all__ = ["Model", "load_model", "model_names"]
+__all__ = ["Model", "load_model", "model_names", "read_shape"]
 
 TINY_FOLDER = Path(__file__).parent.parent / "sample" / "tiny"
 
@@ -23,6 +27,17 @@ def load_model(name_or_dir: str | Path, device: str = "cpu", dtype: str = "float
 
     `device`: cpu, cuda or auto; `dtype`: float32, bfloat16, float16 or auto. Raises CheckpointError, UsageError.
     """
+    return Model.load(_folder(name_or_dir), device, dtype)
+
+
+def read_shape(name_or_dir: str | Path) -> tuple[FlamingoConfig, Tokenizer]:
+    """Configuration and tokenizer of a model, without its weights. Raises as load_model does."""
+    folder = _folder(name_or_dir)
+    config = read_config(folder / CONFIG)
+    return config, Tokenizer.load(folder / TOKENIZER, config.tokens, config.decoder.vocabulary)
+
+
+def _folder(name_or_dir: str | Path) -> Path:
     folder = TINY_FOLDER if name_or_dir == "tiny" else Path(name_or_dir)
     if name_or_dir == "tiny" and not folder.is_dir():
         raise CheckpointError(
@@ -37,4 +52,4 @@ def load_model(name_or_dir: str | Path, device: str = "cpu", dtype: str = "float
             else f"{name_or_dir}: there is no such folder.",
             fix=f"Models: tiny, or a folder made by `flamingo-eval convert`. Presets without weights: {presets}.",
         )
-    return Model.load(folder, device, dtype)
+    return folder
