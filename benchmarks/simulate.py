@@ -1,0 +1,190 @@
+"""How a run would spread over many replicas: python -m benchmarks.simulate. No model runs, but with --record.
+
+A discrete-event simulation of scale/crew.py over VQAv2's size: units are cut and, after a loss, cut again by the real
+rules; how long a unit takes is drawn from recorded units; the writer takes the time that the real one takes here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flamingo_eval.metrics.running import RunningScore
+from flamingo_eval.plan import Choices, Job, load_questions, plan_jobs
+from flamingo_eval.records import Episode, Example, Output, Split
+from flamingo_eval.runner import Progress, run
+from flamingo_eval.scale.units import MOST_QUERIES, Unit, after_loss, cut
+from flamingo_eval.specs import RunSpec
+
+RECORDED = Path(__file__).with_name("unit_times.json")
+QUERIES, QUESTIONS_A_PICTURE = 214_354, 5
+REPLICAS = (1, 8, 64, 512)
+UNIT_RECORDED = 32
+STARTED = -1  # in the place of outputs: a replica has loaded its model again
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is simulated: seconds a query on average, to start a replica, for the writer an output; losses an hour."""
+
+    query: float
+    start: float
+    write: float
+    losses: float  # of one replica
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Of one simulated run, seconds and counts. `tail`: from the first replica without work to the end."""
+
+    replicas: int
+    seconds: float
+    efficiency: float
+    tail: float
+    units: int
+    lost: int
+    writer_busy: float
+
+
+def simulate(
+    episodes: Sequence[Episode], replicas: int, scene: Scene, factors: Sequence[float], seed: int = 0
+) -> Found:
+    """Play one run. `factors`: how much longer than the average recorded units took."""
+    rng = random.Random(f"{seed}:{replicas}")
+    waiting = deque(cut(episodes, replicas, MOST_QUERIES))
+    n_units, lost, busy, end = len(waiting), 0, 0.0, 0.0
+    writer = 0.0  # when it will have written all that has come
+    first_idle: float | None = None
+    in_flight: list[tuple[float, int, int, list[Unit]]] = []  # time, replica, outputs that came, units to do again
+    idle: list[tuple[float, int]] = [(scene.start, r) for r in range(replicas)]
+    at_work = 0
+    while waiting or at_work:
+        while waiting and idle:
+            free, replica = idle.pop()
+            unit = waiting.popleft()
+            at_work += 1
+            each = scene.query * rng.choice(factors)
+            seconds = len(unit.episodes) * each
+            dies = rng.expovariate(scene.losses / 3600) if scene.losses else float("inf")
+            done = int(len(unit.episodes) * min(1.0, dies / seconds))
+            again = after_loss(unit, unit.episodes[done:]) if dies < seconds else []
+            busy += done * each
+            heapq.heappush(in_flight, (free + min(seconds, dies), replica, done, again))
+        now, replica, done, again = heapq.heappop(in_flight)
+        if done != STARTED:
+            writer = max(writer, now) + done * scene.write
+            end = max(end, now)
+            at_work -= 1
+        if again:
+            lost += 1
+            n_units += len(again)
+            waiting.extend(again)
+            heapq.heappush(in_flight, (now + scene.start, replica, STARTED, []))  # it loads the model again
+        else:
+            idle.append((now, replica))
+        idle = [(now, r) for _, r in idle]  # those without work take what a loss gave back, and not before
+        if not waiting and first_idle is None:
+            first_idle = now
+    whole = max(end, writer)
+    written = len(episodes) * scene.write
+    tail = whole - (first_idle if first_idle is not None else whole)
+    return Found(replicas, whole, busy / (replicas * whole), tail, n_units, lost, written / whole)
+
+
+def vqav2_sized(queries: int = QUERIES) -> list[Episode]:
+    """Episodes as far as units need them: ids, and which queries share a picture."""
+    return [Episode(Example(str(i), (), str(i // QUESTIONS_A_PICTURE)), ()) for i in range(queries)]
+
+
+def writer_seconds(repeats: int = 5) -> float:
+    """What the real writer of a run folder takes for an output: its line, the flush, the running score."""
+    (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices())
+    return statistics.median(_write_once(job) for _ in range(repeats))
+
+
+class _Instant:
+    """Answers at once; what passes between the first and the last is the writer's."""
+
+    stats: Mapping[str, Any] = {}
+
+    def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]:
+        self.began = time.perf_counter()
+        for e in episodes:
+            yield Output(e.query.id, tuple(s.id for s in e.shots), 64, " harbor", "harbor")
+        self.seconds = (time.perf_counter() - self.began) / len(episodes)
+
+
+def _write_once(job: Job) -> float:
+    source = _Instant()
+    running = RunningScore(job.spec.task.metrics[0], job.spec.prompt.metric_dialect, job.data.queries)
+
+    def watch(progress: Progress) -> None:
+        running.add(progress.newest)
+
+    with tempfile.TemporaryDirectory() as out:
+        run(job.spec, job.data, source, Path(out), episodes=job.episodes, watch=watch)
+    return source.seconds
+
+
+def record() -> None:
+    """Time units of the sample with the tiny checkpoint, one after the other, and keep them."""
+    from flamingo_eval.scale.worker import Worker
+
+    worker = Worker("tiny", device="cpu")
+    (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices())
+    times = []
+    with worker.engine:
+        for unit in cut(job.episodes or (), 1, UNIT_RECORDED):
+            began = time.perf_counter()
+            n = sum(len(some) for some in worker.answers(unit.episodes, job.spec, job.data.queries))
+            times.append({"queries": n, "seconds": round(time.perf_counter() - began, 4)})
+    RECORDED.write_text(json.dumps(times[1:], indent=1) + "\n")  # the first opens every support picture
+
+
+def main() -> None:
+    """Print one table a scene."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulate", description=__doc__)
+    parser.add_argument("--record", action="store_true", help="time the units anew, with the tiny checkpoint")
+    parser.add_argument("--seconds", type=float, help="a query's; default: as recorded, and a large model's 0.15")
+    parser.add_argument("--start", type=float, default=60.0, help="seconds until a replica has loaded its model")
+    parser.add_argument("--losses", type=float, default=0.01, help="of a replica, an hour")
+    given = parser.parse_args()
+    if given.record:
+        record()
+    units = json.loads(RECORDED.read_text())
+    each = [u["seconds"] / u["queries"] for u in units]
+    mean = statistics.fmean(each)
+    factors = [e / mean for e in each]
+    write = writer_seconds()
+    print(f"{len(units)} units recorded: {1000 * mean:.1f} ms a query, unit by unit {min(factors):.2f} to", end=" ")
+    print(f"{max(factors):.2f} times that.")
+    print(f"The writer takes {1e6 * write:.0f} microseconds an output: {1 / write:,.0f} a second at most.\n")
+    episodes = vqav2_sized()
+    for query in [given.seconds] if given.seconds else [mean, 0.15]:
+        print(f"{QUERIES:,} queries of {1000 * query:.3g} ms, {given.start:g} s to start, ", end="")
+        print(f"{given.losses:g} losses a replica and hour; the writer is full at {query / write:,.0f} replicas\n")
+        print(
+            "| replicas | time, s | efficiency | tail, s | units | lost | writer busy |\n|--:|--:|--:|--:|--:|--:|--:|"
+        )
+        for n in REPLICAS:
+            f = simulate(episodes, n, Scene(query, given.start, write, given.losses), factors)
+            print(
+                f"| {n} | {f.seconds:,.0f} | {100 * f.efficiency:.0f} % | {f.tail:.1f} | {f.units:,} | {f.lost} | "
+                f"{100 * f.writer_busy:.0f} % |",
+                flush=True,
+            )
+        print()
+
+
+if __name__ == "__main__":
+    main()
