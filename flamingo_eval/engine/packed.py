@@ -39,7 +39,7 @@ def packed(flamingo: Flamingo) -> Flamingo:
     Everything but the linear layers' weights is shared with the network given, which stays as it is.
     """
     weight = flamingo.decoder.embedding.weight
-    possible = weight.device.type == "cpu" and weight.dtype in PACKED_TYPES and _has_kernels()
+    possible = weight.device.type == "cpu" and weight.dtype in PACKED_TYPES and _has_kernels() and flamingo.ranks == 1
     if not possible:
         return flamingo
     linear = [m.weight.nbytes for m in flamingo.modules() if isinstance(m, nn.Linear)]

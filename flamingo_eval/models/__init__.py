@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.checkpoint import CONFIG, TOKENIZER
@@ -11,6 +12,9 @@ from flamingo_eval.models.config_json import read_config
 from flamingo_eval.models.model import Model
 from flamingo_eval.models.presets import PRESETS
 from flamingo_eval.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 __all__ = ["Model", "load_model", "model_names", "read_shape"]
 
@@ -22,12 +26,15 @@ def model_names() -> list[str]:
     return ["tiny"]
 
 
-def load_model(name_or_dir: str | Path, device: str = "cpu", dtype: str = "float32") -> Model:
+def load_model(
+    name_or_dir: str | Path, device: str = "cpu", dtype: str = "float32", mesh: DeviceMesh | None = None
+) -> Model:
     """A model by name (`tiny`, the bundled checkpoint) or from a checkpoint folder.
 
-    `device`: cpu, cuda or auto; `dtype`: float32, bfloat16, float16 or auto. Raises CheckpointError, UsageError.
+    `device`: cpu, cuda or auto; `dtype`: float32, bfloat16, float16 or auto. With `mesh`, the part of this rank among
+    those that share the model (parallel.py). Raises CheckpointError, UsageError.
     """
-    return Model.load(_folder(name_or_dir), device, dtype)
+    return Model.load(_folder(name_or_dir), device, dtype, mesh)
 
 
 def read_shape(name_or_dir: str | Path) -> tuple[FlamingoConfig, Tokenizer]:

@@ -78,12 +78,10 @@ class _Unfilled(TorchFunctionMode):
 
 def load_flamingo(folder: Path, device: torch.device, dtype: torch.dtype) -> Flamingo:
     """The network of a checkpoint folder, on its device, ready to run. Raises CheckpointError."""
-    config = read_config(folder / CONFIG)
-    with _Unfilled(), torch.device("meta"):
-        flamingo = Flamingo(config)
+    flamingo = meta_flamingo(read_config(folder / CONFIG))
     files = weight_files(folder)
     expected = {name: tensor.shape for name, tensor in flamingo.state_dict().items()}
-    check_account(folder, expected, _shapes(files))
+    check_account(folder, expected, shapes_in(files))
     weights: dict[str, Tensor] = {}
     for path in dict.fromkeys(files.values()):
         with open_safetensors(path, device) as file:
@@ -93,7 +91,14 @@ def load_flamingo(folder: Path, device: torch.device, dtype: torch.dtype) -> Fla
     return flamingo.requires_grad_(False).eval()
 
 
-def _shapes(files: Mapping[str, Path]) -> dict[str, tuple[int, ...]]:
+def meta_flamingo(config: FlamingoConfig) -> Flamingo:
+    """The network without weights, on the meta device."""
+    with _Unfilled(), torch.device("meta"):
+        return Flamingo(config)
+
+
+def shapes_in(files: Mapping[str, Path]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor that files of weights hold, among those named."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in dict.fromkeys(files.values()):
         with open_safetensors(path) as file:

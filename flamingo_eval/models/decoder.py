@@ -202,6 +202,7 @@ class Decoder(nn.Module):
             make_norm(config.norm, config.width, config.norm_eps, config.norm_bias) if config.final_norm else None
         )
         self.head = None if config.tied_head else nn.Linear(config.width, config.vocabulary, config.head_bias)
+        self.own_heads = slice(None)  # which heads are computed here: all, unless ranks share them (parallel.py)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """int64[B, S], int64[B, S] -> [B, S, D]"""
@@ -255,7 +256,7 @@ class Decoder(nn.Module):
         distances = positions[:, :, None] - key_positions[:, None, :]  # [B, S, T]
         wide = None if mask is None else mask[:, None]
         if self.config.positions == "alibi" and wide is not None:
-            slopes = alibi_slopes(self.config.heads, self.config.alibi_max).to(positions.device)
+            slopes = alibi_slopes(self.config.heads, self.config.alibi_max)[self.own_heads].to(positions.device)
             bias = -slopes[:, None, None] * distances[:, None]  # [B, H, S, T]
             wide = bias.masked_fill(~wide, -math.inf).to(self.embedding.weight.dtype)
         return Sight(

@@ -33,6 +33,7 @@ class Flamingo(nn.Module):
     def __init__(self, config: FlamingoConfig) -> None:
         super().__init__()
         self.config = config
+        self.ranks = 1  # that share its layers (parallel.py)
         self.vision = build_vision(config.vision)
         self.resampler = Resampler(config.resampler, config.vision.width) if config.resampler else None
         self.xattn = nn.ModuleDict(

@@ -21,6 +21,8 @@ from flamingo_eval.records import Answer, Image, Pixels, Prompt, Video
 from flamingo_eval.specs import DecodeSpec, RankSpec
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
     from flamingo_eval.engine.engine import Engine
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -34,10 +36,19 @@ class Model:
         self.config: FlamingoConfig = flamingo.config
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> Model:
-        """A checkpoint folder of ours on a device. Raises CheckpointError, UsageError."""
+    def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32", mesh: DeviceMesh | None = None) -> Model:
+        """A checkpoint folder of ours on a device; with `mesh`, this rank's part of it.
+
+        Raises CheckpointError, UsageError.
+        """
         chosen = choose_device(device)
-        flamingo = load_flamingo(folder, chosen, choose_dtype(dtype, chosen))
+        kind = choose_dtype(dtype, chosen)
+        if mesh is None:
+            flamingo = load_flamingo(folder, chosen, kind)
+        else:
+            from flamingo_eval.models.parallel import load_parallel  # torch.distributed: only where it is asked for
+
+            flamingo = load_parallel(folder, chosen, kind, mesh)
         config = flamingo.config
         return cls(flamingo, Tokenizer.load(folder / TOKENIZER, config.tokens, config.decoder.vocabulary), folder)
 
