@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flamingo_eval.cli.options import Data, Json, Protocol, Split, numbers
+from flamingo_eval.cli.options import Data, Json, Protocol, Split, complete_task, numbers
 
 if TYPE_CHECKING:
     from flamingo_eval.plan import Job
@@ -19,7 +19,10 @@ FOLDERS_NAMED = 3  # one for each task and model; of more the folder that holds 
 
 
 def run(
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Task names, YAML files, or `all`.")],
+    tasks: Annotated[
+        list[str],
+        typer.Argument(metavar="TASK...", help="Task names, YAML files, or `all`.", autocompletion=complete_task),
+    ],
     shots: Annotated[str, typer.Option(help="Numbers of demonstrations, as 0,4,8,16,32.")] = "4",
     model: Annotated[str | None, typer.Option(help="Checkpoint folder; default: the bundled `tiny`.")] = None,
     data: Data = None,
@@ -56,6 +59,7 @@ def run(
     gpus_per_replica: Annotated[
         int | None, typer.Option(min=0, help="With --ray: GPUs of a replica; default: 1 where there are any.")
     ] = None,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="Under torchrun: ranks that share one model.")] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be run and the least it can cost; run nothing.")
     ] = False,
@@ -98,6 +102,10 @@ def run(
     )
     if ray is None and (replicas != "auto" or gpus_per_replica is not None):
         raise UsageError("--replicas and --gpus-per-replica are for a cluster.", fix="Add --ray local, or an address.")
+    if ray is not None and tensor_parallel > 1:
+        raise UsageError(
+            "--tensor-parallel is for ranks of torchrun.", fix="Leave --ray out, or give each replica a GPU."
+        )
     if not dry_run and (tflops is not None or price is not None):
         raise UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run.")
     questions, remarks = load_questions(tasks, protocol or settings.protocol)
@@ -107,7 +115,9 @@ def run(
 
         say_what_it_takes(jobs, model or settings.model, device, dtype, tflops, price, as_json)
         return
-    team = Team(model or settings.model, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica)
+    team = Team(
+        model or settings.model, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica, tensor_parallel
+    )
     here = world() if ray is None else None
     quiet = as_json or (here is not None and here.rank > 0)
     if not quiet:

@@ -13,16 +13,21 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from flamingo_eval.errors import UsageError
 from flamingo_eval.plan import Job
 from flamingo_eval.records import Episode, Output, Split
 from flamingo_eval.results import output_line, parse_output
 from flamingo_eval.scale.worker import Worker
 from flamingo_eval.scale.world import World
 from flamingo_eval.specs import RunSpec
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 PATIENCE = timedelta(days=7)  # a rank waits for its next unit while others load, score or write
 
@@ -42,6 +47,31 @@ def connect(here: World, first: bool = True) -> TCPStore:
     )  # fmt: skip
 
 
+def require_groups(here: World, size: int) -> None:
+    """Raise UsageError unless the ranks can be divided into groups that share a model."""
+    if here.size % size:
+        raise UsageError(
+            f"--tensor-parallel {size}: {here.size} ranks cannot be divided into groups of {size}.",
+            fix=f"Start a multiple of {size} ranks.",
+        )
+
+
+def group_mesh(here: World, size: int, device: str) -> DeviceMesh:
+    """The ranks that share a model with this one: `size` neighbours; NCCL between GPUs, gloo otherwise."""
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+
+    store = dist.PrefixStore(f"{_prefix()}/groups", connect(here, first=False))  # type: ignore[attr-defined]
+    backend = "nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=PATIENCE)
+    return init_device_mesh(device, (here.size // size, size), mesh_dim_names=("replica", "part"))["part"]
+
+
+def followers(here: World, size: int) -> range:
+    """The ranks that share the model of this one, if it is the first of its group; nobody else speaks for them."""
+    return range(here.rank + 1, here.rank + size) if here.rank % size == 0 else range(0)
+
+
 def _prefix() -> str:
     # after a restart by torchrun the old keys are still in the agent's store
     return f"flamingo-eval/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
@@ -51,11 +81,16 @@ def _key(spec: RunSpec) -> list[str | int]:
     return [spec.task_label, spec.demos.shots, spec.demos.seed]
 
 
-class OwnReplica:
-    """The model in this process."""
+def _unit_message(episodes: Sequence[Episode], spec: RunSpec) -> str:
+    return json.dumps({"run": _key(spec), "ids": [e.query.id for e in episodes]})
 
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
+
+class OwnReplica:
+    """The model in this process, or this process's part of it: then `followers` are asked the same at the same time."""
+
+    def __init__(self, worker: Worker, store: TCPStore | None = None, followers: Sequence[int] = ()) -> None:
+        """`store`: a client of its own, as in RankReplica."""
+        self.worker, self.store, self.followers, self.sent = worker, store, followers, 0
 
     def ready(self, stop: threading.Event) -> bool:
         """It is loaded."""
@@ -63,7 +98,21 @@ class OwnReplica:
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sequence[Output]]:
         """Outputs as they are finished."""
+        self._tell(_unit_message(episodes, spec))
         return self.worker.answers(episodes, spec, split)
+
+    def end(self) -> None:
+        """Let the followers go home."""
+        self._tell("null")
+        for rank in self.followers:
+            assert self.store is not None
+            self.store.get(f"{_prefix()}/{rank}/gone")
+
+    def _tell(self, message: str) -> None:
+        for rank in self.followers:
+            assert self.store is not None
+            self.store.set(f"{_prefix()}/{rank}/{self.sent}", message)
+        self.sent += 1
 
 
 class RankReplica:
@@ -81,7 +130,7 @@ class RankReplica:
         """Outputs as the rank sends them."""
         unit = f"{_prefix()}/{self.rank}/{self.sent}"
         self.sent += 1
-        self.store.set(unit, json.dumps({"run": _key(spec), "ids": [e.query.id for e in episodes]}))
+        self.store.set(unit, _unit_message(episodes, spec))
         part = 0
         while True:
             name = f"{unit}/{part}"
@@ -101,17 +150,26 @@ class RankReplica:
         self.store.get(f"{_prefix()}/{self.rank}/gone")
 
 
-def serve(here: World, store: TCPStore, worker: Worker, jobs: Sequence[Job]) -> None:
-    """What ranks other than 0 do: answer the units they are given until rank 0 has none left."""
+def serve(here: World, store: TCPStore, worker: Worker, jobs: Sequence[Job], size: int = 1) -> None:
+    """What ranks other than 0 do: answer the units they are given until rank 0 has none left.
+
+    Where `size` ranks share a model, the first of each group passes its units on and speaks for all of them.
+    """
+    led, speaks = followers(here, size), here.rank % size == 0
     model = worker.identity()
     of_run = {json.dumps(_key(j.spec)): j for j in jobs}
     episodes = {key: {e.query.id: e for e in j.episodes or ()} for key, j in of_run.items()}
     n = 0
     while True:
         unit = f"{_prefix()}/{here.rank}/{n}"
-        asked = json.loads(store.get(unit))
+        message = store.get(unit).decode()
+        for rank in led:
+            store.set(f"{_prefix()}/{rank}/{n}", message)
+        asked = json.loads(message)
         n += 1
         if asked is None:
+            for rank in led:
+                store.get(f"{_prefix()}/{rank}/gone")
             store.set(f"{_prefix()}/{here.rank}/gone", "1")
             return
         key = json.dumps(asked["run"])
@@ -119,6 +177,8 @@ def serve(here: World, store: TCPStore, worker: Worker, jobs: Sequence[Job]) -> 
         spec = replace(job.spec, model=model.name, model_sha256=model.sha256, device=model.device, dtype=model.dtype)
         part = 0
         for some in worker.answers([episodes[key][id] for id in asked["ids"]], spec, job.data.queries):
-            store.set(f"{unit}/{part}", json.dumps([output_line(o) for o in some]))
-            part += 1
-        store.set(f"{unit}/{part}", "null")
+            if speaks:
+                store.set(f"{unit}/{part}", json.dumps([output_line(o) for o in some]))
+                part += 1
+        if speaks:
+            store.set(f"{unit}/{part}", "null")

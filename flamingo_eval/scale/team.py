@@ -15,6 +15,8 @@ from flamingo_eval.scale.crew import Crew, Identity
 
 if TYPE_CHECKING:
     from flamingo_eval.features import Encoder
+    from flamingo_eval.scale.worker import Worker
+    from flamingo_eval.scale.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Team:
     ray: str | None = None
     replicas: str = "auto"
     gpus_per_replica: int | None = None
+    tensor_parallel: int = 1  # ranks of torchrun that share one model
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +58,94 @@ def answering(team: Team, jobs: Sequence[Job]) -> Iterator[AtWork | None]:
             crew = Crew(replicas)
             yield AtWork(identity, crew, lambda: _own_encoder(team), _title(identity, len(replicas)), _state(crew))
         return
-    from flamingo_eval.scale.ranks import OwnReplica, RankReplica, connect, serve, use_own_gpu
-    from flamingo_eval.scale.worker import Worker
     from flamingo_eval.scale.world import world
 
     here = world()
     if here is not None:
-        if any(job.episodes is None for job in jobs):
-            raise UsageError("RICES needs the model to draw shots, which ranks cannot share.", fix="Use --ray local.")
-        use_own_gpu(here)
+        with _among_ranks(team, jobs, here) as at_work:
+            yield at_work
+        return
+    if team.tensor_parallel > 1:
+        raise UsageError(
+            f"--tensor-parallel {team.tensor_parallel} shares a model among ranks.",
+            fix=f"Start it with `torchrun --nproc-per-node {team.tensor_parallel} -m flamingo_eval run ...`.",
+        )
+    from flamingo_eval.scale.worker import Worker
+
     worker = Worker(team.model, team.device, team.dtype, team.batch_size, team.workers)
+    with worker.engine:
+        yield AtWork(worker.identity(), worker.engine, worker.encoder, _title(worker.identity(), 1))
+
+
+@contextmanager
+def _among_ranks(team: Team, jobs: Sequence[Job], here: World) -> Iterator[AtWork | None]:
+    """torchrun or srun: rank 0 gets a crew, the others answer for it and get None."""
+    from flamingo_eval.scale.ranks import (
+        OwnReplica,
+        RankReplica,
+        connect,
+        followers,
+        group_mesh,
+        require_groups,
+        serve,
+        use_own_gpu,
+    )  # fmt: skip
+    from flamingo_eval.scale.worker import Worker
+
+    size = team.tensor_parallel
+    if any(job.episodes is None for job in jobs):
+        raise UsageError("RICES needs the model to draw shots, which ranks cannot share.", fix="Use --ray local.")
+    require_groups(here, size)
+    use_own_gpu(here)
+    store = connect(here)
+    mesh = group_mesh(here, size, _device_type(team)) if size > 1 else None
+    worker = Worker(team.model, team.device, team.dtype, team.batch_size, team.workers, mesh)
+    if size > 1:
+        _say_what_is_held(here, worker, size)
     identity = worker.identity()
     with worker.engine:
-        if here is None:
-            yield AtWork(identity, worker.engine, worker.encoder, _title(identity, 1))
-            return
-        store = connect(here)
         if here.rank:
-            serve(here, store, worker, jobs)
+            serve(here, store, worker, jobs, size)
             yield None
-            return
-        others = [RankReplica(rank, connect(here, first=False)) for rank in range(1, here.size)]
-        crew = Crew([OwnReplica(worker), *others])
-        yield AtWork(identity, crew, worker.encoder, _title(identity, here.size), _state(crew))
-        for other in others:
-            other.end()
-        for other in others:
-            other.wait_until_gone()
+        else:
+            own = OwnReplica(worker, connect(here, first=False), followers(here, size))
+            others = [RankReplica(rank, connect(here, first=False)) for rank in range(size, here.size, size)]
+            crew = Crew([own, *others])
+            yield AtWork(identity, crew, worker.encoder, _title(identity, len(crew.replicas), size), _state(crew))
+            own.end()
+            for other in others:
+                other.end()
+            for other in others:
+                other.wait_until_gone()
+    if size > 1:
+        import torch.distributed as dist
+
+        dist.destroy_process_group()
 
 
-def _title(identity: Identity, replicas: int) -> str:
-    copies = f", {replicas} replicas" if replicas > 1 else ""
+def _device_type(team: Team) -> str:
+    from flamingo_eval.models.model import choose_device
+
+    return choose_device(team.device).type
+
+
+def _say_what_is_held(here: World, worker: Worker, size: int) -> None:
+    """Each rank's weights beside what its share should be, on its own line."""
+    import sys
+
+    from flamingo_eval.models import read_shape
+    from flamingo_eval.models.parallel import bytes_a_rank, bytes_held
+
+    config, _ = read_shape(worker.model.folder)
+    expected = bytes_a_rank(config, size, worker.model.dtype.itemsize)
+    held = bytes_held(worker.model.flamingo)
+    line = f"rank {here.rank} of {here.size}: {held / 1e6:,.1f} MB of weights, its share is {expected / 1e6:,.1f} MB"
+    print(line, file=sys.stderr, flush=True)
+
+
+def _title(identity: Identity, replicas: int, ranks: int = 1) -> str:
+    shared = f", each shared by {ranks} ranks" if ranks > 1 else ""
+    copies = f", {replicas} replica{'s' if replicas > 1 else ''}{shared}" if replicas > 1 or shared else ""
     return f"{identity.name} on {identity.device}, {identity.dtype}{copies}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flamingo_eval.answering import answer
 from flamingo_eval.engine import build_engine
@@ -14,6 +15,9 @@ from flamingo_eval.records import Episode, Output, Split
 from flamingo_eval.scale.crew import Identity
 from flamingo_eval.specs import RunSpec
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
 STREAM_EVERY = 0.5  # seconds between two messages to the writer: what a lost replica can cost beside its batch
 
 
@@ -22,9 +26,10 @@ class Worker:
 
     def __init__(
         self, model: str | Path, device: str = "auto", dtype: str = "auto", batch_size: str = "auto",
-        workers: int | None = None,
+        workers: int | None = None, mesh: DeviceMesh | None = None,
     ) -> None:  # fmt: skip
-        self.model = load_model(model, device=device, dtype=dtype)
+        """`mesh`: the ranks that share the model, of which this process holds a part (models/parallel.py)."""
+        self.model = load_model(model, device=device, dtype=dtype, mesh=mesh)
         self.engine = build_engine(self.model, batch_size=batch_size, workers=workers)
 
     def identity(self) -> Identity:

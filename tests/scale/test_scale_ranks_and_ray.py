@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -51,6 +52,35 @@ def test_torchrun_gives_the_bytes_of_one_process(whole: Path, tmp_path: Path) ->
     engine = json.loads(record.read_text())["engine"]
     assert engine["replicas"] == 2
     assert engine["units_done"] == engine["units"] > 1
+
+
+def test_two_models_of_two_ranks_each_give_the_same_answers(whole: Path, tmp_path: Path) -> None:
+    """Tensor parallelism: sums in another order, so answers are compared, not bytes."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", "-m")
+    done = run(tmp_path, "--tensor-parallel", "2", "--limit", "40", launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    assert "2 replicas, each shared by 2 ranks" in done.stderr
+    held = re.findall(r"rank \d of 4: (\S+) MB of weights, its share is (\S+) MB", done.stderr)
+    assert len(held) == 4
+    assert all(own == share for own, share in held)
+
+    def answers(out: Path) -> dict[str, str]:
+        (outputs,) = out.rglob("outputs.jsonl")
+        rows = map(json.loads, outputs.read_text().splitlines())
+        return {row["id"]: row["prediction"] for row in rows}
+
+    found, expected = answers(tmp_path), answers(whole)
+    assert len(found) == 40
+    assert found == {id: expected[id] for id in found}
+
+
+def test_ranks_that_make_no_groups_are_named(tmp_path: Path) -> None:
+    done = run(tmp_path, "--tensor-parallel", "2")
+    assert done.returncode
+    assert "torchrun --nproc-per-node 2" in done.stderr
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    done = run(tmp_path, "--tensor-parallel", "3", "--limit", "4", launcher=launcher)
+    assert "2 ranks cannot be divided into groups of 3" in done.stderr
 
 
 def test_half_an_environment_is_named() -> None:
