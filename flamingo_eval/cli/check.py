@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from flamingo_eval.cli.options import Data, Json, Split
+from flamingo_eval.cli.options import Data, Json, Split, Task
 
 
 def check(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Task name or YAML file.")],
+    task: Task,
     data: Data = None,
     split: Split = None,
     as_json: Json = False,

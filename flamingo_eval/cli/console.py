@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,17 +29,25 @@ def console(stderr: bool = False) -> Console:
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], numbers_from: int | None = None) -> None:
     """A plain table on standard output; columns from `numbers_from` on are right-aligned. Cells are never markup."""
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[str(cell) for cell in row] for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, title in enumerate(titles):
         number = numbers_from is not None and i >= numbers_from
         whole = number or (i == 0 and numbers_from is not None)  # the name of a row of numbers stands on one line
-        table.add_column(title, justify="right" if number else "left", no_wrap=whole, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    console().print(table)
+        width = max(map(cell_len, (title, *(row[i] for row in cells)))) if whole else None
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(title, justify=justify, no_wrap=whole, overflow="fold", min_width=width)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    screen = console()
+    least = screen.measure(table).minimum
+    if least > screen.width:  # a number is never cut: the lines are longer than the screen instead
+        screen.width = least
+    screen.print(table)
 
 
 def say(text: str) -> None:

@@ -9,6 +9,22 @@ import typer
 
 from flamingo_eval.errors import UsageError
 
+
+def complete_task(incomplete: str) -> list[str]:
+    """Task names that begin so, for the shell's completion."""
+    from flamingo_eval.find import task_names
+
+    return [name for name in ("all", *task_names()) if name.startswith(incomplete)]
+
+
+def complete_protocol(incomplete: str) -> list[str]:
+    """Protocol names that begin so, for the shell's completion."""
+    from flamingo_eval.find import protocol_names
+
+    return [name for name in protocol_names() if name.startswith(incomplete)]
+
+
+Task = Annotated[str, typer.Argument(metavar="TASK", help="Task name or YAML file.", autocompletion=complete_task)]
 Data = Annotated[
     str | None,
     typer.Option("--data", metavar="DIR", help="Folder with the official files; default: the embedded sample."),
@@ -16,7 +32,11 @@ Data = Annotated[
 Split = Annotated[str | None, typer.Option("--split", help="Split of the queries; default: the task's own.")]
 Protocol = Annotated[
     str | None,
-    typer.Option("--protocol", help="How prompts are written: flamingo, openflamingo, idefics, or a folder."),
+    typer.Option(
+        "--protocol",
+        help="How prompts are written: flamingo, openflamingo, idefics, or a folder.",
+        autocompletion=complete_protocol,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of the terminal.")]

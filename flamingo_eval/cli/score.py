@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Data, Json, Split
+from flamingo_eval.cli.options import Data, Json, Split, Task
 
 
 def score(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Task name or YAML file.")],
+    task: Task,
     predictions: Annotated[Path, typer.Option(metavar="FILE", help="JSON lines: id and prediction, or id and scores.")],
     data: Data = None,
     split: Split = None,

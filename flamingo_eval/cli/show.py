@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Data, Json, Protocol, Split
+from flamingo_eval.cli.options import Data, Json, Protocol, Split, Task
 
 
 def show(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Task name or YAML file.")],
+    task: Task,
     shots: Annotated[int, typer.Option(min=0, help="Number of demonstrations.")] = 4,
     index: Annotated[int, typer.Option(min=0, help="Which query, counted from 0 in the file's order.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the demonstrations.")] = 0,
