@@ -146,7 +146,7 @@ def record() -> None:
     with worker.engine:
         for unit in cut(job.episodes or (), 1, UNIT_RECORDED):
             began = time.perf_counter()
-            n = sum(len(some) for some in worker.answers(unit.episodes, job.spec, job.data.queries))
+            n = sum(len(sent.outputs) for sent in worker.answers(unit.episodes, job.spec, job.data.queries))
             times.append({"queries": n, "seconds": round(time.perf_counter() - began, 4)})
     RECORDED.write_text(json.dumps(times[1:], indent=1) + "\n")  # the first opens every support picture
 

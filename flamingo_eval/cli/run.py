@@ -10,6 +10,8 @@ import typer
 from flamingo_eval.cli.options import Data, Json, Protocol, Split, complete_task, numbers
 
 if TYPE_CHECKING:
+    from flamingo_eval.cli.console import ProgressBar
+    from flamingo_eval.cli.crew_table import CrewTable
     from flamingo_eval.plan import Job
     from flamingo_eval.runner import RunRecord
     from flamingo_eval.scale.team import AtWork, Team
@@ -163,7 +165,7 @@ def _answer_all(
 ) -> list[RunRecord]:
     from dataclasses import replace
 
-    from flamingo_eval.cli.console import ProgressBar, say
+    from flamingo_eval.cli.console import say
     from flamingo_eval.metrics.running import RunningScore
     from flamingo_eval.runner import Progress
     from flamingo_eval.runner import run as run_one
@@ -175,9 +177,9 @@ def _answer_all(
         title = f"{spec.task_label} {spec.demos.shots}-shot seed {spec.demos.seed}"
         total = len(job.episodes) if job.episodes is not None else len(job.data.queries.examples)
         running = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, job.data.queries)
-        with ProgressBar(title, total, quiet) as bar:
+        with _bar(title, total, quiet, at_work) as bar:
 
-            def watch(progress: Progress, bar: ProgressBar = bar, running: RunningScore = running) -> None:
+            def watch(progress: Progress, bar: ProgressBar | CrewTable = bar, running: RunningScore = running) -> None:
                 running.add(progress.newest)
                 bar.update(len(progress.outputs), f"{running} {at_work.state()}".rstrip())
 
@@ -205,6 +207,19 @@ def _answer_all(
         if not quiet:
             say(_line(title, record))
     return records
+
+
+def _bar(title: str, total: int, quiet: bool, at_work: AtWork) -> ProgressBar | CrewTable:
+    """A table of the replicas where there are several and somebody can see it."""
+    import sys
+
+    from flamingo_eval.cli.console import ProgressBar
+    from flamingo_eval.cli.crew_table import CrewTable
+
+    crew = at_work.crew
+    if crew is None or len(crew.replicas) < 2 or quiet or not sys.stderr.isatty():
+        return ProgressBar(title, total, quiet)
+    return CrewTable(title, total, crew)
 
 
 def _line(title: str, record: RunRecord) -> str:

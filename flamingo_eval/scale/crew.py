@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from flamingo_eval.errors import RunError
 from flamingo_eval.records import Episode, Output, Split
@@ -31,6 +31,27 @@ class Identity:
     dtype: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message of a replica: outputs, and what its vision cache has been asked for and had, since it started."""
+
+    outputs: Sequence[Output]
+    asked: int = 0
+    hits: int = 0
+
+
+@dataclass(slots=True)
+class Standing:
+    """How a replica stands, for people to look at. Pictures are those of its newest process."""
+
+    state: Literal["loading", "working", "waiting", "given up"] = "loading"
+    queries: int = 0
+    units: int = 0
+    lost: int = 0
+    asked: int = 0
+    hits: int = 0
+
+
 class ReplicaLostError(Exception):
     """A replica's process or its machine is gone; the message says what is known of the reason."""
 
@@ -42,7 +63,7 @@ class Replica(Protocol):
         """Wait until it can work; False if `stop` was set before. Raises ReplicaLostError if it died on the way."""
         ...
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sequence[Output]]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
         """Outputs as they are finished, some at a time. Raises ReplicaLostError."""
         ...
 
@@ -89,6 +110,7 @@ class Crew:
         """`retries`: replicas that may die with a query alone before it counts as failed; `most` queries a unit."""
         self.replicas, self.retries, self.most = replicas, retries, most
         self._counts = dict.fromkeys(("units", "units_done", "units_lost", "queries_given_up"), 0)
+        self.standings = [Standing() for _ in replicas]
 
     @property
     def stats(self) -> Mapping[str, Any]:
@@ -102,8 +124,8 @@ class Crew:
         work = _Work(units, self.retries)
         part = Split(split.name, (), (), split.candidates, split.labelled)  # a unit brings its own examples
         threads = [
-            threading.Thread(target=self._pull, args=(replica, work, spec, part), daemon=True)
-            for replica in self.replicas
+            threading.Thread(target=self._pull, args=(replica, standing, work, spec, part), daemon=True)
+            for replica, standing in zip(self.replicas, self.standings, strict=True)
         ]
         for thread in threads:
             thread.start()
@@ -128,7 +150,7 @@ class Crew:
         for thread in threads:  # the last unit is counted, and in the next run no replica is asked by two threads
             thread.join()
 
-    def _pull(self, replica: Replica, work: _Work, spec: RunSpec, split: Split) -> None:
+    def _pull(self, replica: Replica, standing: Standing, work: _Work, spec: RunSpec, split: Split) -> None:
         failed_starts = 0
         try:
             while failed_starts < FAILED_STARTS:
@@ -139,24 +161,33 @@ class Crew:
                     failed_starts += 1
                     continue
                 failed_starts = 0
+                standing.state = "waiting"
                 unit = work.take()
                 if unit is None:
                     return
-                self._answer(replica, unit, work, spec, split)
+                standing.state = "working"
+                self._answer(replica, standing, unit, work, spec, split)
+            standing.state = "given up"
             work.came.put(None)
         except BaseException as error:  # not swallowed: raised where the outputs are read
             work.came.put(error)
 
-    def _answer(self, replica: Replica, unit: Unit, work: _Work, spec: RunSpec, split: Split) -> None:
+    def _answer(
+        self, replica: Replica, standing: Standing, unit: Unit, work: _Work, spec: RunSpec, split: Split
+    ) -> None:
         left = {e.query.id: e for e in unit.episodes}
         again: list[Unit] = []
         try:
-            for some in replica.answers(unit.episodes, spec, split):
-                fresh = [o for o in some if left.pop(o.id, None) is not None]
+            for sent in replica.answers(unit.episodes, spec, split):
+                fresh = [o for o in sent.outputs if left.pop(o.id, None) is not None]
+                standing.asked, standing.hits = sent.asked, sent.hits
                 if fresh:
+                    standing.queries += len(fresh)
                     work.came.put(fresh)
+            standing.units += 1
             self._count("units_done")
         except ReplicaLostError as error:
+            standing.state, standing.lost = "loading", standing.lost + 1
             self._count("units_lost")
             again = after_loss(unit, list(left.values())) if left else []
             if len(again) == 1 and again[0].losses >= work.retries:

@@ -20,8 +20,9 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from flamingo_eval.errors import UsageError
 from flamingo_eval.plan import Job
-from flamingo_eval.records import Episode, Output, Split
+from flamingo_eval.records import Episode, Split
 from flamingo_eval.results import output_line, parse_output
+from flamingo_eval.scale.crew import Sent
 from flamingo_eval.scale.worker import Worker
 from flamingo_eval.scale.world import World
 from flamingo_eval.specs import RunSpec
@@ -96,7 +97,7 @@ class OwnReplica:
         """It is loaded."""
         return not stop.is_set()
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sequence[Output]]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
         """Outputs as they are finished."""
         self._tell(_unit_message(episodes, spec))
         return self.worker.answers(episodes, spec, split)
@@ -126,7 +127,7 @@ class RankReplica:
         """Its first unit waits for it in the store."""
         return not stop.is_set()
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sequence[Output]]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
         """Outputs as the rank sends them."""
         unit = f"{_prefix()}/{self.rank}/{self.sent}"
         self.sent += 1
@@ -139,7 +140,7 @@ class RankReplica:
             part += 1
             if message is None:
                 return
-            yield [parse_output(line) for line in message]
+            yield Sent([parse_output(line) for line in message["outputs"]], message["asked"], message["hits"])
 
     def end(self) -> None:
         """Let the rank go home."""
@@ -176,9 +177,10 @@ def serve(here: World, store: TCPStore, worker: Worker, jobs: Sequence[Job], siz
         job = of_run[key]
         spec = replace(job.spec, model=model.name, model_sha256=model.sha256, device=model.device, dtype=model.dtype)
         part = 0
-        for some in worker.answers([episodes[key][id] for id in asked["ids"]], spec, job.data.queries):
+        for sent in worker.answers([episodes[key][id] for id in asked["ids"]], spec, job.data.queries):
             if speaks:
-                store.set(f"{unit}/{part}", json.dumps([output_line(o) for o in some]))
+                lines = [output_line(o) for o in sent.outputs]
+                store.set(f"{unit}/{part}", json.dumps({"outputs": lines, "asked": sent.asked, "hits": sent.hits}))
                 part += 1
         if speaks:
             store.set(f"{unit}/{part}", "null")

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from flamingo_eval.errors import FlamingoEvalError, MissingDependency, RunError, UsageError
-from flamingo_eval.records import Episode, Output, Split
-from flamingo_eval.scale.crew import Identity, ReplicaLostError
+from flamingo_eval.records import Episode, Split
+from flamingo_eval.scale.crew import Identity, ReplicaLostError, Sent
 from flamingo_eval.scale.worker import Worker
 from flamingo_eval.specs import RunSpec
 
@@ -59,7 +59,7 @@ class RayReplica:
             )
         return found is not None
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sequence[Output]]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
         """Outputs as they are finished, streamed by the actor."""
         stream = self.actor.answers.options(num_returns="streaming").remote(episodes, spec, split)
         for ref in stream:

@@ -36,13 +36,17 @@ class Team:
 
 @dataclass(frozen=True, slots=True)
 class AtWork:
-    """A team that has loaded its model. `encoder` gives RICES its features, `state` a word for the progress bar."""
+    """A team that has loaded its model. `encoder` gives RICES its features, `state` a word for the progress bar.
+
+    `crew`: the replicas, where there are several.
+    """
 
     identity: Identity
     engine: Engine | OutputSource
     encoder: Callable[[], Encoder]
     title: str
     state: Callable[[], str] = str
+    crew: Crew | None = None
 
 
 @contextmanager
@@ -56,7 +60,9 @@ def answering(team: Team, jobs: Sequence[Job]) -> Iterator[AtWork | None]:
             team.device, team.dtype, team.batch_size, team.workers,
         ) as (replicas, identity):  # fmt: skip
             crew = Crew(replicas)
-            yield AtWork(identity, crew, lambda: _own_encoder(team), _title(identity, len(replicas)), _state(crew))
+            yield AtWork(
+                identity, crew, lambda: _own_encoder(team), _title(identity, len(replicas)), _state(crew), crew
+            )
         return
     from flamingo_eval.scale.world import world
 
@@ -111,7 +117,7 @@ def _among_ranks(team: Team, jobs: Sequence[Job], here: World) -> Iterator[AtWor
             own = OwnReplica(worker, connect(here, first=False), followers(here, size))
             others = [RankReplica(rank, connect(here, first=False)) for rank in range(size, here.size, size)]
             crew = Crew([own, *others])
-            yield AtWork(identity, crew, worker.encoder, _title(identity, len(crew.replicas), size), _state(crew))
+            yield AtWork(identity, crew, worker.encoder, _title(identity, len(crew.replicas), size), _state(crew), crew)
             own.end()
             for other in others:
                 other.end()

@@ -12,7 +12,7 @@ from flamingo_eval.engine import build_engine
 from flamingo_eval.models import load_model
 from flamingo_eval.models.embedding import ModelEncoder
 from flamingo_eval.records import Episode, Output, Split
-from flamingo_eval.scale.crew import Identity
+from flamingo_eval.scale.crew import Identity, Sent
 from flamingo_eval.specs import RunSpec
 
 if TYPE_CHECKING:
@@ -41,14 +41,19 @@ class Worker:
         """Features for RICES."""
         return ModelEncoder(self.model)
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[list[Output]]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
         """Outputs as they are finished, twice a second and at the end."""
         some: list[Output] = []
         sent = time.monotonic()
         for output in answer(episodes, spec, split, self.engine):
             some.append(output)
             if time.monotonic() - sent >= STREAM_EVERY:
-                yield some
+                yield self._message(some)
                 some, sent = [], time.monotonic()
         if some:
-            yield some
+            yield self._message(some)
+
+    def _message(self, outputs: list[Output]) -> Sent:
+        cache = self.engine.cache
+        hits = cache.hits_memory + cache.hits_disk
+        return Sent(outputs, hits + cache.misses, hits)

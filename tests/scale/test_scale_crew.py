@@ -14,10 +14,10 @@ from flamingo_eval.answering import answer
 from flamingo_eval.config import load_prompt, load_protocol, load_task
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.find import find_protocol, shipped
-from flamingo_eval.records import Episode, Example, Output, Prompt, Split
+from flamingo_eval.records import Episode, Example, Prompt, Split
 from flamingo_eval.results import read_json, read_outputs
 from flamingo_eval.runner import TaskData, load_data, run
-from flamingo_eval.scale.crew import Crew, ReplicaLostError
+from flamingo_eval.scale.crew import Crew, ReplicaLostError, Sent
 from flamingo_eval.scale.units import MOST_QUERIES, Unit, after_loss, cut
 from flamingo_eval.specs import DemoSpec, RunSpec
 
@@ -72,13 +72,13 @@ class FakeReplica:
             raise ReplicaLostError("no memory")
         return not stop.is_set()
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sequence[Output]]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
         for output in answer(episodes, spec, split, self.engine):  # type: ignore[arg-type]
             if self.deaths.get(output.id, 0) > 0:
                 self.deaths[output.id] -= 1
                 raise ReplicaLostError("killed by signal 9")
             self.answered.append(output.id)
-            yield [output]
+            yield Sent([output], asked=2, hits=1)
 
 
 def by_prompt(prompt: Prompt) -> str:
@@ -114,7 +114,7 @@ def test_the_record_counts_units_that_end_after_their_last_answer(
     work: tuple[RunSpec, TaskData], saying_engine: type, tmp_path: Path
 ) -> None:
     class Slow(FakeReplica):
-        def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sequence[Output]]:
+        def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
             yield from super().answers(episodes, spec, split)
             time.sleep(0.2)
 

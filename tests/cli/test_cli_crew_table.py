@@ -1,0 +1,57 @@
+"""The live table of several replicas: one frame, as text."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+
+from flamingo_eval.cli.crew_table import MOST_ROWS, CrewTable, known
+from flamingo_eval.scale.crew import Crew, Standing
+
+
+def frame(crew: Crew, done: int, width: int = 80) -> str:
+    table = CrewTable("vqav2@sample 4-shot seed 0", 400, crew)
+    for i, standing in enumerate(crew.standings):
+        standing.queries += 10 * (i + 1)
+    table.update(0)
+    table.update(done, "vqa_accuracy 61.2")
+    screen = Console(width=width, record=True, file=StringIO())
+    screen.print(table.table())
+    return screen.export_text()
+
+
+def crew_of(*standings: Standing) -> Crew:
+    crew = Crew([object()] * len(standings))  # type: ignore[list-item]
+    crew.standings[:] = standings
+    return crew
+
+
+def test_a_frame_shows_each_replica_and_the_whole() -> None:
+    crew = crew_of(
+        Standing("working", units=3, lost=1, asked=10, hits=9), Standing("loading"), Standing("given up", lost=3)
+    )
+    text = frame(crew, 30)
+    assert "vqav2@sample 4-shot seed 0: vqa_accuracy 61.2" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["0", "working", "3", "1", "10"] in [r[:5] for r in rows]
+    assert any(r[:2] == ["1", "loading"] for r in rows)
+    assert any(r[:3] == ["2", "given", "up"] for r in rows)
+    (total,) = [r for r in rows if r[:1] == ["all"]]
+    assert "30/400" in total
+    assert "left" in total
+    assert total[-2:] == ["90", "%"]
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_of_many_replicas_those_in_trouble_are_shown() -> None:
+    standings = [Standing("working") for _ in range(40)]
+    standings[37].state = "given up"
+    text = frame(crew_of(*standings), 1)
+    assert any(line.split()[:3] == ["37", "given", "up"] for line in text.splitlines())
+    assert f"{40 - MOST_ROWS} more" in text
+
+
+def test_nothing_asked_is_no_rate() -> None:
+    assert known([Standing()]) == "-"
+    assert known([Standing(asked=4, hits=1), Standing(asked=4, hits=3)]) == "50 %"
