@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from flamingo_eval.report.page import PageOptions, html_page
+from flamingo_eval.results import find_runs
 from flamingo_eval.tables import table_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
@@ -226,3 +227,39 @@ def luminance(colour: str) -> float:
     values = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.fixture(scope="module")
+def reference_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of three tasks of results/reference, pictures and all."""
+    reference = Path(__file__).parents[2] / "results" / "reference"
+    folders = find_runs([reference / f"{task}@sample" for task in ("coco", "fastbind", "vqav2")])
+    path = tmp_path_factory.mktemp("reference") / "report.html"
+    options = PageOptions("flamingo-eval: tiny on the sample", None, 6, 120)
+    path.write_text(html_page(folders, table_of(folders), options).html, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "height", "scheme", "at"),
+    [
+        ("light", 1280, 900, "light", "#figure"),
+        ("dark", 1280, 900, "dark", "#queries"),
+        ("narrow", 390, 844, "light", "#figure"),
+    ],
+)
+def test_the_reference_runs_make_a_page_to_show(
+    browser: Any, reference_file: Path, name: str, width: int, height: int, scheme: str, at: str
+) -> None:
+    """Made for looking at: FLAMINGO_EVAL_SCREENSHOTS=docs/images writes what docs/report.md shows."""
+    size = {"width": width, "height": height}
+    context = browser.new_context(viewport=size, color_scheme=scheme, offline=True, reduced_motion="reduce")
+    opened = Opened(context.new_page(), reference_file)
+    opened.page.locator(at).scroll_into_view_if_needed()
+    opened.page.evaluate("at => document.querySelector(at).scrollIntoView({behavior: 'instant'})", at)
+    assert opened.overflow() == 0
+    assert opened.page.locator("#figure svg").count() >= 5
+    assert opened.page.locator("#queries img").count() > 3
+    assert not opened.complaints
+    opened.keep(name)
+    context.close()

@@ -127,6 +127,17 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
     assert crew.stats["units_lost"] >= 1
 
 
+@needs_ray
+def test_a_node_is_removed_and_another_added(tmp_path: Path) -> None:
+    """Three nodes in one machine; the unit of the node that went is done again, the replica that came gets work."""
+    from benchmarks.cluster import change_nodes
+
+    found = change_nodes(tmp_path, 200)
+    assert found.different == 0
+    assert found.lost >= 1
+    assert found.late > 0
+
+
 def test_a_world_size_that_is_no_number_is_a_message() -> None:
     with pytest.raises(UsageError, match="WORLD_SIZE=many: not a whole number"):
         world({"WORLD_SIZE": "many"})
