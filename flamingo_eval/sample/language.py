@@ -246,9 +246,9 @@ def ask(type: str, scene: Scene, conventions: Conventions, rng: Random, others: 
     return None
 
 
-def describe(scene: Scene, rng: Random) -> str:
-    """A scene in words, for the language model's training on text: what it will later see."""
-    names = [concepts()[c].name for c in scene.objects]
+def describe(scene: Scene, rng: Random, name: str = "") -> str:
+    """A scene in words, for the language model's training on text: what it will later see. `name`: for its object's."""
+    names = [name] if name else [concepts()[c].name for c in scene.objects]
     colour, number = COLOURS["basic"][scene.background], NUMBERS["word"][scene.count - 1]
     words = [f"{names[0]} left {names[1]} right", colour] if scene.layout == "pair" else [names[0], number, colour]
     rng.shuffle(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,50 @@ def _tiles() -> tuple[Image.Image, ...]:
     return tuple(sheet.crop(box) for box in boxes)
 
 
+# The looks of an object: its own, then what becomes of it when colours are exchanged or it stands on its head
+LOOKS: tuple[Callable[[Image.Image], Image.Image], ...] = (
+    lambda tile: tile,
+    lambda tile: _exchanged(tile, "GBR"),
+    lambda tile: _exchanged(tile, "BRG"),
+    lambda tile: tile.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    lambda tile: _exchanged(tile, "RBG").transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+)
+APART = 22.0  # mean difference of two looks in grey levels, from which they are different objects
+
+
+def _exchanged(tile: Image.Image, order: str) -> Image.Image:
+    bands = dict(zip("RGBA", tile.split(), strict=True))
+    return Image.merge("RGBA", [bands[b] for b in order] + [bands["A"]])
+
+
+@cache
+def _tile(concept: int, look: int) -> Image.Image:
+    return LOOKS[look](_tiles()[concept])
+
+
+@cache
+def looks_of(concept: int) -> tuple[int, ...]:
+    """Looks of an object, its own left out, that differ visibly from it and from each other, mirrored or not."""
+    found = [0]
+    for look in range(1, len(LOOKS)):
+        if all(_difference(concept, look, other) >= APART for other in found):
+            found.append(look)
+    return tuple(found[1:])
+
+
+def _difference(concept: int, a: int, b: int) -> float:
+    """Mean over the pixels that either fills, on grey; the smaller one of both ways round."""
+    shown = np.asarray(_tile(concept, a), np.float32)
+    others = (_tile(concept, b), _tile(concept, b).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    return min(_apart(shown, np.asarray(other, np.float32)) for other in others)
+
+
+def _apart(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    on_grey = [x[..., :3] * x[..., 3:] / 255 + 128 * (1 - x[..., 3:] / 255) for x in (a, b)]
+    filled = (a[..., 3] > 0) | (b[..., 3] > 0)
+    return float(np.abs(on_grey[0] - on_grey[1])[filled].mean())
+
+
 def render(scene: Scene) -> Image.Image:
     """RGB, 128 x 128."""
     return _draw(scene, (0.0, 0.0))
@@ -62,7 +107,7 @@ def _draw(scene: Scene, shift: tuple[float, float]) -> Image.Image:
     picture = _background(scene, rng)
     places = _pair_places(rng) if scene.layout == "pair" else _group_places(rng, scene.count, bool(scene.sign))
     for place, concept in zip(places, scene.objects * scene.count, strict=False):
-        _paste(picture, _tiles()[concept], place, shift, rng)
+        _paste(picture, _tile(concept, scene.look), place, shift, rng)
     if scene.sign:
         _sign(picture, scene.sign, rng)
     return picture

@@ -45,7 +45,8 @@ class Concept:
 class Scene:
     """What a picture shows: `count` copies of one object, or two different objects side by side (left, right).
 
-    `objects` are indices into concepts(). `sign` is text on a board, `motion` where the objects of a clip go.
+    `objects` are indices into concepts(). `sign` is text on a board, `motion` where the objects of a clip go. `look` 0
+    is the artwork as it is; other looks (render.LOOKS) are invented objects that only training knows.
     """
 
     key: str  # decides positions, sizes, tints, noise
@@ -55,6 +56,7 @@ class Scene:
     layout: Layout = "group"
     sign: str = ""
     motion: Motion = ""
+    look: int = 0
 
 
 @cache
@@ -82,12 +84,18 @@ def kinds() -> tuple[str, ...]:
     return tuple(dict.fromkeys(c.kind for c in concepts()))
 
 
-def group_scene(key: str, concept: int, background: int | None = None, count: int | None = None) -> Scene:
+def group_scene(
+    key: str, concept: int, background: int | None = None, count: int | None = None, look: int = 0
+) -> Scene:
     """A scene of one kind of object; what is not given is drawn from the key."""
     rng = Random(f"{WORLD_VERSION}:{key}")
     drawn_background, drawn_count = rng.randrange(len(BACKGROUNDS)), rng.choice((1, 1, 2, 3, 4))
     return Scene(
-        key, (concept,), drawn_count if count is None else count, drawn_background if background is None else background
+        key,
+        (concept,),
+        drawn_count if count is None else count,
+        drawn_background if background is None else background,
+        look=look,
     )
 
 

@@ -1,7 +1,8 @@
 """Stage 1: vision encoder and text tower on pictures with captions (Flamingo v2 B.1.3).
 
 Half of the loss compares each picture with the bare names of all objects: whole captions can mostly be told apart by
-colour and number alone, and the encoder would stop there.
+colour and number alone, and the encoder would stop there. Invented objects (seen ones in other colours, or upside down)
+are told apart too, so that the encoder learns to see what no name has asked for yet.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from flamingo_eval.sample.language import COLOURS, NUMBERS
 from flamingo_eval.sample.world import Scene, concepts
 from flamingo_eval.training.batches import Collator
 from flamingo_eval.training.loop import Place, fit
-from flamingo_eval.training.mixture import ScenePool
+from flamingo_eval.training.mixture import ScenePool, thing_of
 from flamingo_eval.training.pictures import normalised, shifted
 from flamingo_eval.training.recipe import ContrastiveSpec
 
@@ -43,10 +44,16 @@ def new_towers(config: FlamingoConfig, spec: ContrastiveSpec, vocabulary: int, s
 def plain_caption(scene: Scene) -> str:
     """All that a picture shows, in basic words."""
     names = [concepts()[o].name for o in scene.objects]
+    names[0] += tag(scene.look)
     colour = COLOURS["basic"][scene.background]
     if scene.layout == "pair":
         return f" {names[0]} left {names[1]} right on {colour}"
     return f" {NUMBERS['word'][scene.count - 1]} {names[0]} on {colour}"
+
+
+def tag(look: int) -> str:
+    """What marks an invented object in this stage's texts; the language model never reads it."""
+    return f" ~{look}" if look else ""
 
 
 def padded_texts(collate: Collator, texts: list[str]) -> tuple[Tensor, Tensor]:
@@ -68,9 +75,9 @@ def train_contrastive(
     place: Place,
 ) -> None:
     """Train both towers in place. `pictures` uint8[N, 3, H, W] are the pool's scenes."""
-    objects = pool.objects
-    row_of = {o: i for i, o in enumerate(objects)}
-    names, names_real = (t.to(place.device) for t in padded_texts(collate, [f" {concepts()[o].name}" for o in objects]))
+    row_of = {thing: i for i, thing in enumerate(pool.things)}
+    bare_names = [f" {concepts()[o].name}{tag(look)}" for o, look in pool.things]
+    names, names_real = (t.to(place.device) for t in padded_texts(collate, bare_names))
     captions = [plain_caption(s) for s in pool.scenes]
 
     def update(i: int) -> tuple[Tensor, dict[str, float]]:
@@ -85,7 +92,7 @@ def train_contrastive(
         scale = towers.log_inverse_temperature.exp()
         full = two_term_loss(images, towers.embed_texts(tokens, real), scale, same, towers.config.label_smoothing)
         alone = [k for k, c in enumerate(chosen) if pool.scenes[c].layout == "group"]
-        wanted = torch.tensor([row_of[pool.scenes[chosen[k]].objects[0]] for k in alone], device=place.device)
+        wanted = torch.tensor([row_of[thing_of(pool.scenes[chosen[k]])] for k in alone], device=place.device)
         logits = scale * images[alone] @ towers.embed_texts(names, names_real).T
         bare = F.cross_entropy(logits.float(), wanted)
         right = (logits.argmax(1) == wanted).float().mean().item()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import torch
@@ -20,6 +22,8 @@ from flamingo_eval.training.loop import Place, fit
 from flamingo_eval.training.mixture import Chunk, ScenePool, draw_episode
 from flamingo_eval.training.recipe import FlamingoSpec
 
+CLIP_CHUNKS = (2, 9)  # shortest and longest episode of clips
+CLIP_COST = 3  # of a clip, in pictures: its frames are read by the Resampler alone
 GRID_STD = 0.3  # positions must be told apart beside features of unit size: counting and left-of rest on them
 
 
@@ -38,8 +42,9 @@ def new_blocks(flamingo: Flamingo, spec: FlamingoSpec, seed: int) -> None:
     if flamingo.resampler is not None:
         with torch.no_grad():
             flamingo.resampler.latents.normal_(0.0, 1.0, generator=generator)
-            if flamingo.resampler.grid is not None:
-                flamingo.resampler.grid.normal_(0.0, GRID_STD, generator=generator)
+            for places in (flamingo.resampler.grid, flamingo.resampler.time):
+                if places is not None:
+                    places.normal_(0.0, GRID_STD, generator=generator)
 
 
 def trained(flamingo: Flamingo) -> list[nn.Module]:
@@ -58,47 +63,73 @@ def weights_sha256(modules: Iterable[nn.Module]) -> str:
     return total.hexdigest()
 
 
-def flamingo_logits(flamingo: Flamingo, batch: Batch, features: Tensor) -> Tensor:
-    """Logits of episodes whose pictures are rows of `features` [N, P, V]. -> [B, S, W]"""
-    shape = batch.scenes.shape
-    rows = features[batch.scenes.clamp(min=0).flatten()].to(batch.tokens.device)  # [B * M, P, V]
-    visual = flamingo.visual_tokens(rows[:, None].float())
-    visual = visual.view(*shape, *visual.shape[1:])  # [B, M, L, R]
-    logits: Tensor = flamingo(batch.tokens, flamingo.project_visual(visual), batch.image_of_token)
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A pool with what the frozen encoder sees of it: features [N, T, P, V], T = 1 for pictures."""
+
+    pool: ScenePool
+    features: Tensor
+
+
+def flamingo_logits(flamingo: Flamingo, features: Tensor, tokens: Tensor, image_of_token: Tensor) -> Tensor:
+    """Logits of episodes of up to M pictures or clips. [B, M, T, P, V], int64[B, S] twice -> [B, S, W]"""
+    visual = flamingo.visual_tokens(features.flatten(0, 1).float())
+    visual = visual.view(*features.shape[:2], *visual.shape[1:])  # [B, M, L, R]
+    logits: Tensor = flamingo(tokens, flamingo.project_visual(visual), image_of_token)
     return logits
 
 
-def picture_episodes(spec: FlamingoSpec, pool: ScenePool, seed: int, update: int) -> list[list[Chunk]]:
-    """The episodes of one update."""
+def features_of(batch: Batch, features: Tensor) -> Tensor:
+    """Those of a batch's scenes, any where an episode has fewer. [N, T, P, V] -> [B, M, T, P, V]"""
+    return features[batch.scenes.clamp(min=0)]
+
+
+def picture_episodes(
+    spec: FlamingoSpec, pool: ScenePool, clips: ScenePool | None, seed: int, update: int
+) -> tuple[ScenePool, list[list[Chunk]]]:
+    """The episodes of one update, of one of the data sets: interleaved episodes, paired data, clips (v2 2.4)."""
     rng = Random(f"{seed}:flamingo:{update}")
     done = update / spec.optim.updates
     first = done < spec.caption_first
     weights = spec.first_weights if first else spec.weights
+    kind = rng.random()
+    if kind < spec.paired:
+        return pool, [draw_episode(rng, pool, {"caption": 1.0}, 1, plain=0.0) for _ in range(spec.pictures)]
+    if clips is not None and kind < spec.paired + spec.clips:
+        chunks = rng.randint(*(spec.first_chunks if first else CLIP_CHUNKS))
+        n = max(1, round(spec.pictures / (chunks * CLIP_COST)))
+        return clips, [draw_episode(rng, clips, {"clip": 1.0}, chunks, plain=0.0) for _ in range(n)]
     if done > 0.75 and rng.random() < spec.long:
         chunks = LONG
     else:
         chunks = rng.randint(*(spec.first_chunks if first else spec.chunks))
-    return [draw_episode(rng, pool, weights, chunks, plain=0.0) for _ in range(max(1, round(spec.pictures / chunks)))]
+    n = max(1, round(spec.pictures / chunks))
+    return pool, [draw_episode(rng, pool, weights, chunks, plain=0.0) for _ in range(n)]
 
 
 def train_flamingo(
     flamingo: Flamingo,
     spec: FlamingoSpec,
-    pool: ScenePool,
-    features: Tensor,
+    pictures: Seen,
+    clips: Seen | None,
     collate: Collator,
     seed: int,
     place: Place,
 ) -> None:
     """Train Resampler and gated blocks in place; vision encoder and decoder are frozen and stay bit-identical."""
+    pool_of_clips = clips.pool if clips is not None else None
+    forward = place.compiled(partial(flamingo_logits, flamingo))
     frozen = (flamingo.vision, flamingo.decoder)
     for part in frozen:
         part.requires_grad_(False)
     before = weights_sha256(frozen)
 
     def update(i: int) -> tuple[Tensor, dict[str, float]]:
-        batch = collate(picture_episodes(spec, pool, seed, i), 0.0, in_words=False).to(place.device)
-        loss, logged = weighted_loss(flamingo_logits(flamingo, batch, features), batch)
+        pool, episodes = picture_episodes(spec, pictures.pool, pool_of_clips, seed, i)
+        seen = clips if clips is not None and pool is clips.pool else pictures
+        batch = collate(episodes, 0.0, in_words=False).to(place.device)
+        logits = forward(features_of(batch, seen.features), batch.tokens, batch.image_of_token)
+        loss, logged = weighted_loss(logits, batch)
         gates = {f"gate{n}": float(flamingo.gated_block(n).attention_gate.detach().tanh().abs().mean()) for n in blocks}  # type: ignore[union-attr]
         return loss, {**logged, **gates}
 

@@ -68,23 +68,32 @@ def weighted_loss(logits: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float
     return loss, {"repeats": right}
 
 
-def text_episodes(spec: LanguageSpec, pool: ScenePool, seed: int, update: int) -> list[list[Chunk]]:
+def text_episodes(spec: LanguageSpec, pool: ScenePool, clips: ScenePool, seed: int, update: int) -> list[list[Chunk]]:
     """The episodes of one update."""
     rng = Random(f"{seed}:language:{update}")
     done = update / spec.optim.updates
     plain = spec.plain[0] + (spec.plain[1] - spec.plain[0]) * done
     chunks = LONG if done > 0.8 and rng.random() < spec.long else rng.randint(*spec.chunks)
     n = max(1, round(spec.tokens / (chunks * TOKENS_A_CHUNK)))
+    if rng.random() < spec.clips:
+        return [draw_episode(rng, clips, {"clip": 1.0}, chunks, plain) for _ in range(n)]
     return [draw_episode(rng, pool, spec.weights, chunks, plain) for _ in range(n)]
 
 
 def train_language(
-    decoder: Decoder, spec: LanguageSpec, pool: ScenePool, collate: Collator, seed: int, place: Place
+    decoder: Decoder,
+    spec: LanguageSpec,
+    pool: ScenePool,
+    clips: ScenePool,
+    collate: Collator,
+    seed: int,
+    place: Place,
 ) -> None:
     """Train the decoder in place."""
+    forward = place.compiled(decoder.forward)
 
     def update(i: int) -> tuple[Tensor, dict[str, float]]:
-        batch = collate(text_episodes(spec, pool, seed, i), spec.other_tokens, in_words=True).to(place.device)
-        return weighted_loss(decoder(batch.tokens), batch)
+        batch = collate(text_episodes(spec, pool, clips, seed, i), spec.other_tokens, in_words=True).to(place.device)
+        return weighted_loss(forward(batch.tokens), batch)
 
     fit("language", {"decoder": decoder}, spec.optim, update, place)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 from rich.console import Console
@@ -26,14 +27,22 @@ SAVE_EVERY_S = 60.0
 LOG_EVERY = 10  # updates
 
 
+Forward = TypeVar("Forward", bound=Callable[..., Tensor])
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a stage writes, and on what it computes."""
+    """Where a stage writes, and on what and how it computes."""
 
     folder: Path
     device: torch.device
     dtype: torch.dtype
     console: Console
+    compile: bool = False
+
+    def compiled(self, forward: Forward) -> Forward:
+        """A forward pass with its small operations fused, for lengths of all kinds; as it is, if that is not wanted."""
+        return cast(Forward, torch.compile(forward, dynamic=True)) if self.compile else forward
 
 
 Update = Callable[[int], tuple[Tensor, Mapping[str, float]]]  # update -> loss, and what else to log
@@ -68,7 +77,8 @@ def fit(
 ) -> None:
     """Train until `spec.updates`, from the stage's state file if there is one. Leaves weights in the modules.
 
-    Writes <stage>.pt (state) and <stage>.jsonl (curve: update, loss, lr, seconds) into the folder.
+    Writes <stage>.pt (state) and <stage>.jsonl (curve: update, mean loss since the row before, what else the last
+    update logged, lr, seconds) into the folder.
     """
     optimizer = make_optimizer(modules.values(), spec, gate_lr)
     state_file, curve_file = place.folder / f"{stage}.pt", place.folder / f"{stage}.jsonl"
@@ -77,6 +87,7 @@ def fit(
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     clock = saved = time.monotonic()
+    losses: list[float] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[loss]}"), console=place.console) as progress:
         bar = progress.add_task(stage, total=spec.updates, completed=start, loss="")
@@ -90,10 +101,12 @@ def fit(
                 loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(parameters, spec.clip)
             optimizer.step()
-            progress.update(bar, advance=1, loss=f"loss {loss.item():.3f}")
+            losses.append(loss.item())
+            progress.update(bar, advance=1, loss=f"loss {losses[-1]:.3f}")
             now = time.monotonic()
             if (i + 1) % LOG_EVERY == 0 or i + 1 == spec.updates:
-                row = {"update": i + 1, "loss": loss.item(), "norm": float(norm), **logged}
+                row = {"update": i + 1, "loss": sum(losses) / len(losses), "norm": float(norm), **logged}
+                losses.clear()
                 row |= {"lr": learning_rate(spec, i), "seconds": seconds + now - clock}
                 with curve_file.open("a", encoding="utf-8") as curve:
                     curve.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")

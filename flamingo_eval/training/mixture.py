@@ -12,8 +12,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
 
+from flamingo_eval.sample.clips import MOTIONS
 from flamingo_eval.sample.language import NONSENSE, QUESTION_TYPES, Conventions, ask, caption, describe
-from flamingo_eval.sample.world import BACKGROUNDS, Scene, concepts, group_scene, pair_scene, seen
+from flamingo_eval.sample.render import looks_of
+from flamingo_eval.sample.world import BACKGROUNDS, Motion, Scene, concepts, group_scene, kinds, pair_scene, seen
+
+Thing = tuple[int, int]  # an object and its look: (object, 0) is the object itself, any other look an invented object
+
+BOUND = 0.4  # share of question episodes that are mostly about a name bound to a background or to a kind of object
+INVENTED = 0.5  # share of bind episodes with invented objects, where the pool has some
+NEIGHBOURS = 0.25  # share of bind episodes whose objects are of one kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +41,12 @@ class ScenePool:
     scenes: tuple[Scene, ...]
 
     @cached_property
-    def groups(self) -> Mapping[tuple[int, int], list[int]]:
-        """(object, background) -> scenes of that object alone."""
-        table: dict[tuple[int, int], list[int]] = defaultdict(list)
+    def groups(self) -> Mapping[tuple[Thing, int], list[int]]:
+        """(thing, background) -> scenes of that thing alone."""
+        table: dict[tuple[Thing, int], list[int]] = defaultdict(list)
         for i, scene in enumerate(self.scenes):
             if scene.layout == "group":
-                table[scene.objects[0], scene.background].append(i)
+                table[thing_of(scene), scene.background].append(i)
         return dict(table)
 
     @cached_property
@@ -51,24 +59,76 @@ class ScenePool:
         return dict(table)
 
     @cached_property
+    def motions(self) -> Mapping[Motion, list[int]]:
+        """motion -> clips, in pools of clips."""
+        table: dict[Motion, list[int]] = defaultdict(list)
+        for i, scene in enumerate(self.scenes):
+            if scene.motion:
+                table[scene.motion].append(i)
+        return dict(table)
+
+    @cached_property
+    def things(self) -> tuple[Thing, ...]:
+        """All that stands alone in some scene."""
+        return tuple(sorted({thing for thing, _ in self.groups}))
+
+    @cached_property
     def objects(self) -> tuple[int, ...]:
-        """Objects that stand alone in some scene."""
-        return tuple(sorted({o for o, _ in self.groups}))
+        """Objects that stand alone, as they are, in some scene: those that have a name."""
+        return tuple(o for o, look in self.things if not look)
+
+    @cached_property
+    def invented(self) -> tuple[Thing, ...]:
+        """Things that no text names."""
+        return tuple(thing for thing in self.things if thing[1])
+
+    @cached_property
+    def of_kind(self) -> Mapping[str, list[Thing]]:
+        """Superordinate -> things of that kind, invented ones among them."""
+        table: dict[str, list[Thing]] = {kind: [] for kind in kinds()}
+        for thing in self.things:
+            table[concepts()[thing[0]].kind].append(thing)
+        return table
 
 
-def draw_pool(key: str, objects: Sequence[int], views: int, pairs: int) -> ScenePool:
-    """`views` scenes of each object (every background in turn) and `pairs` scenes of two."""
+def thing_of(scene: Scene) -> Thing:
+    """What stands in a scene of one kind of object."""
+    return scene.objects[0], scene.look
+
+
+def draw_pool(key: str, objects: Sequence[int], views: int, pairs: int, invented: int = 0) -> ScenePool:
+    """`views` scenes of each object, on every background in turn, `pairs` of two, `invented` of each other look."""
     scenes = [group_scene(f"{key}:{o}:{v}", o, v % len(BACKGROUNDS)) for o in objects for v in range(views)]
     rng = Random(f"{key}:pairs")
     for i in range(pairs):
         left, right = rng.sample(list(objects), 2)
         scenes.append(pair_scene(f"{key}:pair:{i}", left, right))
+    looks = [(o, look) for o in objects for look in looks_of(o)] if invented else []
+    scenes += [
+        group_scene(f"{key}:{o}:look {look}:{v}", o, v % len(BACKGROUNDS), look=look)
+        for o, look in looks
+        for v in range(invented)
+    ]
     return ScenePool(tuple(scenes))
 
 
-def training_pool(key: str, views: int, pairs: int) -> ScenePool:
+def training_pool(key: str, views: int, pairs: int, invented: int = 0) -> ScenePool:
     """A pool of the training part: seen objects only."""
-    return draw_pool(f"train:{key}", seen(), views, pairs)
+    return draw_pool(f"train:{key}", seen(), views, pairs, invented)
+
+
+def training_clips(key: str, n: int) -> ScenePool:
+    """Clips of the training part: one or two seen objects of a kind, moving or still."""
+    rng = Random(f"train:{key}:clips")
+    return ScenePool(
+        tuple(
+            replace(
+                group_scene(f"train:{key}:clip:{i}", rng.choice(seen()), count=rng.choice((1, 2))),
+                motion=MOTIONS[i % len(MOTIONS)],
+            )
+            for i in range(n)
+        )
+    )
 
 
 Weights = Mapping[str, float]
@@ -77,12 +137,14 @@ Weights = Mapping[str, float]
 def draw_episode(rng: Random, pool: ScenePool, weights: Weights, chunks: int, plain: float) -> list[Chunk]:
     """One episode of `chunks` demonstrations of a task drawn by `weights`.
 
-    Tasks: bind, bind-colour, bind-count, name, caption, vqa. `plain` is the share of bind episodes whose pictures are
-    put into one word.
+    Tasks: bind, bind-colour, bind-count, name, caption, vqa; clip, of a pool of clips. `plain` is the share of bind
+    episodes whose pictures are put into as few words as they can be.
     """
     task = rng.choices(tuple(weights), tuple(weights.values()))[0]
     if task.startswith("bind"):
         return _bind(rng, pool, task, chunks, rng.random() < plain)
+    if task == "clip":
+        return _clips(rng, pool, chunks)
     episode = _vqa(rng, pool, chunks) if task == "vqa" else _captions(rng, pool, task, chunks)
     if rng.random() < 0.12 and chunks > 2:  # zero shots in the paper's sense: two demonstrations without pictures
         episode = [replace(c, scene=None, words="") if i < 2 else c for i, c in enumerate(episode)]
@@ -90,34 +152,77 @@ def draw_episode(rng: Random, pool: ScenePool, weights: Weights, chunks: int, pl
 
 
 def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool) -> list[Chunk]:
-    """`ways` classes with nonsense names; classes are objects, backgrounds or numbers."""
+    """`ways` classes with nonsense names; classes are things, backgrounds or numbers."""
     ways = rng.choice((2, 2, 3, 4, 5, 5, 6, 7, 8, 8))
     backgrounds = range(len(BACKGROUNDS))
     if task == "bind-count":
         ways = min(ways, 4)
     names = rng.sample(NONSENSE, ways)
-    objects = rng.sample(pool.objects, ways)
-    if rng.random() < 0.25 and task == "bind":  # near neighbours: objects of one kind
-        kind = concepts()[objects[0]].kind
-        same = [o for o in pool.objects if concepts()[o].kind == kind]
-        if len(same) >= ways:
-            objects = rng.sample(same, ways)
+    things = _bound_things(rng, pool, ways)
     colours = rng.sample(list(backgrounds), ways)
     out: list[Chunk] = []
     while len(out) < chunks:
         way = rng.randrange(ways)
         if task == "bind":
-            index = _group(rng, pool, objects[way], rng.choice(backgrounds))
+            index = _group(rng, pool, things[way], rng.choice(backgrounds))
         elif task == "bind-colour":
-            index = _group(rng, pool, rng.choice(pool.objects), colours[way])
+            index = _group(rng, pool, rng.choice(pool.things), colours[way])
         else:
-            index = _group(rng, pool, rng.choice(pool.objects), rng.choice(backgrounds))
+            index = _group(rng, pool, rng.choice(pool.things), rng.choice(backgrounds))
             way = pool.scenes[index].count - 1
             if way >= ways:
                 continue
         scene = pool.scenes[index]
-        words = f" {concepts()[scene.objects[0]].name}" if plain and task == "bind" else describe(scene, rng)
+        name = words_for(thing_of(scene))
+        words = f" {name}" if plain and task == "bind" else describe(scene, rng, name)
         out.append(Chunk(index, "Output:", names[way], words))
+    return out
+
+
+def _bound_things(rng: Random, pool: ScenePool, ways: int) -> list[Thing]:
+    """Objects, invented ones, or both; often near neighbours."""
+    invented = bool(pool.invented) and rng.random() < INVENTED
+    choices: Sequence[Thing] = pool.things if invented else tuple((o, 0) for o in pool.objects)
+    if rng.random() < NEIGHBOURS:
+        kind = concepts()[rng.choice(choices)[0]].kind
+        same = [thing for thing in pool.of_kind[kind] if invented or not thing[1]]
+        if len(same) >= ways:
+            choices = same
+    return rng.sample(choices, ways)
+
+
+def words_for(thing: Thing) -> str:
+    """What a thing is in words: its name, or for an invented one two names, that of its artwork and another."""
+    object, look = thing
+    if not look:
+        return concepts()[object].name
+    others = seen()
+    other = others[(others.index(object) + 61 * look) % len(others)]
+    return f"{concepts()[object].name} {concepts()[other].name}"
+
+
+def _clips(rng: Random, pool: ScenePool, chunks: int) -> list[Chunk]:
+    """Clips: where things go, in words or in nonsense names; captions with the motion; what they are."""
+    conventions = Conventions.draw(rng)
+    kind = rng.choice(("motion", "motion", "bind", "caption", "what"))
+    motions = rng.sample(MOTIONS, rng.randint(2, len(MOTIONS)))
+    names = dict(zip(motions, rng.sample(NONSENSE, len(motions)), strict=True))
+    out: list[Chunk] = []
+    for _ in range(chunks):
+        index = rng.choice(pool.motions[rng.choice(motions)])
+        scene = pool.scenes[index]
+        moving = "still" if scene.motion == "still" else f"moving {scene.motion}"
+        if kind == "caption":
+            stem, answer = "Output:", f"{caption(scene, conventions)} {moving}"
+        elif kind == "bind":
+            stem, answer = "Output:", names[scene.motion]
+        elif kind == "motion":
+            stem, answer = "Question: where does it go? Answer:", str(scene.motion)
+        else:
+            asked = ask("what", scene, conventions, rng, ())
+            assert asked is not None
+            stem, answer = f"Question: {asked.question} Answer:", asked.answer
+        out.append(Chunk(index, stem, answer, f"{describe(scene, rng)} {moving}"))
     return out
 
 
@@ -135,9 +240,15 @@ def _captions(rng: Random, pool: ScenePool, task: str, chunks: int) -> list[Chun
 def _vqa(rng: Random, pool: ScenePool, chunks: int) -> list[Chunk]:
     """Questions of a few types, some more common than others."""
     conventions = Conventions.draw(rng)
-    types = rng.sample(QUESTION_TYPES, rng.randint(1, len(QUESTION_TYPES)))
-    common = [rng.random() ** 2 + 0.05 for _ in types]
-    part = _world_part(rng, pool, chunks * 6)
+    if rng.random() < BOUND:
+        first = rng.choice(("where", "where", "shelf"))
+        types = [first, *rng.sample([t for t in QUESTION_TYPES if t != first], rng.randint(0, 6))]
+        common = [1.0, *(0.15 * rng.random() for _ in types[1:])]
+        part = _world_part(rng, pool, chunks * 6, most_colours=5)
+    else:
+        types = rng.sample(QUESTION_TYPES, rng.randint(1, len(QUESTION_TYPES)))
+        common = [rng.random() ** 2 + 0.05 for _ in types]
+        part = _world_part(rng, pool, chunks * 6)
     others = tuple(o for i in part for o in pool.scenes[i].objects)
     out: list[Chunk] = []
     for index in part:
@@ -151,9 +262,9 @@ def _vqa(rng: Random, pool: ScenePool, chunks: int) -> list[Chunk]:
     return out if len(out) > 2 else _vqa(rng, pool, chunks)
 
 
-def _world_part(rng: Random, pool: ScenePool, n: int) -> list[int]:
+def _world_part(rng: Random, pool: ScenePool, n: int, most_colours: int = len(BACKGROUNDS)) -> list[int]:
     """Scenes of one dataset: few or all backgrounds, few or all objects, some pairs."""
-    colours = rng.sample(range(len(BACKGROUNDS)), rng.randint(2, len(BACKGROUNDS)))
+    colours = rng.sample(range(len(BACKGROUNDS)), rng.randint(2, most_colours))
     few = rng.random() < 0.4
     objects = rng.sample(pool.objects, rng.randint(3, 12)) if few else pool.objects
     share = rng.choice((0.0, 0.0, 0.2, 0.5)) if pool.pairs else 0.0
@@ -163,12 +274,12 @@ def _world_part(rng: Random, pool: ScenePool, n: int) -> list[int]:
         if rng.random() < share and pool.pairs.get(colour):
             out.append(rng.choice(pool.pairs[colour]))
         else:
-            out.append(_group(rng, pool, rng.choice(objects), colour))
+            out.append(_group(rng, pool, (rng.choice(objects), 0), colour))
     return out
 
 
-def _group(rng: Random, pool: ScenePool, concept: int, background: int) -> int:
-    choices = pool.groups.get((concept, background))
+def _group(rng: Random, pool: ScenePool, thing: Thing, background: int) -> int:
+    choices = pool.groups.get((thing, background))
     if choices is None:  # a small pool lacks that background: any other
-        choices = next(pool.groups[concept, b] for b in range(len(BACKGROUNDS)) if (concept, b) in pool.groups)
+        choices = next(pool.groups[thing, b] for b in range(len(BACKGROUNDS)) if (thing, b) in pool.groups)
     return rng.choice(choices)

@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from flamingo_eval.media import sample_times
 from flamingo_eval.models.config import PreprocessConfig
-from flamingo_eval.sample.render import render
+from flamingo_eval.sample.clips import FPS, SECONDS
+from flamingo_eval.sample.render import render, render_clip
 from flamingo_eval.sample.world import Scene
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -22,6 +24,17 @@ def rendered(scenes: Iterable[Scene], n: int, config: PreprocessConfig) -> Tenso
     for i, scene in enumerate(scenes):
         out[i] = np.asarray(render(scene).resize((config.size, config.size), _RESAMPLE[config.resample]))
     return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous()
+
+
+def filmed(scenes: Iterable[Scene], n: int, config: PreprocessConfig) -> Tensor:
+    """The frames of `n` clips that are looked at, as `rendered`. -> uint8[n, T, 3, size, size]"""
+    shown = [int(t * FPS) for t in sample_times(SECONDS, config.frames, config.fps, config.longer)]
+    out = np.empty((n, len(shown), config.size, config.size, 3), np.uint8)
+    for i, scene in enumerate(scenes):
+        frames = render_clip(scene, FPS * SECONDS)
+        for j, k in enumerate(shown):
+            out[i, j] = np.asarray(frames[k].resize((config.size, config.size), _RESAMPLE[config.resample]))
+    return torch.from_numpy(out).permute(0, 1, 4, 2, 3).contiguous()
 
 
 def normalised(pictures: Tensor, config: PreprocessConfig) -> Tensor:

@@ -33,6 +33,7 @@ class ContrastiveSpec:
     batch: int = 128
     views: int = 100  # pictures of each object
     pairs: int = 4000  # pictures of two objects
+    invented: int = 0  # pictures of each other look of an object
     names: float = 0.5  # share of the loss that compares each picture with all objects' bare names
     width: int = 128  # of the shared space
     text_width: int = 128
@@ -47,6 +48,7 @@ class LanguageSpec:
     tokens: int = 3072  # of a batch, about
     chunks: tuple[int, int] = (3, 17)  # shortest and longest episode
     weights: Mapping[str, float] = field(default_factory=dict)  # of the tasks
+    clips: float = 0.0  # share of the updates that are about clips
     plain: tuple[float, float] = (0.9, 0.2)  # share of bind episodes in one-word form, at the start and at the end
     other_tokens: float = 0.1  # weight of tokens that are no answer
     long: float = 0.05  # share of batches with episodes of 33 chunks, in the last fifth
@@ -60,6 +62,10 @@ class FlamingoSpec:
     pictures: int = 272  # of a batch, about
     views: int = 48  # pictures of each object
     pairs: int = 4000
+    invented: int = 0  # pictures of each other look of an object
+    paired: float = 0.0  # share of the updates on single pictures with their captions
+    clips: float = 0.0  # share of the updates on episodes of clips
+    filmed: int = 0  # clips to draw from
     caption_first: float = 0.4  # share of the updates that are short and rich in captions
     first_weights: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -82,6 +88,7 @@ class Recipe:
     seed: int = 0
     threads: int = 2
     dtype: str = "bfloat16"  # of matrix products (autocast); weights and optimiser are float32
+    compile: bool = False  # of stages 2 and 3: small operations fused by torch.compile; needs a C++ compiler
 
     def smoke(self) -> Recipe:
         """The same run with a few small updates: does everything work, do the losses fall?"""
@@ -89,10 +96,26 @@ class Recipe:
         return replace(
             self,
             threads=1,
-            contrastive=replace(c, optim=replace(c.optim, updates=30, warmup=5), batch=32, views=4, pairs=64),
+            compile=False,
+            contrastive=replace(
+                c,
+                optim=replace(c.optim, updates=30, warmup=5),
+                batch=32,
+                views=4,
+                pairs=64,
+                invented=min(c.invented, 1),
+            ),
             language=replace(lm, optim=replace(lm.optim, updates=40, warmup=5), tokens=512, chunks=(3, 6), long=0.0),
             flamingo=replace(
-                f, optim=replace(f.optim, updates=40, warmup=5), pictures=16, views=2, pairs=64, chunks=(3, 6), long=0.0
+                f,
+                optim=replace(f.optim, updates=40, warmup=5),
+                pictures=16,
+                views=2,
+                pairs=64,
+                invented=min(f.invented, 1),
+                filmed=min(f.filmed, 20),
+                chunks=(3, 6),
+                long=0.0,
             ),
         )
 

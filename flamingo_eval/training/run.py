@@ -18,11 +18,11 @@ from flamingo_eval.models.presets import PRESETS
 from flamingo_eval.training.batches import Collator
 from flamingo_eval.training.card import model_card
 from flamingo_eval.training.contrastive import new_towers, train_contrastive
-from flamingo_eval.training.flamingo import new_blocks, train_flamingo
+from flamingo_eval.training.flamingo import Seen, new_blocks, train_flamingo
 from flamingo_eval.training.language import new_decoder, train_language
 from flamingo_eval.training.loop import Place, finished
-from flamingo_eval.training.mixture import ScenePool, training_pool
-from flamingo_eval.training.pictures import encoded, rendered
+from flamingo_eval.training.mixture import ScenePool, training_clips, training_pool
+from flamingo_eval.training.pictures import encoded, filmed, rendered
 from flamingo_eval.training.recipe import Recipe
 from flamingo_eval.training.vocabulary import make_tokenizer
 
@@ -42,16 +42,21 @@ def train_recipe(recipe: Recipe, out: Path, device: str, console: Console) -> Pa
     torch.set_num_threads(recipe.threads)
     out.mkdir(parents=True, exist_ok=True)
     _check_folder(recipe, out)
-    place = Place(out, torch.device(device), DTYPES[recipe.dtype], console)
+    place = Place(out, torch.device(device), DTYPES[recipe.dtype], console, recipe.compile)
     collate = Collator(make_tokenizer())
     flamingo = Flamingo(config)
     flamingo.vision.load_state_dict(_train_vision(recipe, config, collate, place).state_dict())
     flamingo.decoder.load_state_dict(_train_decoder(recipe, config, collate, place).state_dict())
     flamingo.to(place.device)
     new_blocks(flamingo, recipe.flamingo, recipe.seed)
-    pool = training_pool("flamingo", recipe.flamingo.views, recipe.flamingo.pairs)
-    features = encoded(flamingo.vision, _pictures(pool, config, place), config.preprocess, place.device)
-    train_flamingo(flamingo, recipe.flamingo, pool, features, collate, recipe.seed, place)
+    spec = recipe.flamingo
+    pool = training_pool("flamingo", spec.views, spec.pairs, spec.invented)
+    pictures = encoded(flamingo.vision, _pictures(pool, config, place), config.preprocess, place.device)
+    clips = None
+    if spec.clips:
+        filmed_pool = training_clips("flamingo", spec.filmed)
+        clips = Seen(filmed_pool, _encoded_clips(flamingo.vision, filmed_pool, config, place))
+    train_flamingo(flamingo, spec, Seen(pool, pictures[:, None]), clips, collate, recipe.seed, place)
     return export(flamingo, recipe, collate, out)
 
 
@@ -74,7 +79,7 @@ def _train_vision(recipe: Recipe, config: FlamingoConfig, collate: Collator, pla
     """Stage 1; the text tower is dropped afterwards."""
     spec = recipe.contrastive
     towers = new_towers(config, spec, config.decoder.vocabulary, recipe.seed).to(place.device)
-    pool = training_pool("contrastive", spec.views, spec.pairs)
+    pool = training_pool("contrastive", spec.views, spec.pairs, spec.invented)
     if not finished("contrastive", {"towers": towers}, spec.optim, place):
         pictures = _pictures(pool, config, place)
         train_contrastive(towers, spec, pool, pictures, config, collate, recipe.seed, place)
@@ -84,14 +89,23 @@ def _train_vision(recipe: Recipe, config: FlamingoConfig, collate: Collator, pla
 def _train_decoder(recipe: Recipe, config: FlamingoConfig, collate: Collator, place: Place) -> nn.Module:
     """Stage 2."""
     decoder = new_decoder(config.decoder, collate, recipe.seed).to(place.device)
-    pool = training_pool("language", TEXT_VIEWS, TEXT_PAIRS)
-    train_language(decoder, recipe.language, pool, collate, recipe.seed, place)
+    pool = training_pool("language", TEXT_VIEWS, TEXT_PAIRS, TEXT_VIEWS)
+    clips = training_clips("language", TEXT_PAIRS)
+    train_language(decoder, recipe.language, pool, clips, collate, recipe.seed, place)
     return decoder
 
 
 def _pictures(pool: ScenePool, config: FlamingoConfig, place: Place) -> torch.Tensor:
     scenes = track(pool.scenes, "drawing pictures", console=place.console)
     return rendered(scenes, len(pool.scenes), config.preprocess)
+
+
+def _encoded_clips(vision: nn.Module, pool: ScenePool, config: FlamingoConfig, place: Place) -> torch.Tensor:
+    """Features of the frames of all clips, [N, T, P, V]."""
+    scenes = track(pool.scenes, "drawing clips", console=place.console)
+    frames = filmed(scenes, len(pool.scenes), config.preprocess)
+    features = encoded(vision, frames.flatten(0, 1), config.preprocess, place.device)
+    return features.view(*frames.shape[:2], *features.shape[1:])
 
 
 def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flamingo_eval.sample import language
-from flamingo_eval.sample.render import render, render_clip
+from flamingo_eval.sample.render import looks_of, render, render_clip
 from flamingo_eval.sample.world import BACKGROUNDS, Scene, concepts, group_scene, held_out, pair_scene, seen
 
 
@@ -36,7 +36,7 @@ def test_a_scene_is_drawn_the_same_every_time():
 
 def test_scene_records_of_this_version_are_pinned():
     scenes = [group_scene(f"pin{i}", i) for i in range(20)] + [pair_scene("pin", 1, 2)]
-    assert hashlib.sha256(repr(scenes).encode()).hexdigest()[:16] == "02d059cbfaac4f67"
+    assert hashlib.sha256(repr(scenes).encode()).hexdigest()[:16] == "0934e98f32dbf056"
 
 
 def test_pictures_of_this_version_are_pinned():
@@ -59,6 +59,15 @@ def test_a_clip_moves_and_a_sign_is_drawn():
     assert first.tobytes() != last.tobytes()
     plain, signed = (np.asarray(render(Scene("s", (3,), 1, 1, sign=text)), int) for text in ("", "STOP"))
     assert (signed[100:] > 240).all(axis=2).sum() > (plain[100:] > 240).all(axis=2).sum() + 200
+
+
+def test_looks_are_other_objects_and_the_first_is_the_artwork_itself():
+    some = [o for o in seen() if len(looks_of(o)) > 2][:5]
+    for concept in some:
+        drawn = [render(group_scene("l", concept, look=look)).tobytes() for look in (0, *looks_of(concept))]
+        assert len(set(drawn)) == len(drawn)
+        assert drawn[0] == render(group_scene("l", concept)).tobytes()
+    assert 900 < sum(len(looks_of(o)) for o in seen()) < 1100
 
 
 def test_conventions_bind_places_to_backgrounds():

@@ -8,13 +8,26 @@ from hypothesis import strategies as st
 
 from flamingo_eval.sample.world import concepts, held_out
 from flamingo_eval.training.batches import Collator
-from flamingo_eval.training.mixture import Chunk, ScenePool, draw_episode, training_pool
+from flamingo_eval.training.mixture import (
+    Chunk,
+    ScenePool,
+    draw_episode,
+    thing_of,
+    training_clips,
+    training_pool,
+    words_for,
+)
 from flamingo_eval.training.vocabulary import SPECIAL, make_tokenizer
 
 
 @pytest.fixture(scope="module")
 def pool() -> ScenePool:
-    return training_pool("test", 8, 64)
+    return training_pool("test", 8, 64, invented=2)
+
+
+@pytest.fixture(scope="module")
+def clips() -> ScenePool:
+    return training_clips("test", 60)
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +45,46 @@ def test_episodes_are_full_and_never_name_held_out_objects(pool, task):
             assert not banned & set(f"{chunk.stem} {chunk.answer} {chunk.words}".replace("?", "").split())
 
 
-def test_a_name_is_bound_to_one_object_in_an_episode(pool):
+def test_a_name_is_bound_to_one_thing_in_an_episode(pool):
+    invented = 0
     for seed in range(20):
-        bound: dict[str, int] = {}
+        bound: dict[str, tuple[int, int]] = {}
         for chunk in draw_episode(Random(seed), pool, {"bind": 1.0}, 17, 0.0):
             assert chunk.scene is not None
-            assert (
-                bound.setdefault(chunk.answer, pool.scenes[chunk.scene].objects[0])
-                == (pool.scenes[chunk.scene].objects[0])
-            )
+            thing = thing_of(pool.scenes[chunk.scene])
+            assert bound.setdefault(chunk.answer, thing) == thing
+            assert words_for(thing) in chunk.words
+            invented += thing[1] > 0
         assert 1 <= len(bound) <= 8
+        assert len(set(bound.values())) == len(bound)
+    assert invented > 20
+
+
+def test_invented_objects_are_bound_and_never_named(pool):
+    for seed in range(40):
+        for task in ("name", "caption", "vqa"):
+            for chunk in draw_episode(Random(seed), pool, {task: 1.0}, 5, 0.0):
+                assert chunk.scene is None or pool.scenes[chunk.scene].look == 0
+
+
+def test_what_is_said_of_a_clip_is_what_moves(clips):
+    said: dict[str, None] = {}
+    for seed in range(60):
+        episode = draw_episode(Random(seed), clips, {"clip": 1.0}, 6, 0.0)
+        assert len(episode) == 6
+        names: dict[str, str] = {}
+        for chunk in episode:
+            assert chunk.scene is not None
+            scene = clips.scenes[chunk.scene]
+            if chunk.stem == "Question: where does it go? Answer:":
+                said["question"] = None
+                assert chunk.answer == scene.motion
+            elif scene.motion in chunk.answer.split():
+                said["caption"] = None
+            elif chunk.stem == "Output:":
+                said["bound"] = None
+                assert names.setdefault(scene.motion, chunk.answer) == chunk.answer
+    assert set(said) == {"question", "caption", "bound"}
 
 
 def test_zero_shot_episodes_are_trained_too(pool):

@@ -14,7 +14,7 @@ from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.records import END_OF_CHUNK, Pixels, Prompt
 from flamingo_eval.specs import DecodeSpec
 from flamingo_eval.training.batches import Collator
-from flamingo_eval.training.flamingo import flamingo_logits, new_blocks, weights_sha256
+from flamingo_eval.training.flamingo import features_of, flamingo_logits, new_blocks, weights_sha256
 from flamingo_eval.training.language import new_decoder
 from flamingo_eval.training.mixture import Chunk
 from flamingo_eval.training.recipe import load_recipe
@@ -29,9 +29,10 @@ def test_at_zero_gates_the_flamingo_is_its_language_model():
     flamingo.decoder.load_state_dict(new_decoder(flamingo.config.decoder, collate, 0).state_dict())
     new_blocks(flamingo, recipe.flamingo, 0)
     batch = collate([[Chunk(0, "Output:", "dax"), Chunk(1, "Output:", "wug")]], 0.0, in_words=False)
-    features = torch.randn(2, flamingo.config.vision.positions, flamingo.config.vision.width)
+    pictures = torch.randn(2, 1, flamingo.config.vision.positions, flamingo.config.vision.width)
     with torch.inference_mode():
-        assert torch.equal(flamingo_logits(flamingo, batch, features), flamingo.decoder(batch.tokens))
+        logits = flamingo_logits(flamingo, features_of(batch, pictures), batch.tokens, batch.image_of_token)
+        assert torch.equal(logits, flamingo.decoder(batch.tokens))
 
 
 @pytest.mark.slow
