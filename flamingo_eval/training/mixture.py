@@ -19,7 +19,6 @@ from flamingo_eval.sample.world import BACKGROUNDS, Motion, Scene, concepts, gro
 
 Thing = tuple[int, int]  # an object and its look: (object, 0) is the object itself, any other look an invented object
 
-BOUND = 0.4  # share of question episodes that are mostly about a name bound to a background or to a kind of object
 INVENTED = 0.5  # share of bind episodes with invented objects, where the pool has some
 NEIGHBOURS = 0.25  # share of bind episodes whose objects are of one kind
 
@@ -137,15 +136,17 @@ Weights = Mapping[str, float]
 def draw_episode(rng: Random, pool: ScenePool, weights: Weights, chunks: int, plain: float) -> list[Chunk]:
     """One episode of `chunks` demonstrations of a task drawn by `weights`.
 
-    Tasks: bind, bind-colour, bind-count, name, caption, vqa; clip, of a pool of clips. `plain` is the share of bind
-    episodes whose pictures are put into as few words as they can be.
+    Tasks: bind, bind-colour, bind-count, name, caption, vqa; bound, questions that are mostly about a name bound to a
+    background or to a kind of object; clip, of a pool of clips. `plain` is the share of bind episodes whose pictures
+    are put into as few words as they can be.
     """
     task = rng.choices(tuple(weights), tuple(weights.values()))[0]
     if task.startswith("bind"):
         return _bind(rng, pool, task, chunks, rng.random() < plain)
     if task == "clip":
         return _clips(rng, pool, chunks)
-    episode = _vqa(rng, pool, chunks) if task == "vqa" else _captions(rng, pool, task, chunks)
+    asks = task in ("vqa", "bound")
+    episode = _vqa(rng, pool, task, chunks) if asks else _captions(rng, pool, task, chunks)
     if rng.random() < 0.12 and chunks > 2:  # zero shots in the paper's sense: two demonstrations without pictures
         episode = [replace(c, scene=None, words="") if i < 2 else c for i, c in enumerate(episode)]
     return episode
@@ -237,10 +238,10 @@ def _captions(rng: Random, pool: ScenePool, task: str, chunks: int) -> list[Chun
     return out
 
 
-def _vqa(rng: Random, pool: ScenePool, chunks: int) -> list[Chunk]:
+def _vqa(rng: Random, pool: ScenePool, task: str, chunks: int) -> list[Chunk]:
     """Questions of a few types, some more common than others."""
     conventions = Conventions.draw(rng)
-    if rng.random() < BOUND:
+    if task == "bound":
         first = rng.choice(("where", "where", "shelf"))
         types = [first, *rng.sample([t for t in QUESTION_TYPES if t != first], rng.randint(0, 6))]
         common = [1.0, *(0.15 * rng.random() for _ in types[1:])]
@@ -259,7 +260,7 @@ def _vqa(rng: Random, pool: ScenePool, chunks: int) -> list[Chunk]:
             out.append(Chunk(index, f"Question: {asked.question} Answer:", asked.answer, describe(scene, rng)))
         if len(out) == chunks:
             return out
-    return out if len(out) > 2 else _vqa(rng, pool, chunks)
+    return out if len(out) > 2 else _vqa(rng, pool, task, chunks)
 
 
 def _world_part(rng: Random, pool: ScenePool, n: int, most_colours: int = len(BACKGROUNDS)) -> list[int]:

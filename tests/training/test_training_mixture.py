@@ -35,7 +35,7 @@ def collate() -> Collator:
     return Collator(make_tokenizer())
 
 
-@pytest.mark.parametrize("task", ["bind", "bind-colour", "bind-count", "name", "caption", "vqa"])
+@pytest.mark.parametrize("task", ["bind", "bind-colour", "bind-count", "name", "caption", "vqa", "bound"])
 def test_episodes_are_full_and_never_name_held_out_objects(pool, task):
     banned = {concepts()[c].name for c in held_out()}
     for seed in range(20):
