@@ -14,12 +14,12 @@ from random import Random
 from typing import Any
 
 from flamingo_eval.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
-from flamingo_eval.compare import best, outputs_by_id
+from flamingo_eval.compare import outputs_by_id
 from flamingo_eval.demos import Support, draw_support
 from flamingo_eval.episodes import build_episodes
 from flamingo_eval.errors import FlamingoEvalError, PromptError
 from flamingo_eval.prompts import render
-from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prompt, Video
+from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prediction, Prompt, Video
 from flamingo_eval.report.pictures import PictureBook
 from flamingo_eval.report.text import visible
 from flamingo_eval.rerun import recorded_spec
@@ -246,11 +246,12 @@ class Browser:
         if output.score is not None and math.isfinite(output.score):
             value["score"] = round(output.score, 2)
         ok = None if output.score is None else output.score >= RIGHT
-        if output.scores:
+        chosen = Prediction.of(output).chosen
+        if chosen is not None:
             names = (example.candidates if example else ()) or (prompts.data.queries.candidates if prompts else ())
             target = example.target if example else None
-            value["answer"], value["top"] = self._ranking(output.scores, names, target)
-            ok = ok if target is None else best(output.scores) == target
+            value["answer"], value["top"] = self._ranking(output, chosen, names, target)
+            ok = ok if target is None else chosen == target
         elif output.prediction is not None:
             value["answer"] = visible(output.prediction)
             if output.raw is not None and output.raw.strip() != output.prediction:
@@ -263,9 +264,13 @@ class Browser:
         return value
 
     def _ranking(
-        self, scores: tuple[float, ...], names: Sequence[str], target: int | None
+        self, output: Output, chosen: int, names: Sequence[str], target: int | None
     ) -> tuple[str, list[list[Any]]]:
-        """The best candidate's name, and the best few and the right one as [text number, score, rank, right]."""
+        """The best candidate's name, and the best few and the right one as [text number, score, rank, right].
+
+        Where the best one alone was asked for, there are no others.
+        """
+        scores = output.scores or ()
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
         shown = order[:TOP_CANDIDATES] + ([target] if target is not None and target not in order[:5] else [])
 
@@ -282,7 +287,17 @@ class Browser:
             for i in shown
             if i < len(scores)
         ]
-        return name(best(scores)), rows
+        if output.best is not None:
+            score = output.best.score
+            rows = [
+                [
+                    self.texts.number(name(chosen)),
+                    round(score, 3) if math.isfinite(score) else None,
+                    1,
+                    chosen == target,
+                ]
+            ]
+        return name(chosen), rows
 
     def _prompt(self, episode: Episode, output: Output, spec: RunSpec, place: int) -> list[int] | str:
         """The prompt as numbers of cards, or why it cannot be shown."""
