@@ -19,7 +19,7 @@ from flamingo_eval.demos import Support, draw_support
 from flamingo_eval.episodes import build_episodes
 from flamingo_eval.errors import FlamingoEvalError, PromptError
 from flamingo_eval.prompts import render
-from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prediction, Prompt, Video
+from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prediction, Prompt, Video, best_of
 from flamingo_eval.report.pictures import PictureBook
 from flamingo_eval.report.text import visible
 from flamingo_eval.rerun import recorded_spec
@@ -250,7 +250,11 @@ class Browser:
         if chosen is not None:
             names = (example.candidates if example else ()) or (prompts.data.queries.candidates if prompts else ())
             target = example.target if example else None
-            value["answer"], value["top"] = self._ranking(output, chosen, names, target)
+            if output.best is not None:
+                value["answer"] = _name(chosen, names)
+                value["top"] = [self._candidate(chosen, output.best.score, 1, names, chosen == target)]
+            else:
+                value["answer"], value["top"] = self._ranking(output.scores or (), names, target)
             ok = ok if target is None else chosen == target
         elif output.prediction is not None:
             value["answer"] = visible(output.prediction)
@@ -264,40 +268,17 @@ class Browser:
         return value
 
     def _ranking(
-        self, output: Output, chosen: int, names: Sequence[str], target: int | None
+        self, scores: tuple[float, ...], names: Sequence[str], target: int | None
     ) -> tuple[str, list[list[Any]]]:
-        """The best candidate's name, and the best few and the right one as [text number, score, rank, right].
-
-        Where the best one alone was asked for, there are no others.
-        """
-        scores = output.scores or ()
+        """The best candidate's name, and the best few and the right one as [text number, score, rank, right]."""
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
         shown = order[:TOP_CANDIDATES] + ([target] if target is not None and target not in order[:5] else [])
+        rows = [self._candidate(i, scores[i], order.index(i) + 1, names, i == target) for i in shown if i < len(scores)]
+        return _name(best_of(scores), names), rows
 
-        def name(i: int) -> str:
-            return visible(names[i], 300) if i < len(names) else f"candidate {i}"
-
-        rows = [
-            [
-                self.texts.number(name(i)),
-                round(scores[i], 3) if math.isfinite(scores[i]) else None,
-                order.index(i) + 1,
-                i == target,
-            ]
-            for i in shown
-            if i < len(scores)
-        ]
-        if output.best is not None:
-            score = output.best.score
-            rows = [
-                [
-                    self.texts.number(name(chosen)),
-                    round(score, 3) if math.isfinite(score) else None,
-                    1,
-                    chosen == target,
-                ]
-            ]
-        return name(chosen), rows
+    def _candidate(self, i: int, score: float, rank: int, names: Sequence[str], right: bool) -> list[Any]:
+        shown = round(score, 3) if math.isfinite(score) else None
+        return [self.texts.number(_name(i, names)), shown, rank, right]
 
     def _prompt(self, episode: Episode, output: Output, spec: RunSpec, place: int) -> list[int] | str:
         """The prompt as numbers of cards, or why it cannot be shown."""
@@ -348,6 +329,10 @@ def _task_prompts(runs: Sequence[Run], data: str | None) -> tuple[TaskPrompts | 
         return TaskPrompts(data_for(runs[0], data)), ""
     except FlamingoEvalError as error:
         return None, str(error)
+
+
+def _name(candidate: int, names: Sequence[str]) -> str:
+    return visible(names[candidate], 300) if candidate < len(names) else f"candidate {candidate}"
 
 
 def _labels(example: Example) -> list[str]:
