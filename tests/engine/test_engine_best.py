@@ -13,7 +13,8 @@ from small_flamingo import picture, small_model
 from flamingo_eval import END_OF_CHUNK, Prompt, RankSpec, load_model
 from flamingo_eval.engine import Engine
 from flamingo_eval.engine import engine as engine_module
-from flamingo_eval.engine.search import SearchTree, all_columns, search_columns
+from flamingo_eval.engine.search import Search, SearchTree, all_columns, search_columns
+from flamingo_eval.engine.slots import SlotCache
 from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.models.model import Model
 from flamingo_eval.records import Best, best_of
@@ -48,11 +49,11 @@ def some_prompts(model: Model, n: int, seed: int) -> list[Prompt]:
     return prompts
 
 
-def some_names(n: int, seed: int) -> list[str]:
-    """Names of 1 to 6 letters, some the beginning of others, some twice."""
+def some_names(n: int, seed: int, shortest: int = 1) -> list[str]:
+    """Names of up to 6 letters, some the beginning of others, some twice."""
     drawn = random.Random(seed)
-    names = ["".join(drawn.choice("abcd") for _ in range(drawn.randrange(1, 7))) for _ in range(n)]
-    return [*names, names[0], names[n // 2], "a", "ab"]
+    names = ["".join(drawn.choice("abcd") for _ in range(drawn.randrange(shortest, 7))) for _ in range(n)]
+    return [*names, names[0], names[n // 2], *(name[:-1] for name in names[:9] if len(name) > shortest)]
 
 
 def full(engine: Engine, prompts: Sequence[Prompt], names: Sequence[Sequence[str]], rank: RankSpec) -> list[Best]:
@@ -76,7 +77,7 @@ def same(found: Sequence[Best], expected: Sequence[Best]) -> bool:
 @pytest.mark.parametrize("rank", [RankSpec(), RankSpec(normalise="mean"), RankSpec(end_of_chunk=True)])
 def test_names_what_the_full_ranking_puts_first(model: Model, rank: RankSpec) -> None:
     prompts = some_prompts(model, 10, seed=1)
-    lists = [some_names(260, 1), some_names(500, 2), ["only one"], ["yes", "no", "yes"], some_names(20, 3)]
+    lists = [some_names(260, 1), some_names(500, 2, 4), ["only one"], ["yes", "no", "yes"], some_names(20, 3)]
     names = [lists[i % len(lists)] for i in range(len(prompts))]
     engine = Engine(model, batch_size=8)
     expected = full(engine, prompts, names, rank)
@@ -87,20 +88,62 @@ def test_names_what_the_full_ranking_puts_first(model: Model, rank: RankSpec) ->
 def test_many_trees_at_once(model: Model) -> None:
     """Candidates of every prompt its own, as in tasks with choices."""
     prompts = some_prompts(model, 12, seed=5)
-    names = [some_names(200 + 10 * i, seed=i) for i in range(12)]
+    names = [some_names(200 + 10 * i, seed=i, shortest=1 + i % 5) for i in range(12)]
     engine = Engine(model, batch_size=8)
     for rank in (RankSpec(), RankSpec(normalise="mean")):
-        assert same(best(engine, prompts, names, rank), full(engine, prompts, names, rank))
+        found = best(engine, prompts, names, rank)
+        assert same(found, full(engine, prompts, names, rank))
+        assert max(len(names[i][b.candidate]) for i, b in enumerate(found)) >= 5  # deep ones too
+    assert engine.stats["searched"] - engine.stats["searched_in_vain"] >= 8
 
 
 def test_batch_size_order_and_neighbours_leave_no_trace(model: Model) -> None:
     """Not to rounding: bit by bit, though prompts need different numbers of steps."""
     prompts = some_prompts(model, 4, seed=3) * 2 + some_prompts(model, 4, seed=4)
-    names = [some_names(300, i % 3) for i in range(len(prompts))]
+    names = [some_names(300, i % 3, shortest=1 + 2 * (i % 3)) for i in range(len(prompts))]
     for rank in (RankSpec(), RankSpec(normalise="mean")):
         alone = [best(Engine(model, batch_size=1), [p], [n], rank)[0] for p, n in zip(prompts, names, strict=True)]
         assert best(Engine(model, batch_size=8), prompts, names, rank) == alone
         assert best(Engine(model), prompts[::-1], names[::-1], rank) == alone[::-1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_whose_search_is_done_leave_the_batch(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts of one shape that need different numbers of steps: those that stay keep their own columns and picture,
+    so that every node scores what it scores alone."""
+    kept: list[list[int]] = []
+    learnt: list[dict[int, Sequence[float]]] = []
+    keep = SlotCache.keep
+
+    def noted(cache: SlotCache, rows: torch.Tensor) -> None:
+        kept.append(rows.tolist())
+        keep(cache, rows)
+
+    class Noted(Search):
+        def __init__(self, tree: SearchTree, mean: bool, margin: float) -> None:
+            super().__init__(tree, mean, margin)
+            self.all: dict[int, Sequence[float]] = {}
+            learnt.append(self.all)
+
+        def learn(self, node: int, log_probs: Sequence[float]) -> None:
+            super().learn(node, log_probs)
+            self.all[node] = log_probs
+
+    monkeypatch.setattr(SlotCache, "keep", noted)
+    monkeypatch.setattr(engine_module, "Search", Noted)
+    model = small_model(tmp_path, context=128, **MODELS[name])
+    prompts = [Prompt([picture(i), "Output:" + "abcdefgh"[i]]) for i in range(7)] + [Prompt(["Output:xyz"])]
+    drawn = random.Random(0)
+    names = ["".join(drawn.choice("abcdefghijklmnop") for _ in range(3)) for _ in range(500)]
+    engine = Engine(model, batch_size=8)
+    found = best(engine, prompts, [names] * 8, RankSpec())
+    assert engine.stats["batches"] == 1
+    assert any(rows != list(range(len(rows))) for rows in kept)
+    together = learnt.copy()
+    learnt.clear()
+    assert found == [best(Engine(model), [p], [names], RankSpec())[0] for p in prompts]
+    assert together == learnt
+    assert same(found, full(engine, prompts, [names] * 8, RankSpec()))
 
 
 def test_fixed_demonstrations_are_read_once(model: Model) -> None:
