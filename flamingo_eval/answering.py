@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from flamingo_eval.demos import endless_draw
-from flamingo_eval.errors import PromptError
+from flamingo_eval.errors import PromptError, UsageError
+from flamingo_eval.metrics import metric_row
 from flamingo_eval.prompts import candidate_text, clean, render
-from flamingo_eval.records import Answer, Episode, Example, Output, Prompt, Split
+from flamingo_eval.records import SCORE_DECIMALS, Answer, Episode, Example, Output, Prompt, Split
 from flamingo_eval.specs import DecodeSpec, RankSpec, RunSpec
 
 
@@ -25,8 +26,30 @@ class Engine(Protocol):
         self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]: ...
 
+    def best(
+        self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]: ...
+
     @property
     def stats(self) -> Mapping[str, Any]: ...
+
+
+def check_wanted(spec: RunSpec) -> None:
+    """Raise UsageError where the best candidate alone is wanted and the scores of all are needed."""
+    if spec.task.mode == "open-ended" or spec.rank.wanted == "all":
+        return
+    needing = [m.name for m in spec.task.metrics if not metric_row(m.name).best_suffices]
+    if needing:
+        raise UsageError(
+            f"{spec.task.name}: {', '.join(needing)} cannot be computed from the best candidate alone.",
+            fix="Rank all: --rank all.",
+        )
+    if spec.rank.permutations > 1:
+        raise UsageError(
+            f"{spec.task.name}: an average over {spec.rank.permutations} orders of the shots needs the scores of all "
+            "candidates.",
+            fix="Rank all: --rank all; or show one order: --permutations 1.",
+        )
 
 
 def answer(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
@@ -95,7 +118,8 @@ def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: En
     # `sent` grows by one before each prompt is handed out, so the two iterators stay in step
     candidates = (candidates_of(shown[i].query) for i in rendering.sent)
     waiting: dict[int, list[Answer]] = {}
-    for index, said in engine.score(rendering.prompts(), candidates, spec.rank):
+    ranked = engine.best if spec.rank.wanted == "best" else engine.score
+    for index, said in ranked(rendering.prompts(), candidates, spec.rank):
         i = owner[rendering.sent[index]]
         waiting.setdefault(i, []).append(said)
         if len(waiting[i]) == len(orders[i]):
@@ -109,9 +133,12 @@ def _averaged(episode: Episode, answers: Sequence[Answer]) -> Output:
     failed = next((a for a in answers if a.error is not None), None)
     if failed is not None:
         return _output(episode, failed)
+    best = answers[0].best
+    if best is not None:  # of one order: check_wanted has refused more
+        return replace(_output(episode, answers[0]), best=replace(best, score=round(best.score, SCORE_DECIMALS)))
     rows = [a.scores or () for a in answers]
     means = tuple(sum(sorted(column)) / len(rows) for column in zip(*rows, strict=True))
-    return replace(_output(episode, answers[0]), scores=tuple(round(m, 6) for m in means))
+    return replace(_output(episode, answers[0]), scores=tuple(round(m, SCORE_DECIMALS) for m in means))
 
 
 def shot_orders(episode: Episode, spec: RunSpec) -> list[tuple[int, ...]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from flamingo_eval.errors import RunError
 from flamingo_eval.metrics.stats import Paired, bootstrap, paired
-from flamingo_eval.records import MetricResult, Output
+from flamingo_eval.records import Best, MetricResult, Output, Prediction, best_of
 from flamingo_eval.results import RunFolder, find_runs, read_json, read_outputs
 
 ABSENT = "-"
@@ -98,7 +98,7 @@ def compare(a: RunFolder, b: RunFolder) -> Comparison:
         common=len(common),
         only_a=tuple(id for id in outputs_a if id not in outputs_b),
         only_b=tuple(id for id in outputs_b if id not in outputs_a),
-        moved=sum(outputs_a[id].scores != outputs_b[id].scores for id in common),
+        moved=sum(_moved(outputs_a[id], outputs_b[id]) for id in common),
     )
 
 
@@ -114,14 +114,22 @@ def answer_of(output: Output) -> str:
     """What a query was answered with: the cleaned text, or `candidate 3` (the best one, counted from 0)."""
     if output.error:
         return f"failed: {output.error}"
-    if output.scores:
-        return f"candidate {best(output.scores)}"
-    return output.prediction or ""
+    chosen = Prediction.of(output).chosen
+    return output.prediction or "" if chosen is None else f"candidate {chosen}"
 
 
-def best(scores: tuple[float, ...]) -> int:
-    """Index of the best candidate, the first of equals; a score that is no number is never the best."""
-    return max(range(len(scores)), key=lambda i: (-math.inf if math.isnan(scores[i]) else scores[i], -i))
+def _moved(a: Output, b: Output) -> bool:
+    """Whether candidates score differently, as far as both say: all of them, or the best one."""
+    if a.best is None and b.best is None:
+        return a.scores != b.scores
+    return _best(a) != _best(b)
+
+
+def _best(output: Output) -> Best | None:
+    if output.best is not None or not output.scores:
+        return output.best
+    chosen = best_of(output.scores)
+    return Best(chosen, output.scores[chosen])
 
 
 def _differences(name: str, a: Any, b: Any, deep: bool = True) -> tuple[Difference, ...]:

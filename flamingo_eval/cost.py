@@ -90,12 +90,18 @@ class Reader:
         return 1 + tags + round(text / CHARACTERS_A_TOKEN)
 
     def tree(self, names: Sequence[str], spec: RunSpec) -> int:
-        """Tokens that have to be read to score candidates: inner nodes of their tree; without a tokenizer, all."""
+        """Tokens that have to be read to rank candidates: inner nodes of their tree; without a tokenizer, all.
+
+        For the best one alone at least its own, of which nobody knows how many: those of the shortest.
+        """
         texts = [candidate_text(name, spec.prompt) for name in names]
+        best = spec.rank.wanted == "best"
         if self.tokenizer is None:
-            return sum(max(1, round(len(t) / CHARACTERS_A_TOKEN)) for t in texts)
+            guessed = [max(1, round(len(t) / CHARACTERS_A_TOKEN)) for t in texts]
+            return min(guessed) - 1 if best else sum(guessed)
         end = self.tokenizer.encode_text(self.tokenizer.config.end_of_chunk) if spec.rank.end_of_chunk else ()
-        return len(TokenTrie.of([self.tokenizer.encode_text(t) + end for t in texts]).inner)
+        rows = [self.tokenizer.encode_text(t) + end for t in texts]
+        return min(map(len, rows)) - 1 if best else len(TokenTrie.of(rows).inner)
 
 
 def estimate(jobs: Sequence[Job], flops: ModelFlops, reader: Reader, looked_at: int = LOOKED_AT) -> Estimate:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flamingo_eval.ablations import check_ablation
+from flamingo_eval.answering import check_wanted
 from flamingo_eval.config import load_prompt, load_protocol, load_task
 from flamingo_eval.errors import FlamingoEvalError, MissingDependency, UsageError
 from flamingo_eval.find import NoPromptError, find_prompt, find_protocol, find_task, task_names
@@ -18,7 +19,7 @@ from flamingo_eval.metrics.wordnet import require_nltk_data
 from flamingo_eval.records import Episode
 from flamingo_eval.runner import TaskData, episodes_of, load_data
 from flamingo_eval.settings import SAMPLE, data_root
-from flamingo_eval.specs import DemoMethod, DemoSpec, OnError, PromptSpec, ProtocolSpec, RunSpec, TaskSpec
+from flamingo_eval.specs import DemoMethod, DemoSpec, OnError, PromptSpec, ProtocolSpec, RunSpec, TaskSpec, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Choices:
     demos: DemoMethod = "random"
     support_size: int | None = None
     permutations: int | None = None
+    rank: Wanted | None = None
     limit: int | None = None
     ablation: str = ""
     data: str = SAMPLE
@@ -121,6 +123,8 @@ def spec_of(question: Question, choices: Choices, shots: int, seed: int, split: 
     task, prompt = question.task, question.prompt
     if choices.permutations is not None:
         prompt = replace(prompt, rank=replace(prompt.rank, permutations=choices.permutations))
+    if task.mode == "close-ended" and choices.rank not in (None, prompt.rank.wanted or task.rank.wanted):
+        prompt = replace(prompt, rank=replace(prompt.rank, wanted=choices.rank))
     size = task.support_size if choices.support_size is None else choices.support_size
     demos = DemoSpec(choices.demos, shots, seed, size, task.support_per_class)
     return RunSpec(
@@ -138,12 +142,33 @@ def spec_of(question: Question, choices: Choices, shots: int, seed: int, split: 
     )
 
 
+def _check_rank(questions: Sequence[Question], choices: Choices) -> None:
+    """Raise UsageError for every task that the best candidate alone does not suffice for, and where no task has any."""
+    if choices.rank is not None and all(q.task.mode == "open-ended" for q in questions):
+        raise UsageError(
+            f"--rank {choices.rank}: {_names(questions)} asks for text, not for the best of some candidates."
+        )
+    problems: list[str] = []
+    for question in questions:
+        try:
+            check_wanted(spec_of(question, choices, shots=0, seed=0, split=""))
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def _names(questions: Sequence[Question]) -> str:
+    return ", ".join(q.task.name for q in questions)
+
+
 def plan_jobs(questions: Sequence[Question], choices: Choices) -> list[Job]:
     """Every run of the command, in the order of tasks, shots and seeds. Raises before any model is loaded.
 
     Numbers of shots beyond a task's maximum are passed over, as in the paper's tables, unless nothing remains to run.
     """
     check_ablation(choices.ablation)
+    _check_rank(questions, choices)
     jobs: list[Job] = []
     for question in questions:
         task = question.task

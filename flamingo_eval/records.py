@@ -5,6 +5,7 @@ Each stage adds information and none reaches back (see runner.py for the whole f
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -149,22 +150,53 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Best:
+    """The best of a query's candidates, by index, and its score, where the others' scores were not asked for."""
+
+    candidate: int
+    score: float
+
+
+SCORE_DECIMALS = 6  # of candidate scores: further digits depend on how a batch was cut
+
+
+def best_of(scores: Sequence[float]) -> int:
+    """Index of the best candidate, the first of equals; a score that is no number is never the best."""
+    return max(range(len(scores)), key=lambda i: (-math.inf if math.isnan(scores[i]) else scores[i], -i))
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What an engine gives back for one prompt: text or candidate scores, and how many tokens the prompt had."""
+    """What an engine gives back for one prompt: text, candidate scores or the best one, and the prompt's tokens."""
 
     tokens: int
     text: str | None = None
     scores: tuple[float, ...] | None = None
+    best: Best | None = None
     error: FlamingoEvalError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What is scored for one query: generated text (cleaned), or one number a candidate, higher is better."""
+    """What is scored for one query: generated text (cleaned), or one number a candidate, higher is better.
+
+    `best` stands in the place of `scores` where only the best candidate was asked for.
+    """
 
     id: str
     text: str | None = None
     scores: tuple[float, ...] | None = None
+    best: Best | None = None
+
+    @classmethod
+    def of(cls, output: Output) -> Prediction:
+        """What an output says."""
+        return cls(output.id, output.prediction, output.scores, output.best)
+
+    @property
+    def chosen(self) -> int | None:
+        """Index of the best candidate."""
+        return self.best.candidate if self.best is not None else best_of(self.scores) if self.scores else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +209,7 @@ class Output:
     raw: str | None = None  # generated text as it came
     prediction: str | None = None  # the text after the protocol's cleaning
     scores: tuple[float, ...] | None = None
+    best: Best | None = None  # in the place of `scores` where the best candidate alone was asked for
     score: float | None = None  # per-example value of the headline metric, where it has one
     error: str = ""  # why the query failed; such queries are counted, never scored
 

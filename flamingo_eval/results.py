@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from flamingo_eval.errors import FlamingoEvalError, RunError
 from flamingo_eval.record_shape import run_problem, scores_problem
-from flamingo_eval.records import Output, Score
+from flamingo_eval.records import SCORE_DECIMALS, Best, Output, Score
 from flamingo_eval.specs import RunSpec
 
 SCHEMA = 1
@@ -59,6 +59,14 @@ def spec_json(spec: RunSpec) -> dict[str, Any]:
     resolved["decode"] = dataclasses.asdict(spec.decode)
     resolved["rank"] = dataclasses.asdict(spec.rank)
     resolved["text_only_shots"] = spec.text_only_shots
+    # left out where nobody asked for it, so that runs made before it was known keep their folders
+    for rank, unasked in (
+        (resolved["rank"], "all"),
+        (resolved["task"]["rank"], "all"),
+        (resolved["prompt"]["rank"], None),
+    ):
+        if rank["wanted"] == unasked:
+            del rank["wanted"]
     plain: dict[str, Any] = json.loads(json.dumps(resolved))
     return plain
 
@@ -121,15 +129,21 @@ def write_error(path: Path, error: OSError) -> FlamingoEvalError:
 
 
 def output_line(output: Output) -> str:
-    """One line of outputs.jsonl. Scores keep six decimals: further digits depend on how a batch was cut."""
+    """One line of outputs.jsonl. Scores keep six decimals (SCORE_DECIMALS)."""
     value = {k: v for k, v in dataclasses.asdict(output).items() if v not in (None, "")}
     if output.raw == "":
         value["raw"] = ""
     if output.prediction == "":
         value["prediction"] = ""
     if output.scores is not None:
-        value["scores"] = [round(s, 6) if math.isfinite(s) else str(s) for s in output.scores]
+        value["scores"] = [_score_json(s) for s in output.scores]
+    if output.best is not None:
+        value["best"]["score"] = _score_json(output.best.score)
     return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def _score_json(score: float) -> float | str:
+    return round(score, SCORE_DECIMALS) if math.isfinite(score) else str(score)
 
 
 def parse_output(line: str) -> Output:
@@ -143,9 +157,13 @@ def parse_output(line: str) -> Output:
     value["tokens"] = value.get("tokens", 0)
     if "scores" in value:
         value["scores"] = tuple(float(s) for s in value["scores"])
+    if "best" in value:
+        value["best"] = Best(value["best"]["candidate"], float(value["best"]["score"]))
     output = Output(**value)
     texts = (output.id, *output.shots, output.error, *(t for t in (output.raw, output.prediction) if t is not None))
     if not all(isinstance(text, str) for text in texts) or type(output.tokens) is not int:
+        raise ValueError("not an output")
+    if output.best is not None and not (type(output.best.candidate) is int and output.best.candidate >= 0):
         raise ValueError("not an output")
     if not (output.score is None or type(output.score) in (int, float)):
         raise ValueError("not an output")

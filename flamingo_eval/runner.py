@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from flamingo_eval import datasets
 from flamingo_eval.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
-from flamingo_eval.answering import Engine, answer
+from flamingo_eval.answering import Engine, answer, check_wanted
 from flamingo_eval.counts import since
 from flamingo_eval.datasets.submissions import FORMATS, write_submission
 from flamingo_eval.demos import Ranking, draw_support
@@ -138,6 +138,7 @@ def run(
     `settings` is what does not change the outputs but belongs in the record (batch size, workers). Raises RunError if
     another process writes the same run; whatever stops it, the same call continues where it stopped.
     """
+    check_wanted(spec)
     began, counted = time.monotonic(), engine.stats
     mark = fingerprint(spec, data)
     folder = run_folder(out, spec, mark)
@@ -222,7 +223,7 @@ def _submit(folder: RunFolder, data: TaskData, outputs: Sequence[Output]) -> Non
     """
     if data.task.data.layout not in FORMATS:
         return
-    answered = {o.id: Prediction(o.id, o.prediction, o.scores) for o in outputs if not o.error}
+    answered = {o.id: Prediction.of(o) for o in outputs if not o.error}
     part = replace(data.queries, examples=tuple(e for e in data.queries.examples if e.id in answered))
     whole = data.queries
     if whole.name == "test-dev" and "test" in datasets.splits_on_disk(data.task, data.root):
@@ -251,7 +252,7 @@ def scored(
         why = f"split '{split.name}' has no public answers: submission.json is for the evaluation server"
         headline = spec.task.metrics[0].name
         return [Score(headline, None, len(kept), n_failed, why_undefined=why)], [None] * len(outputs)
-    predictions = [Prediction(o.id, o.prediction, o.scores) for o, _ in kept]
+    predictions = [Prediction.of(o) for o, _ in kept]
     scores, values = score_all(
         predictions,
         [e for _, e in kept],

@@ -10,6 +10,7 @@ Modality = Literal["image", "video"]
 Mode = Literal["open-ended", "close-ended"]
 DemoMethod = Literal["random", "balanced", "rices", "rices-text", "fixed"]
 Normalisation = Literal["sum", "mean"]
+Wanted = Literal["all", "best"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,12 @@ class DecodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class RankSpec:
-    """How candidates of close-ended tasks are scored. The paper leaves all three open (protocol sheet, section 14)."""
+    """How candidates of close-ended tasks are scored. The paper leaves all but the last open (protocol sheet, 14)."""
 
     normalise: Normalisation = "sum"  # over the candidate's tokens
     end_of_chunk: bool = False  # score the end-of-chunk token after the candidate too
     permutations: int = 1  # average the log-likelihoods over that many orders of the shots (paper: 6)
+    wanted: Wanted = "all"  # the scores of all candidates, or the best one alone: the same one, found sooner
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class RankOverride:
     normalise: Normalisation | None = None
     end_of_chunk: bool | None = None
     permutations: int | None = None
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True, slots=True)

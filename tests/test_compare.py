@@ -12,10 +12,10 @@ import torch
 from typer.testing import CliRunner
 
 from flamingo_eval.cli import app
-from flamingo_eval.compare import answer_of, as_json, best, compare, one_run
+from flamingo_eval.compare import answer_of, as_json, compare, one_run
 from flamingo_eval.errors import RunError
 from flamingo_eval.metrics.stats import Paired
-from flamingo_eval.records import Output, Prompt
+from flamingo_eval.records import Output, Prompt, best_of
 from flamingo_eval.rerun import recorded_spec
 from flamingo_eval.specs import DecodeOverride
 
@@ -82,7 +82,7 @@ def test_a_corpus_metric_over_other_queries_has_no_paired_difference(make_run: A
 def test_candidates_compare_by_the_best_one() -> None:
     output = Output("1", (), 3, scores=(-2.0, -1.0, -1.0))
     assert answer_of(output) == "candidate 1"
-    assert best((float("nan"), -5.0)) == 1
+    assert best_of((float("nan"), -5.0)) == 1
     assert answer_of(Output("1", (), 3, error="cut")) == "failed: cut"
 
 

@@ -39,6 +39,10 @@ def run(
     permutations: Annotated[
         int | None, typer.Option(min=1, help="Close-ended: average over so many orders of the shots (paper: 6).")
     ] = None,
+    rank: Annotated[
+        str | None,
+        typer.Option(help="Close-ended: score all candidates, or find the best alone, sooner. Default: the task's."),
+    ] = None,
     ablation: Annotated[
         str, typer.Option(help="Change the prompts, e.g. labels-shuffled, query-images-shuffled.")
     ] = "",
@@ -84,11 +88,15 @@ def run(
     from flamingo_eval.scale.team import Team
     from flamingo_eval.scale.world import world
     from flamingo_eval.settings import data_choice, load_settings
-    from flamingo_eval.specs import DemoMethod, OnError
+    from flamingo_eval.specs import DemoMethod, OnError, Wanted
 
     settings = load_settings()
-    for value, name, known in ((demos, "--demos", get_args(DemoMethod)), (on_error, "--on-error", get_args(OnError))):
-        if value not in known:
+    for value, name, known in (
+        (demos, "--demos", get_args(DemoMethod)),
+        (rank, "--rank", get_args(Wanted)),
+        (on_error, "--on-error", get_args(OnError)),
+    ):
+        if value is not None and value not in known:
             raise UsageError(f"{name} {value}: {did_you_mean(value, known) or 'unknown.'} One of: {', '.join(known)}.")
     choices = Choices(
         shots=numbers(shots, "--shots"),
@@ -96,6 +104,7 @@ def run(
         demos=cast(DemoMethod, demos),
         support_size=support_size,
         permutations=permutations,
+        rank=cast(Wanted | None, rank),
         limit=limit,
         ablation=ablation,
         data=data_choice(data),

@@ -60,7 +60,8 @@ def _paired(task: TaskSpec, split: Split, predictions: Sequence[Prediction]) -> 
             problems.append(Problem(f"'{example.id}' has no text."))
         elif task.mode == "close-ended":
             n = len(example.candidates or split.candidates)
-            if prediction.scores is None or len(prediction.scores) != n:
+            alone = prediction.best is not None and task.data.layout in BEST_SUFFICES
+            if not alone and len(prediction.scores or ()) != n:
                 problems.append(Problem(f"'{example.id}' needs {n} scores."))
     if problems:
         raise PredictionError(f"{task.name}, split '{split.name}': {len(problems)} problems", problems)
@@ -110,11 +111,7 @@ def ranks(scores: Sequence[float]) -> list[int]:
 def _star(answers: Sequence[Answer]) -> object:
     """By question type; `answer` is the index of the choice."""
     return {
-        kind: [
-            {"question_id": e.id, "answer": ranks(p.scores or ()).index(1)}
-            for e, p in answers
-            if e.labels["question_type"] == kind
-        ]
+        kind: [{"question_id": e.id, "answer": p.chosen} for e, p in answers if e.labels["question_type"] == kind]
         for kind in TYPES
     }
 
@@ -129,3 +126,4 @@ FORMATS: Mapping[str, Callable[[Sequence[Answer]], object]] = {
     "visdial": _visdial,
     "star": _star,
 }
+BEST_SUFFICES = ("star",)  # layouts whose file names the best candidate alone

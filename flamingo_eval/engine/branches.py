@@ -47,6 +47,33 @@ def trie_mask(lengths: Tensor, columns: int, tries: Sequence[TokenTrie], nodes: 
     return torch.cat([prompt_mask(lengths, columns).expand(-1, nodes, -1) & tree.any(2, keepdim=True), tree], dim=2)
 
 
+def path_mask(
+    lengths: Tensor, columns: int, paths: Sequence[Sequence[Sequence[int]]], nodes: int, total: int
+) -> Tensor:
+    """What some nodes of each prompt's tree see, whose branches lie anywhere behind the prompt.
+
+    `paths`: for each prompt and node the columns of its branch, its own last; padded to N nodes, which see nothing.
+    -> bool[B, N, T]
+    """
+    tree = torch.zeros(len(paths), nodes, total - columns, dtype=torch.bool)
+    seen = [
+        (row, i, column - columns) for row, some in enumerate(paths) for i, path in enumerate(some) for column in path
+    ]
+    tree[tuple(torch.tensor(seen).T)] = True
+    tree = tree.to(lengths.device)
+    return torch.cat([prompt_mask(lengths, columns).expand(-1, nodes, -1) & tree.any(2, keepdim=True), tree], dim=2)
+
+
+def path_ancestors(lengths: Sequence[int], paths: Sequence[Sequence[Sequence[int]]], nodes: int, taps: int) -> Tensor:
+    """As `chain_ancestors`, for branches as in `path_mask`. -> int64[B, N, taps - 1]"""
+    rows = torch.full((len(paths), nodes, taps - 1), -1)
+    for row, (length, some) in enumerate(zip(lengths, paths, strict=True)):
+        prompt = [max(length - j, -1) for j in range(1, taps)]
+        for i, path in enumerate(some):
+            rows[row, i] = torch.tensor([*reversed(path[:-1]), *prompt][: taps - 1])
+    return rows
+
+
 def trie_ancestors(lengths: Sequence[int], columns: int, tries: Sequence[TokenTrie], nodes: int, taps: int) -> Tensor:
     """As `chain_ancestors`, for the inner nodes of tries. -> int64[B, N, taps - 1]"""
     rows = torch.full((len(tries), nodes, taps - 1), -1)

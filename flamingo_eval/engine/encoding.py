@@ -124,3 +124,20 @@ class Projections:
         keys, values = layer.project_visual(self.tokens)
         self.kept.append((keys[self.last], values[self.last]))
         return keys, values
+
+
+class LastPictures:
+    """Keys and values of the last picture of every row, by gated block: what branches of a prompt see."""
+
+    def __init__(self, by_block: dict[int, VisualKV]) -> None:
+        """`by_block`: two of [rows, H, L, d]; empty where no row has a picture."""
+        self.by_block = by_block
+
+    def __call__(self, block: int, layer: GatedXattn) -> VisualKV | None:
+        """For a gated block: two of [rows, H, L, d]."""
+        del layer
+        return self.by_block.get(block)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these. int64[n]"""
+        self.by_block = {block: (keys[rows], values[rows]) for block, (keys, values) in self.by_block.items()}

@@ -11,6 +11,9 @@ Shapes: B prompts, L columns of a prompt, K beams, N nodes of a tree, W vocabula
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -19,22 +22,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flamingo_eval.engine.beam import BeamState
-from flamingo_eval.engine.branches import chain_ancestors, chain_mask, trie_ancestors, trie_mask
-from flamingo_eval.engine.encoding import MIN_ROWS, PictureEncoder, Projections
+from flamingo_eval.engine.branches import (
+    chain_ancestors,
+    chain_mask,
+    path_ancestors,
+    path_mask,
+    trie_ancestors,
+    trie_mask,
+)
+from flamingo_eval.engine.encoding import MIN_ROWS, LastPictures, PictureEncoder, Projections
 from flamingo_eval.engine.heads import Heads, with_heads
 from flamingo_eval.engine.packed import packed
 from flamingo_eval.engine.pictures import PictureLoader
-from flamingo_eval.engine.plan import Limits, batches, rounded_up
+from flamingo_eval.engine.plan import Limits, batches
 from flamingo_eval.engine.queries import Candidates, Query, check_length
+from flamingo_eval.engine.search import AT_ONCE, Search, SearchTree, all_columns, search_columns
 from flamingo_eval.engine.sight import Pieces, read
 from flamingo_eval.engine.slots import SlotCache
-from flamingo_eval.engine.trie import TokenTrie
+from flamingo_eval.engine.trie import ROOT, TokenTrie
 from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import FlamingoEvalError, MediaError, PromptError
 from flamingo_eval.models.config import DecoderConfig
 from flamingo_eval.models.model import Model
 from flamingo_eval.models.xattn import GatedXattn, VisualKV
-from flamingo_eval.records import Answer, Prompt
+from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Prompt, best_of
 from flamingo_eval.specs import DecodeSpec, RankSpec
 
 HEAD_ROWS = 64  # positions whose logits exist at one time while candidates are scored
@@ -44,6 +55,13 @@ WINDOW = 16  # batches' worth of prompts to choose from
 READ_TOKENS = {"cpu": 1024, "cuda": 16_384}  # read at one time: on a CPU more only leaves its caches
 CACHE_BYTES_ON_CPU = 768 * 2**20
 SHARE_OF_FREE_CUDA = 0.4
+# How near to the best candidate a search does not tell (search.py). Scores of the two ways were seen to differ by
+# 5e-6, 0.01 and 0.03.
+MARGINS = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.25}
+COUNTS = (
+    "batches", "prompts", "prompt_tokens", "heads", "inner_nodes", "inner_nodes_read", "searched", "searched_in_vain",
+    "failed", "memory_halvings",
+)  # fmt: skip
 
 
 class Engine:
@@ -65,7 +83,7 @@ class Engine:
         self.pictures = PictureEncoder(self.flamingo, self.cache, self.loader)
         rows = batch_size or AUTO_ROWS.get(model.device.type, 16)
         self.limits = Limits(rows, token_budget or affordable_columns(model), WINDOW * rows)
-        self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "heads", "failed", "memory_halvings"), 0)
+        self._counts = dict.fromkeys(COUNTS, 0)
         self._heads = Heads(self.limits.budget // 4)
 
     def close(self) -> None:
@@ -89,6 +107,10 @@ class Engine:
             "pictures_encoded": self.pictures.encoded,
             "vision_cache": self.cache.stats,
         }
+
+    @property
+    def _at_once(self) -> int:
+        return AT_ONCE.get(self.model.device.type, 16)
 
     # -------------------------------------------------------------------------------------------- prompts to answers
 
@@ -117,31 +139,53 @@ class Engine:
 
         As `generate`; the permutations of `spec` are for whoever makes the prompts.
         """
-        known = Candidates(self.model, spec)
-
-        def asked() -> Iterator[tuple[int, Prompt, Callable[[int, Prompt], Query]]]:
-            names_of = iter(candidates)
-            for i, prompt in enumerate(prompts):
-                names = next(names_of, None)
-                if names is None:
-                    raise PromptError(f"more prompts than lists of candidates ({i}).")
-                yield i, prompt, lambda index, prompt, names=names: prepared(index, prompt, names)  # type: ignore[misc]
-
-        def prepared(index: int, prompt: Prompt, names: Sequence[str]) -> Query:
-            encoded = self.model.encode(prompt)
-            try:
-                trie = known.trie(names)
-            except PromptError as error:
-                raise PromptError(f"{prompt.id or 'prompt'}: {error}") from error
-            check_length(self.model, prompt, len(encoded.ids) + max(trie.lengths))
-            branching = rounded_up(len(trie.inner))
-            return Query(index, prompt.id, encoded, branching, trie, common_head=prompt.common_head)
 
         def answered(queries: list[Query]) -> list[Answer]:
             rows = self._score(queries, spec)
             return [Answer(q.length, scores=tuple(row)) for q, row in zip(queries, rows, strict=True)]
 
-        return self._answers(asked(), answered)
+        return self._answers(self._ranked(prompts, candidates, spec, all_columns), answered)
+
+    def best(
+        self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]:
+        """The best candidate of each prompt and its score, by best-first search in the tree (search.py). As `score`.
+
+        It is the one that `score` would put first (of equal scores the first, where six decimals count), and its score
+        is the same to rounding.
+        """
+
+        def answered(queries: list[Query]) -> list[Answer]:
+            return [Answer(q.length, best=best) for q, best in zip(queries, self._best(queries, spec), strict=True)]
+
+        columns_of = partial(search_columns, at_once=self._at_once)
+        return self._answers(self._ranked(prompts, candidates, spec, columns_of), answered)
+
+    def _ranked(
+        self,
+        prompts: Iterable[Prompt],
+        candidates: Iterable[Sequence[str]],
+        spec: RankSpec,
+        columns_of: Callable[[SearchTree], int],
+    ) -> Iterator[tuple[int, Prompt, Callable[[int, Prompt], Query]]]:
+        """Prompts with their candidates; `columns_of`: the columns that a tree of them will need."""
+        known = Candidates(self.model, spec)
+
+        def prepared(index: int, prompt: Prompt, names: Sequence[str]) -> Query:
+            encoded = self.model.encode(prompt)
+            try:
+                tree = known.tree(names)
+            except PromptError as error:
+                raise PromptError(f"{prompt.id or 'prompt'}: {error}") from error
+            check_length(self.model, prompt, len(encoded.ids) + max(tree.trie.lengths))
+            return Query(index, prompt.id, encoded, columns_of(tree), tree, common_head=prompt.common_head)
+
+        names_of = iter(candidates)
+        for i, prompt in enumerate(prompts):
+            names = next(names_of, None)
+            if names is None:
+                raise PromptError(f"more prompts than lists of candidates ({i}).")
+            yield i, prompt, lambda index, prompt, names=names: prepared(index, prompt, names)  # type: ignore[misc]
 
     def _answers(
         self,
@@ -261,7 +305,7 @@ class Engine:
     @torch.inference_mode()
     def _score(self, queries: list[Query], spec: RankSpec) -> list[list[float]]:
         model, taps = self.model, self.model.config.decoder.short_conv
-        tries = [q.trie for q in queries if q.trie is not None]
+        tries = [q.tree.trie for q in queries if q.tree is not None]
         columns, N = queries[0].columns, queries[0].nodes
         cache, last, visual = self._read_prompts(queries, len(queries), columns + N)
         x = last.new_zeros(len(queries), 0, last.shape[1])
@@ -285,11 +329,77 @@ class Engine:
             if spec.normalise == "mean":
                 sums = sums / torch.tensor(trie.lengths, device=sums.device)
             scores.append(sums.tolist())
+        inner = sum(len(t.inner) for t in tries)
+        self._counts["inner_nodes"] += inner
+        self._counts["inner_nodes_read"] += inner
         return scores
 
-    def _read_prompts(
-        self, queries: list[Query], rows: int, total: int
-    ) -> tuple[SlotCache, Tensor, Callable[[int, GatedXattn], VisualKV | None]]:
+    def _best(self, queries: list[Query], spec: RankSpec) -> list[Best]:
+        """The best candidate of each prompt. Where the search does not tell, all nodes are read, as by `_score`."""
+        searched = queries[0].branching < queries[0].nodes
+        found: list[Best | None] = self._search(queries, spec) if searched else [None] * len(queries)
+        left = [replace(q, index=i, branching=q.nodes) for i, q in enumerate(queries) if found[i] is None]
+        for some in batches(left, replace(self.limits, window=len(left) + 1)):
+            for query, scores in zip(some, self._score(some, spec), strict=True):
+                best = best_of([round(s, SCORE_DECIMALS) for s in scores])
+                found[query.index] = Best(best, scores[best])
+        self._counts["searched"] += searched * len(queries)
+        self._counts["searched_in_vain"] += searched * len(left)
+        return [best for best in found if best is not None]
+
+    @torch.inference_mode()
+    def _search(self, queries: list[Query], spec: RankSpec) -> list[Best | None]:
+        """Best-first search in the trees of some prompts; None where it ran out of columns or cannot tell."""
+        model, taps, N = self.model, self.model.config.decoder.short_conv, self._at_once
+        columns, branching = queries[0].columns, queries[0].branching
+        cache, last, visual = self._read_prompts(queries, len(queries), columns + branching)
+        lengths = torch.tensor([q.length for q in queries], device=model.device)
+        searches = [Search(q.tree, spec.normalise == "mean", MARGINS[model.dtype]) for q in queries if q.tree]
+        self._learn(searches, [[ROOT]] * len(queries), last[:, None])
+        rows = list(range(len(queries)))  # of the cache: the queries that are searched for still
+        for first in range(columns, columns + branching, N):
+            left = [i for i in rows if not searches[i].done]
+            if not left:
+                break
+            if len(left) <= len(rows) // 2:
+                places = torch.tensor([rows.index(i) for i in left], device=model.device)
+                cache.keep(places)
+                visual.keep(places)
+                rows = left
+            some = [queries[i] for i in rows]
+            nodes = [searches[i].take(N, first) for i in rows]
+            paths = [[searches[i].branches[n] for n in ns] for i, ns in zip(rows, nodes, strict=True)]
+            tries = [searches[i].tree.trie for i in rows]
+            tokens = [[t.tokens[n] for n in ns] + [0] * (N - len(ns)) for t, ns in zip(tries, nodes, strict=True)]
+            depths = [[t.depths[n] for n in ns] + [0] * (N - len(ns)) for t, ns in zip(tries, nodes, strict=True)]
+            x = read(
+                self.flamingo,
+                torch.tensor(tokens, device=model.device),
+                lengths[rows, None] + torch.tensor(depths, device=model.device),
+                cache,
+                visual,
+                Pieces.of_rows(len(rows), N, [q.last_image >= 0 for q in some], model.device),
+                path_mask(lengths[rows], columns, paths, N, cache.length + N),
+                path_ancestors([q.length for q in some], paths, N, taps).to(model.device) if taps else None,
+            )
+            self._learn([searches[i] for i in rows], nodes, x)
+        told = [search for search in searches if search.found is not None]
+        self._counts["inner_nodes_read"] += sum(search.taken for search in searches)
+        self._counts["inner_nodes"] += sum(len(search.tree.trie.inner) for search in told)
+        return [search.found for search in searches]
+
+    def _learn(self, searches: Sequence[Search], nodes: Sequence[Sequence[int]], x: Tensor) -> None:
+        """Tell searches what the children of the nodes they took scored. x: the nodes' states, [B, N, D]"""
+        asked = [(s, n, row * x.shape[1] + i) for row, s in enumerate(searches) for i, n in enumerate(nodes[row])]
+        children = [search.tree.children[node] for search, node, _ in asked]
+        states = x.flatten(0, 1)[torch.tensor([place for _, _, place in asked], device=x.device)]
+        rows = torch.tensor([i for i, some in enumerate(children) for _ in some])
+        tokens = [s.tree.trie.tokens[c] for (s, _, _), some in zip(asked, children, strict=True) for c in some]
+        log_probs = iter(self._at(states, rows, torch.tensor(tokens)).tolist())
+        for (search, node, _), some in zip(asked, children, strict=True):
+            search.learn(node, list(islice(log_probs, len(some))))
+
+    def _read_prompts(self, queries: list[Query], rows: int, total: int) -> tuple[SlotCache, Tensor, LastPictures]:
         """Read prompts of one padded length into a cache of `rows` rows and `total` columns.
 
         Also the state of each prompt's last token, [B, D], and the keys and values of its last picture (for each row).
@@ -348,13 +458,11 @@ class Engine:
         )
         return x, projections
 
-    def _last_pictures(
-        self, kept: list[tuple[int, Projections | None]], rows: int
-    ) -> Callable[[int, GatedXattn], VisualKV | None]:
+    def _last_pictures(self, kept: list[tuple[int, Projections | None]], rows: int) -> LastPictures:
         """Keys and values of every row's last picture, [rows, H, L, d]; zeros where there is none."""
         example = next((p.kept for _, p in kept if p is not None), None)
         if example is None:
-            return _blind
+            return LastPictures({})
         filled = sum(n for n, _ in kept)
         blocks = self.model.config.xattn_blocks
         joined: dict[int, VisualKV] = {}
@@ -370,7 +478,7 @@ class Engine:
                 for part in (0, 1)
             )
             joined[block] = keys, values
-        return lambda block, _: joined[block]
+        return LastPictures(joined)
 
     def _log_probs(self, x: Tensor) -> Tensor:
         """States of some tokens -> log-probabilities of the next. [n, D] -> float32[n, W]"""
@@ -379,25 +487,28 @@ class Engine:
         return self.flamingo.decoder.logits(x).float().log_softmax(dim=-1)[:n]
 
     def _node_log_probs(self, trie: TokenTrie, states: Tensor) -> Tensor:
-        """Log-probability of every node at its parent. States of the prompt's end and the inner nodes -> float32[nodes]
-
-        Logits exist for HEAD_ROWS states at one time.
-        """
+        """Log-probability of every node at its parent. States of the prompt's end and inner nodes -> float32[nodes]"""
         place = {node: i + 1 for i, node in enumerate(trie.inner)}
         rows = torch.tensor([place.get(p, 0) for p in trie.parents])
         order = rows.argsort(stable=True)
-        tokens = torch.tensor(trie.tokens)[order].to(states.device)
-        bounds = torch.searchsorted(rows[order], torch.arange(0, len(states) + HEAD_ROWS, HEAD_ROWS)).tolist()
-        rows = rows[order].to(states.device)
+        by_row = self._at(states, rows[order], torch.tensor(trie.tokens)[order])
+        out = torch.empty_like(by_row)
+        out[order.to(states.device)] = by_row
+        return out
+
+    def _at(self, states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probability of some tokens, each at one of the states. [S, D], ascending int64[n], int64[n] -> float32[n]
+
+        Logits exist for HEAD_ROWS states at one time.
+        """
+        bounds = torch.searchsorted(rows, torch.arange(0, len(states) + HEAD_ROWS, HEAD_ROWS)).tolist()
+        rows, tokens = rows.to(states.device), tokens.to(states.device)
         found = []
         for i, first in enumerate(range(0, len(states), HEAD_ROWS)):
             some = slice(bounds[i], bounds[i + 1])
             log_probs = self._log_probs(states[first : first + HEAD_ROWS])
             found.append(log_probs[rows[some] - first, tokens[some]])
-        by_row = torch.cat(found)
-        out = torch.empty_like(by_row)
-        out[order.to(states.device)] = by_row
-        return out
+        return torch.cat(found)
 
 
 def _blind(block: int, layer: GatedXattn) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from flamingo_eval.engine.plan import rounded_up
+from flamingo_eval.engine.search import SearchTree, all_columns
 from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.errors import PromptError
 from flamingo_eval.models.model import Model
@@ -21,13 +22,13 @@ KNOWN_LISTS = 32  # lists of candidates whose trees are kept; tasks with one lis
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One prompt of a run. `index` is its place among the prompts, `trie` its candidates where it has some."""
+    """One prompt of a run. `index` is its place among the prompts, `tree` its candidates where it has some."""
 
     index: int
     id: str
     encoded: Encoded
     branching: int  # columns that branches will need behind the prompt's
-    trie: TokenTrie | None = None
+    tree: SearchTree | None = None
     head: int = 0  # leading tokens that are read once for all who share them (heads.py); 0: none
     common_head: bool | None = None  # the prompt's
 
@@ -50,7 +51,7 @@ class Query:
     @property
     def nodes(self) -> int:
         """Inner nodes of its tree of candidates, with padding."""
-        return rounded_up(len(self.trie.inner)) if self.trie else 0
+        return all_columns(self.tree) if self.tree else 0
 
     @property
     def shape(self) -> Hashable:
@@ -73,9 +74,9 @@ class Candidates:
 
     def __init__(self, model: Model, rank: RankSpec) -> None:
         self.model, self.rank = model, rank
-        self._known: OrderedDict[tuple[str, ...], TokenTrie] = OrderedDict()
+        self._known: OrderedDict[tuple[str, ...], SearchTree] = OrderedDict()
 
-    def trie(self, names: Sequence[str]) -> TokenTrie:
+    def tree(self, names: Sequence[str]) -> SearchTree:
         """The tree of a list of candidates. Raises PromptError for an empty one."""
         key = tuple(names)
         if key not in self._known:
@@ -86,7 +87,7 @@ class Candidates:
             empty = [repr(name) for name, row in zip(names, rows, strict=True) if not row]
             if empty:
                 raise PromptError(f"an empty candidate cannot be scored: {', '.join(empty)}.")
-            self._known[key] = TokenTrie.of(rows)
+            self._known[key] = SearchTree.of(TokenTrie.of(rows))
             if len(self._known) > KNOWN_LISTS:
                 self._known.popitem(last=False)
         return self._known[key]

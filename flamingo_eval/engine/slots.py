@@ -50,6 +50,14 @@ class SlotCache:
         """From now on write all rows, behind the longest prompt."""
         self._rows = slice(0, self.positions.shape[0])
 
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these. int64[n], and the cache has n rows"""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.positions = self.positions[rows]
+        if self.inputs is not None:
+            self.inputs = self.inputs[:, rows]
+        self.branch()
+
     @property
     def length(self) -> int:
         """Columns stored."""

@@ -39,6 +39,7 @@ class MetricRow:
     labels: tuple[str, ...] = ()  # keys of Example.labels without which there is no value
     optional_labels: tuple[str, ...] = ()  # keys that add a breakdown
     quick: bool = True  # the mean of cheap per-example values: shown while a run goes on
+    best_suffices: bool = False  # the best candidate and its score are enough, the others' are not read
     requires: tuple[Literal["java", "nltk"], ...] = ()  # `openflamingo` stemming needs nltk as well: okvqa_stem.py
 
 
@@ -90,7 +91,13 @@ METRICS: Mapping[str, MetricRow] = {
     "meteor": MetricRow(
         "flamingo_eval.metrics.captions:meteor", "METEOR 1.5 x 100", "text", quick=False, requires=("java",)
     ),
-    "top1": MetricRow("flamingo_eval.metrics.top_k:top1", "the best candidate is the right one", "scores", target=True),
+    "top1": MetricRow(
+        "flamingo_eval.metrics.top_k:top1",
+        "the best candidate is the right one",
+        "scores",
+        target=True,
+        best_suffices=True,
+    ),
     "top1_top5_mean": MetricRow(
         "flamingo_eval.metrics.top_k:top1_top5_mean",
         "mean of top-1 and top-5 accuracy (Kinetics)",
@@ -104,6 +111,7 @@ METRICS: Mapping[str, MetricRow] = {
         target=True,
         labels=("question_type",),
         quick=False,
+        best_suffices=True,
     ),
     "ndcg": MetricRow(
         "flamingo_eval.metrics.ndcg:ndcg",
@@ -186,7 +194,8 @@ def check_inputs(name: str, predictions: Sequence[Prediction], examples: Sequenc
             lacking.append("references")
         if row.target and example.target is None:
             lacking.append("target")
-        if (prediction.text if row.needs == "text" else prediction.scores) is None:
+        given = prediction.text if row.needs == "text" else prediction.scores
+        if given is None and not (row.best_suffices and prediction.best is not None):
             lacking.append("a predicted text" if row.needs == "text" else "candidate scores")
         if lacking:
             problems.append(Problem(f"'{example.id}' has no {', no '.join(lacking)}."))

@@ -28,7 +28,7 @@ class RunningScore:
         example = self._examples.get(output.id)
         if not self.quick or output.error or example is None:
             return
-        prediction = Prediction(output.id, output.prediction, output.scores)
+        prediction = Prediction.of(output)
         value = load_metric(self.metric.name)([prediction], [example], self.dialect).per_example[0]
         if value is not None:
             self.total += value

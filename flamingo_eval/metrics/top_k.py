@@ -24,17 +24,22 @@ def rank_of(scores: Sequence[float], index: int) -> int:
 
 
 def hits(predictions: Sequence[Prediction], examples: Sequence[Example], k: int) -> list[float]:
-    """100 for every query whose right candidate is among the best k, else 0."""
+    """100 for every query whose right candidate is among the best k, else 0. A best candidate alone serves k = 1."""
     values = []
     for prediction, example in zip(predictions, examples, strict=True):
-        assert prediction.scores is not None
         assert example.target is not None
-        values.append(100.0 if rank_of(prediction.scores, example.target) < k else 0.0)
+        if prediction.scores is None:
+            assert prediction.best is not None
+            assert k == 1
+            right = prediction.best.candidate == example.target
+        else:
+            right = rank_of(prediction.scores, example.target) < k
+        values.append(100.0 if right else 0.0)
     return values
 
 
 def top1(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
-    """Top-1 accuracy, 0-100; top-5 in the breakdown where there are more than five candidates."""
+    """Top-1 accuracy, 0-100; top-5 in the breakdown where more than five candidates have a score."""
     values = hits(predictions, examples, 1)
     many = any(len(p.scores or ()) > 5 for p in predictions)
     breakdown: dict[str, float | None] = {"top5": fmean(hits(predictions, examples, 5))} if many else {}

@@ -118,7 +118,7 @@ class Model:
 
     @cached_property
     def engine(self) -> Engine:
-        """What `generate` and `score` run on; it remembers pictures in memory."""
+        """What `generate`, `score` and `best` run on; it remembers pictures in memory."""
         from flamingo_eval.engine.engine import Engine  # the engine stands on the model, not the other way round
 
         return Engine(self)
@@ -139,10 +139,22 @@ class Model:
 
         `rank.permutations` is for whoever builds the prompts; every prompt here is scored as it stands.
         """
-        if len(prompts) != len(candidates):
-            raise PromptError(f"{len(prompts)} prompts, but candidates for {len(candidates)}.")
+        _check_pairs(prompts, candidates)
         answers = dict(self.engine.score(prompts, candidates, rank or RankSpec()))
         return [list(a.scores or ()) for a in _in_order(answers)]
+
+    def best(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
+    ) -> list[tuple[int, float]]:
+        """Index and score of each prompt's best candidate: what `score` would give, from a part of the work."""
+        _check_pairs(prompts, candidates)
+        answers = _in_order(dict(self.engine.best(prompts, candidates, rank or RankSpec())))
+        return [(a.best.candidate, a.best.score) for a in answers if a.best is not None]
+
+
+def _check_pairs(prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> None:
+    if len(prompts) != len(candidates):
+        raise PromptError(f"{len(prompts)} prompts, but candidates for {len(candidates)}.")
 
 
 def _in_order(answers: Mapping[int, Answer]) -> list[Answer]:

@@ -14,12 +14,12 @@ from random import Random
 from typing import Any
 
 from flamingo_eval.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
-from flamingo_eval.compare import best, outputs_by_id
+from flamingo_eval.compare import outputs_by_id
 from flamingo_eval.demos import Support, draw_support
 from flamingo_eval.episodes import build_episodes
 from flamingo_eval.errors import FlamingoEvalError, PromptError
 from flamingo_eval.prompts import render
-from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prompt, Video
+from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prediction, Prompt, Video, best_of
 from flamingo_eval.report.pictures import PictureBook
 from flamingo_eval.report.text import visible
 from flamingo_eval.rerun import recorded_spec
@@ -246,11 +246,16 @@ class Browser:
         if output.score is not None and math.isfinite(output.score):
             value["score"] = round(output.score, 2)
         ok = None if output.score is None else output.score >= RIGHT
-        if output.scores:
+        chosen = Prediction.of(output).chosen
+        if chosen is not None:
             names = (example.candidates if example else ()) or (prompts.data.queries.candidates if prompts else ())
             target = example.target if example else None
-            value["answer"], value["top"] = self._ranking(output.scores, names, target)
-            ok = ok if target is None else best(output.scores) == target
+            if output.best is not None:
+                value["answer"] = _name(chosen, names)
+                value["top"] = [self._candidate(chosen, output.best.score, 1, names, chosen == target)]
+            else:
+                value["answer"], value["top"] = self._ranking(output.scores or (), names, target)
+            ok = ok if target is None else chosen == target
         elif output.prediction is not None:
             value["answer"] = visible(output.prediction)
             if output.raw is not None and output.raw.strip() != output.prediction:
@@ -268,21 +273,12 @@ class Browser:
         """The best candidate's name, and the best few and the right one as [text number, score, rank, right]."""
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
         shown = order[:TOP_CANDIDATES] + ([target] if target is not None and target not in order[:5] else [])
+        rows = [self._candidate(i, scores[i], order.index(i) + 1, names, i == target) for i in shown if i < len(scores)]
+        return _name(best_of(scores), names), rows
 
-        def name(i: int) -> str:
-            return visible(names[i], 300) if i < len(names) else f"candidate {i}"
-
-        rows = [
-            [
-                self.texts.number(name(i)),
-                round(scores[i], 3) if math.isfinite(scores[i]) else None,
-                order.index(i) + 1,
-                i == target,
-            ]
-            for i in shown
-            if i < len(scores)
-        ]
-        return name(best(scores)), rows
+    def _candidate(self, i: int, score: float, rank: int, names: Sequence[str], right: bool) -> list[Any]:
+        shown = round(score, 3) if math.isfinite(score) else None
+        return [self.texts.number(_name(i, names)), shown, rank, right]
 
     def _prompt(self, episode: Episode, output: Output, spec: RunSpec, place: int) -> list[int] | str:
         """The prompt as numbers of cards, or why it cannot be shown."""
@@ -333,6 +329,10 @@ def _task_prompts(runs: Sequence[Run], data: str | None) -> tuple[TaskPrompts | 
         return TaskPrompts(data_for(runs[0], data)), ""
     except FlamingoEvalError as error:
         return None, str(error)
+
+
+def _name(candidate: int, names: Sequence[str]) -> str:
+    return visible(names[candidate], 300) if candidate < len(names) else f"candidate {candidate}"
 
 
 def _labels(example: Example) -> list[str]:
