@@ -150,9 +150,9 @@ def _run_all(jobs: list[Job], team: Team, out: Path, fresh: bool, quiet: bool) -
 
     require_readable([e for j in jobs for e in j.episodes or ()], jobs[0].spec.on_error)
     require_short(jobs, *read_shape(team.model))
-    if not quiet:
-        say("loading the model")
-    with answering(team, jobs) as at_work:
+    tell = say if not quiet else lambda _: None
+    tell("loading the model")
+    with answering(team, jobs, tell) as at_work:
         if at_work is None:
             return None
         if not quiet:

@@ -21,9 +21,13 @@ LIMIT = 300
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed")
 
 
-def run(out: Path, *words: str, launcher: tuple[str, ...] = ("-m",)) -> subprocess.CompletedProcess[str]:
+def run(
+    out: Path, *words: str, launcher: tuple[str, ...] = ("-m",), also_import_from: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *launcher, "flamingo_eval", "run", "vqav2", "--limit", str(LIMIT), "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    paths = [str(also_import_from)] if also_import_from else []
+    paths += [p for p in [os.environ.get("PYTHONPATH")] if p]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.run(
         [*command, "--out", str(out), *words], capture_output=True, text=True, check=False, env=environment
     )
@@ -99,6 +103,36 @@ def test_replicas_without_a_cluster_are_an_error(tmp_path: Path) -> None:
 
 
 @needs_ray
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--ray", "127.0.0.1:9"), "nobody answers there"),
+        (("--ray", "cluster"), "not an address of the kind HOST:PORT"),
+        (("--ray", "ray://127.0.0.1:10001"), "not an address of the kind HOST:PORT"),
+        (("--ray", "local", "--replicas", "0"), "give `auto` or a number from 1"),
+        (("--ray", "local", "--gpus-per-replica", "1"), "--device cpu uses none"),
+        (("--ray", "local", "--gpus-per-replica", "99", "--device", "auto"), "--gpus-per-replica 99: Ray finds"),
+    ],
+)
+def test_what_cannot_be_reached_is_said_at_once(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = run(tmp_path, *words)
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - began < 60
+
+
+def test_without_ray_the_install_command_is_said(tmp_path: Path) -> None:
+    hidden = tmp_path / "ray.py"
+    hidden.write_text("raise ImportError('not installed')")
+    done = run(tmp_path, "--ray", "local", also_import_from=tmp_path)
+    assert done.returncode == 1
+    assert "pip install 'flamingo-eval[ray]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@needs_ray
 def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: Path) -> None:
     import threading
 
@@ -107,9 +141,10 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
     from flamingo_eval.runner import run as run_one
     from flamingo_eval.scale.crew import Crew
     from flamingo_eval.scale.ray_replicas import ray_replicas
+    from flamingo_eval.scale.team import Team
 
     (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=LIMIT))
-    with ray_replicas("local", "2", None, "tiny", "cpu", "auto", "auto", None) as (replicas, model):
+    with ray_replicas(Team("tiny", "cpu", ray="local", replicas="2")) as (replicas, model):
         killed = threading.Event()
 
         def kill_once(progress: Progress) -> None:
