@@ -85,7 +85,11 @@ class RayReplica:
             if isinstance(error.cause, FlamingoEvalError):
                 raise error.cause from None
             raise
-        except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
+        except errors.ActorUnavailableError as error:  # all it says is that a socket was closed
+            raise ReplicaLostError("its process or machine is gone: killed, crashed or out of memory") from error
+        except (
+            errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError, errors.OutOfMemoryError
+        ) as error:  # fmt: skip
             raise ReplicaLostError(" ".join(str(error).split())[:300]) from error
 
 
@@ -121,6 +125,7 @@ def _ray() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU replica sees the machine as it is
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # of 40 s each; Ray's own 20 are a quarter of an hour
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or it prints each death on standard output, amid the JSON
     os.environ.setdefault("RAY_worker_niceness", "0")  # a replica is the work, nothing to be done beside it
     try:
         import ray
@@ -173,7 +178,7 @@ def _gpus_each(ray: ModuleType, team: Team) -> int:
     if team.ray == LOCAL and team.gpus_per_replica > here:
         raise UsageError(
             f"--gpus-per-replica {team.gpus_per_replica}: Ray finds {here} GPUs on this machine.",
-            fix="Leave it out to run on the CPU." if not here else f"Give at most {here}.",
+            fix="Leave it out to run on the CPU.",
         )
     return team.gpus_per_replica
 
