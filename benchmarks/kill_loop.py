@@ -21,6 +21,7 @@ from flamingo_eval.plan import Choices, load_questions, plan_jobs
 from flamingo_eval.runner import run
 from flamingo_eval.scale.crew import Crew, ReplicaLostError
 from flamingo_eval.scale.ray_replicas import ray_replicas
+from flamingo_eval.scale.team import Team
 
 
 def command(out: Path, limit: int, *words: str) -> list[str]:
@@ -45,7 +46,7 @@ def kill_workers(out: Path, limit: int, kills: int, rng: random.Random) -> tuple
     (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=limit))
     done = threading.Event()
     killed = 0
-    with ray_replicas("local", "2", None, "tiny", "cpu", "auto", "auto", None) as (replicas, model):
+    with ray_replicas(Team("tiny", "cpu", ray="local", replicas="2")) as (replicas, model):
 
         def killer() -> None:
             nonlocal killed

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from flamingo_eval.cli.console import console
+from flamingo_eval.cli.dry_run import duration
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from flamingo_eval.scale.crew import Crew, Standing
 
+WIDTH = 77  # columns of a terminal that it needs: VQAv2 over 512 replicas, no number cut
+OTHER_LINES = 9  # title, heads, the row of all replicas, caption
 MOST_ROWS = 16  # replicas on lines of their own; of more the busiest problems come first
 STATES = ("given up", "loading", "waiting", "working")  # the order of interest
 
@@ -28,12 +31,13 @@ class CrewTable:
         self.done, self.score = 0, ""
         self.first: int | None = None
         self.before = [s.queries for s in crew.standings], dict(crew.stats)
+        self.screen = console(stderr=True)
         self._live: Live | None = None
 
     def __enter__(self) -> CrewTable:
         from rich.live import Live
 
-        self._live = Live(console=console(stderr=True), get_renderable=self.table, refresh_per_second=2, transient=True)
+        self._live = Live(console=self.screen, get_renderable=self.table, refresh_per_second=2, transient=True)
         self._live.start()
         return self
 
@@ -53,29 +57,36 @@ class CrewTable:
 
         seconds = max(time.monotonic() - self.began, 1e-6)
         rate = (self.done - (self.first or 0)) / seconds
-        left = f"{(self.total - self.done) / rate:.0f} s left" if rate else "not begun"
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{self.title}: {self.score}".rstrip(": "))
+        left = f"{duration((self.total - self.done) / rate)} left" if rate else "not begun"
+        table = Table(
+            box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=f"{self.title}: {self.score}".rstrip(": ")
+        )
         table.title_justify = "left"
-        for name in ("replica", "state", "units", "lost", "queries", "a second", "pictures known"):
+        for name in ("replica", "state", "units", "lost", "queries", "a second", "cache hits"):
             table.add_column(name, justify="left" if name in ("replica", "state") else "right", no_wrap=True)
         standings, before = self.crew.standings, self.before[0]
         order = sorted(range(len(standings)), key=lambda i: (STATES.index(standings[i].state), i))
-        for i in sorted(order[:MOST_ROWS]):
+        rows = max(1, min(MOST_ROWS, self.screen.height - OTHER_LINES))
+        for i in sorted(order[:rows]):
             s = standings[i]
             queries = s.queries - before[i]
             table.add_row(
                 str(i), s.state, str(s.units), str(s.lost), f"{queries:,}", f"{queries / seconds:.1f}", known([s])
             )
-        if len(standings) > MOST_ROWS:
-            table.add_row(f"{len(standings) - MOST_ROWS} more", *[""] * 6)
+        if len(standings) > rows:
+            table.add_row(f"{len(standings) - rows} more", *[""] * 6)
         stats = self.crew.stats
-        units = f"{stats['units_done'] - self.before[1]['units_done']}/{stats['units'] - self.before[1]['units']}"
+        units_done = stats["units_done"] - self.before[1]["units_done"]
+        units = f"{units_done}/{stats['units'] - self.before[1]['units']}"
         lost = stats["units_lost"] - self.before[1]["units_lost"]
         table.add_section()
         total = f"{self.done:,}/{self.total:,}"
-        table.add_row("all", left, units, str(lost), total, f"{rate:.1f}", known(standings))
-        if stats["queries_given_up"]:
-            table.caption = f"{stats['queries_given_up']} queries given up"
+        table.add_row("all", "", units, str(lost), total, f"{rate:.1f}", known(standings))
+        table.caption = f"{left}, {60 * units_done / seconds:.1f} units a minute"
+        given_up = stats["queries_given_up"] - self.before[1]["queries_given_up"]
+        if given_up:
+            table.caption += f", {given_up} quer{'y' if given_up == 1 else 'ies'} given up"
+        table.caption_justify = "left"
         return table
 
 

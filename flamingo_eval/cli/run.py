@@ -63,7 +63,7 @@ def run(
     ] = None,
     replicas: Annotated[str, typer.Option(help="With --ray: auto, or copies of the model.")] = "auto",
     gpus_per_replica: Annotated[
-        int | None, typer.Option(min=0, help="With --ray: GPUs of a replica; default: 1 where there are any.")
+        int | None, typer.Option(min=0, help="With --ray: 0 or 1; default: 1 where there are GPUs.")
     ] = None,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="Under torchrun: ranks that share one model.")] = 1,
     dry_run: Annotated[
@@ -113,9 +113,10 @@ def run(
     )
     if ray is None and (replicas != "auto" or gpus_per_replica is not None):
         raise UsageError("--replicas and --gpus-per-replica are for a cluster.", fix="Add --ray local, or an address.")
-    if ray is not None and tensor_parallel > 1:
+    if ray is not None and (tensor_parallel > 1 or (gpus_per_replica or 0) > 1):
         raise UsageError(
-            "--tensor-parallel is for ranks of torchrun.", fix="Leave --ray out, or give each replica a GPU."
+            "--ray: a replica uses one GPU; models over several are for ranks of torchrun.",
+            fix="Start `torchrun --nproc-per-node N -m flamingo_eval run ... --tensor-parallel N` without --ray.",
         )
     if not dry_run and (tflops is not None or price is not None):
         raise UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run.")
@@ -159,9 +160,9 @@ def _run_all(jobs: list[Job], team: Team, out: Path, fresh: bool, quiet: bool) -
 
     require_readable([e for j in jobs for e in j.episodes or ()], jobs[0].spec.on_error)
     require_short(jobs, *read_shape(team.model))
-    if not quiet:
-        say("loading the model")
-    with answering(team, jobs) as at_work:
+    tell = say if not quiet else lambda _: None
+    tell("loading the model")
+    with answering(team, jobs, tell) as at_work:
         if at_work is None:
             return None
         if not quiet:
@@ -222,11 +223,12 @@ def _bar(title: str, total: int, quiet: bool, at_work: AtWork) -> ProgressBar | 
     """A table of the replicas where there are several and somebody can see it."""
     import sys
 
-    from flamingo_eval.cli.console import ProgressBar
-    from flamingo_eval.cli.crew_table import CrewTable
+    from flamingo_eval.cli.console import ProgressBar, console
+    from flamingo_eval.cli.crew_table import WIDTH, CrewTable
 
     crew = at_work.crew
-    if crew is None or len(crew.replicas) < 2 or quiet or not sys.stderr.isatty():
+    alone = crew is None or len(crew.replicas) < 2
+    if crew is None or alone or quiet or not sys.stderr.isatty() or console(stderr=True).width < WIDTH:
         return ProgressBar(title, total, quiet)
     return CrewTable(title, total, crew)
 

@@ -7,12 +7,12 @@ Nothing is sent to anybody: usage statistics and the dashboard are off.
 from __future__ import annotations
 
 import os
+import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flamingo_eval.errors import FlamingoEvalError, MissingDependency, RunError, UsageError
 from flamingo_eval.records import Episode, Split
@@ -20,7 +20,13 @@ from flamingo_eval.scale.crew import Identity, ReplicaLostError, Sent
 from flamingo_eval.scale.worker import Worker
 from flamingo_eval.specs import RunSpec
 
-LOCAL = "local"
+if TYPE_CHECKING:
+    from flamingo_eval.scale.team import Team
+
+LOCAL, AUTO = "local", "auto"
+ADDRESSES = "Give the HOST:PORT that `ray start --head` printed, `auto` on a node of the cluster, or `local`."
+LISTENER_SECONDS = 5.0
+SAY_EVERY = 20.0  # seconds between two words on what is waited for
 ASK_EVERY = 0.5  # seconds between two looks at whether an actor has come up
 STORE_BYTES = 200 * 2**20  # units are small; Ray's own default is a third of the memory
 
@@ -65,6 +71,12 @@ class RayReplica:
         for ref in stream:
             yield self._got(ref)
 
+    def node(self) -> str:
+        """Ray's name of the node it is on, once it is up. Raises ReplicaLostError."""
+        ask = self.ray.get_runtime_context
+        found: str = self._got(self.actor.__ray_call__.remote(lambda _: ask().get_node_id()))
+        return found
+
     def _got(self, ref: Any) -> Any:
         errors = self.ray.exceptions
         try:
@@ -73,60 +85,35 @@ class RayReplica:
             if isinstance(error.cause, FlamingoEvalError):
                 raise error.cause from None
             raise
-        except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError) as error:
+        except errors.ActorUnavailableError as error:  # all it says is that a socket was closed
+            raise ReplicaLostError("its process or machine is gone: killed, crashed or out of memory") from error
+        except (
+            errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError, errors.OutOfMemoryError
+        ) as error:  # fmt: skip
             raise ReplicaLostError(" ".join(str(error).split())[:300]) from error
 
 
 @contextmanager
 def ray_replicas(
-    address: str,
-    replicas: str,
-    gpus_per_replica: int | None,
-    model: str | Path,
-    device: str,
-    dtype: str,
-    batch_size: str,
-    workers: int | None,
+    team: Team, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[tuple[list[RayReplica], Identity]]:
-    """Connect to Ray (`local`: start it here) and start replicas; they end with the block.
+    """Connect to Ray at `team.ray` (`local`: start it here) and start replicas; they end with the block.
 
-    `replicas` is `auto` (one a GPU, without GPUs one a node) or a number, which may be more than fits now: the others
-    start when nodes join. `gpus_per_replica` None: 1 where the cluster has GPUs. Raises UsageError, MissingDependency
-    and RunError.
+    `team.replicas` is `auto` (one a GPU, without GPUs one a node) or a number, which may be more than fits now: the
+    others start when nodes join. `say` is told what is waited for. Raises UsageError, MissingDependency and RunError.
     """
-    if replicas != "auto" and (not replicas.isdigit() or int(replicas) < 1):
-        raise UsageError(f"--replicas {replicas}: give `auto` or a number from 1.")
+    if team.replicas != "auto" and (not team.replicas.isdigit() or int(team.replicas) < 1):
+        raise UsageError(f"--replicas {team.replicas}: give `auto` or a number from 1.")
     ray = _ray()
-    cpus = max(os.cpu_count() or 1, int(replicas) if replicas != "auto" else 1)
+    _connect(ray, str(team.ray), 1 if team.replicas == "auto" else int(team.replicas), say)
     try:
-        if address == LOCAL:
-            ray.init(
-                address=LOCAL,
-                num_cpus=cpus,
-                object_store_memory=STORE_BYTES,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="warning",
-            )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level="warning", ignore_reinit_error=True)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise RunError(
-            f"--ray {address}: no cluster can be reached there: {error}",
-            fix="Give the address that `ray start --head` printed, `auto` on a node of the cluster, or `local`.",
-        ) from error
-    try:
-        gpus = int(ray.cluster_resources().get("GPU", 0)) if device != "cpu" else 0
-        each = min(gpus, 1) if gpus_per_replica is None else gpus_per_replica
-        if replicas == "auto":
-            nodes = sum(1 for node in ray.nodes() if node["Alive"])
-            n = max(1, gpus // each if each else nodes)
-        else:
-            n = int(replicas)
+        each = _gpus_each(ray, team)
+        n = _replicas(ray, team, each)
         kind = ray.remote(Worker).options(num_cpus=1, num_gpus=each, max_restarts=-1, max_task_retries=0)
-        actors = [kind.remote(str(model), device, dtype, batch_size, workers) for _ in range(n)]
+        asked = team.model, team.device, team.dtype, team.batch_size, team.workers
+        actors = [kind.remote(*asked) for _ in range(n)]
         crew = [RayReplica(ray, actor) for actor in actors]
-        identity = _first_identity(ray, actors)
+        identity = _first_identity(ray, actors, each, say)
         for replica in crew:
             replica.expected = identity
         yield crew, identity
@@ -137,6 +124,9 @@ def ray_replicas(
 def _ray() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU replica sees the machine as it is
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # of 40 s each; Ray's own 20 are a quarter of an hour
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or it prints each death on standard output, amid the JSON
+    os.environ.setdefault("RAY_worker_niceness", "0")  # a replica is the work, nothing to be done beside it
     try:
         import ray
         import ray.exceptions
@@ -146,12 +136,68 @@ def _ray() -> ModuleType:
     return found
 
 
-def _first_identity(ray: ModuleType, actors: Sequence[Any]) -> Identity:
+def _connect(ray: ModuleType, address: str, replicas: int, say: Callable[[str], None]) -> None:
+    """Start Ray here, or reach the cluster at the address. Raises RunError, UsageError."""
+    if address == LOCAL:
+        say("starting Ray on this machine")
+        where = {
+            "num_cpus": max(os.cpu_count() or 1, replicas),
+            "object_store_memory": STORE_BYTES,
+            "include_dashboard": False,
+        }
+    else:
+        say(f"connecting to Ray at {address}")
+        _require_listener(address)
+        where = {"ignore_reinit_error": True}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error", **where)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise RunError(f"--ray {address}: no cluster can be reached there: {error}", fix=ADDRESSES) from error
+
+
+def _require_listener(address: str) -> None:
+    """Raise at once where nobody listens, which Ray itself takes minutes to say."""
+    if address == AUTO:
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise UsageError(f"--ray {address}: not an address of the kind HOST:PORT.", fix=ADDRESSES)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), LISTENER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise RunError(f"--ray {address}: nobody answers there: {error}.", fix=ADDRESSES) from error
+
+
+def _gpus_each(ray: ModuleType, team: Team) -> int:
+    """GPUs of a replica. Raises UsageError where it can never have them."""
+    here = int(ray.cluster_resources().get("GPU", 0))
+    if team.gpus_per_replica is None:
+        return min(here, 1) if team.device != "cpu" else 0
+    if team.gpus_per_replica and team.device == "cpu":
+        raise UsageError(f"--gpus-per-replica {team.gpus_per_replica}: --device cpu uses none.", fix="Leave one out.")
+    if team.ray == LOCAL and team.gpus_per_replica > here:
+        raise UsageError(
+            f"--gpus-per-replica {team.gpus_per_replica}: Ray finds {here} GPUs on this machine.",
+            fix="Leave it out to run on the CPU.",
+        )
+    return team.gpus_per_replica
+
+
+def _replicas(ray: ModuleType, team: Team, each: int) -> int:
+    if team.replicas != "auto":
+        return int(team.replicas)
+    if each:
+        return max(1, int(ray.cluster_resources().get("GPU", 0)) // each)
+    return sum(1 for node in ray.nodes() if node["Alive"])
+
+
+def _first_identity(ray: ModuleType, actors: Sequence[Any], each: int, say: Callable[[str], None]) -> Identity:
     """What the first actor that is up has loaded; the others are held to it."""
     asked = [actor.identity.remote() for actor in actors]
-    (first, *_), _ = ray.wait(asked)
+    while not (up := ray.wait(asked, timeout=SAY_EVERY)[0]):
+        say(f"no replica is up yet: {_wanted(ray, each)}")
     try:
-        found: Identity = ray.get(first)
+        found: Identity = ray.get(up[0])
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, FlamingoEvalError):
             raise error.cause from None
@@ -159,3 +205,16 @@ def _first_identity(ray: ModuleType, actors: Sequence[Any]) -> Identity:
     except ray.exceptions.RayActorError as error:
         raise RunError(f"a replica cannot load the model: {' '.join(str(error).split())[-600:]}") from error
     return found
+
+
+def _wanted(ray: ModuleType, each: int) -> str:
+    """What a replica waits for, as far as the cluster's nodes tell."""
+    needs = {"CPU": 1.0} | ({"GPU": float(each)} if each else {})
+    words = " and ".join(f"{n:g} {name}{'s' if n > 1 else ''}" for name, n in needs.items())
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= n for name, n in needs.items()) for node in nodes):
+        return f"none of the {len(nodes)} nodes has {words}; waiting for one that has"
+    free = ray.available_resources()
+    if any(free.get(name, 0) < n for name, n in needs.items()):
+        return f"a replica needs {words}, and all are in use; waiting until they are free"
+    return "loading the model"

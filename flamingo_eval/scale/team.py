@@ -50,15 +50,15 @@ class AtWork:
 
 
 @contextmanager
-def answering(team: Team, jobs: Sequence[Job]) -> Iterator[AtWork | None]:
-    """Load the model wherever it will answer. None: this process has answered for rank 0 and is done."""
+def answering(team: Team, jobs: Sequence[Job], say: Callable[[str], None] = lambda _: None) -> Iterator[AtWork | None]:
+    """Load the model wherever it will answer. None: this process has answered for rank 0 and is done.
+
+    `say` is told what takes long.
+    """
     if team.ray is not None:
         from flamingo_eval.scale.ray_replicas import ray_replicas
 
-        with ray_replicas(
-            team.ray, team.replicas, team.gpus_per_replica, team.model,
-            team.device, team.dtype, team.batch_size, team.workers,
-        ) as (replicas, identity):  # fmt: skip
+        with ray_replicas(team, say) as (replicas, identity):
             crew = Crew(replicas)
             yield AtWork(
                 identity, crew, lambda: _own_encoder(team), _title(identity, len(replicas)), _state(crew), crew

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from torch.testing import assert_close
 from flamingo_eval import DecodeSpec, Pixels, Prompt, load_model
 from flamingo_eval.engine import Engine
 from flamingo_eval.errors import UsageError
-from flamingo_eval.models.checkpoint import save_flamingo
+from flamingo_eval.models.checkpoint import meta_flamingo, save_flamingo
 from flamingo_eval.models.config import FlamingoConfig, TokenConfig
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.models.parallel import bytes_a_rank, bytes_held, cut_of, require_divisible
@@ -128,6 +130,31 @@ def test_every_large_tensor_of_the_80b_shapes_is_cut_in_eight() -> None:
         part = bytes_a_rank(config, 8, 2)
         assert whole / 8 < part < whole / 8 + 5e9  # embeddings, head, encoder and Resampler are on every rank
         assert part < 26e9
+
+
+def test_the_80b_shapes_are_in_eight_equal_parts() -> None:
+    """Each rank's ranges, taken together, are every row or column once; what the ranks hold is what is foretold."""
+    config = PRESETS["flamingo-80b"]
+    shapes = {name: tuple(t.shape) for name, t in meta_flamingo(config).state_dict().items()}
+    cuts = {name: cut for name, shape in shapes.items() if (cut := cut_of(name, shape, config)) is not None}
+    held = [0] * 8
+    for name, shape in shapes.items():
+        numbers = math.prod(shape)
+        cut = cuts.get(name)
+        ranges = [cut.ranges(rank, 8) for rank in range(8)] if cut else []
+        if cut:
+            taken = sorted(r for own in ranges for r in own)
+            assert taken[0][0] == 0
+            assert all(a[1] == b[0] for a, b in itertools.pairwise(taken))
+            assert taken[-1][1] == shape[cut.dim] == sum(cut.parts), name
+        for rank in range(8):
+            rows = sum(b - a for a, b in ranges[rank]) if cut else 1
+            held[rank] += numbers * rows // shape[cut.dim] * 2 if cut else numbers * 2
+    assert held == [bytes_a_rank(config, 8, 2)] * 8
+    assert round(held[0] / 1e9, 1) == 21.3  # docs/scale.md
+    assert round(bytes_a_rank(config, 1, 2) / 1e9) == 158
+    split = sum(math.prod(shapes[name]) for name in cuts)
+    assert split > 0.98 * sum(math.prod(s) for n, s in shapes.items() if n.startswith(("decoder.blocks.", "xattn.")))
 
 
 def test_a_cut_takes_the_same_heads_of_queries_keys_and_values() -> None:

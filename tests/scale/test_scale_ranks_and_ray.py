@@ -9,21 +9,28 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from flamingo_eval.errors import UsageError
+from flamingo_eval.records import Image
 from flamingo_eval.scale.world import World, world
 
 LIMIT = 300
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed")
 
 
-def run(out: Path, *words: str, launcher: tuple[str, ...] = ("-m",)) -> subprocess.CompletedProcess[str]:
+def run(
+    out: Path, *words: str, launcher: tuple[str, ...] = ("-m",), also_import_from: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *launcher, "flamingo_eval", "run", "vqav2", "--limit", str(LIMIT), "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    paths = [str(also_import_from)] if also_import_from else []
+    paths += [p for p in [os.environ.get("PYTHONPATH")] if p]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.run(
         [*command, "--out", str(out), *words], capture_output=True, text=True, check=False, env=environment
     )
@@ -99,6 +106,42 @@ def test_replicas_without_a_cluster_are_an_error(tmp_path: Path) -> None:
 
 
 @needs_ray
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--ray", "127.0.0.1:9"), "nobody answers there"),
+        (("--ray", "cluster"), "not an address of the kind HOST:PORT"),
+        (("--ray", "ray://127.0.0.1:10001"), "not an address of the kind HOST:PORT"),
+        (("--ray", "local", "--replicas", "0"), "give `auto` or a number from 1"),
+        (("--ray", "local", "--gpus-per-replica", "1"), "--device cpu uses none"),
+        (("--ray", "local", "--gpus-per-replica", "8"), "a replica uses one GPU"),
+        (("--ray", "local", "--tensor-parallel", "2"), "a replica uses one GPU"),
+        pytest.param(
+            ("--ray", "local", "--gpus-per-replica", "1", "--device", "auto"),
+            "--gpus-per-replica 1: Ray finds 0 GPUs",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_what_cannot_be_reached_is_said_at_once(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = run(tmp_path, *words)
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - began < 60
+
+
+def test_without_ray_the_install_command_is_said(tmp_path: Path) -> None:
+    hidden = tmp_path / "ray.py"
+    hidden.write_text("raise ImportError('not installed')")
+    done = run(tmp_path, "--ray", "local", also_import_from=tmp_path)
+    assert done.returncode == 1
+    assert "pip install 'flamingo-eval[ray]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@needs_ray
 def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: Path) -> None:
     import threading
 
@@ -107,9 +150,10 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
     from flamingo_eval.runner import run as run_one
     from flamingo_eval.scale.crew import Crew
     from flamingo_eval.scale.ray_replicas import ray_replicas
+    from flamingo_eval.scale.team import Team
 
     (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=LIMIT))
-    with ray_replicas("local", "2", None, "tiny", "cpu", "auto", "auto", None) as (replicas, model):
+    with ray_replicas(Team("tiny", "cpu", ray="local", replicas="2")) as (replicas, model):
         killed = threading.Event()
 
         def kill_once(progress: Progress) -> None:
@@ -125,6 +169,49 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
         assert time.monotonic() - began < 60
     assert files(tmp_path) == files(whole)
     assert crew.stats["units_lost"] >= 1
+
+
+POISON = """
+import os, signal, sys
+import PIL.Image
+opened = PIL.Image.open
+def open_or_die(file, *words, **more):
+    if "default_worker" in sys.argv[0] and str(file).endswith(os.environ["POISON"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return opened(file, *words, **more)
+PIL.Image.open = open_or_die
+"""
+
+
+@needs_ray
+def test_a_picture_that_kills_every_replica_is_named(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole command: its replicas die by SIGKILL whenever they open one of the pictures."""
+    from flamingo_eval.plan import Choices, load_questions, plan_jobs
+
+    (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=LIMIT))
+    shown = Counter(e.query.media_id for e in job.episodes or ())
+    victim = next(e.query for e in job.episodes or () if shown[e.query.media_id] == 1)
+    (picture,) = victim.media
+    assert isinstance(picture, Image)
+    (tmp_path / "sitecustomize.py").write_text(POISON)
+    monkeypatch.setenv("POISON", Path(picture.path).name)
+    monkeypatch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path / "cache"))  # a picture that is known is not opened
+    words = ("--ray", "local", "--replicas", "2", "--on-error")
+    done = run(tmp_path / "out", *words, "skip", "--json", also_import_from=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (said,) = json.loads(done.stdout)["runs"]  # and nothing of Ray's
+    assert said["scores"][0]["n_failed"] == 1
+    found, expected = (files(out)[0].splitlines() for out in (tmp_path / "out", whole))
+    (failed,) = [json.loads(line) for line in found if json.loads(line).get("error")]
+    assert failed["id"] == victim.id
+    assert f"{victim.id}: 3 replicas died while answering it alone" in failed["error"]
+    assert len(set(found) - set(expected)) == 1
+    done = run(tmp_path / "out", *words, "stop", also_import_from=tmp_path)
+    assert done.returncode == 1
+    assert f"query {victim.id}: 3 replicas died" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @needs_ray
