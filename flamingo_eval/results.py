@@ -144,7 +144,13 @@ def parse_output(line: str) -> Output:
     if "scores" in value:
         value["scores"] = tuple(float(s) for s in value["scores"])
     output = Output(**value)
-    texts = (output.id, *output.shots, output.error, *(t for t in (output.raw, output.prediction) if t is not None))
+    texts = (
+        output.id,
+        *output.shots,
+        output.error,
+        output.media,
+        *(t for t in (output.raw, output.prediction) if t is not None),
+    )
     if not all(isinstance(text, str) for text in texts) or type(output.tokens) is not int:
         raise ValueError("not an output")
     if not (output.score is None or type(output.score) in (int, float)):
