@@ -61,21 +61,26 @@ def bootstrap(
 
 
 def interval(draws: Sequence[float | None]) -> tuple[float, float] | None:
-    """The middle 95 % of the draws that have a value; None where too few have one to speak for the rest."""
+    """The middle 95 % of the draws that have a value; None where too few have one to speak for the rest.
+
+    None also where all are the same: drawing again from queries that all scored alike (every one right, say) shows no
+    doubt, which does not mean that there is none.
+    """
     given = [d for d in draws if d is not None]
-    if not given or len(given) < LEAST_DEFINED * len(draws):
+    if not given or len(given) < LEAST_DEFINED * len(draws) or min(given) == max(given):
         return None
     low, high = np.percentile(np.asarray(given), [2.5, 97.5])
     return float(low), float(high)
 
 
-def undefined_note(draws: Sequence[float | None]) -> str:
-    """What a reader must know of draws without a value; "" if all have one."""
-    lacking = sum(d is None for d in draws)
-    if not lacking:
-        return ""
-    outcome = "left out of the interval" if interval(draws) else "too many for an interval"
-    return f"undefined on {lacking:,} of {len(draws):,} draws, {outcome}"
+def draws_note(draws: Sequence[float | None]) -> str:
+    """What a reader must know of the draws; "" if each has a value of its own to add."""
+    given = [d for d in draws if d is not None]
+    if len(given) < len(draws):
+        enough = len(given) >= LEAST_DEFINED * len(draws)
+        outcome = "left out of the interval" if enough else "too many for an interval"
+        return f"undefined on {len(draws) - len(given):,} of {len(draws):,} draws, {outcome}"
+    return "every draw is the same, so there is no interval" if draws and interval(draws) is None else ""
 
 
 def _mean_draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float | None]:
