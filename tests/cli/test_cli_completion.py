@@ -35,8 +35,8 @@ def completed(shell: str, line: str) -> str:
         ("flamingo-eval run vqav2 --demos rices", ["rices", "rices-text"]),
         ("flamingo-eval list me", ["metrics"]),
         ("flamingo-eval report --format la", ["latex"]),
-        ("flamingo-eval report --compare openflamingo-4", ["OpenFlamingo-4B", "OpenFlamingo-4B-Instruct"]),
-        ("flamingo-eval cache clear v", ["vision"]),
+        ("flamingo-eval report --compare Flamingo-8", ["Flamingo-80B"]),
+        ("flamingo-eval cache cl", ["clear"]),
     ],
 )
 def test_bash_is_told_commands_tasks_protocols_and_options(line: str, expected: list[str]) -> None:

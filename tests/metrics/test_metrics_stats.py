@@ -121,7 +121,7 @@ def test_draws_without_a_value_are_counted_and_never_filled() -> None:
     assert paired(1.0, 2.0, rare.draws, some.draws) is None
     mended = paired(50.0, 60.0, some.draws, tuple(None if d is None else d + 10 for d in some.draws))
     assert mended is not None
-    assert mended.ci95 == (10.0, 10.0)
+    assert mended.ci95 == pytest.approx((10.0, 10.0))
 
 
 def test_a_draw_counts_for_the_mean_of_seeds_where_every_seed_has_it() -> None:
