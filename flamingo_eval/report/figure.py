@@ -128,7 +128,8 @@ def _drawn(title: str, metric: str, lines: Sequence[_Line], shots: Sequence[int]
         value = low + i * step
         out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
         out.append(_text(LEFT - 6, y(value) + 3.5, f"{value:g}", "tick end"))
-    out += [_text(x(k), HEIGHT - BOTTOM + 15, str(k), "tick middle") for k in shots]
+    measured = sorted({k for _, points in lines for k, _, _ in points})  # the axis is everybody's, the ticks its own
+    out += [_text(x(k), HEIGHT - BOTTOM + 15, str(k), "tick middle") for k in measured]
     out.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "shots", "small middle"))
     for s, points in sorted(lines, key=lambda line: -line[0].number):  # the first series on top
         out += _line_marks(s, [(x(k), k, v, c) for k, v, c in points], y)
