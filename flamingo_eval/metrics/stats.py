@@ -75,12 +75,13 @@ def interval(draws: Sequence[float | None]) -> tuple[float, float] | None:
 
 def draws_note(draws: Sequence[float | None]) -> str:
     """What a reader must know of the draws; "" if each has a value of its own to add."""
-    given = [d for d in draws if d is not None]
-    if len(given) < len(draws):
-        enough = len(given) >= LEAST_DEFINED * len(draws)
-        outcome = "left out of the interval" if enough else "too many for an interval"
-        return f"undefined on {len(draws) - len(given):,} of {len(draws):,} draws, {outcome}"
-    return "every draw is the same, so there is no interval" if draws and interval(draws) is None else ""
+    lacking = sum(d is None for d in draws)
+    remarks = [f"undefined on {lacking:,} of {len(draws):,} draws"] if lacking else []
+    if draws and interval(draws) is None:
+        too_many = len(draws) - lacking < LEAST_DEFINED * len(draws)
+        same = "every other draw is the same" if lacking else "every draw is the same"
+        remarks.append(f"{'too many' if too_many else same}, so there is no interval")
+    return ", ".join(remarks)
 
 
 def _mean_draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float | None]:

@@ -89,17 +89,17 @@ def read_tower(path: Path, vision_config: str | None) -> Tower:
 
 def hugging_face_vit(config: ForeignConfig) -> ViTConfig:
     """A CLIPVisionConfig (or IDEFICS' vision_config) as ours; what is absent has transformers' defaults."""
-    width = int(config.get("hidden_size", "embed_dim", default=768))
+    width = config.whole("hidden_size", "embed_dim", default=768)
     config.require("num_channels", 3, default=3)
     return ViTConfig(
-        image_size=int(config.get("image_size", default=224)),
-        patch=int(config.get("patch_size", default=32)),
+        image_size=config.whole("image_size", default=224),
+        patch=config.whole("patch_size", default=32),
         width=width,
-        layers=int(config.get("num_hidden_layers", default=12)),
-        heads=int(config.get("num_attention_heads", default=12)),
-        ff_width=int(config.get("intermediate_size", default=3072)),
+        layers=config.whole("num_hidden_layers", default=12),
+        heads=config.whole("num_attention_heads", default=12),
+        ff_width=config.whole("intermediate_size", default=3072),
         activation=config.activation("hidden_act", "quick_gelu"),
-        norm_eps=float(config.get("layer_norm_eps", default=1e-5)),
+        norm_eps=config.number("layer_norm_eps", default=1e-5),
     )
 
 
