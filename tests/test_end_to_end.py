@@ -97,6 +97,6 @@ def test_every_task_runs_on_its_sample(tmp_path: Path) -> None:
         else:
             assert head["value"] is not None, head
             if head["ci95"] is None:  # six queries that all scored alike
-                assert "draw is the same" in head["notes"]["bootstrap"], head
+                assert "so there is no interval" in head["notes"]["bootstrap"], head
             else:
                 assert head["ci95"][0] <= head["value"] <= head["ci95"][1]

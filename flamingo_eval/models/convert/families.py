@@ -39,7 +39,8 @@ def _mpt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
     flat = {k.removeprefix("attn_"): v for k, v in config.values.items() if k.startswith(("attn_", "alibi", "softmax"))}
     settings = {**flat, **attention}
     inner = config.inner(settings)
-    width, heads = config.whole("d_model"), config.whole("n_heads")
+    width = config.whole("d_model")
+    heads = config.heads(width, "n_heads")
     alibi = bool(settings.get("alibi", config.values.get("model_type") == "mpt"))
     kinds = {"multihead_attention": heads, "multiquery_attention": 1, "grouped_query_attention": None}
     kind = settings.get("attn_type", "multihead_attention")
@@ -49,7 +50,7 @@ def _mpt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
     scale = config.get("logit_scale", default=1.0)
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("n_layers"),
+        layers=config.layers("n_layers"),
         width=width,
         heads=heads,
         kv_heads=kinds.get(str(kind), heads) or inner.whole("kv_n_heads", default=heads),
@@ -77,12 +78,13 @@ def _maybe_number(config: ForeignConfig, name: str) -> float | None:
 
 
 def _neox(config: ForeignConfig, weights: Weights) -> DecoderConfig:
-    width, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
+    width = config.whole("hidden_size")
+    heads = config.heads(width, "num_attention_heads")
     base, fraction = config.rotary()
     attention_bias = "layers.0.attention.query_key_value.bias" in weights
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("num_hidden_layers"),
+        layers=config.layers("num_hidden_layers"),
         width=width,
         heads=heads,
         kv_heads=heads,
@@ -110,7 +112,7 @@ def _llama(config: ForeignConfig, weights: Weights) -> DecoderConfig:
     base, fraction = config.rotary()
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("num_hidden_layers"),
+        layers=config.layers("num_hidden_layers"),
         width=width,
         heads=heads,
         kv_heads=config.whole("num_key_value_heads", default=heads),
@@ -131,14 +133,15 @@ def _llama(config: ForeignConfig, weights: Weights) -> DecoderConfig:
 
 
 def _opt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
-    width, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
+    width = config.whole("hidden_size")
+    heads = config.heads(width, "num_attention_heads")
     config.require("do_layer_norm_before", True, default=True)  # OPT-350m alone has False
     config.require("word_embed_proj_dim", width, default=width)
     config.require("layer_norm_elementwise_affine", True, default=True)
     bias = "layers.0.fc1.bias" in weights
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("num_hidden_layers"),
+        layers=config.layers("num_hidden_layers"),
         width=width,
         heads=heads,
         kv_heads=heads,
@@ -160,13 +163,14 @@ def _opt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
 
 
 def _gpt2(config: ForeignConfig, _: Weights) -> DecoderConfig:
-    width, heads = config.whole("n_embd", "hidden_size"), config.whole("n_head", "num_attention_heads")
+    width = config.whole("n_embd", "hidden_size")
+    heads = config.heads(width, "n_head", "num_attention_heads")
     config.require("scale_attn_weights", True, default=True)
     config.require("scale_attn_by_inverse_layer_idx", False, default=False)
     config.require("add_cross_attention", False, default=False)
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("n_layer", "num_hidden_layers"),
+        layers=config.layers("n_layer", "num_hidden_layers"),
         width=width,
         heads=heads,
         kv_heads=heads,
@@ -186,11 +190,12 @@ def _gpt2(config: ForeignConfig, _: Weights) -> DecoderConfig:
 
 
 def _gptj(config: ForeignConfig, weights: Weights) -> DecoderConfig:
-    width, heads = config.whole("n_embd", "hidden_size"), config.whole("n_head", "num_attention_heads")
+    width = config.whole("n_embd", "hidden_size")
+    heads = config.heads(width, "n_head", "num_attention_heads")
     tied = config.flag("tie_word_embeddings", default=False)
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("n_layer", "num_hidden_layers"),
+        layers=config.layers("n_layer", "num_hidden_layers"),
         width=width,
         heads=heads,
         kv_heads=heads,
@@ -350,7 +355,7 @@ def family_of(folder: Path) -> tuple[Family, ForeignConfig]:
     path = folder / "config.json"
     values = read_json(path)
     kind = values.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         fix = f"{did_you_mean(str(kind), FAMILIES)} Supported: {', '.join(FAMILIES)}.".strip()
         raise CheckpointError(f"{path}: no language model family '{kind}' (model_type).", fix=fix)
     return FAMILIES[str(kind)], ForeignConfig(path, values)

@@ -20,6 +20,8 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "swish": "silu",
 }
 
+MOST_LAYERS = 1024
+
 
 class ForeignConfig:
     """A foreign config.json; what cannot be taken over is collected and raised at once by `done`."""
@@ -40,6 +42,21 @@ class ForeignConfig:
         least = " above 0" if type(value) is int else ""
         self.problems.append(Problem(f"expected a whole number{least}, found {value!r}.", key=names[0]))
         return 1
+
+    def layers(self, *names: str, default: int | None = None) -> int:
+        """A number of layers that some network could have."""
+        value = self.whole(*names, default=default)
+        if value <= MOST_LAYERS:
+            return value
+        self.problems.append(Problem(f"{value} layers: no network has more than {MOST_LAYERS}.", key=names[0]))
+        return 1
+
+    def heads(self, width: int, *names: str, default: int | None = None) -> int:
+        """A number of heads that share the width evenly."""
+        value = self.whole(*names, default=default)
+        if width % value:
+            self.problems.append(Problem(f"{value} heads do not share a width of {width} evenly.", key=names[0]))
+        return value
 
     def number(self, *names: str, default: float) -> float:
         """A number that is neither below 0 nor infinite."""
@@ -75,19 +92,18 @@ class ForeignConfig:
     def rotary(self) -> tuple[float, float]:
         """Base and fraction of rotary positions, in the old keys and the new."""
         rope = self.get("rope_parameters", "rope_scaling", default={})
-        if not isinstance(rope, dict):
-            self.problems.append(Problem(f"expected an object, found {rope!r}.", key="rope_scaling"))
-            rope = {}
+        inner = self.inner(rope)
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default":
             self.problems.append(Problem(f"rotary scaling {kind!r} is not supported.", key="rope_scaling"))
-        inner = self.inner(rope)
         base = inner.number("rope_theta", default=self.number("rope_theta", "rotary_emb_base", default=10_000.0))
         whole = self.number("partial_rotary_factor", "rotary_pct", default=1.0)
         return base, inner.number("partial_rotary_factor", default=whole)
 
     def inner(self, values: Mapping[str, Any]) -> ForeignConfig:
         """An object inside this one; its problems are this one's."""
+        if not isinstance(values, Mapping):
+            raise CheckpointError(f"{self.path}: expected an object, found {values!r}.")
         found = ForeignConfig(self.path, values)
         found.problems = self.problems
         return found
