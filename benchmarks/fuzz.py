@@ -34,18 +34,38 @@ from flamingo_eval.datasets.source import NoExamplesError
 from flamingo_eval.errors import FlamingoEvalError
 from flamingo_eval.find import find_task
 from flamingo_eval.media import open_image, open_video
+from flamingo_eval.models import load_model
 from flamingo_eval.models.checkpoint import load_flamingo
+from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 from flamingo_eval.models.convert.sources import close_files, file_weights, folder_weights
 from flamingo_eval.models.tokenizer import read_tokenizer
 from flamingo_eval.predictions import read_predictions
 from flamingo_eval.prompts import render
-from flamingo_eval.records import Episode, Example, Image, Video
+from flamingo_eval.records import Episode, Example, Image, Prompt, Video
 from flamingo_eval.report.page import PageOptions, html_page
 from flamingo_eval.results import find_runs
 from flamingo_eval.sample import sample_root
 from flamingo_eval.specs import ProtocolSpec, TaskSpec
 from flamingo_eval.tables import csv_text, json_value, latex, markdown, table_of
 
+FOREIGN = Path(flamingo_eval.__file__).parent.parent / "tests/data/openflamingo/opt"
+CONVERTED = (
+    *("checkpoint.pt", "lm/config.json", "lm/model.safetensors", "tokenizer/tokenizer.json"),
+    *("vision_hf/config.json", "vision_hf/model.safetensors"),
+)
+ROWS = """
+name: rows
+title: Rows
+modality: image
+mode: open-ended
+prompt: qa
+data:
+  layout: rows
+  query: val
+  support: train
+  splits: {val: {rows: [val.parquet], images: [.]}, train: {rows: [train.arrow], images: [.]}}
+metrics: [exact_match]
+"""
 SECONDS = 10
 GIGABYTES = 4
 PACKAGE = Path(flamingo_eval.__file__).parent
@@ -192,6 +212,8 @@ def targets(work: Path) -> list[Target]:
         Target("protocol YAML", _files(REPOSITORY / "prompts", "*/protocol.yaml"), lambda p: _ignore(load_protocol(p))),
         Target("checkpoint", _files(tiny, "*.*"), lambda p: _checkpoint(p.parent), tiny),
         Target("foreign weights", (*_files(tiny, "*.safetensors"), *_pickles(work)), _foreign),
+        Target("conversion", tuple(FOREIGN / name for name in CONVERTED), lambda p: _convert(p, work), FOREIGN),
+        _parquet(work),
     ]
     for task in TABLES:
         spec, root = load_task(find_task(task)), sample_root(task)
@@ -234,6 +256,47 @@ def _foreign(path: Path) -> None:
         foreign.read()
     _ignore(folder_weights(path.parent))
     close_files()
+
+
+def _convert(path: Path, work: Path) -> None:
+    """A conversion that is accepted makes a folder that loads."""
+    folder = next(parent for parent in path.parents if parent.name == FOREIGN.name)
+    out = work / "converted"
+    shutil.rmtree(out, ignore_errors=True)
+    convert_openflamingo(folder / "checkpoint.pt", folder / "lm", folder / "vision_hf", folder / "tokenizer", 1, out)
+    model = load_model(out, device="cpu", dtype="float32")
+    model.logits(Prompt(["a", Image(PACKAGE / "blank.png"), "b"]))
+
+
+def _parquet(work: Path) -> Target:
+    """A user's rows with pictures in the table, and what a run reads of them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = work / "rows"
+    folder.mkdir()
+    (work / "rows.yaml").write_text(ROWS)
+    picture = (PACKAGE / "blank.png").read_bytes()
+    columns = {
+        "id": [f"q{i}" for i in range(40)],
+        "question": [f"What is {i}?" for i in range(40)],
+        "answers": [["cat", "kitten"]] * 40,
+        "image": [{"bytes": picture, "path": f"{i}.png"} for i in range(40)],
+    }
+    pq.write_table(pa.table(columns), folder / "val.parquet", row_group_size=16)
+    with pa.OSFile(str(folder / "train.arrow"), "wb") as sink, pa.ipc.new_stream(sink, pa.table(columns).schema) as to:
+        to.write_table(pa.table(columns))
+    spec = load_task(work / "rows.yaml")
+
+    def read(path: Path) -> None:
+        for name in ("val", "train"):
+            examples = load_split(spec, path.parent, name).examples
+            for example in examples[::13]:
+                media = example.media[0]
+                assert isinstance(media, Image)
+                open_image(media)
+
+    return Target("tables with pictures", _files(folder, "*"), read, folder)
 
 
 def _check(path: Path, spec: TaskSpec, root: Path) -> None:

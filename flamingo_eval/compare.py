@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from flamingo_eval.errors import RunError
-from flamingo_eval.metrics.stats import Paired, bootstrap, paired
+from flamingo_eval.metrics.stats import Draws, Paired, bootstrap, paired
 from flamingo_eval.records import Best, MetricResult, Output, Prediction, best_of
 from flamingo_eval.results import RunFolder, find_runs, read_json, read_outputs
 
@@ -193,14 +193,16 @@ def _paired(
     answered_b = {id for id, o in outputs_b.items() if not o.error}
     if answered_a == answered_b:
         gap = paired(x["value"], y["value"], x["draws"], y["draws"])
-        return gap, "" if gap else "no bootstrap draws were kept (a single picture?)"
+        return gap, "" if gap else "too few bootstrap draws have a value in both (a single picture?)"
     both = [id for id in outputs_a if id in answered_a & answered_b]
     own_a, own_b = _own_scores(x, outputs_a), _own_scores(y, outputs_b)
     if not headline or not both or own_a is None or own_b is None:
         return None, "the runs are over different queries"
-    (mean_a, draws_a), (mean_b, draws_b) = (_mean_draws([own[id] for id in both], both) for own in (own_a, own_b))
+    drawn = [outputs_a[id].media or id for id in both]  # records of earlier versions do not name the picture
+    how = "whole pictures drawn" if all(outputs_a[id].media for id in both) else "each drawn for itself"
+    (mean_a, draws_a), (mean_b, draws_b) = (_mean_draws([own[id] for id in both], drawn) for own in (own_a, own_b))
     gap = paired(mean_a, mean_b, draws_a, draws_b)
-    return gap, f"over the {len(both)} queries in both, each drawn for itself" if gap else "one query in common"
+    return gap, f"over the {len(both)} queries in both, {how}" if gap else "one picture in common"
 
 
 def _own_scores(score: Mapping[str, Any], outputs: Mapping[str, Output]) -> dict[str, float] | None:
@@ -212,9 +214,9 @@ def _own_scores(score: Mapping[str, Any], outputs: Mapping[str, Output]) -> dict
     return own
 
 
-def _mean_draws(values: list[float], ids: list[str]) -> tuple[float, tuple[float, ...]]:
+def _mean_draws(values: list[float], media: list[str]) -> tuple[float, Draws]:
     mean = fmean(values)
-    _, draws = bootstrap(MetricResult(mean, tuple(values)), ids)
+    _, draws = bootstrap(MetricResult(mean, tuple(values)), media)
     return mean, draws
 
 

@@ -23,7 +23,7 @@ from flamingo_eval.demos import Ranking, draw_support
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.media import content_hash
 from flamingo_eval.records import Example, Media
-from flamingo_eval.settings import cache_bytes, cache_dir
+from flamingo_eval.settings import cache_bytes, cache_dir, cache_error
 from flamingo_eval.specs import RunSpec
 
 if TYPE_CHECKING:
@@ -87,15 +87,20 @@ class FeatureStore:
             self._where.setdefault(key.tobytes(), (path, row))
 
     def add(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
-        """Write one shard: vectors float32[N, D], kept as float16."""
+        """Write one shard: vectors float32[N, D], kept as float16. Raises RunError where it cannot be written."""
         rows = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 32)
         kept = vectors.astype(np.float16)
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(rows.tobytes()).hexdigest()[:24]
         path = self.folder / f"{name}.safetensors"
         temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
-        save_file({"keys": rows, "vectors": kept}, temporary, {"sha256": _digest(rows, kept)})
-        os.replace(temporary, path)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file({"keys": rows, "vectors": kept}, temporary, {"sha256": _digest(rows, kept)})
+            os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise cache_error(self.folder, error) from error
         for row, key in enumerate(keys):
             self._where.setdefault(key, (path, row))
 

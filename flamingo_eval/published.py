@@ -18,8 +18,9 @@ from typing import Any
 import yaml
 
 from flamingo_eval.errors import UsageError, did_you_mean
-from flamingo_eval.results import CEILING, RunFolder, read_json
-from flamingo_eval.tables import Cell, Row, Table, row_key
+from flamingo_eval.results import CEILING, RunFolder
+from flamingo_eval.tables import Cell, Row, Table
+from flamingo_eval.variants import rows_of
 
 FILE = Path(__file__).resolve().parent / "published_results.yaml"
 
@@ -212,9 +213,7 @@ def compared(table: Table, folders: Sequence[RunFolder], names: Sequence[str]) -
     What cannot be compared is left out, and a note of the table says why.
     """
     wanted = [find_model(n) for n in names]
-    records: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for folder in folders:
-        records.setdefault(row_key(read_json(folder.scores)), []).append(read_json(folder.run))
+    records = {key: [r.run for r in found] for key, found in rows_of(folders).items()}
     rows: list[Row] = []
     left_out: dict[str, None] = {}
     notes: dict[str, int] = {}

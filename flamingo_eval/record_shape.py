@@ -55,7 +55,7 @@ _SCORE: Mapping[str, Check] = {
     "unscored": lambda value: isinstance(value, bool),
     "breakdown": _map_of(_maybe_number),
     "notes": _map_of(_text),
-    "draws": lambda value: isinstance(value, list) and all(map(_number, value)),
+    "draws": lambda value: isinstance(value, list) and all(map(_maybe_number, value)),
 }
 _REQUIRED = ("metric", "value", "n")
 _RUN: Mapping[str, Check] = {

@@ -212,6 +212,7 @@ class Output:
     best: Best | None = None  # in the place of `scores` where the best candidate alone was asked for
     score: float | None = None  # per-example value of the headline metric, where it has one
     error: str = ""  # why the query failed; such queries are counted, never scored
+    media: str = ""  # the query's picture or clip: its queries are drawn together where runs are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,4 +245,4 @@ class Score:
     unscored: bool = False  # undefined only because something is not installed; once it is, the same run is scored
     breakdown: Mapping[str, float | None] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
-    draws: tuple[float, ...] = ()  # the bootstrap's values: over the same pictures two runs resample alike
+    draws: tuple[float | None, ...] = ()  # the bootstrap's values: over the same pictures two runs resample alike

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flamingo_eval.errors import FlamingoEvalError, RunError
+from flamingo_eval.json_keys import RepeatedKeyError, agreed
 from flamingo_eval.record_shape import run_problem, scores_problem
 from flamingo_eval.records import SCORE_DECIMALS, Best, Output, Score
 from flamingo_eval.specs import RunSpec
@@ -148,7 +149,7 @@ def _score_json(score: float) -> float | str:
 
 def parse_output(line: str) -> Output:
     """The Output of a line of outputs.jsonl. Raises ValueError for a torn or foreign line."""
-    value = json.loads(line)
+    value = json.loads(line, object_pairs_hook=agreed)
     if not isinstance(value, dict) or "id" not in value:
         raise ValueError("not an output")
     known = {f.name for f in dataclasses.fields(Output)}
@@ -160,7 +161,13 @@ def parse_output(line: str) -> Output:
     if "best" in value:
         value["best"] = Best(value["best"]["candidate"], float(value["best"]["score"]))
     output = Output(**value)
-    texts = (output.id, *output.shots, output.error, *(t for t in (output.raw, output.prediction) if t is not None))
+    texts = (
+        output.id,
+        *output.shots,
+        output.error,
+        output.media,
+        *(t for t in (output.raw, output.prediction) if t is not None),
+    )
     if not all(isinstance(text, str) for text in texts) or type(output.tokens) is not int:
         raise ValueError("not an output")
     if output.best is not None and not (type(output.best.candidate) is int and output.best.candidate >= 0):
@@ -229,11 +236,12 @@ def scores_json(spec: RunSpec, scores: Sequence[Score]) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a run folder. Raises RunError with file and line for what is not one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=agreed)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: not JSON: {error}.") from error
+        what = str(error) if isinstance(error, RepeatedKeyError) else f"not JSON: {error}"
+        raise RunError(f"{path}: {what}.") from error
     if not isinstance(value, dict):
         raise RunError(f"{path}: expected an object.")
     if value.get("schema") != SCHEMA:

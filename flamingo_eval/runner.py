@@ -201,7 +201,7 @@ def _close(
     examples = [e.query for e in episodes]
     shown = {s.id: s for e in episodes for s in e.shots}
     scores, per_example = scored(ordered, examples, spec, data.queries, shown)
-    ordered = [replace(o, score=s) for o, s in zip(ordered, per_example, strict=True)]
+    ordered = [replace(o, score=s, media=e.media_id) for o, s, e in zip(ordered, per_example, examples, strict=True)]
     write_outputs(folder.outputs, ordered)
     if not data.queries.labelled:
         _submit(folder, data, ordered)

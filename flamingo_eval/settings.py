@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flamingo_eval.config import load_spec
-from flamingo_eval.errors import ConfigError, DataError
+from flamingo_eval.errors import ConfigError, DataError, RunError
 
 SAMPLE = "sample"
 HUB = "hub"
@@ -77,3 +77,12 @@ def cache_dir() -> Path:
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "flamingo-eval"
+
+
+def cache_error(folder: Path, error: Exception) -> RunError:
+    """What to say when the cache cannot be written: a full or read-only disk, a file in its place."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return RunError(
+        f"{folder}: the cache cannot be written: {why}.",
+        fix="Free some space there, or name another folder in FLAMINGO_EVAL_CACHE.",
+    )

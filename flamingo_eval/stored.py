@@ -22,7 +22,9 @@ def read_columns(path: Path, columns: list[str]) -> pa.Table:
     try:
         if path.suffix == ARROW_SUFFIX:
             return _mapped(path, path.stat().st_mtime_ns).select(columns)
-        return pq.read_table(path, columns=columns)
+        table = pq.read_table(path, columns=columns)
+        table.validate(full=True)  # texts that are not UTF-8
+        return table
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as a table: {error}.", fix="Download it again.") from error
 
@@ -52,7 +54,7 @@ def cell_bytes(path: Path, column: str, row: int) -> bytes:
             value = _mapped(path, path.stat().st_mtime_ns)[column][row].as_py()
         else:
             value = _parquet_cell(path, column, row)
-    except (pa.ArrowException, KeyError, IndexError) as error:
+    except (pa.ArrowException, ValueError, KeyError, IndexError) as error:
         raise OSError(f"{column}, row {row}: {error}") from error
     if isinstance(value, dict):
         value = value.get("bytes")
@@ -67,9 +69,11 @@ def _mapped(path: Path, mtime_ns: int) -> pa.Table:
     del mtime_ns
     source = pa.memory_map(str(path))
     try:
-        return pa.ipc.open_stream(source).read_all()
+        table = pa.ipc.open_stream(source).read_all()
     except pa.ArrowInvalid:
-        return pa.ipc.open_file(source).read_all()
+        table = pa.ipc.open_file(source).read_all()
+    table.validate(full=True)  # mapping takes a file's offsets on trust: wrong ones would point anywhere in memory
+    return table
 
 
 def _parquet_cell(path: Path, column: str, row: int) -> object:

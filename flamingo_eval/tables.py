@@ -9,12 +9,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
-from typing import Any, TypeAlias
+from statistics import fmean
+from typing import Any
 
-from flamingo_eval.results import CEILING, RunFolder, read_json
+from flamingo_eval.metrics.stats import over_seeds
+from flamingo_eval.results import CEILING, RunFolder, read_outputs
+from flamingo_eval.variants import Recorded, RowKey, rows_of
 
 METRIC_TITLES = {
     CEILING: "ceiling: answer shown",
@@ -46,15 +48,6 @@ class Cell:
     notes: tuple[str, ...] = ()
 
 
-RowKey: TypeAlias = tuple[str, str, str, str, str, str, str]
-
-
-def row_key(scores: Mapping[str, Any]) -> RowKey:
-    """Which row a run's scores.json belongs to."""
-    s = scores
-    return (s["task"], s["split"], s["scores"][0]["metric"], s["model"], s["protocol"], s["demos"], s["ablation"])
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """One task as one model, protocol and way of choosing shots was measured on it."""
@@ -70,10 +63,13 @@ class Row:
     published: str = ""  # where the numbers are printed; empty: they are ours
     differences: tuple[str, ...] = ()  # published: how it was measured otherwise than ours
     footnote: int = 0  # published: number of its note below the table
+    variant: str = ""  # what tells it from rows of the same name (variants.py): `limit 100`
 
     @property
     def key(self) -> RowKey:
-        return (self.task, self.split, self.metric, self.model, self.protocol, self.demos, self.ablation)
+        """The row's key in rows_of()."""
+        names = (self.task, self.split, self.metric, self.model, self.protocol, self.demos, self.ablation)
+        return (*names, self.variant)
 
     @property
     def model_label(self) -> str:
@@ -83,7 +79,7 @@ class Row:
     @property
     def label(self) -> str:
         """The task, with whatever differs from a plain run beside it."""
-        extra = [x for x in (self.demos if self.demos != "random" else "", self.ablation) if x]
+        extra = [x for x in (self.demos if self.demos != "random" else "", self.ablation, self.variant) if x]
         return f"{self.task} ({', '.join(extra)})" if extra else self.task
 
 
@@ -98,68 +94,60 @@ class Table:
 
 def table_of(folders: Sequence[RunFolder]) -> Table:
     """The table of complete runs: runs that differ only in seed share a cell."""
-    groups: dict[RowKey, dict[int, list[dict[str, Any]]]] = {}
-    for folder in folders:
-        s = read_json(folder.scores)
-        groups.setdefault(row_key(s), {}).setdefault(int(s["shots"]), []).append(s)
     rows: list[Row] = []
-    for key in sorted(groups):
-        runs_by_shots = sorted(groups[key].items())
-        rows.append(Row(*key, {k: _cell(runs) for k, runs in runs_by_shots}))
-        ceilings = {k: cell for k, runs in runs_by_shots if (cell := _ceiling(runs)) is not None}
+    for key, records in rows_of(folders).items():
+        by_shots: dict[int, list[Recorded]] = {}
+        for record in sorted(records, key=lambda r: (int(r.scores["shots"]), int(r.scores["seed"]))):
+            by_shots.setdefault(int(record.scores["shots"]), []).append(record)
+        task, split, metric, model, protocol, demos, ablation, variant = key
+        cells = {k: _cell(runs) for k, runs in by_shots.items()}
+        rows.append(Row(task, split, metric, model, protocol, demos, ablation, cells, variant=variant))
+        ceilings = {k: cell for k, runs in by_shots.items() if (cell := _ceiling(runs)) is not None}
         if ceilings:
             rows.append(replace(rows[-1], metric=CEILING, cells=ceilings))
     shots = sorted({k for row in rows for k in row.cells})
     return Table(tuple(rows), tuple(shots))
 
 
-def _ceiling(runs: Sequence[dict[str, Any]]) -> Cell | None:
+def _ceiling(runs: Sequence[Recorded]) -> Cell | None:
     """How many queries had their answer among the shots at all (fast binding), for the row below the score's."""
-    heads = [r["scores"][0] for r in runs]
+    heads = [r.scores["scores"][0] for r in runs]
     values = [h["breakdown"][CEILING] for h in heads if CEILING in h["breakdown"]]
     if not values:
         return None
-    return Cell(fmean(values), None, tuple(int(r["seed"]) for r in runs), None, heads[0]["n"], 0)
+    return Cell(fmean(values), None, _seeds(runs), None, heads[0]["n"], 0)
 
 
-def _cell(runs: Sequence[dict[str, Any]]) -> Cell:
-    runs = sorted(runs, key=lambda r: int(r["seed"]))
-    heads = [r["scores"][0] for r in runs]
-    value, ci95, spread = _over_seeds(heads)
+def _cell(runs: Sequence[Recorded]) -> Cell:
+    """Mean over seeds, its interval over queries, and apart from it the standard deviation over seeds."""
+    heads = [r.scores["scores"][0] for r in runs]
+    values = [h["value"] for h in heads]
+    undefined = any(v is None for v in values)
+    found = None if undefined else over_seeds(values, [h.get("draws") or () for h in heads] if _aligned(runs) else [])
+    one = heads[0].get("ci95") if len(heads) == 1 and not undefined else None
     notes = dict.fromkeys(f"{k}: {v}" for h in heads for k, v in h.get("notes", {}).items())
     return Cell(
-        value=value,
-        ci95=ci95,
-        seeds=tuple(int(r["seed"]) for r in runs),
-        spread=spread,
-        n=heads[0]["n"],
+        value=found.value if found else None,
+        ci95=tuple(one) if one else found.ci95 if found else None,
+        seeds=_seeds(runs),
+        spread=found.spread if found else None,
+        n=min(h["n"] for h in heads),
         n_failed=sum(h["n_failed"] for h in heads),
         why_undefined=next((h["why_undefined"] for h in heads if h["value"] is None), ""),
         notes=tuple(notes),
     )
 
 
-def _over_seeds(
-    heads: Sequence[dict[str, Any]],
-) -> tuple[float | None, tuple[float, float] | None, float | None]:
-    """Mean over seeds, its interval over queries, and the standard deviation over seeds.
+def _seeds(runs: Sequence[Recorded]) -> tuple[int, ...]:
+    return tuple(int(r.scores["seed"]) for r in runs)
 
-    The bootstrap draws of two seeds resample the same pictures (stats.py), so the mean of the seeds is resampled by
-    averaging draw by draw.
-    """
-    if any(h["value"] is None for h in heads):
-        return None, None, None
-    values = [float(h["value"]) for h in heads]
-    spread = stdev(values) if len(values) > 1 else None
-    if len(heads) == 1:
-        ci = heads[0].get("ci95")
-        return values[0], (tuple(ci) if ci else None), spread
-    draws = [h.get("draws") or () for h in heads]
-    if not draws[0] or len({len(d) for d in draws}) != 1:
-        return fmean(values), None, spread
-    means = sorted(fmean(column) for column in zip(*draws, strict=True))
-    low, high = means[int(0.025 * (len(means) - 1))], means[round(0.975 * (len(means) - 1))]
-    return fmean(values), (low, high), spread
+
+def _aligned(runs: Sequence[Recorded]) -> bool:
+    """Whether the seeds' draws resample the same pictures: they were scored over the same queries."""
+    if not any(r.scores["scores"][0]["n_failed"] for r in runs):
+        return True
+    failed = [{o.id for o in read_outputs(r.folder.outputs)[0] if o.error} for r in runs]
+    return all(ids == failed[0] for ids in failed)
 
 
 # ------------------------------------------------------------------------------------------------------- renderings

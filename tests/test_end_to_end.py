@@ -96,4 +96,7 @@ def test_every_task_runs_on_its_sample(tmp_path: Path) -> None:
             assert "nltk" in head["why_undefined"].lower()
         else:
             assert head["value"] is not None, head
-            assert head["ci95"][0] <= head["value"] <= head["ci95"][1]
+            if head["ci95"] is None:  # six queries that all scored alike
+                assert "so there is no interval" in head["notes"]["bootstrap"], head
+            else:
+                assert head["ci95"][0] <= head["value"] <= head["ci95"][1]

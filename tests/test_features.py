@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from flamingo_eval.errors import RunError
 from flamingo_eval.features import FeatureStore, nearest
 
 
@@ -50,6 +51,12 @@ def test_a_store_gives_back_what_was_added_in_any_order(tmp_path: Path) -> None:
     order = [29, 0, 21, 3, 3]
     (block,) = [b for _, b in FeatureStore(tmp_path).blocks([keys(30)[i] for i in order])]
     np.testing.assert_allclose(block, vectors[order], atol=1e-3)  # kept as float16
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"the cache cannot be written: Not a directory\.\n.*FLAMINGO_EVAL_CACHE"):
+        FeatureStore(tmp_path / "file" / "media").add(keys(1), unit(1, 0))
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None])

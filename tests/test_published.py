@@ -133,7 +133,7 @@ def test_every_difference_is_named() -> None:
 
 
 def test_a_published_row_stands_below_ours_in_every_format(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    folders = [make_run(shots=0), make_run(shots=4, demos=DemoSpec(shots=4, support_size=8))]
+    folders = [make_run(demos=DemoSpec(shots=k, support_size=8)) for k in (0, 4)]
     table = table_of(folders)
     fake = replace(flamingo_9b(), split="val")  # VQAv2 has no labelled split that Flamingo reports
     monkeypatch.setattr("flamingo_eval.published.published", lambda: (fake,))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Json
+from flamingo_eval.cli.options import Json, one_of
 
 KINDS = {
     "sample": "rendered sample worlds",
@@ -17,7 +17,7 @@ KINDS = {
 
 
 def cache(
-    action: Annotated[str, typer.Argument(metavar="info|clear")] = "info",
+    action: Annotated[str, typer.Argument(metavar="info|clear", autocompletion=one_of("info", "clear"))] = "info",
     kinds: Annotated[
         list[str] | None, typer.Argument(metavar="[sample|vision|features]...", help="Only these; default: all.")
     ] = None,

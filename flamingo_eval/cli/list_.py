@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Json
+from flamingo_eval.cli.options import Json, one_of
 
 KINDS = ("tasks", "prompts", "models", "metrics", "ablations", "published")
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="tasks|prompts|models|metrics|ablations|published")] = "tasks",
+    what: Annotated[
+        str, typer.Argument(metavar="tasks|prompts|models|metrics|ablations|published", autocompletion=one_of(*KINDS))
+    ] = "tasks",
     as_json: Json = False,
 ) -> None:
     """List tasks, prompts, models, metrics, ablations or published scores."""

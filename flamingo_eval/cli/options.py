@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,34 @@ def complete_protocol(incomplete: str) -> list[str]:
     from flamingo_eval.find import protocol_names
 
     return [name for name in protocol_names() if name.startswith(incomplete)]
+
+
+def complete_ablation(incomplete: str) -> list[str]:
+    """Names of ablations that begin so, for the shell's completion."""
+    from flamingo_eval.ablations import ABLATION_NAMES
+
+    return [name for name in ABLATION_NAMES if name.startswith(incomplete)]
+
+
+def complete_demos(incomplete: str) -> list[str]:
+    """Ways of choosing demonstrations that begin so, for the shell's completion."""
+    from typing import get_args
+
+    from flamingo_eval.specs import DemoMethod
+
+    return [name for name in get_args(DemoMethod) if name.startswith(incomplete)]
+
+
+def complete_published(incomplete: str) -> list[str]:
+    """Models with published scores that begin so, for the shell's completion."""
+    from flamingo_eval.published import models
+
+    return [name for name in models() if name.lower().startswith(incomplete.lower())]
+
+
+def one_of(*names: str) -> Callable[[str], list[str]]:
+    """A completion from a few fixed words."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 Task = Annotated[str, typer.Argument(metavar="TASK", help="Task name or YAML file.", autocompletion=complete_task)]

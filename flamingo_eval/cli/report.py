@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Data, Json, OutFile
+from flamingo_eval.cli.options import Data, Json, OutFile, complete_published, one_of
 
 if TYPE_CHECKING:
     from flamingo_eval.report.page import PageOptions
@@ -22,10 +22,17 @@ def report(
         list[Path] | None,
         typer.Argument(metavar="[RUNS...]", help="Run folders, or folders above them; default: results/."),
     ] = None,
-    format: Annotated[str, typer.Option(help="table, markdown, csv, latex, json or html.")] = "table",
+    format: Annotated[
+        str, typer.Option(help="table, markdown, csv, latex, json or html.", autocompletion=one_of(*FORMATS))
+    ] = "table",
     compare: Annotated[
         list[str] | None,
-        typer.Option("--compare", metavar="MODEL", help="Published scores beside ours; see `list published`."),
+        typer.Option(
+            "--compare",
+            metavar="MODEL",
+            help="Published scores beside ours; see `list published`.",
+            autocompletion=complete_published,
+        ),
     ] = None,
     out: OutFile = None,
     figure: Annotated[
@@ -113,10 +120,18 @@ def _print_table(table: Table, format: str, out: Path | None) -> None:
 
 
 def write_text(path: Path, text: str, option: str = "--out") -> None:
-    """Write a report file. Raises RunError when the place cannot be written."""
+    """Write a report file whole or not at all. Raises RunError when the place cannot be written."""
+    import os
+
     from flamingo_eval.errors import RunError
 
+    special = path.exists() and not path.is_file()  # /dev/stdout, a named pipe
+    temporary = path if special else path.with_name(f".{path.name}.tmp")
     try:
-        path.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+        if not special:
+            os.replace(temporary, path)
     except OSError as error:
+        if not special:
+            temporary.unlink(missing_ok=True)
         raise RunError(f"{option} {path}: cannot be written: {error.strerror}.") from error

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flamingo_eval.cli.options import Data, Json, Protocol, Split, complete_task, numbers
+from flamingo_eval.cli.options import (
+    Data,
+    Json,
+    Protocol,
+    Split,
+    complete_ablation,
+    complete_demos,
+    complete_task,
+    numbers,
+)
 
 if TYPE_CHECKING:
     from flamingo_eval.cli.console import ProgressBar
@@ -31,7 +40,9 @@ def run(
     split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many queries, the same for all seeds.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of the demonstrations, as 0,1,2.")] = "0",
-    demos: Annotated[str, typer.Option(help="random, balanced, rices, rices-text or fixed.")] = "random",
+    demos: Annotated[
+        str, typer.Option(help="random, balanced, rices, rices-text or fixed.", autocompletion=complete_demos)
+    ] = "random",
     support_size: Annotated[
         int | None,
         typer.Option(min=0, help="Support examples drawn per seed; 0: the whole split. Default: the task's."),
@@ -44,7 +55,10 @@ def run(
         typer.Option(help="Close-ended: score all candidates, or find the best alone, sooner. Default: the task's."),
     ] = None,
     ablation: Annotated[
-        str, typer.Option(help="Change the prompts, e.g. labels-shuffled, query-images-shuffled.")
+        str,
+        typer.Option(
+            help="Change the prompts, e.g. labels-shuffled, query-images-shuffled.", autocompletion=complete_ablation
+        ),
     ] = "",
     protocol: Protocol = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flamingo_eval.errors import DataError, Problem, did_you_mean, problems_in
+from flamingo_eval.json_keys import RepeatedKeyError, agreed
 
 NO_TEXT = ""
 
@@ -186,7 +187,7 @@ def read_json(path: Path) -> object:
     """A JSON file. A file cut in the middle is told from one that was never JSON, with line and column."""
     text = read_text(path)
     try:
-        value: object = json.loads(text)
+        value: object = json.loads(text, object_pairs_hook=agreed)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         if not text.strip():
@@ -199,6 +200,8 @@ def read_json(path: Path) -> object:
         raise DataError(f"{path}: {where}: not JSON: {error.msg}.") from error
     except RecursionError as error:
         raise DataError(f"{path}: not a benchmark file: nested too deeply.") from error
+    except RepeatedKeyError as error:
+        raise DataError(f"{path}: {error}.", fix="Keep the right one.") from error
     except ValueError as error:  # a number of more digits than Python reads
         raise DataError(f"{path}: not a benchmark file: {error}.") from error
     if _half_characters(text, value):
@@ -243,7 +246,10 @@ def read_json_lines(path: Path, log: ProblemLog) -> list[Record]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=agreed)
+        except RepeatedKeyError as error:
+            log.add(path, "", f"{error}.", "Keep the right one.", number)
+            continue
         except (ValueError, RecursionError) as error:
             what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
             log.add(path, "", f"not JSON: {what}.", "Download the file again.", number)

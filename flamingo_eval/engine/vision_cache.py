@@ -127,13 +127,17 @@ class VisionCache:
 
     def _write(self, folder: Path, key: str, tokens: Tensor) -> None:
         data = self._packed(key, tokens)
-        path = self._path(key)
+        path, part = self._path(key), None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, suffix=_PART, delete=False) as file:
+                part = Path(file.name)
                 file.write(data)
-            os.replace(file.name, path)
+            os.replace(part, path)
         except OSError as error:
+            if part is not None:
+                with contextlib.suppress(OSError):
+                    part.unlink(missing_ok=True)
             log.warning("the vision cache %s cannot be written (%s), memory alone is used", folder, error.strerror)
             self.folder = None
             return

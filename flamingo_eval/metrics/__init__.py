@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Literal, Protocol
 
 from flamingo_eval.errors import ConfigError, DataError, MissingDependency, Problem, did_you_mean
-from flamingo_eval.metrics.stats import bootstrap
+from flamingo_eval.metrics.stats import bootstrap, draws_note
 from flamingo_eval.records import Example, MetricResult, Prediction, Score
 from flamingo_eval.specs import MetricSpec
 
@@ -237,6 +237,8 @@ def score_all(
             continue
         ci95, draws = bootstrap(result, [e.media_id for e in examples])
         notes = {"dialect": chosen, **result.notes} if chosen else dict(result.notes)
+        if remark := draws_note(draws):
+            notes["bootstrap"] = remark
         scores.append(
             Score(
                 spec.name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from flamingo_eval.records import MetricResult
 
 DRAWS = 1000
 SEED = 2204_14198  # any fixed number; the paper's
-DECIMALS = 4  # of a kept draw: a hundredth of what tables print
+DECIMALS = 4  # of a kept draw: a thousandth of what tables print
+LEAST_DEFINED = 0.9  # of the draws must have a value, or the interval would be that of luckier samples
 
 
 def clusters(media_ids: Sequence[str]) -> list[NDArray[np.int64]]:
@@ -36,13 +38,17 @@ def draw_counts(n_clusters: int, draws: int = DRAWS) -> Iterator[NDArray[np.int6
         yield rng.multinomial(n_clusters, p)
 
 
+Draws: TypeAlias = tuple[float | None, ...]  # None: the metric is undefined on that draw
+
+
 def bootstrap(
     result: MetricResult, media_ids: Sequence[str], draws: int = DRAWS
-) -> tuple[tuple[float, float] | None, tuple[float, ...]]:
+) -> tuple[tuple[float, float] | None, Draws]:
     """95 % percentile interval of a metric and the draws it rests on; None and () where there is nothing to doubt.
 
-    With fewer than two pictures, or for a corpus metric without `resample`, there is no interval. Draws in which the
-    metric is undefined (one class only, for ROC AUC) take the point value, so that the draws of two runs stay aligned.
+    With fewer than two pictures, or for a corpus metric without `resample`, there is no interval. A draw in which the
+    metric is undefined (one class only, for ROC AUC) keeps its place as None, so that the draws of two runs stay
+    aligned.
     """
     groups = clusters(media_ids)
     if result.value is None or len(groups) < 2:
@@ -50,37 +56,51 @@ def bootstrap(
     if result.resample is None and abs((mean_of(result.per_example) or 0.0) - result.value) > 1e-6:
         return None, ()  # a corpus value that nobody can resample (METEOR): the mean of its rows is another quantity
     values = _mean_draws(result, groups, draws) if result.resample is None else _draws(result, groups, draws)
-    kept = tuple(round(float(v), DECIMALS) for v in values)
+    kept = tuple(None if v is None else round(float(v), DECIMALS) for v in values)
     return interval(kept), kept
 
 
-def interval(draws: Sequence[float]) -> tuple[float, float] | None:
-    """The middle 95 % of the draws."""
-    if not draws:
+def interval(draws: Sequence[float | None]) -> tuple[float, float] | None:
+    """The middle 95 % of the draws that have a value; None where too few have one to speak for the rest.
+
+    None also where all are the same: drawing again from queries that all scored alike (every one right, say) shows no
+    doubt, which does not mean that there is none.
+    """
+    given = [d for d in draws if d is not None]
+    if not given or len(given) < LEAST_DEFINED * len(draws) or min(given) == max(given):
         return None
-    low, high = np.percentile(np.asarray(draws), [2.5, 97.5])
+    low, high = np.percentile(np.asarray(given), [2.5, 97.5])
     return float(low), float(high)
 
 
-def _mean_draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float]:
+def draws_note(draws: Sequence[float | None]) -> str:
+    """What a reader must know of the draws; "" if each has a value of its own to add."""
+    lacking = sum(d is None for d in draws)
+    remarks = [f"undefined on {lacking:,} of {len(draws):,} draws"] if lacking else []
+    if draws and interval(draws) is None:
+        too_many = len(draws) - lacking < LEAST_DEFINED * len(draws)
+        same = "every other draw is the same" if lacking else "every draw is the same"
+        remarks.append(f"{'too many' if too_many else same}, so there is no interval")
+    return ", ".join(remarks)
+
+
+def _mean_draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float | None]:
     given = np.array([np.nan if v is None else v for v in result.per_example], dtype=np.float64)
     sums = np.array([np.nansum(given[rows]) for rows in groups])
     sizes = np.array([np.count_nonzero(~np.isnan(given[rows])) for rows in groups])
-    values = []
+    values: list[float | None] = []
     for counts in draw_counts(len(groups), draws):
         n = counts @ sizes
-        values.append(float(counts @ sums / n) if n else float(result.value or 0.0))
+        values.append(float(counts @ sums / n) if n else None)
     return values
 
 
-def _draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float]:
+def _draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float | None]:
     assert result.resample is not None
-    assert result.value is not None
     values = []
     for counts in draw_counts(len(groups), draws):
         indices = np.concatenate([np.tile(rows, n) for rows, n in zip(groups, counts.tolist(), strict=True)])
-        value = result.resample(indices)
-        values.append(result.value if value is None else value)
+        values.append(result.resample(indices))
     return values
 
 
@@ -93,14 +113,18 @@ class Paired:
     p_value: float
 
 
-def paired(a: float, b: float, draws_a: Sequence[float], draws_b: Sequence[float]) -> Paired | None:
+def paired(a: float, b: float, draws_a: Sequence[float | None], draws_b: Sequence[float | None]) -> Paired | None:
     """Compare two runs by their aligned bootstrap draws; None where they do not resample the same pictures.
 
-    The two-sided p-value is from the bootstrap distribution of the difference, shifted to no difference.
+    The two-sided p-value is from the bootstrap distribution of the difference, shifted to no difference. Draws on which
+    one of the two is undefined are left out; None where too few are left.
     """
     if not draws_a or len(draws_a) != len(draws_b):
         return None
-    differences = np.asarray(draws_b) - np.asarray(draws_a)
+    both = [(x, y) for x, y in zip(draws_a, draws_b, strict=True) if x is not None and y is not None]
+    if len(both) < LEAST_DEFINED * len(draws_a):
+        return None
+    differences = np.array([y - x for x, y in both])
     observed = b - a
     extreme = np.count_nonzero(np.abs(differences - observed) >= abs(observed))
     low, high = np.percentile(differences, [2.5, 97.5])
@@ -114,17 +138,23 @@ class OverSeeds:
     value: float
     ci95: tuple[float, float] | None  # the doubt from which queries there are, the seeds' values averaged in each draw
     spread: float | None  # standard deviation between seeds (n - 1); None for one seed
-    draws: tuple[float, ...]
+    draws: Draws
 
 
-def over_seeds(values: Sequence[float], draws: Sequence[Sequence[float]]) -> OverSeeds:
+def over_seeds(values: Sequence[float], draws: Sequence[Sequence[float | None]]) -> OverSeeds:
     """Aggregate seeds run over the same queries: draw i of every seed resamples the same pictures, so draws average.
 
     Seeds whose draws do not align (other queries, or an undefined interval) leave the mean without an interval.
     """
     aligned = bool(draws) and all(len(d) == len(draws[0]) > 0 for d in draws)
-    averaged = tuple(float(v) for v in np.mean(np.asarray(draws), axis=0)) if aligned else ()
+    averaged = tuple(map(_mean_or_none, zip(*draws, strict=True))) if aligned else ()
     return OverSeeds(fmean(values), interval(averaged), stdev(values) if len(values) > 1 else None, averaged)
+
+
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    """The mean, if every value is there."""
+    given = [v for v in values if v is not None]
+    return fmean(given) if len(given) == len(values) else None
 
 
 def group_means(values: Sequence[float], groups: Sequence[str | None], label: str) -> dict[str, float]:

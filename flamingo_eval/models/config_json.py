@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from flamingo_eval.errors import CheckpointError, Problem, did_you_mean, problems_in
+from flamingo_eval.json_keys import RepeatedKeyError, agreed
 from flamingo_eval.models.config import FlamingoConfig
 
 _NAMES: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -38,11 +39,13 @@ def read_config(path: Path) -> FlamingoConfig:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object. Raises CheckpointError."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=agreed)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such file.") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}.") from error
+    except RepeatedKeyError as error:
+        raise CheckpointError(f"{path}: {error}.", fix="Keep the right one.") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits, nested deeply
         raise CheckpointError(f"{path}: not JSON: {error}.") from error
     if not isinstance(values, dict):

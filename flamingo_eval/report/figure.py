@@ -26,7 +26,7 @@ LIGHT = ("#c81d6b", "#1f6fc4", "#1a8a5f", "#b06a00", "#7446b8", "#00808c", "#8a4
 DARK = ("#ff79b0", "#6fb3ff", "#53d3a0", "#f0b04a", "#b899f5", "#4fd0dc", "#d99a7c", "#a9b4c2")
 
 
-SeriesKey: TypeAlias = tuple[str, str, str, str, str]  # model, protocol, demos, ablation, kind
+SeriesKey: TypeAlias = tuple[str, str, str, str, str, str]  # model, protocol, demos, ablation, variant, kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,10 @@ def series_of(table: Table) -> dict[SeriesKey, Series]:
     several_protocols = len({k[1] for k in keys if k[-1] == "ours"}) > 1
     found = {}
     for number, key in enumerate(keys):
-        model, protocol, demos, ablation, kind = key
+        model, protocol, demos, ablation, variant, kind = key
         words = [model]
         words += [protocol] if several_protocols and kind == "ours" else []
-        words += [w for w in (demos if demos != "random" else "", ablation) if w]
+        words += [w for w in (demos if demos != "random" else "", ablation, variant) if w]
         words += ["published"] if kind == "published" else []
         found[key] = Series(number, visible(", ".join(words), 80), kind)
     return found
@@ -73,8 +73,9 @@ def series_of(table: Table) -> dict[SeriesKey, Series]:
 def series_key(row: Row) -> SeriesKey:
     """Which line of the figure a row belongs to."""
     if row.metric == CEILING:
-        return (METRIC_TITLES[CEILING], "", "random", "", "ceiling")
-    return (row.model, row.protocol, row.demos, row.ablation, "published" if row.published else "ours")
+        return (METRIC_TITLES[CEILING], "", "random", "", row.variant, "ceiling")
+    kind = "published" if row.published else "ours"
+    return (row.model, row.protocol, row.demos, row.ablation, row.variant, kind)
 
 
 def panels_of(table: Table) -> list[Panel]:
@@ -127,7 +128,8 @@ def _drawn(title: str, metric: str, lines: Sequence[_Line], shots: Sequence[int]
         value = low + i * step
         out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
         out.append(_text(LEFT - 6, y(value) + 3.5, f"{value:g}", "tick end"))
-    out += [_text(x(k), HEIGHT - BOTTOM + 15, str(k), "tick middle") for k in shots]
+    measured = sorted({k for _, points in lines for k, _, _ in points})  # the axis is everybody's, the ticks its own
+    out += [_text(x(k), HEIGHT - BOTTOM + 15, str(k), "tick middle") for k in measured]
     out.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "shots", "small middle"))
     for s, points in sorted(lines, key=lambda line: -line[0].number):  # the first series on top
         out += _line_marks(s, [(x(k), k, v, c) for k, v, c in points], y)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from flamingo_eval.compare import answer_of, outputs_by_id
 from flamingo_eval.results import RunFolder, find_runs, read_json
+from flamingo_eval.variants import rows_of
 
 IDENTITY = ("task", "split", "model", "protocol", "demos", "ablation", "shots", "text_only_shots", "seed")
 
@@ -21,24 +22,29 @@ def load_results(
 ) -> pd.DataFrame:
     """The complete runs in or below one or several folders, a row a score (all metrics), or a row a query.
 
-    Scores: value, low and high (95 % interval), n, n_failed, why_undefined, beside what tells runs apart. Queries: id,
+    Scores: value, low and high (95 % interval), n, n_failed, why_undefined, beside what tells runs apart; `variant`
+    names what else differs among runs of one name (`limit 100`). Queries: id, media (rows of one picture share it),
     shot ids, tokens, answer, own score of the headline metric (0-100, None where it has none), error. Raises RunError.
     """
     if per not in ("score", "query"):
         raise ValueError(f"per='{per}': 'score' or 'query'")
     places = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     folders = find_runs([Path(p) for p in places])
-    rows = [row for folder in folders for row in (_scores(folder) if per == "score" else _queries(folder))]
+    told_apart = {r.folder.path: key[-1] for key, records in rows_of(folders).items() for r in records}
+    rows: list[dict[str, Any]] = []
+    for folder in folders:
+        if folder.path in told_apart:  # the same run, given twice, counts once
+            rows += (_scores if per == "score" else _queries)(folder, told_apart[folder.path])
     return pd.DataFrame(rows)
 
 
-def _identity(folder: RunFolder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _identity(folder: RunFolder, variant: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     value = read_json(folder.scores)
-    return {key: value[key] for key in IDENTITY}, value["scores"]
+    return {**{key: value[key] for key in IDENTITY}, "variant": variant}, value["scores"]
 
 
-def _scores(folder: RunFolder) -> list[dict[str, Any]]:
-    identity, scores = _identity(folder)
+def _scores(folder: RunFolder, variant: str) -> list[dict[str, Any]]:
+    identity, scores = _identity(folder, variant)
     record = read_json(folder.run)
     rows = []
     for number, score in enumerate(scores):
@@ -62,13 +68,14 @@ def _scores(folder: RunFolder) -> list[dict[str, Any]]:
     return rows
 
 
-def _queries(folder: RunFolder) -> list[dict[str, Any]]:
-    identity, scores = _identity(folder)
+def _queries(folder: RunFolder, variant: str) -> list[dict[str, Any]]:
+    identity, scores = _identity(folder, variant)
     return [
         {
             **identity,
             "metric": scores[0]["metric"],
             "id": output.id,
+            "media": output.media,
             "shot_ids": output.shots,
             "tokens": output.tokens,
             "answer": None if output.error else answer_of(output),

@@ -173,7 +173,7 @@
       const query = t.queries[q], a = answerOf(state.run, q);
       const small = query.pictures.length && data.pictures[query.pictures[0]].uri;
       return el("li", { role: "option", id: "q" + q, "aria-selected": "false", on: { click: () => choose(q) } },
-        small ? el("img", { src: small, alt: "", loading: "lazy" }) : el("span", { class: "blank" }),
+        small ? el("img", { src: small, alt: "" }) : el("span", { class: "blank" }),
         el("span", {}, el("span", { class: "said" }, said(a) || "(nothing)"), el("span", { class: "asked" }, query.text || query.id)),
         badge(a));
     }));

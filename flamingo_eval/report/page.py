@@ -215,14 +215,7 @@ def _type_table(runs: Sequence[Run]) -> ShownTable:
 
 
 def _series_name(run: Run) -> str:
-    s = run.spec
-    return ", ".join(
-        [
-            s.model,
-            s.protocol.name,
-            *(w for w in (s.demos.method if s.demos.method != "random" else "", s.ablation) if w),
-        ]
-    )
+    return ", ".join([run.spec.model, run.spec.protocol.name, *run.words])
 
 
 def _run_table(runs: Sequence[Run]) -> ShownTable:

@@ -23,11 +23,12 @@ from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, P
 from flamingo_eval.report.pictures import PictureBook
 from flamingo_eval.report.text import visible
 from flamingo_eval.rerun import recorded_spec
-from flamingo_eval.results import RunFolder, read_json
+from flamingo_eval.results import RunFolder
 from flamingo_eval.runner import TaskData, load_data
 from flamingo_eval.settings import SAMPLE, data_root
 from flamingo_eval.specs import RunSpec
 from flamingo_eval.tables import METRIC_TITLES
+from flamingo_eval.variants import rows_of
 
 TOP_CANDIDATES = 5
 MOST_TYPES = 24  # a label with more values than this is no type
@@ -43,6 +44,13 @@ class Run:
     record: Mapping[str, Any]
     scores: Mapping[str, Any]
     outputs: Mapping[str, Output]
+    variant: str = ""  # what tells it from runs of the same name (variants.py)
+
+    @property
+    def words(self) -> list[str]:
+        """What else than model and protocol names its line: `rices`, `labels-shuffled`, `limit 100`."""
+        method = self.spec.demos.method
+        return [w for w in (method if method != "random" else "", self.spec.ablation, self.variant) if w]
 
 
 @dataclass(slots=True)
@@ -60,17 +68,18 @@ class Pool:
 
 
 def read_runs(folders: Sequence[RunFolder]) -> list[Run]:
-    """The records of complete runs, in the order of task, model and shots."""
+    """The records of complete runs, each once, in the order of task, model and shots."""
     runs = [
-        Run(folder, recorded_spec(folder), read_json(folder.run), read_json(folder.scores), outputs_by_id(folder))
-        for folder in folders
+        Run(r.folder, recorded_spec(r.folder), r.run, r.scores, outputs_by_id(r.folder), variant)
+        for (*_, variant), records in rows_of(folders).items()
+        for r in records
     ]
     return sorted(runs, key=_order)
 
 
 def _order(run: Run) -> tuple[Any, ...]:
     s = run.spec
-    where = (s.task_label, s.split, s.model, s.protocol.name, s.demos.method, s.ablation)
+    where = (s.task_label, s.split, s.model, s.protocol.name, s.demos.method, s.ablation, run.variant)
     return (*where, s.demos.shots, s.demos.seed, str(run.folder.path))
 
 
@@ -214,7 +223,7 @@ class Browser:
         episodes = prompts.episodes(run, ids) if prompts else {}
         head = run.scores["scores"][0]
         names = [spec.model, *([spec.protocol.name] if self.several_protocols else [])]
-        names += [w for w in (spec.demos.method if spec.demos.method != "random" else "", spec.ablation) if w]
+        names += run.words
         answers = []
         for place, id in enumerate(ids):
             output = run.outputs.get(id)

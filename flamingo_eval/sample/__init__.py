@@ -8,11 +8,13 @@ import tempfile
 from pathlib import Path
 
 from flamingo_eval.errors import DataError
-from flamingo_eval.settings import cache_dir
+from flamingo_eval.settings import cache_dir, cache_error
 
 
 def sample_root(task: str) -> Path:
-    """The data root of one task's sample, rendered if it is not there yet. Raises DataError if the task has none.
+    """The data root of one task's sample, rendered if it is not there yet.
+
+    Raises DataError if the task has none, RunError if the cache cannot be written.
 
     Rendered beside its place and moved there in one step: two processes may do it at once, and one that is stopped in
     the middle leaves nothing behind that looks finished.
@@ -28,16 +30,16 @@ def sample_root(task: str) -> Path:
     root = cache_dir() / "sample" / SAMPLE_VERSION / task
     if root.is_dir():
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{task}-", dir=root.parent))
     try:
-        build(task, part)
-        part.chmod(0o755)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{task}-", dir=root.parent))
         try:
+            build(task, part)
+            part.chmod(0o755)
             os.replace(part, root)
-        except OSError:
-            if not root.is_dir():  # not another process's finished work: a real problem
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        if not root.is_dir():  # not another process's finished work: a real problem
+            raise cache_error(root.parent, error) from error
     return root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from flamingo_eval.cli import app
+from flamingo_eval.cli.report import write_text
+from flamingo_eval.errors import RunError
+from flamingo_eval.sample import sample_root
 
 COMMANDS = [c.name for c in app.registered_commands if c.name] + ["convert", "convert openflamingo", "convert idefics"]
 
@@ -70,6 +74,26 @@ def test_a_bug_goes_to_a_file_with_exit_code_3() -> None:
     log = Path(done.stderr.split("The traceback is in ")[1].split(";")[0])
     assert "Traceback" in log.read_text()
     log.unlink()
+
+
+def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, text: str, **_: object) -> None:
+        self.write_bytes(text[:3].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    report = tmp_path / "report.csv"
+    write_text(report, "the old one")
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RunError, match=r"--out .*report\.csv: cannot be written: No space left"):
+        write_text(report, "the new one")
+    assert report.read_text() == "the old one"
+    assert list(tmp_path.iterdir()) == [report]
+
+
+def test_a_cache_folder_that_cannot_be_written_is_the_users_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLAMINGO_EVAL_CACHE", "/dev/null")
+    with pytest.raises(RunError, match=r"/dev/null/sample/\d+: the cache cannot be written: Not a directory"):
+        sample_root("vqav2")
 
 
 def test_version() -> None:

@@ -31,6 +31,12 @@ def completed(shell: str, line: str) -> str:
         ("flamingo-eval show text", ["textcaps", "textvqa"]),
         ("flamingo-eval run vqav2 --protocol open", ["openflamingo"]),
         ("flamingo-eval run vqav2 --dry", ["--dry-run"]),
+        ("flamingo-eval run vqav2 --ablation labels-s", ["labels-shuffled"]),
+        ("flamingo-eval run vqav2 --demos rices", ["rices", "rices-text"]),
+        ("flamingo-eval list me", ["metrics"]),
+        ("flamingo-eval report --format la", ["latex"]),
+        ("flamingo-eval report --compare Flamingo-8", ["Flamingo-80B"]),
+        ("flamingo-eval cache cl", ["clear"]),
     ],
 )
 def test_bash_is_told_commands_tasks_protocols_and_options(line: str, expected: list[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import time
@@ -94,6 +95,17 @@ def test_a_folder_that_cannot_be_written_leaves_memory(tmp_path: Path) -> None:
     cache = VisionCache("model", tmp_path / "file")
     cache.put(KEY, tokens())
     assert cache.get(KEY) is not None
+
+
+def test_a_full_disk_leaves_memory_and_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("flamingo_eval.engine.vision_cache.os.replace", full)
+    cache = VisionCache("model", tmp_path)
+    cache.put(KEY, tokens())
+    assert cache.get(KEY) is not None
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
 def _write_many(folder: Path) -> None:

@@ -70,6 +70,25 @@ def test_half_a_surrogate_pair_is_refused_where_it_is_read(tmp_path):
     assert read_json(path) == {"question": "What 😀?"}
 
 
+def test_a_key_with_two_values_is_refused_wherever_json_is_read(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text('{"a": {"id": 1, "id": 1}}')
+    assert read_json(path) == {"a": {"id": 1}}
+    path.write_text('{"schema": 1, "a": {"id": 1, "id": 2}}')
+    what = r"file\.json: key 'id' stands twice in one object, with different values"
+    for read, error in ((read_json, DataError), (read_config, CheckpointError), (read_record, RunError)):
+        with pytest.raises(error, match=what):
+            read(path)
+    log = ProblemLog()
+    path.write_text('{"id": 1}\n{"id": 1, "id": 2}\n')
+    assert len(read_json_lines(path, log)) == 1
+    assert [(p.line, p.what) for p in log.problems] == [
+        (2, "key 'id' stands twice in one object, with different values.")
+    ]
+    with pytest.raises(ValueError, match="stands twice"):
+        parse_output('{"id": "1", "id": "2"}')
+
+
 def test_messages_can_always_be_written():
     str(FlamingoEvalError("unknown id '\ud800'")).encode()
 

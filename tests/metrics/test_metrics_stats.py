@@ -102,6 +102,43 @@ def test_auc_of_one_class_is_undefined() -> None:
     assert "one class" in score.why_undefined
 
 
+def hateful(positives: int, of: int) -> tuple[list[Prediction], list[Example]]:
+    examples = [Example(str(i), (), str(i), target=int(i < positives)) for i in range(of)]
+    return [Prediction(e.id, scores=(0.0, -0.1 * (i * 7 % of))) for i, e in enumerate(examples)], examples
+
+
+def test_draws_without_a_value_are_counted_and_never_filled() -> None:
+    """One positive among 40 is missing from a bootstrap sample more than every third time."""
+    (rare,), _ = score_all(*hateful(1, 40), [MetricSpec("roc_auc")])
+    lacking = sum(d is None for d in rare.draws)
+    assert 300 < lacking < 440
+    assert rare.value is not None
+    assert rare.ci95 is None
+    assert rare.notes["bootstrap"] == f"undefined on {lacking} of 1,000 draws, too many, so there is no interval"
+    (some,), _ = score_all(*hateful(4, 40), [MetricSpec("roc_auc")])
+    assert some.ci95 is not None
+    assert some.notes["bootstrap"].startswith("undefined on ")
+    assert "interval" not in some.notes["bootstrap"]
+    assert paired(1.0, 2.0, rare.draws, some.draws) is None
+    mended = paired(50.0, 60.0, some.draws, tuple(None if d is None else d + 10 for d in some.draws))
+    assert mended is not None
+    assert mended.ci95 == pytest.approx((10.0, 10.0))
+
+
+def test_a_draw_counts_for_the_mean_of_seeds_where_every_seed_has_it() -> None:
+    found = over_seeds([10.0, 20.0], [(9.0, None, *[10.0] * 18), (19.0, 20.0, *[20.0] * 18)])
+    assert found.draws[:3] == (14.0, None, 15.0)
+    assert found.ci95 is not None
+
+
+def test_queries_that_all_scored_alike_show_no_doubt_and_claim_none() -> None:
+    examples = [Example(str(i), (), str(i), references=("cat",)) for i in range(40)]
+    (score,), _ = score_all([Prediction(e.id, "cat") for e in examples], examples, [MetricSpec("exact_match")])
+    assert (score.value, score.ci95) == (100.0, None)
+    assert score.notes["bootstrap"] == "every draw is the same, so there is no interval"
+    assert len(score.draws) == 1000  # a comparison with another run still needs them
+
+
 def test_one_query_has_a_value_but_no_interval() -> None:
     (score,), _ = score_all(
         [Prediction("1", "cat")], [Example("1", (), "1", references=("cat",))], [MetricSpec("exact_match")]

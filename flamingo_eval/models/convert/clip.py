@@ -89,17 +89,17 @@ def read_tower(path: Path, vision_config: str | None) -> Tower:
 
 def hugging_face_vit(config: ForeignConfig) -> ViTConfig:
     """A CLIPVisionConfig (or IDEFICS' vision_config) as ours; what is absent has transformers' defaults."""
-    width = int(config.get("hidden_size", "embed_dim", default=768))
+    width = config.whole("hidden_size", "embed_dim", default=768)
     config.require("num_channels", 3, default=3)
     return ViTConfig(
-        image_size=int(config.get("image_size", default=224)),
-        patch=int(config.get("patch_size", default=32)),
+        image_size=config.whole("image_size", default=224),
+        patch=config.whole("patch_size", default=32),
         width=width,
-        layers=int(config.get("num_hidden_layers", default=12)),
-        heads=int(config.get("num_attention_heads", default=12)),
-        ff_width=int(config.get("intermediate_size", default=3072)),
+        layers=config.layers("num_hidden_layers", default=12),
+        heads=config.heads(width, "num_attention_heads", default=12),
+        ff_width=config.whole("intermediate_size", default=3072),
         activation=config.activation("hidden_act", "quick_gelu"),
-        norm_eps=float(config.get("layer_norm_eps", default=1e-5)),
+        norm_eps=config.number("layer_norm_eps", default=1e-5),
     )
 
 
@@ -158,7 +158,7 @@ def _open_clip_config(path: Path) -> tuple[ViTConfig, PreprocessConfig]:
     values = read_json(path)
     model: Mapping[str, Any] = values.get("model_cfg", values)
     vision = ForeignConfig(path, model.get("vision_cfg", {}))
-    width, head_width = vision.whole("width"), int(vision.get("head_width", default=64))
+    width, head_width = vision.whole("width"), vision.whole("head_width", default=64)
     if not isinstance(vision.get("layers"), int) or vision.get("timm_model_name"):
         raise CheckpointError(f"{path}: vision_cfg is no vision transformer of open_clip's own.")
     for name in ("ls_init_value", "attentional_pool", "no_ln_pre", "pos_embed_type"):
@@ -167,9 +167,9 @@ def _open_clip_config(path: Path) -> tuple[ViTConfig, PreprocessConfig]:
         image_size=vision.whole("image_size"),
         patch=vision.whole("patch_size"),
         width=width,
-        layers=vision.whole("layers"),
+        layers=vision.layers("layers"),
         heads=width // head_width,
-        ff_width=int(width * float(vision.get("mlp_ratio", default=4.0))),
+        ff_width=int(width * vision.number("mlp_ratio", default=4.0)),
         activation="quick_gelu" if model.get("quick_gelu") else "gelu",
     )
     vision.done()

@@ -38,46 +38,53 @@ def _mpt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
     attention: dict[str, Any] = config.get("attn_config", default={})
     flat = {k.removeprefix("attn_"): v for k, v in config.values.items() if k.startswith(("attn_", "alibi", "softmax"))}
     settings = {**flat, **attention}
-    width, heads = config.whole("d_model"), config.whole("n_heads")
+    inner = config.inner(settings)
+    width = config.whole("d_model")
+    heads = config.heads(width, "n_heads")
     alibi = bool(settings.get("alibi", config.values.get("model_type") == "mpt"))
     kinds = {"multihead_attention": heads, "multiquery_attention": 1, "grouped_query_attention": None}
     kind = settings.get("attn_type", "multihead_attention")
-    if kind not in kinds or settings.get("prefix_lm"):
+    if not isinstance(kind, str) or kind not in kinds or settings.get("prefix_lm"):
         config.problems.append(Problem("this kind of attention is not supported.", key="attn_config"))
     config.require("norm_type", "layernorm", "low_precision_layernorm", default="layernorm")
     scale = config.get("logit_scale", default=1.0)
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("n_layers"),
+        layers=config.layers("n_layers"),
         width=width,
         heads=heads,
-        kv_heads=kinds.get(kind, heads) or int(settings.get("kv_n_heads", heads)),
+        kv_heads=kinds.get(str(kind), heads) or inner.whole("kv_n_heads", default=heads),
         head_dim=width // heads,
-        ff_width=int(config.get("expansion_ratio", "mlp_ratio", default=4) * width),
+        ff_width=int(config.number("expansion_ratio", "mlp_ratio", default=4) * width),
         context=config.whole("max_seq_len"),
         norm="layernorm",
-        norm_eps=float(config.get("layer_norm_epsilon", default=1e-5)),
+        norm_eps=config.number("layer_norm_epsilon", default=1e-5),
         norm_bias="norm_f.bias" in weights,
         qkv_bias="blocks.0.attn.Wqkv.bias" in weights,
         out_bias="blocks.0.attn.out_proj.bias" in weights,
         ff_bias="blocks.0.ffn.up_proj.bias" in weights,
-        tied_head=bool(config.get("tie_word_embeddings", default=True)),
-        logit_scale=width**-0.5 if scale == "inv_sqrt_d_model" else float(scale),
-        attention_scale=settings.get("softmax_scale"),
+        tied_head=config.flag("tie_word_embeddings", default=True),
+        logit_scale=width**-0.5 if scale == "inv_sqrt_d_model" else config.number("logit_scale", default=1.0),
+        attention_scale=_maybe_number(inner, "softmax_scale"),
         qk_norm=bool(settings.get("qk_ln", False)),
-        clip_qkv=settings.get("clip_qkv"),
+        clip_qkv=_maybe_number(inner, "clip_qkv"),
         positions="alibi" if alibi else "learned",
-        alibi_max=float(settings.get("alibi_bias_max", 8)),
+        alibi_max=inner.number("alibi_bias_max", default=8.0),
     )
 
 
+def _maybe_number(config: ForeignConfig, name: str) -> float | None:
+    return None if config.get(name) is None else config.number(name, default=1.0)
+
+
 def _neox(config: ForeignConfig, weights: Weights) -> DecoderConfig:
-    width, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
+    width = config.whole("hidden_size")
+    heads = config.heads(width, "num_attention_heads")
     base, fraction = config.rotary()
     attention_bias = "layers.0.attention.query_key_value.bias" in weights
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("num_hidden_layers"),
+        layers=config.layers("num_hidden_layers"),
         width=width,
         heads=heads,
         kv_heads=heads,
@@ -86,13 +93,13 @@ def _neox(config: ForeignConfig, weights: Weights) -> DecoderConfig:
         context=config.whole("max_position_embeddings"),
         activation=config.activation("hidden_act", "gelu"),
         norm="layernorm",
-        norm_eps=float(config.get("layer_norm_eps", default=1e-5)),
+        norm_eps=config.number("layer_norm_eps", default=1e-5),
         norm_bias=True,
-        parallel=bool(config.get("use_parallel_residual", default=True)),
+        parallel=config.flag("use_parallel_residual", default=True),
         qkv_bias=attention_bias,
         out_bias=attention_bias,
         ff_bias=True,
-        tied_head=bool(config.get("tie_word_embeddings", default=False)),
+        tied_head=config.flag("tie_word_embeddings", default=False),
         positions="rotary",
         rotary_dim=int(width // heads * fraction),
         rotary_base=base,
@@ -101,24 +108,24 @@ def _neox(config: ForeignConfig, weights: Weights) -> DecoderConfig:
 
 def _llama(config: ForeignConfig, weights: Weights) -> DecoderConfig:
     width, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
-    head_dim = int(config.get("head_dim", default=width // heads))
+    head_dim = config.whole("head_dim", default=width // heads)
     base, fraction = config.rotary()
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("num_hidden_layers"),
+        layers=config.layers("num_hidden_layers"),
         width=width,
         heads=heads,
-        kv_heads=int(config.get("num_key_value_heads", default=heads)),
+        kv_heads=config.whole("num_key_value_heads", default=heads),
         head_dim=head_dim,
         ff_width=config.whole("intermediate_size"),
-        context=int(config.get("max_position_embeddings", default=2048)),
+        context=config.whole("max_position_embeddings", default=2048),
         activation=config.activation("hidden_act", "silu"),
         gated_ff=True,
-        norm_eps=float(config.get("rms_norm_eps", default=1e-6)),
+        norm_eps=config.number("rms_norm_eps", default=1e-6),
         qkv_bias="layers.0.self_attn.q_proj.bias" in weights,
         out_bias="layers.0.self_attn.o_proj.bias" in weights,
         ff_bias="layers.0.mlp.up_proj.bias" in weights,
-        tied_head=bool(config.get("tie_word_embeddings", default=False)),
+        tied_head=config.flag("tie_word_embeddings", default=False),
         positions="rotary",
         rotary_dim=int(head_dim * fraction),
         rotary_base=base,
@@ -126,14 +133,15 @@ def _llama(config: ForeignConfig, weights: Weights) -> DecoderConfig:
 
 
 def _opt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
-    width, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
+    width = config.whole("hidden_size")
+    heads = config.heads(width, "num_attention_heads")
     config.require("do_layer_norm_before", True, default=True)  # OPT-350m alone has False
     config.require("word_embed_proj_dim", width, default=width)
     config.require("layer_norm_elementwise_affine", True, default=True)
     bias = "layers.0.fc1.bias" in weights
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("num_hidden_layers"),
+        layers=config.layers("num_hidden_layers"),
         width=width,
         heads=heads,
         kv_heads=heads,
@@ -148,53 +156,55 @@ def _opt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
         qkv_bias=bias,
         out_bias=bias,
         ff_bias=bias,
-        tied_head=bool(config.get("tie_word_embeddings", default=True)),
+        tied_head=config.flag("tie_word_embeddings", default=True),
         positions="learned",
         position_offset=2,
     )
 
 
 def _gpt2(config: ForeignConfig, _: Weights) -> DecoderConfig:
-    width, heads = config.whole("n_embd", "hidden_size"), config.whole("n_head", "num_attention_heads")
+    width = config.whole("n_embd", "hidden_size")
+    heads = config.heads(width, "n_head", "num_attention_heads")
     config.require("scale_attn_weights", True, default=True)
     config.require("scale_attn_by_inverse_layer_idx", False, default=False)
     config.require("add_cross_attention", False, default=False)
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("n_layer", "num_hidden_layers"),
+        layers=config.layers("n_layer", "num_hidden_layers"),
         width=width,
         heads=heads,
         kv_heads=heads,
         head_dim=width // heads,
-        ff_width=int(config.get("n_inner", default=4 * width)),
+        ff_width=config.whole("n_inner", default=4 * width),
         context=config.whole("n_positions", "n_ctx"),
         activation=config.activation("activation_function", "gelu_new"),
         norm="layernorm",
-        norm_eps=float(config.get("layer_norm_epsilon", default=1e-5)),
+        norm_eps=config.number("layer_norm_epsilon", default=1e-5),
         norm_bias=True,
         qkv_bias=True,
         out_bias=True,
         ff_bias=True,
-        tied_head=bool(config.get("tie_word_embeddings", default=True)),
+        tied_head=config.flag("tie_word_embeddings", default=True),
         positions="learned",
     )
 
 
 def _gptj(config: ForeignConfig, weights: Weights) -> DecoderConfig:
-    width, heads = config.whole("n_embd", "hidden_size"), config.whole("n_head", "num_attention_heads")
-    tied = bool(config.get("tie_word_embeddings", default=False))
+    width = config.whole("n_embd", "hidden_size")
+    heads = config.heads(width, "n_head", "num_attention_heads")
+    tied = config.flag("tie_word_embeddings", default=False)
     return DecoderConfig(
         vocabulary=config.whole("vocab_size"),
-        layers=config.whole("n_layer", "num_hidden_layers"),
+        layers=config.layers("n_layer", "num_hidden_layers"),
         width=width,
         heads=heads,
         kv_heads=heads,
         head_dim=width // heads,
-        ff_width=int(config.get("n_inner", default=4 * width)),
+        ff_width=config.whole("n_inner", default=4 * width),
         context=config.whole("n_positions", "max_position_embeddings"),
         activation=config.activation("activation_function", "gelu_new"),
         norm="layernorm",
-        norm_eps=float(config.get("layer_norm_epsilon", default=1e-5)),
+        norm_eps=config.number("layer_norm_epsilon", default=1e-5),
         norm_bias=True,
         parallel=True,
         shared_norm=True,
@@ -202,7 +212,7 @@ def _gptj(config: ForeignConfig, weights: Weights) -> DecoderConfig:
         tied_head=tied,
         head_bias=not tied and "lm_head.bias" in weights,
         positions="rotary",
-        rotary_dim=int(config.get("rotary_dim", default=width // heads)),
+        rotary_dim=config.whole("rotary_dim", default=width // heads),
         rotary_pairs="neighbours",
     )
 
@@ -345,7 +355,7 @@ def family_of(folder: Path) -> tuple[Family, ForeignConfig]:
     path = folder / "config.json"
     values = read_json(path)
     kind = values.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         fix = f"{did_you_mean(str(kind), FAMILIES)} Supported: {', '.join(FAMILIES)}.".strip()
         raise CheckpointError(f"{path}: no language model family '{kind}' (model_type).", fix=fix)
     return FAMILIES[str(kind)], ForeignConfig(path, values)

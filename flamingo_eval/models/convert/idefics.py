@@ -50,6 +50,14 @@ GATED: Table = {
     "{i}.ff.gate": "{i}.mlp.gate_proj",
     "{i}.ff.down": "{i}.mlp.down_proj",
 }
+# Of IdeficsVisionConfig, where they differ from CLIP's
+VISION_DEFAULTS: dict[str, Any] = {
+    "patch_size": 14,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "intermediate_size": 5120,
+    "hidden_act": "gelu",
+}
 _UNUSED_VISION = ("post_layernorm.weight", "post_layernorm.bias", "embeddings.position_ids")
 _END_OF_UTTERANCE = "<end_of_utterance>"
 
@@ -98,27 +106,19 @@ def convert_idefics(model: Path, out: Path, tokenizer: Path | None = None) -> tu
 
 def _config(name: str, path: Path, values: Mapping[str, Any], weights: Mapping[str, Foreign]) -> FlamingoConfig:
     foreign = ForeignConfig(path, values)
-    vision_config = ForeignConfig(path, values.get("vision_config") or {})
-    vision = hugging_face_vit(vision_config)
-    # Defaults of IdeficsVisionConfig, where they differ from CLIP's
-    given = vision_config.values
-    vision = replace(
-        vision,
-        class_token=True,
-        patch=int(given.get("patch_size", 14)),
-        layers=int(given.get("num_hidden_layers", 32)),
-        heads=int(given.get("num_attention_heads", 16)),
-        ff_width=int(given.get("intermediate_size", 5120)),
-        activation=vision_config.activation("hidden_act", "gelu"),
-    )
+    given = foreign.get("vision_config", default={})
+    named = {k: v for k, v in foreign.inner(given).values.items() if v is not None}
+    vision_config = foreign.inner(VISION_DEFAULTS | named)
+    vision = replace(hugging_face_vit(vision_config), class_token=True)
     decoder = FAMILIES["llama"].read(foreign, weights)
-    additional = int(foreign.get("additional_vocab_size", default=0))
+    additional = int(foreign.number("additional_vocab_size", default=0))
     foreign.require("alpha_type", "float", "vector", default="float")
-    foreign.problems += vision_config.problems
+    qk_norm = foreign.flag("qk_layer_norms", default=False)
+    resampler = _resampler(foreign, vision.width)
+    every = foreign.whole("cross_layer_interval", default=1)
     foreign.done()
-    qk_norm = bool(foreign.get("qk_layer_norms", default=False))
     xattn = XattnConfig(
-        every=int(foreign.get("cross_layer_interval", default=1)),
+        every=every,
         heads=decoder.heads,
         head_dim=decoder.head_dim,
         ff_width=decoder.ff_width,
@@ -134,7 +134,7 @@ def _config(name: str, path: Path, values: Mapping[str, Any], weights: Mapping[s
         name=name,
         vision=vision,
         preprocess=replace(IDEFICS_PIXELS, size=vision.image_size),
-        resampler=_resampler(foreign, vision.width),
+        resampler=resampler,
         xattn=xattn,
         decoder=replace(decoder, vocabulary=decoder.vocabulary + additional),
         tokens=IDEFICS_TOKENS,
@@ -142,20 +142,20 @@ def _config(name: str, path: Path, values: Mapping[str, Any], weights: Mapping[s
 
 
 def _resampler(config: ForeignConfig, width: int) -> ResamplerConfig | None:
-    perceiver: Mapping[str, Any] = config.get("perceiver_config", default={})
+    perceiver = config.inner(config.get("perceiver_config", default={}))
     if not config.get("use_resampler", default=False):
         return None
     return ResamplerConfig(
         width=width,
-        layers=int(perceiver.get("resampler_depth", 6)),
-        heads=int(perceiver.get("resampler_n_heads", 16)),
-        head_dim=int(perceiver.get("resampler_head_dim", 96)),
-        latents=int(perceiver.get("resampler_n_latents", 64)),
+        layers=perceiver.layers("resampler_depth", default=6),
+        heads=perceiver.whole("resampler_n_heads", default=16),
+        head_dim=perceiver.whole("resampler_head_dim", default=96),
+        latents=perceiver.whole("resampler_n_latents", default=64),
         ff_width=4 * width,
         activation="relu",
         frames=0,
         project_input=False,
-        qk_norm=bool(perceiver.get("qk_layer_norms_perceiver", False)),
+        qk_norm=perceiver.flag("qk_layer_norms_perceiver", default=False),
     )
 
 
