@@ -12,6 +12,7 @@ from flamingo_eval.scale.crew import Crew, Standing
 
 def frame(crew: Crew, done: int, width: int = 80) -> str:
     table = CrewTable("vqav2@sample 4-shot seed 0", 400, crew)
+    table.screen.height = 40  # whatever terminal the tests have
     for i, standing in enumerate(crew.standings):
         standing.queries += 10 * (i + 1)
     table.update(0)
