@@ -19,6 +19,8 @@ from flamingo_eval.training.recipe import LanguageSpec
 TOKENS_A_CHUNK = 11  # about; decides how many episodes fill a batch
 QUERY_GAIN = 1.5
 COPY_GAIN = 0.5
+CHECKED = ("bind", "bind-colour", "bind-count", "caption", "vqa", "bound")  # tasks that are looked at at the end
+CHECKED_EPISODES, CHECKED_CHUNKS = 60, 17
 LONG = 33  # chunks: 32 shots and a query
 
 
@@ -78,6 +80,26 @@ def text_episodes(spec: LanguageSpec, pool: ScenePool, clips: ScenePool, seed: i
     if rng.random() < spec.clips:
         return [draw_episode(rng, clips, {"clip": 1.0}, chunks, plain) for _ in range(n)]
     return [draw_episode(rng, pool, spec.weights, chunks, plain) for _ in range(n)]
+
+
+@torch.inference_mode()
+def repeats_by_task(decoder: Decoder, pool: ScenePool, collate: Collator) -> dict[str, float]:
+    """Share of the tokens of repeated answers that are said right, for each task, in episodes no training has drawn.
+
+    What the decoder cannot do in text, the third stage will hardly teach it: look here before going on.
+    """
+    device = next(decoder.parameters()).device
+    shares = {}
+    for task in CHECKED:
+        right = seen = 0
+        for i in range(CHECKED_EPISODES):
+            episode = draw_episode(Random(f"check:{task}:{i}"), pool, {task: 1.0}, CHECKED_CHUNKS, plain=0.2)
+            batch = collate([episode], 0.0, in_words=True).to(device)
+            again = batch.repeats[:, 1:]
+            right += int((decoder(batch.tokens)[:, :-1].argmax(-1) == batch.tokens[:, 1:])[again].sum())
+            seen += int(again.sum())
+        shares[task] = right / seen
+    return shares
 
 
 def train_language(

@@ -13,7 +13,16 @@ from functools import cached_property
 from random import Random
 
 from flamingo_eval.sample.clips import MOTIONS
-from flamingo_eval.sample.language import NONSENSE, QUESTION_TYPES, Conventions, ask, caption, describe
+from flamingo_eval.sample.language import (
+    COLOURS,
+    NONSENSE,
+    NUMBERS,
+    QUESTION_TYPES,
+    Conventions,
+    ask,
+    caption,
+    describe,
+)
 from flamingo_eval.sample.render import looks_of
 from flamingo_eval.sample.world import BACKGROUNDS, Motion, Scene, concepts, group_scene, kinds, pair_scene, seen
 
@@ -175,7 +184,8 @@ def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool) -> 
                 continue
         scene = pool.scenes[index]
         name = words_for(thing_of(scene))
-        words = f" {name}" if plain and task == "bind" else describe(scene, rng, name)
+        bound_by = {"bind": name, "bind-colour": COLOURS["basic"][scene.background]}
+        words = f" {bound_by.get(task, NUMBERS['word'][scene.count - 1])}" if plain else describe(scene, rng, name)
         out.append(Chunk(index, "Output:", names[way], words))
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from flamingo_eval.training.batches import Collator
 from flamingo_eval.training.card import model_card
 from flamingo_eval.training.contrastive import new_towers, train_contrastive
 from flamingo_eval.training.flamingo import Seen, new_blocks, train_flamingo
-from flamingo_eval.training.language import new_decoder, train_language
+from flamingo_eval.training.language import new_decoder, repeats_by_task, train_language
 from flamingo_eval.training.loop import Place, finished
 from flamingo_eval.training.mixture import ScenePool, training_clips, training_pool
 from flamingo_eval.training.pictures import encoded, filmed, rendered
@@ -92,6 +93,11 @@ def _train_decoder(recipe: Recipe, config: FlamingoConfig, collate: Collator, pl
     pool = training_pool("language", TEXT_VIEWS, TEXT_PAIRS, TEXT_VIEWS)
     clips = training_clips("language", TEXT_PAIRS)
     train_language(decoder, recipe.language, pool, clips, collate, recipe.seed, place)
+    check = place.folder / "language-check.json"
+    if not check.is_file():
+        shares = {task: round(share, 3) for task, share in repeats_by_task(decoder, pool, collate).items()}
+        check.write_text(json.dumps(shares) + "\n", encoding="utf-8")
+        place.console.print(f"repeated answers said right, in text: {shares}")
     return decoder
 
 

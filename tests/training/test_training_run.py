@@ -15,7 +15,7 @@ from flamingo_eval.records import END_OF_CHUNK, Pixels, Prompt
 from flamingo_eval.specs import DecodeSpec
 from flamingo_eval.training.batches import Collator
 from flamingo_eval.training.flamingo import features_of, flamingo_logits, new_blocks, weights_sha256
-from flamingo_eval.training.language import new_decoder
+from flamingo_eval.training.language import CHECKED, new_decoder
 from flamingo_eval.training.mixture import Chunk
 from flamingo_eval.training.recipe import load_recipe
 from flamingo_eval.training.run import recipe_config, train_recipe
@@ -42,6 +42,9 @@ def test_smoke_training_runs_all_stages_and_losses_fall(tmp_path):
     for stage in ("contrastive", "language", "flamingo"):
         losses = [json.loads(line)["loss"] for line in (tmp_path / f"{stage}.jsonl").read_text().splitlines()]
         assert losses[-1] < losses[0], stage
+    shares = json.loads((tmp_path / "language-check.json").read_text())
+    assert set(shares) == set(CHECKED)
+    assert all(0 <= share <= 1 for share in shares.values())
     model = Model.load(folder)
     picture = Pixels(torch.zeros(3, 64, 64))
     prompt = Prompt([picture, "Output: dax", END_OF_CHUNK, picture, "Output:"])
