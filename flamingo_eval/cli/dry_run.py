@@ -122,6 +122,8 @@ def _json(found: Estimate, flops: ModelFlops, rate: float, item: int) -> dict[st
 
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 min`, `3.5 h`, `41 days`."""
+    if 0 < seconds < 0.05:
+        return "< 0.1 s"
     for most, unit, divisor in ((90.0, "s", 1.0), (5400.0, "min", 60.0), (172_800.0, "h", 3600.0)):
         if seconds < most:
             return f"{seconds / divisor:.1f} {unit}"
