@@ -1,6 +1,7 @@
 """python -m benchmarks [PART...]: how fast we are, and how much faster than OpenFlamingo with the same weights.
 
-Parts: vqa, fixed, caption, rank, phases, floor, idefics, memory, startup, load, rices; all of them if none is named.
+Parts: vqa, fixed, caption, rank, phases, floor, search, launches, idefics, memory, startup, load, rices; all of them if
+none is named. `search` and `launches` count, they time nothing.
 Every figure is a median; both sides run in turns on the same prompts, the same number of threads and the same clock.
 Prints Markdown.
 """
@@ -19,10 +20,12 @@ import torch
 from benchmarks.compare import Comparison, How
 from benchmarks.floor import floor
 from benchmarks.idefics import idefics
+from benchmarks.launches import launches
+from benchmarks.search import search
 from benchmarks.upkeep import load, memory, rices, startup
 
 AGAINST_PEER = ("vqa", "fixed", "caption", "rank", "phases", "floor")
-PARTS = (*AGAINST_PEER, "idefics", "memory", "startup", "load", "rices")
+PARTS = (*AGAINST_PEER, "search", "launches", "idefics", "memory", "startup", "load", "rices")
 
 
 def main() -> None:
@@ -66,6 +69,10 @@ def main() -> None:
                 compare.phases(shots)
             if "floor" in parts:
                 floor(compare, shots)
+    if "search" in parts:
+        search()
+    if "launches" in parts:
+        launches(shots)
     if "idefics" in parts:
         idefics(given.work, shots, given.queries, given.repeats)
     if "memory" in parts:

@@ -10,6 +10,7 @@ import json
 import random
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from flamingo_eval.engine import Engine, VisionCache
 from flamingo_eval.media import content_hash
 from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 from flamingo_eval.models.model import Model
-from flamingo_eval.records import Answer, Image, Prompt
+from flamingo_eval.records import Answer, Image, Prompt, best_of
 from flamingo_eval.specs import DecodeSpec, RankSpec
 
 SPEC = DecodeSpec(beams=3, max_new_tokens=5)
@@ -29,6 +30,7 @@ CAPTION = DecodeSpec(beams=3, max_new_tokens=20)
 SPARE = 8  # pictures more than a prompt shows; to draw from more takes time to prepare and changes nothing
 PEERS = {0: 8, 4: 8, 8: 4, 16: 2, 32: 1}  # its queries, and its batch: more only takes longer, each the same
 RANK_SHOTS = 4
+SEARCHED = ("inner_nodes", "inner_nodes_read", "searched", "searched_in_vain")  # of the engine's counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +104,15 @@ class Comparison:
         print(flush=True)
 
     def rank(self, candidates: Sequence[int]) -> None:
-        """Queries a second: log-likelihoods of candidates of two to four tokens that share beginnings."""
+        """Queries a second: log-likelihoods of candidates of two to four tokens that share beginnings, and the best."""
         print(f"Ranking, {RANK_SHOTS} shots, {self.how.dtype}\n")
-        print("| candidates | tokens | ours, queries/s | peer, queries/s | ratio | largest difference |")
-        print("|---|---|---|---|---|---|")
+        print("| candidates | tokens | ours, queries/s | peer, queries/s | ratio | largest difference |", end="")
+        print(" the best alone, queries/s | inner nodes read for it | searched in vain | the same best |")
+        print("|---|---|---|---|---|---|---|---|---|---|")
         for n in candidates:
             names = [f" {words(1 + i % 2, f'stem {i // 8}')} {words(1 + i % 3, f'name {i}')}" for i in range(n)]
-            ours, theirs, apart, tokens = [], [], 0.0, 0
+            ours, alone, theirs, same, apart, tokens = [], [], [], [], 0.0, 0
+            found: Counter[str] = Counter()
             for turn in range(self.how.repeats):
                 prompts = self.prompts(RANK_SHOTS, turn, fixed=False)[: 4 if n > 2 else self.how.queries]
                 lists = [names] * len(prompts)
@@ -117,6 +121,14 @@ class Comparison:
                 )
                 ours.append(len(prompts) / seconds)
                 tokens = answers[0].tokens
+                self._forget_queries()
+                before = self.engine.stats
+                seconds, best = self._timed(
+                    lambda p=prompts, c=lists: dict(self.engine.best(iter(p), iter(c), RankSpec()))
+                )
+                alone.append(len(prompts) / seconds)
+                found.update({key: self.engine.stats[key] - before[key] for key in SEARCHED})
+                same += [best[i].best.candidate == best_of(a.scores) for i, a in answers.items()]
                 if self.peer is not None and (n <= 100 or turn == 0):  # a thousand take it minutes: once is enough
                     one = self._for_peer(prompts[:1])
                     reply = self.peer.ask("rank", text=one["texts"][0], pictures=one["pictures"][0], names=names)
@@ -124,8 +136,20 @@ class Comparison:
                     apart = max(
                         apart, *(abs(a - b) for a, b in zip(reply["answers"], answers[0].scores or (), strict=True))
                     )
-            self._row(n, tokens, ours, theirs, f"{apart:.1e}")
-        print(flush=True)
+            self._row(
+                n,
+                tokens,
+                ours,
+                theirs,
+                f"{apart:.1e}" if theirs else "",
+                f" {statistics.median(alone):.3g} | {found['inner_nodes_read']} of {found['inner_nodes']} "
+                f"| {found['searched_in_vain']} of {found['searched']} | {sum(same)}/{len(same)} |",
+            )
+        print(
+            "\nThe weights are random: no candidate is much likelier than another, and bounds prune little. A search in\n"
+            "vain costs up to half of the tree beside the full ranking. `search` counts nodes with a trained model.\n",
+            flush=True,
+        )
 
     def phases(self, shots: Sequence[int]) -> None:
         """Where a query's time goes."""
@@ -179,13 +203,13 @@ class Comparison:
         pictures = [[str(m.path) for m in p.media if isinstance(m, Image)] for p in prompts]
         return {"texts": [self.model.tokenizer.text(p) for p in prompts], "pictures": pictures}
 
-    def _row(self, what: int, tokens: int, ours: list[float], theirs: list[float], last: str) -> None:
+    def _row(self, what: int, tokens: int, ours: list[float], theirs: list[float], last: str, more: str = "") -> None:
         mine = statistics.median(ours)
         if not theirs:
-            print(f"| {what} | {tokens} | {mine:.3g} | | | |", flush=True)
+            print(f"| {what} | {tokens} | {mine:.3g} | | | |{more}", flush=True)
             return
         peers = statistics.median(theirs)
-        print(f"| {what} | {tokens} | {mine:.3g} | {peers:.3g} | {mine / peers:.1f} | {last} |", flush=True)
+        print(f"| {what} | {tokens} | {mine:.3g} | {peers:.3g} | {mine / peers:.1f} | {last} |{more}", flush=True)
 
     def _make_models(self, work: Path) -> None:
         """The peer makes random weights; we convert them."""

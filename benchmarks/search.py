@@ -1,0 +1,57 @@
+"""How many nodes best-first search reads: the trained tiny model on sample queries, over trees of a thousand names.
+
+Counts do not depend on the machine. The sample's own lists are short: 32 names of ImageNet are a token each, which no
+search can shorten, and the trees of the rest are small enough to be read whole. So its queries are asked longer lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+from flamingo_eval.datasets.imagenet import class_names
+from flamingo_eval.engine import Engine
+from flamingo_eval.models import load_model
+from flamingo_eval.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.prompts import candidate_text, render
+from flamingo_eval.sample.world import concepts
+from flamingo_eval.specs import Normalisation, RankSpec
+
+QUERIES, SHOTS = 32, 4
+NORMALISATIONS: tuple[Normalisation, ...] = ("sum", "mean")
+DIRECTIONS = ("left", "right", "up", "down")
+
+
+def search() -> None:
+    """Print the nodes read of the inner nodes there are."""
+    print(f"Best-first search, tiny, {QUERIES} queries of the sample, {SHOTS} shots: inner nodes read\n")
+    print("| queries of | candidates | score | inner nodes | read, a query | share | all read after a search in vain |")
+    print("|---|---|---|--:|--:|--:|--:|")
+    synsets = files("flamingo_eval.datasets").joinpath("imagenet_synsets.txt")
+    imagenet = class_names([line.split(maxsplit=1)[1] for line in synsets.read_text("utf-8").splitlines()])
+    moving = [f"{c.name} moving {way}" for c in concepts() for way in DIRECTIONS][:1000]
+    for task, title, names in (
+        ("imagenet", "the names of ImageNet-1k", imagenet),
+        ("kinetics700", "250 objects moving in 4 directions", moving),
+    ):
+        for normalise in NORMALISATIONS:
+            _row(task, title, names, RankSpec(normalise=normalise))
+    print(flush=True)
+
+
+def _row(task: str, title: str, names: Sequence[str], rank: RankSpec) -> None:
+    questions, _ = load_questions([task], "flamingo")
+    (job,) = plan_jobs(questions, Choices(shots=(SHOTS,), limit=QUERIES))
+    prompts = [render(e, job.spec.prompt, job.spec.protocol) for e in job.episodes or ()]
+    texts = [candidate_text(name, job.spec.prompt) for name in names]
+    engine = Engine(load_model("tiny"))
+    for _ in engine.best(prompts, [texts] * len(prompts), rank):
+        pass
+    stats = engine.stats
+    print(
+        f"| {task} | {title} | {rank.normalise} | {stats['inner_nodes'] // len(prompts):,} "
+        f"| {stats['inner_nodes_read'] / len(prompts):,.1f} "
+        f"| {100 * stats['inner_nodes_read'] / stats['inner_nodes']:.2f} % "
+        f"| {stats['searched_in_vain']} of {stats['searched']} |",
+        flush=True,
+    )
