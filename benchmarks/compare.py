@@ -145,11 +145,7 @@ class Comparison:
                 f" {statistics.median(alone):.3g} | {found['inner_nodes_read']} of {found['inner_nodes']} "
                 f"| {found['searched_in_vain']} of {found['searched']} | {sum(same)}/{len(same)} |",
             )
-        print(
-            "\nThe weights are random: no candidate is much likelier than another, and bounds prune little. A search\n"
-            "in vain costs up to half of the tree beside the full ranking. `search` counts nodes with a trained model.\n",
-            flush=True,
-        )
+        print("\nThe weights are random. `search` counts nodes with a trained model.\n", flush=True)
 
     def phases(self, shots: Sequence[int]) -> None:
         """Where a query's time goes."""
