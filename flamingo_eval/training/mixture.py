@@ -146,8 +146,8 @@ def draw_episode(rng: Random, pool: ScenePool, weights: Weights, chunks: int, pl
     """One episode of `chunks` demonstrations of a task drawn by `weights`.
 
     Tasks: bind, bind-colour, bind-count, name, caption, vqa; bound, questions that are mostly about a name bound to a
-    background or to a kind of object; clip, of a pool of clips. `plain` is the share of bind episodes whose pictures
-    are put into as few words as they can be.
+    background or to a kind of object; clip, of a pool of clips. `plain` is the share of episodes about what is bound
+    whose pictures are put into the one word that matters.
     """
     task = rng.choices(tuple(weights), tuple(weights.values()))[0]
     if task.startswith("bind"):
@@ -155,7 +155,7 @@ def draw_episode(rng: Random, pool: ScenePool, weights: Weights, chunks: int, pl
     if task == "clip":
         return _clips(rng, pool, chunks)
     asks = task in ("vqa", "bound")
-    episode = _vqa(rng, pool, task, chunks) if asks else _captions(rng, pool, task, chunks)
+    episode = _vqa(rng, pool, task, chunks, plain) if asks else _captions(rng, pool, task, chunks)
     if rng.random() < 0.12 and chunks > 2:  # zero shots in the paper's sense: two demonstrations without pictures
         episode = [replace(c, scene=None, words="") if i < 2 else c for i, c in enumerate(episode)]
     return episode
@@ -248,7 +248,7 @@ def _captions(rng: Random, pool: ScenePool, task: str, chunks: int) -> list[Chun
     return out
 
 
-def _vqa(rng: Random, pool: ScenePool, task: str, chunks: int) -> list[Chunk]:
+def _vqa(rng: Random, pool: ScenePool, task: str, chunks: int, plain: float) -> list[Chunk]:
     """Questions of a few types, some more common than others."""
     conventions = Conventions.draw(rng)
     if task == "bound":
@@ -261,16 +261,23 @@ def _vqa(rng: Random, pool: ScenePool, task: str, chunks: int) -> list[Chunk]:
         common = [rng.random() ** 2 + 0.05 for _ in types]
         part = _world_part(rng, pool, chunks * 6)
     others = tuple(o for i in part for o in pool.scenes[i].objects)
+    one_word = task == "bound" and rng.random() < plain
     out: list[Chunk] = []
     for index in part:
         type = rng.choices(types, common)[0]
         scene = pool.scenes[index]
         asked = ask(type, scene, conventions, rng, others) or ask("colour", scene, conventions, rng, others)
         if asked is not None and (asked.type in types or rng.random() < 0.1):
-            out.append(Chunk(index, f"Question: {asked.question} Answer:", asked.answer, describe(scene, rng)))
+            words = describe(scene, rng)
+            if one_word and asked.type in ("where", "shelf"):
+                word = (
+                    COLOURS["basic"][scene.background] if asked.type == "where" else concepts()[scene.objects[0]].name
+                )
+                words = f" {word}"
+            out.append(Chunk(index, f"Question: {asked.question} Answer:", asked.answer, words))
         if len(out) == chunks:
             return out
-    return out if len(out) > 2 else _vqa(rng, pool, task, chunks)
+    return out if len(out) > 2 else _vqa(rng, pool, task, chunks, plain)
 
 
 def _world_part(rng: Random, pool: ScenePool, n: int, most_colours: int = len(BACKGROUNDS)) -> list[int]:
