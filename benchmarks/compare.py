@@ -146,8 +146,8 @@ class Comparison:
                 f"| {found['searched_in_vain']} of {found['searched']} | {sum(same)}/{len(same)} |",
             )
         print(
-            "\nThe weights are random: no candidate is much likelier than another, and bounds prune little. A search in\n"
-            "vain costs up to half of the tree beside the full ranking. `search` counts nodes with a trained model.\n",
+            "\nThe weights are random, no candidate is much likelier than another, bounds prune little. A search in\n"
+            "vain reads the prompt and the tree once more. `search` counts nodes with a trained model.\n",
             flush=True,
         )
 
