@@ -146,8 +146,9 @@ class Comparison:
                 f"| {found['searched_in_vain']} of {found['searched']} | {sum(same)}/{len(same)} |",
             )
         print(
-            "\nThe weights are random, no candidate is much likelier than another, bounds prune little. A search in\n"
-            "vain reads the prompt and the tree once more. `search` counts nodes with a trained model.\n",
+            "\nThe weights are random, so a token is about as likely as any other. Sums favour the shortest\n"
+            "candidates, which a search finds at once; among candidates of one length no bound prunes anything, and\n"
+            "it reads all nodes. `search` counts nodes with a trained model.\n",
             flush=True,
         )
 
