@@ -145,7 +145,12 @@ class Comparison:
                 f" {statistics.median(alone):.3g} | {found['inner_nodes_read']} of {found['inner_nodes']} "
                 f"| {found['searched_in_vain']} of {found['searched']} | {sum(same)}/{len(same)} |",
             )
-        print("\nThe weights are random. `search` counts nodes with a trained model.\n", flush=True)
+        print(
+            "\nThe weights are random, so a token is about as likely as any other. Sums favour the shortest\n"
+            "candidates, which a search finds at once; among candidates of one length no bound prunes anything, and\n"
+            "it reads all nodes. `search` counts nodes with a trained model.\n",
+            flush=True,
+        )
 
     def phases(self, shots: Sequence[int]) -> None:
         """Where a query's time goes."""

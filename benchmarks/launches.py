@@ -105,8 +105,7 @@ def step_of(config: FlamingoConfig, rows: int, columns: int, spec: DecodeSpec = 
 def launches(shots: Sequence[int]) -> None:
     """For one prompt and for a full batch: launching beside reading, and what share of a query the steps can be.
 
-    Reading the prompts is counted at the rate of dense products, which no kernel reaches: the true shares are less.
-    Pictures count as known.
+    Shares are those at full rates, which no kernel reaches; pictures count as known.
     """
     steps = QUESTION.max_new_tokens - 1
     print(f"A decoding step, {QUESTION.beams} beams, bfloat16. Assumed: {LAUNCH * 1e6:.0f} us an operator. Data sheet:")
@@ -115,7 +114,7 @@ def launches(shots: Sequence[int]) -> None:
         "| model | prompts | shots | operators | launching, ms | GB | reading them, ms | equal at, us an operator |",
         end="",
     )
-    print(" decoding, at most | launching not hidden, at most |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    print(" share of decoding | share of launching not hidden |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for name in MODELS:
         flops = ModelFlops(preset(name))
         for rows in (1, ROWS):

@@ -25,7 +25,7 @@ DIRECTIONS = ("left", "right", "up", "down")
 def search() -> None:
     """Print the nodes read of the inner nodes there are."""
     print(f"Best-first search, tiny, {QUERIES} queries of the sample, {SHOTS} shots: inner nodes read\n")
-    print("| queries of | candidates | score | inner nodes | read, a query | share | all read after a search in vain |")
+    print("| queries of | candidates | score | inner nodes | read, a query | share | searches in vain |")
     print("|---|---|---|--:|--:|--:|--:|")
     synsets = files("flamingo_eval.datasets").joinpath("imagenet_synsets.txt")
     imagenet = class_names([line.split(maxsplit=1)[1] for line in synsets.read_text("utf-8").splitlines()])

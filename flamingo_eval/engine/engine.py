@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Any
@@ -36,7 +35,7 @@ from flamingo_eval.engine.packed import packed
 from flamingo_eval.engine.pictures import PictureLoader
 from flamingo_eval.engine.plan import Limits, batches
 from flamingo_eval.engine.queries import Candidates, Query, check_length
-from flamingo_eval.engine.search import AT_ONCE, Search, SearchTree, all_columns, search_columns
+from flamingo_eval.engine.search import AT_ONCE, Search, SearchTree, all_columns, search_columns, worth_searching
 from flamingo_eval.engine.sight import Pieces, read
 from flamingo_eval.engine.slots import SlotCache
 from flamingo_eval.engine.trie import ROOT, TokenTrie
@@ -158,7 +157,10 @@ class Engine:
         def answered(queries: list[Query]) -> list[Answer]:
             return [Answer(q.length, best=best) for q, best in zip(queries, self._best(queries, spec), strict=True)]
 
-        columns_of = partial(search_columns, at_once=self._at_once)
+        def columns_of(tree: SearchTree) -> int:
+            searched = worth_searching(tree, self._at_once)
+            return search_columns(tree, self._at_once) if searched else all_columns(tree)
+
         return self._answers(self._ranked(prompts, candidates, spec, columns_of), answered)
 
     def _ranked(
@@ -336,15 +338,19 @@ class Engine:
 
     def _best(self, queries: list[Query], spec: RankSpec) -> list[Best]:
         """The best candidate of each prompt. Where the search does not tell, all nodes are read, as by `_score`."""
-        searched = queries[0].branching < queries[0].nodes
-        found: list[Best | None] = self._search(queries, spec) if searched else [None] * len(queries)
+        found: list[Best | None] = [None] * len(queries)
+        searched = [i for i, q in enumerate(queries) if q.tree and worth_searching(q.tree, self._at_once)]
+        if searched:
+            told = self._search([queries[i] for i in searched], spec)
+            for i, best in zip(searched, told, strict=True):
+                found[i] = best
+        self._counts["searched"] += len(searched)
+        self._counts["searched_in_vain"] += sum(found[i] is None for i in searched)
         left = [replace(q, index=i, branching=q.nodes) for i, q in enumerate(queries) if found[i] is None]
         for some in batches(left, replace(self.limits, window=len(left) + 1)):
             for query, scores in zip(some, self._score(some, spec), strict=True):
-                best = best_of([round(s, SCORE_DECIMALS) for s in scores])
-                found[query.index] = Best(best, scores[best])
-        self._counts["searched"] += searched * len(queries)
-        self._counts["searched_in_vain"] += searched * len(left)
+                first = best_of([round(s, SCORE_DECIMALS) for s in scores])
+                found[query.index] = Best(first, scores[first])
         return [best for best in found if best is not None]
 
     @torch.inference_mode()

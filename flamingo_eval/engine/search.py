@@ -21,7 +21,6 @@ from flamingo_eval.engine.trie import ROOT, TokenTrie
 from flamingo_eval.records import Best
 
 AT_ONCE = {"cpu": 16, "cuda": 32}  # nodes of a prompt that are read in one step; at least encoding.MIN_ROWS
-RESERVED = 0.5  # of the inner nodes: a search that would read more gives up, and all are read in one pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +55,17 @@ def all_columns(tree: SearchTree) -> int:
     return rounded_up(len(tree.trie.inner))
 
 
-def search_columns(tree: SearchTree, at_once: int) -> int:
-    """Columns reserved for a search: half of the tree, and at least a step for each token of the longest candidate.
+def worth_searching(tree: SearchTree, at_once: int) -> bool:
+    """Whether there is something to save: a search takes a step for each token of the best candidate, at least."""
+    return len(tree.trie.inner) > at_once * max(tree.longest)
 
-    Where all inner nodes take no more, there is nothing to be gained by searching.
+
+def search_columns(tree: SearchTree, at_once: int) -> int:
+    """Columns reserved for a search: all inner nodes, for to read them in steps costs what to read them at once does.
+
+    A step takes its columns even where there is less to read, so there is one more for each token of the longest.
     """
-    wanted = max(int(len(tree.trie.inner) * RESERVED), at_once * max(tree.longest))
-    return min(all_columns(tree), rounded_up(wanted, at_once))
+    return rounded_up(len(tree.trie.inner), at_once) + at_once * max(tree.longest)
 
 
 class Search:

@@ -13,9 +13,8 @@ from small_flamingo import picture, small_model
 from flamingo_eval import END_OF_CHUNK, Prompt, RankSpec, load_model
 from flamingo_eval.engine import Engine
 from flamingo_eval.engine import engine as engine_module
-from flamingo_eval.engine.search import Search, SearchTree, all_columns, search_columns
+from flamingo_eval.engine.search import Search, SearchTree
 from flamingo_eval.engine.slots import SlotCache
-from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.models.model import Model
 from flamingo_eval.records import Best, best_of
 
@@ -54,6 +53,12 @@ def some_names(n: int, seed: int, shortest: int = 1) -> list[str]:
     drawn = random.Random(seed)
     names = ["".join(drawn.choice("abcd") for _ in range(drawn.randrange(shortest, 7))) for _ in range(n)]
     return [*names, names[0], names[n // 2], *(name[:-1] for name in names[:9] if len(name) > shortest)]
+
+
+def three_letters(n: int) -> list[str]:
+    """Names for which small models need different numbers of steps."""
+    drawn = random.Random(0)
+    return ["".join(drawn.choice("abcdefghijklmnop") for _ in range(3)) for _ in range(n)]
 
 
 def full(engine: Engine, prompts: Sequence[Prompt], names: Sequence[Sequence[str]], rank: RankSpec) -> list[Best]:
@@ -133,8 +138,7 @@ def test_rows_whose_search_is_done_leave_the_batch(name: str, tmp_path: Path, mo
     monkeypatch.setattr(engine_module, "Search", Noted)
     model = small_model(tmp_path, context=128, **MODELS[name])
     prompts = [Prompt([picture(i), "Output:" + "abcdefgh"[i]]) for i in range(7)] + [Prompt(["Output:xyz"])]
-    drawn = random.Random(0)
-    names = ["".join(drawn.choice("abcdefghijklmnop") for _ in range(3)) for _ in range(500)]
+    names = three_letters(500)
     engine = Engine(model, batch_size=8)
     found = best(engine, prompts, [names] * 8, RankSpec())
     assert engine.stats["batches"] == 1
@@ -170,7 +174,7 @@ def flat(tmp_path: Path) -> Model:
 
 @pytest.mark.parametrize("size", [1, 8])
 def test_a_search_in_vain_reads_all_and_names_the_first_of_equals(flat: Model, size: int) -> None:
-    """Every candidate has the same score: half of the tree's columns are filled, then the whole tree is read."""
+    """Every candidate has the same score, so no bound prunes anything and no search tells."""
     names = ["".join(letters) for letters in _words("abcd", 5)]
     assert len(names) == 1024
     random.Random(0).shuffle(names)
@@ -181,6 +185,21 @@ def test_a_search_in_vain_reads_all_and_names_the_first_of_equals(flat: Model, s
         assert [b.candidate for b in found] == [0, 0]
         assert same(found, full(engine, prompts, [names] * 2, rank))
     assert engine.stats["searched"] == engine.stats["searched_in_vain"] == 4
+
+
+def test_a_search_without_columns_goes_on_as_a_full_ranking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reserved are three steps, which suffice for some prompts."""
+    model = small_model(tmp_path, context=128, **MODELS["relative"])
+    prompts = [Prompt([picture(i), "Output:" + "abcdefgh"[i]]) for i in range(8)]
+    names = [three_letters(500)] * 8
+    told = best(Engine(model), prompts, names, RankSpec())
+    monkeypatch.setattr(engine_module, "search_columns", lambda tree, at_once: 3 * at_once)
+    engine = Engine(model, batch_size=8)
+    found = best(engine, prompts, names, RankSpec())
+    assert 0 < engine.stats["searched_in_vain"] < engine.stats["searched"] == 8
+    assert same(found, told)
+    assert same(found, full(engine, prompts, names, RankSpec()))
+    assert found == [best(Engine(model, batch_size=1), [p], names[:1], RankSpec())[0] for p in prompts]
 
 
 def test_a_shorter_name_wins_by_sum_and_none_by_mean(flat: Model) -> None:
@@ -236,11 +255,6 @@ def test_a_thousand_names_need_a_small_part_of_their_tree() -> None:
     assert stats["inner_nodes"] == 4 * 5030
     assert 0 < stats["inner_nodes_read"] < 0.1 * stats["inner_nodes"]
     assert same(found[:1], full(engine, prompts[:1], [names], RankSpec()))
-
-
-def test_small_trees_are_read_whole() -> None:
-    tree = SearchTree.of(TokenTrie.of([[1, 2], [3, 4]]))
-    assert search_columns(tree, 16) == all_columns(tree)
 
 
 def test_models_give_index_and_score(tmp_path: Path) -> None:

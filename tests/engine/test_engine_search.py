@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flamingo_eval.engine.search import AT_ONCE, Search, SearchTree, all_columns, search_columns
+from flamingo_eval.engine.search import AT_ONCE, Search, SearchTree, all_columns, search_columns, worth_searching
 from flamingo_eval.engine.trie import ROOT, TokenTrie
 from flamingo_eval.records import Best, best_of
 
@@ -87,10 +87,10 @@ def test_equal_candidates_are_one_and_what_is_no_number_is_not_told() -> None:
     assert searched(SearchTree.of(TokenTrie.of([[1, 2]])), [-1.0, -1.0], False, 0.1, 1).found == Best(0, -2.0)
 
 
-def test_columns_are_reserved_for_half_of_a_large_tree_and_all_of_a_small_one() -> None:
+def test_a_large_tree_is_searched_and_has_columns_for_steps_that_are_not_full() -> None:
     n = AT_ONCE["cpu"]
     small = SearchTree.of(TokenTrie.of([[i, 1, 2] for i in range(10)]))
     large = SearchTree.of(TokenTrie.of([[i, 1, 2] for i in range(200)]))
-    assert search_columns(small, n) == all_columns(small) == 24
-    assert all_columns(large) == 400
-    assert search_columns(large, n) == 208  # steps are whole
+    assert (worth_searching(small, n), worth_searching(large, n)) == (False, True)
+    assert (all_columns(small), all_columns(large)) == (24, 400)
+    assert search_columns(large, n) == 400 + 3 * n
