@@ -219,7 +219,7 @@ def test_a_node_is_removed_and_another_added(tmp_path: Path) -> None:
     """Three nodes in one machine; the unit of the node that went is done again, the replica that came gets work."""
     from benchmarks.cluster import change_nodes
 
-    found = change_nodes(tmp_path, 200)
+    found = change_nodes(tmp_path, 400)  # enough that work is left when the new replica has loaded
     assert found.different == 0
     assert found.lost >= 1
     assert found.late > 0
