@@ -12,7 +12,8 @@ from small_flamingo import picture, small_model
 
 from flamingo_eval import END_OF_CHUNK, Prompt, RankSpec, load_model
 from flamingo_eval.engine import Engine
-from flamingo_eval.engine import engine as engine_module
+from flamingo_eval.engine import ranking as ranking_module
+from flamingo_eval.engine import reading as reading_module
 from flamingo_eval.engine.search import Search, SearchTree
 from flamingo_eval.engine.slots import SlotCache
 from flamingo_eval.models.model import Model
@@ -135,7 +136,7 @@ def test_rows_whose_search_is_done_leave_the_batch(name: str, tmp_path: Path, mo
             self.all[node] = log_probs
 
     monkeypatch.setattr(SlotCache, "keep", noted)
-    monkeypatch.setattr(engine_module, "Search", Noted)
+    monkeypatch.setattr(ranking_module, "Search", Noted)
     model = small_model(tmp_path, context=128, **MODELS[name])
     prompts = [Prompt([picture(i), "Output:" + "abcdefgh"[i]]) for i in range(7)] + [Prompt(["Output:xyz"])]
     names = three_letters(500)
@@ -193,7 +194,7 @@ def test_a_search_without_columns_goes_on_as_a_full_ranking(tmp_path: Path, monk
     prompts = [Prompt([picture(i), "Output:" + "abcdefgh"[i]]) for i in range(8)]
     names = [three_letters(500)] * 8
     told = best(Engine(model), prompts, names, RankSpec())
-    monkeypatch.setattr(engine_module, "search_columns", lambda tree, at_once: 3 * at_once)
+    monkeypatch.setattr(ranking_module, "search_columns", lambda tree, at_once: 3 * at_once)
     engine = Engine(model, batch_size=8)
     found = best(engine, prompts, names, RankSpec())
     assert 0 < engine.stats["searched_in_vain"] < engine.stats["searched"] == 8
@@ -216,7 +217,7 @@ def test_near_ones_are_left_to_the_full_ranking(tmp_path: Path, monkeypatch: pyt
     engine = Engine(model, batch_size=4)
     told = best(engine, prompts, names, RankSpec())
     assert engine.stats["searched_in_vain"] < 6
-    monkeypatch.setattr(engine_module, "MARGINS", {torch.float32: 1e6})
+    monkeypatch.setattr(ranking_module, "MARGINS", {torch.float32: 1e6})
     engine = Engine(model, batch_size=4)
     assert best(engine, prompts, names, RankSpec()) == full(engine, prompts, names, RankSpec())
     assert engine.stats["searched_in_vain"] == 6
@@ -227,14 +228,14 @@ def test_memory_that_does_not_suffice_halves_the_batch(tmp_path: Path, monkeypat
     model = small_model(tmp_path, context=128)
     prompts, names = [Prompt(["Output:" + str(i)]) for i in range(6)], [some_names(300, 1)] * 6
     expected = best(Engine(model, batch_size=6), prompts, names, RankSpec())
-    read = engine_module.read
+    read = reading_module.read
 
     def scarce(flamingo: object, tokens: torch.Tensor, *rest: object) -> torch.Tensor:
         if len(tokens) > 2:
             raise torch.OutOfMemoryError
         return read(flamingo, tokens, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine_module, "read", scarce)
+    monkeypatch.setattr(reading_module, "read", scarce)
     engine = Engine(model, batch_size=6)
     assert best(engine, prompts, names, RankSpec()) == expected
     assert engine.stats["memory_halvings"] > 0

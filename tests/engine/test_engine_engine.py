@@ -13,7 +13,7 @@ from small_flamingo import SMALL, picture, save_small
 
 from flamingo_eval import END_OF_CHUNK, DecodeSpec, Image, Prompt, RankSpec
 from flamingo_eval.engine import Engine, build_engine
-from flamingo_eval.engine import engine as engine_module
+from flamingo_eval.engine import reading as reading_module
 from flamingo_eval.errors import MediaError, PromptError, UsageError
 from flamingo_eval.models import reference
 from flamingo_eval.models.model import Model
@@ -108,7 +108,7 @@ def test_a_long_list_of_candidates_is_scored_in_pieces(model: Model, monkeypatch
     names = [f"{a}{b}{c}" for a in "abc" for b in "xyz" for c in ("", "1", "22")]
     prompt = some_prompts(1)[0]
     whole = scores(Engine(model), [prompt], [names], RankSpec())[0]
-    monkeypatch.setattr(engine_module, "HEAD_ROWS", 3)
+    monkeypatch.setattr(reading_module, "HEAD_ROWS", 3)
     pieces = scores(Engine(model), [prompt], [names], RankSpec())[0]
     assert pieces == pytest.approx(whole, abs=1e-5)
     assert whole == pytest.approx(reference.score(model, prompt, names, RankSpec()), abs=1e-4)
@@ -204,19 +204,19 @@ def test_memory_that_does_not_suffice_halves_the_batch(small: Model, monkeypatch
     prompts = [Prompt([PICTURES[0], "same length", str(i)]) for i in range(8)]
     spec = DecodeSpec(beams=1, max_new_tokens=2)
     expected = texts(Engine(small, batch_size=8), prompts, spec)
-    read = engine_module.read
+    read = reading_module.read
 
     def scarce(flamingo: object, tokens: torch.Tensor, *rest: object) -> torch.Tensor:
         if len(tokens) > 3 and tokens.shape[1] > 1:
             raise torch.OutOfMemoryError
         return read(flamingo, tokens, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine_module, "read", scarce)
+    monkeypatch.setattr(reading_module, "read", scarce)
     engine = Engine(small, batch_size=8)
     assert texts(engine, prompts, spec) == expected
     assert engine.stats["memory_halvings"] > 0
     assert engine.stats["batch_size"] < 4
-    monkeypatch.setattr(engine_module, "read", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    monkeypatch.setattr(reading_module, "read", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     lost = dict(Engine(small).generate(iter(prompts[:2]), spec))
     assert all("do not fit into the memory" in str(a.error) for a in lost.values())
 
