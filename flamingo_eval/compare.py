@@ -13,10 +13,10 @@ from typing import Any
 from flamingo_eval.errors import RunError
 from flamingo_eval.metrics.stats import Draws, Paired, bootstrap, paired
 from flamingo_eval.records import Best, MetricResult, Output, Prediction, best_of
-from flamingo_eval.results import RunFolder, find_runs, read_json, read_outputs
+from flamingo_eval.results import SPELLED_OUT, RunFolder, find_runs, flat_keys, read_json, read_outputs, within
 
 ABSENT = "-"
-DERIVED = ("spec.decode", "spec.rank", "spec.text_only_shots", "spec.model_sha256")  # also elsewhere in the record
+DERIVED = (*(f"spec.{key}" for key in SPELLED_OUT), "spec.model_sha256")  # also elsewhere in the record
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,26 +133,12 @@ def _best(output: Output) -> Best | None:
 
 
 def _differences(name: str, a: Any, b: Any, deep: bool = True) -> tuple[Difference, ...]:
-    flat_a, flat_b = dict(_flat(name, a, deep)), dict(_flat(name, b, deep))
+    flat_a, flat_b = dict(flat_keys(name, a, deep)), dict(flat_keys(name, b, deep))
     keys = [*flat_a, *(k for k in flat_b if k not in flat_a)]
     values = [(k, flat_a.get(k, ABSENT), flat_b.get(k, ABSENT)) for k in keys]
-    return tuple(Difference(k.removeprefix(f"{name}."), x, y) for k, x, y in values if x != y and not _derived(k))
-
-
-def _derived(key: str) -> bool:
-    return any(key == d or key.startswith(f"{d}.") for d in DERIVED)
-
-
-def _flat(key: str, value: Any, deep: bool) -> Iterator[tuple[str, Any]]:
-    """`spec.demos.shots`, 4 for every leaf; lists count as one leaf. Not deep: one level, for keys that are paths."""
-    if not isinstance(value, Mapping):
-        yield key, value
-        return
-    for name, inner in value.items():
-        if deep:
-            yield from _flat(f"{key}.{name}", inner, deep)
-        else:
-            yield f"{key}.{name}", inner
+    return tuple(
+        Difference(k.removeprefix(f"{name}."), x, y) for k, x, y in values if x != y and not within(k, DERIVED)
+    )
 
 
 def _changed(a: Mapping[str, Output], b: Mapping[str, Output], common: list[str]) -> Iterator[ChangedAnswer]:

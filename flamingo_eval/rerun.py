@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from flamingo_eval.errors import RunError
-from flamingo_eval.results import RunFolder, read_json
+from flamingo_eval.results import SPELLED_OUT, RunFolder, read_json
 from flamingo_eval.specs import RunSpec
-
-DERIVED = ("decode", "rank", "text_only_shots")  # properties of RunSpec that the record spells out
 
 _Kind = TypeVar("_Kind")
 
@@ -24,7 +22,7 @@ def recorded_spec(folder: RunFolder) -> RunSpec:
     try:
         if not isinstance(spec, dict):
             raise ValueError("spec: expected an object")
-        return from_json({k: v for k, v in spec.items() if k not in DERIVED}, RunSpec, "spec")
+        return from_json({k: v for k, v in spec.items() if k not in SPELLED_OUT}, RunSpec, "spec")
     except ValueError as error:
         raise RunError(f"{folder.run}: {error}.", fix="Was it written by another version?") from error
 

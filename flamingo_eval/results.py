@@ -28,6 +28,7 @@ from flamingo_eval.records import SCORE_DECIMALS, Best, Output, Score
 from flamingo_eval.specs import RunSpec
 
 SCHEMA = 1
+SPELLED_OUT = ("decode", "rank", "text_only_shots")  # of a record's spec: properties of RunSpec, there for the reader
 CEILING = "ceiling"  # in a score's breakdown: how many queries had their answer among their shots (fast binding)
 
 
@@ -231,6 +232,24 @@ def scores_json(spec: RunSpec, scores: Sequence[Score]) -> dict[str, Any]:
         "ablation": spec.ablation,
         "scores": [json.loads(json.dumps(dataclasses.asdict(s))) for s in scores],
     }
+
+
+def flat_keys(key: str, value: Any, deep: bool = True) -> Iterator[tuple[str, Any]]:
+    """`spec.demos.shots`, 4 for every leaf; lists count as one leaf. Not deep: one level, for keys that are paths."""
+    if not isinstance(value, Mapping):
+        yield key, value
+        return
+    for name, inner in value.items():
+        below = f"{key}.{name}" if key else str(name)
+        if deep:
+            yield from flat_keys(below, inner)
+        else:
+            yield below, inner
+
+
+def within(key: str, above: Sequence[str]) -> bool:
+    """Whether a flat key is one of these, or stands below one."""
+    return any(key == a or key.startswith(f"{a}.") for a in above)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from flamingo_eval.results import RunFolder, read_json
+from flamingo_eval.results import SPELLED_OUT, RunFolder, flat_keys, read_json, within
 
 RowKey: TypeAlias = tuple[str, str, str, str, str, str, str, str]
 
 # Of the record's spec: named by the row or its columns, spelled out twice, or of no effect on a score that is there.
 NAMED = ("split", "model", "demos.method", "demos.shots", "demos.seed", "ablation")
-TWICE = ("decode", "rank", "text_only_shots", "model_sha256")
+TWICE = (*SPELLED_OUT, "model_sha256")
 NO_EFFECT = ("data", "on_error", "task.title", "task.notes", "prompt.notes", "protocol.title", "protocol.notes")
 LONGEST = 24  # characters of a value in a row's name; longer ones go by their digest
 MOST_WORDS = 3
@@ -90,8 +90,8 @@ def _repetitions(records: Sequence[Recorded]) -> list[list[Recorded]]:
 
 def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a run's scores beside its row's name, shots and seed, as flat keys."""
-    spec = dict(_flat("", run.get("spec", {})))
-    left = {k: v for k, v in spec.items() if not any(k == n or k.startswith(f"{n}.") for n in (*NAMED, *TWICE))}
+    spec = dict(flat_keys("", run.get("spec", {})))
+    left = {k: v for k, v in spec.items() if not within(k, (*NAMED, *TWICE))}
     return {k: v for k, v in left.items() if k not in NO_EFFECT} | _inputs(run)
 
 
@@ -99,14 +99,6 @@ def _inputs(run: Mapping[str, Any]) -> dict[str, Any]:
     inputs = dict(run.get("inputs", {}))
     weights = inputs.pop("checkpoint", None)
     return {"weights": weights, "data": _digest(inputs)}
-
-
-def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from _flat(f"{key}.{name}" if key else str(name), inner)
-    else:
-        yield key, value
 
 
 def _short_key(key: str) -> str:

@@ -16,6 +16,7 @@ from flamingo_eval.cli.options import (
     complete_demos,
     complete_task,
     numbers,
+    one_of,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ def run(
     ] = None,
     rank: Annotated[
         str | None,
-        typer.Option(help="Close-ended: score all candidates, or find the best alone, sooner. Default: the task's."),
+        typer.Option(
+            help="Close-ended: score all candidates, or find the best alone, sooner. Default: the task's.",
+            autocompletion=one_of("all", "best"),
+        ),
     ] = None,
     ablation: Annotated[
         str,

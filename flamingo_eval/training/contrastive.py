@@ -21,8 +21,8 @@ from flamingo_eval.sample.language import COLOURS, NUMBERS
 from flamingo_eval.sample.world import Scene, concepts
 from flamingo_eval.training.batches import Collator
 from flamingo_eval.training.loop import Place, fit
-from flamingo_eval.training.mixture import ScenePool, thing_of
 from flamingo_eval.training.pictures import normalised, shifted
+from flamingo_eval.training.pools import ScenePool, thing_of
 from flamingo_eval.training.recipe import ContrastiveSpec
 
 

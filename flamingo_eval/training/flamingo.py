@@ -19,7 +19,8 @@ from flamingo_eval.models.initialise import initialise
 from flamingo_eval.training.batches import Batch, Collator
 from flamingo_eval.training.language import LONG, weighted_loss
 from flamingo_eval.training.loop import Place, fit
-from flamingo_eval.training.mixture import Chunk, ScenePool, draw_episode
+from flamingo_eval.training.mixture import Chunk, draw_episode
+from flamingo_eval.training.pools import ScenePool
 from flamingo_eval.training.recipe import FlamingoSpec
 
 CLIP_CHUNKS = (2, 9)  # shortest and longest episode of clips
@@ -64,7 +65,7 @@ def weights_sha256(modules: Iterable[nn.Module]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class EncodedPool:
     """A pool with what the frozen encoder sees of it: features [N, T, P, V], T = 1 for pictures."""
 
     pool: ScenePool
@@ -110,8 +111,8 @@ def picture_episodes(
 def train_flamingo(
     flamingo: Flamingo,
     spec: FlamingoSpec,
-    pictures: Seen,
-    clips: Seen | None,
+    pictures: EncodedPool,
+    clips: EncodedPool | None,
     collate: Collator,
     seed: int,
     place: Place,

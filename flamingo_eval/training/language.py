@@ -13,7 +13,8 @@ from flamingo_eval.models.decoder import Decoder
 from flamingo_eval.models.initialise import initialise
 from flamingo_eval.training.batches import Batch, Collator
 from flamingo_eval.training.loop import Place, fit
-from flamingo_eval.training.mixture import Chunk, ScenePool, draw_episode
+from flamingo_eval.training.mixture import Chunk, draw_episode
+from flamingo_eval.training.pools import ScenePool
 from flamingo_eval.training.recipe import LanguageSpec
 
 TOKENS_A_CHUNK = 11  # about; decides how many episodes fill a batch
@@ -84,8 +85,9 @@ def text_episodes(spec: LanguageSpec, pool: ScenePool, clips: ScenePool, seed: i
 
 @torch.inference_mode()
 def repeats_by_task(decoder: Decoder, pool: ScenePool, collate: Collator) -> dict[str, float]:
-    """Share of the tokens of repeated answers that are said right, for each task, in episodes no training has drawn.
+    """Share of the tokens of repeated answers that are said right, for each task, pictures in all their words.
 
+    The episodes are of no training.
     What the decoder cannot do in text, the third stage will hardly teach it: look here before going on.
     """
     device = next(decoder.parameters()).device
@@ -93,7 +95,7 @@ def repeats_by_task(decoder: Decoder, pool: ScenePool, collate: Collator) -> dic
     for task in CHECKED:
         right = seen = 0
         for i in range(CHECKED_EPISODES):
-            episode = draw_episode(Random(f"check:{task}:{i}"), pool, {task: 1.0}, CHECKED_CHUNKS, plain=0.2)
+            episode = draw_episode(Random(f"check:{task}:{i}"), pool, {task: 1.0}, CHECKED_CHUNKS, plain=0.0)
             batch = collate([episode], 0.0, in_words=True).to(device)
             again = batch.repeats[:, 1:]
             right += int((decoder(batch.tokens)[:, :-1].argmax(-1) == batch.tokens[:, 1:])[again].sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from flamingo_eval.config import load_spec
 from flamingo_eval.errors import UsageError, did_you_mean
@@ -48,8 +49,9 @@ class LanguageSpec:
     tokens: int = 3072  # of a batch, about
     chunks: tuple[int, int] = (3, 17)  # shortest and longest episode
     weights: Mapping[str, float] = field(default_factory=dict)  # of the tasks
+    invented: int = 0  # scenes of each other look of an object
     clips: float = 0.0  # share of the updates that are about clips
-    plain: tuple[float, float] = (0.9, 0.2)  # share of bind episodes in one-word form, at the start and at the end
+    plain: tuple[float, float] = (0.9, 0.2)  # share of bind and bound episodes in one-word form, at start and end
     other_tokens: float = 0.1  # weight of tokens that are no answer
     long: float = 0.05  # share of batches with episodes of 33 chunks, in the last fifth
 
@@ -97,18 +99,11 @@ class Recipe:
             self,
             threads=1,
             compile=False,
-            contrastive=replace(
-                c,
-                optim=replace(c.optim, updates=30, warmup=5),
-                batch=32,
-                views=4,
-                pairs=64,
-                invented=min(c.invented, 1),
-            ),
-            language=replace(lm, optim=replace(lm.optim, updates=40, warmup=5), tokens=512, chunks=(3, 6), long=0.0),
-            flamingo=replace(
+            contrastive=_small(c, 30, batch=32, views=4, pairs=64, invented=min(c.invented, 1)),
+            language=_small(lm, 40, tokens=512, chunks=(3, 6), long=0.0, invented=min(lm.invented, 1)),
+            flamingo=_small(
                 f,
-                optim=replace(f.optim, updates=40, warmup=5),
+                40,
                 pictures=16,
                 views=2,
                 pairs=64,
@@ -118,6 +113,14 @@ class Recipe:
                 long=0.0,
             ),
         )
+
+
+Stage = TypeVar("Stage", ContrastiveSpec, LanguageSpec, FlamingoSpec)
+
+
+def _small(stage: Stage, updates: int, **less: Any) -> Stage:
+    """A stage of a few updates, with less of everything."""
+    return replace(stage, optim=replace(stage.optim, updates=updates, warmup=5), **less)
 
 
 def load_recipe(name_or_path: str) -> Recipe:

@@ -19,11 +19,11 @@ from flamingo_eval.models.presets import PRESETS
 from flamingo_eval.training.batches import Collator
 from flamingo_eval.training.card import model_card
 from flamingo_eval.training.contrastive import new_towers, train_contrastive
-from flamingo_eval.training.flamingo import Seen, new_blocks, train_flamingo
+from flamingo_eval.training.flamingo import EncodedPool, new_blocks, train_flamingo
 from flamingo_eval.training.language import new_decoder, repeats_by_task, train_language
 from flamingo_eval.training.loop import Place, finished
-from flamingo_eval.training.mixture import ScenePool, training_clips, training_pool
 from flamingo_eval.training.pictures import encoded, filmed, rendered
+from flamingo_eval.training.pools import ScenePool, training_clips, training_pool
 from flamingo_eval.training.recipe import Recipe
 from flamingo_eval.training.vocabulary import make_tokenizer
 
@@ -56,8 +56,8 @@ def train_recipe(recipe: Recipe, out: Path, device: str, console: Console) -> Pa
     clips = None
     if spec.clips:
         filmed_pool = training_clips("flamingo", spec.filmed)
-        clips = Seen(filmed_pool, _encoded_clips(flamingo.vision, filmed_pool, config, place))
-    train_flamingo(flamingo, spec, Seen(pool, pictures[:, None]), clips, collate, recipe.seed, place)
+        clips = EncodedPool(filmed_pool, _encoded_clips(flamingo.vision, filmed_pool, config, place))
+    train_flamingo(flamingo, spec, EncodedPool(pool, pictures[:, None]), clips, collate, recipe.seed, place)
     return export(flamingo, recipe, collate, out)
 
 
@@ -90,7 +90,7 @@ def _train_vision(recipe: Recipe, config: FlamingoConfig, collate: Collator, pla
 def _train_decoder(recipe: Recipe, config: FlamingoConfig, collate: Collator, place: Place) -> nn.Module:
     """Stage 2."""
     decoder = new_decoder(config.decoder, collate, recipe.seed).to(place.device)
-    pool = training_pool("language", TEXT_VIEWS, TEXT_PAIRS, TEXT_VIEWS)
+    pool = training_pool("language", TEXT_VIEWS, TEXT_PAIRS, recipe.language.invented)
     clips = training_clips("language", TEXT_PAIRS)
     train_language(decoder, recipe.language, pool, clips, collate, recipe.seed, place)
     check = place.folder / "language-check.json"

@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 
 from flamingo_eval.sample.world import concepts, held_out
 from flamingo_eval.training.batches import Collator
-from flamingo_eval.training.mixture import (
-    Chunk,
-    ScenePool,
-    draw_episode,
-    thing_of,
-    training_clips,
-    training_pool,
-    words_for,
-)
+from flamingo_eval.training.mixture import Chunk, draw_episode, words_for
+from flamingo_eval.training.pools import ScenePool, thing_of, training_clips, training_pool
 from flamingo_eval.training.vocabulary import SPECIAL, make_tokenizer
 
 
