@@ -7,6 +7,7 @@ are written under a temporary name and renamed, so that a half-written one canno
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import fcntl
@@ -111,6 +112,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename: it is old or new, never half. Raises OSError."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -118,9 +127,10 @@ def _replace(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise write_error(path, error) from error
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_error(path: Path, error: OSError) -> FlamingoEvalError:

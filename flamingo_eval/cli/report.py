@@ -121,17 +121,13 @@ def _print_table(table: Table, format: str, out: Path | None) -> None:
 
 def write_text(path: Path, text: str, option: str = "--out") -> None:
     """Write a report file whole or not at all. Raises RunError when the place cannot be written."""
-    import os
-
     from flamingo_eval.errors import RunError
+    from flamingo_eval.results import write_whole
 
-    special = path.exists() and not path.is_file()  # /dev/stdout, a named pipe
-    temporary = path if special else path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        if not special:
-            os.replace(temporary, path)
+        if path.exists() and not path.is_file():  # /dev/stdout, a named pipe
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_whole(path, text)
     except OSError as error:
-        if not special:
-            temporary.unlink(missing_ok=True)
         raise RunError(f"{option} {path}: cannot be written: {error.strerror}.") from error
