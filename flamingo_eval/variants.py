@@ -13,13 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from flamingo_eval.results import SPELLED_OUT, RunFolder, flat_keys, read_json, within
+from flamingo_eval.results import RunFolder, flat_keys, read_json, within
 
 RowKey: TypeAlias = tuple[str, str, str, str, str, str, str, str]
 
-# Of the record's spec: named by the row or its columns, spelled out twice, or of no effect on a score that is there.
+# Of the record's spec: named by the row or its columns; spelled out elsewhere, resolved (results.SPELLED_OUT) or among the
+# inputs; of no effect on a score that is there.
 NAMED = ("split", "model", "demos.method", "demos.shots", "demos.seed", "ablation")
-TWICE = (*SPELLED_OUT, "model_sha256")
+TWICE = ("task.decode", "task.rank", "prompt.decode", "prompt.rank", "prompt.text_only_shots", "model_sha256")
+UNWRITTEN = {"rank.wanted": "all"}  # what a record leaves out (results.spec_json)
 NO_EFFECT = ("data", "on_error", "task.title", "task.notes", "prompt.notes", "protocol.title", "protocol.notes")
 LONGEST = 24  # characters of a value in a row's name; longer ones go by their digest
 MOST_WORDS = 3
@@ -90,7 +92,7 @@ def _repetitions(records: Sequence[Recorded]) -> list[list[Recorded]]:
 
 def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a run's scores beside its row's name, shots and seed, as flat keys."""
-    spec = dict(flat_keys("", run.get("spec", {})))
+    spec = UNWRITTEN | dict(flat_keys("", run.get("spec", {})))
     left = {k: v for k, v in spec.items() if not within(k, (*NAMED, *TWICE))}
     return {k: v for k, v in left.items() if k not in NO_EFFECT} | _inputs(run)
 

@@ -45,6 +45,20 @@ def test_what_differs_is_named(make_run: MakeRun, tmp_path: Path, changes: dict[
     assert sorted(load_results(tmp_path / "results")["variant"]) == words
 
 
+def test_what_a_record_spells_out_is_named_as_it_was_resolved(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run("1", shots=4)
+    copy = RunFolder(Path(shutil.copytree(folder.path, folder.path.with_name("copy"))))
+    record = json.loads(copy.run.read_text())
+    for rank in (record["spec"]["rank"], record["spec"]["prompt"]["rank"]):
+        rank |= {"wanted": "best", "permutations": 6}
+    copy.run.write_text(json.dumps(record))
+    words = load_results(tmp_path)["variant"]
+    assert sorted(sorted(w.split(", ")) for w in words) == [
+        ["permutations 1", "wanted all"],
+        ["permutations 6", "wanted best"],
+    ]
+
+
 def test_a_failed_setting_of_another_kind_does_not_split_a_row(make_run: MakeRun, tmp_path: Path) -> None:
     make_run(shots=4)
     make_run(shots=4, seed=1, on_error="skip")
