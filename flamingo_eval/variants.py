@@ -17,8 +17,8 @@ from flamingo_eval.results import RunFolder, flat_keys, read_json, within
 
 RowKey: TypeAlias = tuple[str, str, str, str, str, str, str, str]
 
-# Of the record's spec: named by the row or its columns; spelled out elsewhere, resolved (results.SPELLED_OUT) or among the
-# inputs; of no effect on a score that is there.
+# Of the record's spec: named by the row or its columns; spelled out elsewhere, resolved (results.SPELLED_OUT) or among
+# the inputs; of no effect on a score that is there.
 NAMED = ("split", "model", "demos.method", "demos.shots", "demos.seed", "ablation")
 TWICE = ("task.decode", "task.rank", "prompt.decode", "prompt.rank", "prompt.text_only_shots", "model_sha256")
 UNWRITTEN = {"rank.wanted": "all"}  # what a record leaves out (results.spec_json)
