@@ -204,9 +204,8 @@ def notes_of(table: Table) -> list[str]:
         undefined: dict[str, list[str]] = {}
         for shots, cell in row.cells.items():
             if cell.n_failed:
-                notes.append(
-                    f"!{cell.n_failed}: {row.label}, {shots} shots: {cell.n_failed} queries failed, not scored"
-                )
+                queries = "1 query" if cell.n_failed == 1 else f"{cell.n_failed} queries"
+                notes.append(f"!{cell.n_failed}: {row.label}, {shots} shots: {queries} failed, not scored")
             if cell.value is None:
                 undefined.setdefault(cell.why_undefined, []).append(str(shots))
         notes += [f"{row.label}, {', '.join(at)} shots: undefined: {why}" for why, at in undefined.items()]
