@@ -44,12 +44,15 @@ def load_protocol(path: Path) -> ProtocolSpec:
 Names = Mapping[str, tuple[str, Collection[str]]]  # key -> what it names, and the known names
 
 
-def load_spec(path: Path, kind: type[Spec], names: Names | None = None) -> Spec:
+def load_spec(path: Path, kind: type[Spec], names: Names | None = None, bases: Path | None = None) -> Spec:
     """Read a YAML file into the dataclass `kind`: unknown keys, wrong types and bad values are all reported.
 
-    `names` lists what the text under a key may be (list indices left out: `metrics[].name`).
+    `names` lists what the text under a key may be (list indices left out: `metrics[].name`). `bases` is a folder of
+    files that this one may begin from: with `like: NAME` it says only what differs from NAME.yaml.
     """
     node = parse_yaml(path)
+    if bases is not None:
+        node = _begun_from_base(node, path, bases)
     reader = _Reader(path, names or {})
     spec = reader.read(node, kind, "")
     if reader.problems:
@@ -76,6 +79,35 @@ def parse_yaml(path: Path) -> yaml.Node:
         raise ConfigError(f"{path}: {where}not YAML: {what}") from error
     if node is None:
         raise ConfigError(f"{path}: the file is empty.")
+    return node
+
+
+def _begun_from_base(node: yaml.Node, path: Path, bases: Path) -> yaml.Node:
+    """The node, laid over the file that its key `like` names."""
+    if not isinstance(node, yaml.MappingNode):
+        return node
+    like = [(k, v) for k, v in node.value if k.value == "like"]
+    if not like:
+        return node
+    line, name = like[0][0].start_mark.line + 1, like[0][1].value  # a text, or nodes
+    known = sorted(p.stem for p in bases.glob("*.yaml"))
+    if len(like) > 1 or name not in known:
+        what = "stands here twice" if len(like) > 1 else f"{_shown(like[0][1])} is not known"
+        raise problems_in(path, [Problem(f"{what}.", path, line, "like", f"One of: {', '.join(known)}.")], ConfigError)
+    node.value = [pair for pair in node.value if pair not in like]
+    return _laid_over(parse_yaml(bases / f"{name}.yaml"), node)
+
+
+def _laid_over(base: yaml.Node, node: yaml.Node) -> yaml.Node:
+    """All of `node`, and what the mappings of `base` have beside it."""
+    if not (isinstance(base, yaml.MappingNode) and isinstance(node, yaml.MappingNode)):
+        return node
+    below = {key.value: (key, value) for key, value in base.value}
+    above = []
+    for key, value in node.value:
+        _, under = below.pop(str(key.value), (None, None))
+        above.append((key, value if under is None else _laid_over(under, value)))
+    node.value = [*above, *below.values()]
     return node
 
 

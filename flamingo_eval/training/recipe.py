@@ -134,4 +134,4 @@ def load_recipe(name_or_path: str) -> Recipe:
             f"no recipe '{name_or_path}'. {did_you_mean(name_or_path, known)}",
             fix=f"Recipes: {', '.join(known)}, or the path of a YAML file.",
         )
-    return load_spec(path, Recipe)
+    return load_spec(path, Recipe, bases=RECIPES)

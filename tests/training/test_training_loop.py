@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import torch
 from rich.console import Console
 from torch import nn
 
-from flamingo_eval.errors import UsageError
+from flamingo_eval.errors import ConfigError, UsageError
 from flamingo_eval.training.loop import Place, finished, fit, learning_rate, make_optimizer
 from flamingo_eval.training.recipe import RECIPES, OptimSpec, load_recipe
 
@@ -84,3 +86,28 @@ def test_shipped_recipes_are_valid(path):
 def test_a_misspelt_recipe_is_named():
     with pytest.raises(UsageError, match="Did you mean 'tiny'"):
         load_recipe("tinny")
+
+
+def test_a_recipe_like_another_says_what_differs(tmp_path):
+    path = tmp_path / "open.yaml"
+    path.write_text("like: tiny\nname: open\nflamingo:\n  optim: {lr: 0.5}\n  gate: 100\n")
+    tiny = load_recipe("tiny")
+    changed = replace(tiny.flamingo, gate=100.0, optim=replace(tiny.flamingo.optim, lr=0.5))
+    assert load_recipe(str(path)) == replace(tiny, name="open", flamingo=changed)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("like: tinny", "line 1, like: 'tinny' is not known"),
+        ("name: a\nlike: [tiny]", "line 2, like: a list is not known"),
+        ("like: tiny\nlike: base", "stands here twice"),
+        ("like: tiny\nname: a\nname: b", "line 3, file: key 'name' stands here twice"),
+        ("like: tiny\nflamingo: 3", "line 2, flamingo: expected keys and values"),
+    ],
+)
+def test_what_is_wrong_with_likeness_is_named(tmp_path, text, said):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_recipe(str(path))
