@@ -12,7 +12,7 @@ from flamingo_eval.cli.options import Json
 
 if TYPE_CHECKING:
     from flamingo_eval.compare import Comparison
-    from flamingo_eval.engine import Engine
+    from flamingo_eval.engine import Engine, PlainEngine
     from flamingo_eval.models import Model
     from flamingo_eval.results import RunFolder
     from flamingo_eval.runner import TaskData
@@ -73,7 +73,7 @@ class _Again:
 
     def __init__(self, model: str | None, data: str | None, device: str | None, out: Path, quiet: bool) -> None:
         self.model, self.data, self.device, self.out, self.quiet = model, data, device, out, quiet
-        self._engines: dict[tuple[str, str, str, str], tuple[Model, Engine]] = {}
+        self._engines: dict[tuple[str, str, str, str], tuple[Model, Engine | PlainEngine]] = {}
         self._data: tuple[tuple[Path, str, str], TaskData] | None = None  # of the newest task: runs come task by task
 
     def repeat(self, old: RunFolder) -> RunFolder:
@@ -122,7 +122,7 @@ class _Again:
             self._data = key, load_data(spec.task, root, spec.split)
         return self._data[1]
 
-    def _engine_of(self, spec: RunSpec, batch_size: str) -> tuple[Model, Engine]:
+    def _engine_of(self, spec: RunSpec, batch_size: str) -> tuple[Model, Engine | PlainEngine]:
         from flamingo_eval.cli.console import status
         from flamingo_eval.engine import build_engine
         from flamingo_eval.models import load_model

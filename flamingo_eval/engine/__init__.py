@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 
 from flamingo_eval.engine.engine import Engine
+from flamingo_eval.engine.plain import PlainEngine
 from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import UsageError
 from flamingo_eval.models.model import Model
 from flamingo_eval.settings import cache_bytes, cache_dir
 
-__all__ = ["Engine", "VisionCache", "build_engine", "default_workers"]
+__all__ = ["Engine", "PlainEngine", "VisionCache", "build_engine", "default_workers"]
 
 
-def build_engine(model: Model, batch_size: str | int | None = "auto", workers: int | None = None) -> Engine:
+def build_engine(
+    model: Model, batch_size: str | int | None = "auto", workers: int | None = None
+) -> Engine | PlainEngine:
     """The engine of a run: visual tokens kept on disk, processes that open pictures as the machine allows.
 
     `batch_size` is `auto` or a number of prompts; `workers` None: by the machine. Raises UsageError.
     """
+    rows = _rows(batch_size)
+    if model.config.xattn.sees == "all":
+        return PlainEngine(model)
     cache = VisionCache(vision_namespace(model), cache_dir() / "vision", disk_bytes=cache_bytes())
-    return Engine(model, _rows(batch_size), cache=cache, workers=default_workers(model) if workers is None else workers)
+    return Engine(model, rows, cache=cache, workers=default_workers(model) if workers is None else workers)
 
 
 def default_workers(model: Model) -> int:

@@ -52,6 +52,8 @@ class Engine:
         workers: int = 0,
     ) -> None:
         """`batch_size` and `token_budget` (columns of a batch) None: as memory allows; `cache` None: memory only."""
+        if model.config.xattn.sees != "last":
+            raise ValueError(f"{model.name} looks at all pictures: only plain.py answers for it.")
         self.model = model
         self.cache = cache or VisionCache(namespace=model.name)
         self.loader = PictureLoader(model.config.preprocess, workers)

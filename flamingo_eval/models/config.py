@@ -100,6 +100,7 @@ class PreprocessConfig:
 class ResamplerConfig:
     """The Perceiver Resampler: any number of visual features -> `latents` tokens (Flamingo v2 A.1.1)."""
 
+    kind: Literal["perceiver"] = "perceiver"
     width: int = 1536
     layers: int = 6
     heads: int = 16
@@ -115,10 +116,19 @@ class ResamplerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolingConfig:
+    """In the Resampler's place, to see what it is for: averages over fields of the encoder's grid, and over frames."""
+
+    kind: Literal["pooling"] = "pooling"
+    side: int = 3  # fields a side: 9 tokens a picture
+
+
+@dataclass(frozen=True, slots=True)
 class XattnConfig:
     """The gated cross-attention blocks between the frozen ones (Flamingo v2 section 2.2)."""
 
     every: int = 1
+    sees: Literal["last", "all"] = "last"  # which of the pictures before a token (v2 2.3 compares: the last one)
     placement: Literal["first", "last"] = "first"  # before block 0, n, 2n, ... (paper, IDEFICS) or n-1, 2n-1, ...
     heads: int = 16
     head_dim: int = 128
@@ -201,7 +211,7 @@ class FlamingoConfig:
     name: str
     vision: VisionConfig = field(default_factory=NFNetConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
-    resampler: ResamplerConfig | None = field(default_factory=ResamplerConfig)
+    resampler: ResamplerConfig | PoolingConfig | None = field(default_factory=ResamplerConfig)
     xattn: XattnConfig = field(default_factory=XattnConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     tokens: TokenConfig = field(default_factory=TokenConfig)
@@ -209,11 +219,13 @@ class FlamingoConfig:
     @property
     def visual_width(self) -> int:
         """Width of the tokens that cross-attention reads."""
-        return self.resampler.width if self.resampler else self.vision.width
+        return self.resampler.width if isinstance(self.resampler, ResamplerConfig) else self.vision.width
 
     @property
     def visual_tokens(self) -> int:
         """Tokens that cross-attention reads of one picture."""
+        if isinstance(self.resampler, PoolingConfig):
+            return self.resampler.side**2
         return self.resampler.latents if self.resampler else self.vision.positions
 
     @property

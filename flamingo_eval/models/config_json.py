@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from flamingo_eval.errors import CheckpointError, Problem, did_you_mean, problems_in
 from flamingo_eval.json_keys import RepeatedKeyError, agreed
-from flamingo_eval.models.config import FlamingoConfig
+from flamingo_eval.models.config import FlamingoConfig, PoolingConfig
+
+# Choices that came later, with what a file written before them means
+ADDED: dict[str, Any] = {"resampler.kind": "perceiver", "xattn.sees": "last"}
 
 _NAMES: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -29,8 +33,16 @@ def read_config(path: Path) -> FlamingoConfig:
             f"{path}: this is a Hugging Face folder, not one of ours.",
             fix="Make one from it with `flamingo-eval convert openflamingo` or `flamingo-eval convert idefics`.",
         )
+    for key, before in ADDED.items():
+        part, name = key.split(".")
+        if isinstance(values.get(part), dict):
+            values[part].setdefault(name, before)
     problems: list[Problem] = []
     config = _read(values, FlamingoConfig, "", problems)
+    if isinstance(config, FlamingoConfig) and isinstance(config.resampler, PoolingConfig):
+        positions = config.vision.positions
+        if math.isqrt(positions) ** 2 != positions:
+            problems.append(Problem(f"{positions} positions of the encoder are no square.", key="resampler.kind"))
     if problems:
         raise problems_in(path, problems, CheckpointError)
     return cast(FlamingoConfig, config)

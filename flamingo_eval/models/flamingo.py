@@ -14,17 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from flamingo_eval.models.cache import DecoderCache
-from flamingo_eval.models.config import FlamingoConfig, NFNetConfig, VisionConfig
+from flamingo_eval.models.config import FlamingoConfig, NFNetConfig, PoolingConfig, ResamplerConfig, VisionConfig
 from flamingo_eval.models.decoder import Decoder
 from flamingo_eval.models.nfnet import NFNet
-from flamingo_eval.models.resampler import Resampler
+from flamingo_eval.models.resampler import Pooling, Resampler
 from flamingo_eval.models.vit import ViT
-from flamingo_eval.models.xattn import GatedXattn, VisualKV, last_image_mask
+from flamingo_eval.models.xattn import GatedXattn, VisualKV, image_mask
 
 
 def build_vision(config: VisionConfig) -> NFNet | ViT:
     """The vision encoder of a configuration: float[N, 3, H, W] -> float[N, P, V]."""
     return NFNet(config) if isinstance(config, NFNetConfig) else ViT(config)
+
+
+def build_resampler(config: ResamplerConfig | PoolingConfig | None, visual_width: int) -> Resampler | Pooling | None:
+    """What makes visual tokens of features: float[N, T, P, V] -> float[N, L, R]. None: nothing, features are tokens."""
+    if isinstance(config, PoolingConfig):
+        return Pooling(config)
+    return None if config is None else Resampler(config, visual_width)
 
 
 class Flamingo(nn.Module):
@@ -35,7 +42,7 @@ class Flamingo(nn.Module):
         self.config = config
         self.ranks = 1  # that share its layers (parallel.py)
         self.vision = build_vision(config.vision)
-        self.resampler = Resampler(config.resampler, config.vision.width) if config.resampler else None
+        self.resampler = build_resampler(config.resampler, config.vision.width)
         self.xattn = nn.ModuleDict(
             {str(i): GatedXattn(config.xattn, config.decoder.width, config.visual_width) for i in config.xattn_blocks}
         )
@@ -94,7 +101,7 @@ class Flamingo(nn.Module):
         if not visual or image_of_token is None:
             return None
         keys = next(iter(visual.values()))[0]  # [B, M, H, L, d]
-        return last_image_mask(image_of_token, images=keys.shape[1], latents=keys.shape[3])
+        return image_mask(image_of_token, keys.shape[1], keys.shape[3], self.config.xattn.sees)
 
 
 def parameter_counts(config: FlamingoConfig) -> dict[str, int]:

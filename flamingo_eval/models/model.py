@@ -23,7 +23,7 @@ from flamingo_eval.specs import DecodeSpec, RankSpec
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-    from flamingo_eval.engine.engine import Engine
+    from flamingo_eval.engine import Engine, PlainEngine
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -117,11 +117,11 @@ class Model:
     # ------------------------------------------------------------------------------------------------ what it says
 
     @cached_property
-    def engine(self) -> Engine:
+    def engine(self) -> Engine | PlainEngine:
         """What `generate`, `score` and `best` run on; it remembers pictures in memory."""
-        from flamingo_eval.engine.engine import Engine  # the engine stands on the model, not the other way round
+        from flamingo_eval.engine import Engine, PlainEngine  # they stand on the model, not the other way round
 
-        return Engine(self)
+        return Engine(self) if self.config.xattn.sees == "last" else PlainEngine(self)
 
     def logits(self, prompt: Prompt) -> Tensor:
         """Of every position of the prompt, begin token included. -> float32[S, W] on the CPU"""

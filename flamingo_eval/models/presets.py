@@ -15,6 +15,7 @@ from flamingo_eval.models.config import (
     DecoderConfig,
     FlamingoConfig,
     NFNetConfig,
+    PoolingConfig,
     PreprocessConfig,
     ResamplerConfig,
     TokenConfig,
@@ -78,6 +79,10 @@ TINY = FlamingoConfig(
     ),
     tokens=TokenConfig(image_is_token=True),
 )
+
+# What the parts of it are for (docs/training.md): averages in the Resampler's place; text that sees all pictures.
+TINY_POOLED = replace(TINY, name="tiny-pooled", resampler=PoolingConfig())
+TINY_ALL_PICTURES = replace(TINY, name="tiny-all-pictures", xattn=replace(TINY.xattn, sees="all"))
 
 # The same for one GPU: some sixty million parameters, 128-pixel pictures.
 BASE = FlamingoConfig(
@@ -209,6 +214,8 @@ PRESETS: dict[str, FlamingoConfig] = {
     config.name: config
     for config in (
         TINY,
+        TINY_POOLED,
+        TINY_ALL_PICTURES,
         BASE,
         _flamingo("flamingo-3b", layers=24, width=2048, heads=16, every=1),
         _flamingo("flamingo-9b", layers=40, width=4096, heads=32, every=4),

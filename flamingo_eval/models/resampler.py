@@ -1,15 +1,17 @@
-"""The Perceiver Resampler: features of any number of frames -> a fixed number of tokens (Flamingo v2 A.1.1).
+"""Features of any number of frames -> a fixed number of tokens: the Perceiver Resampler (v2 A.1.1), or plain averages.
 
 Shapes: N pictures or clips, T frames, P grid positions, L latents, V width of the features, R width of the Resampler.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flamingo_eval.models.config import ResamplerConfig
+from flamingo_eval.models.config import PoolingConfig, ResamplerConfig
 from flamingo_eval.models.layers import FeedForward, join_heads, split_heads
 
 
@@ -82,6 +84,22 @@ class Resampler(nn.Module):
             latents = layer(latents, x)
         out: Tensor = self.norm(latents)
         return out
+
+
+class Pooling(nn.Module):
+    """Averages over fields of the grid and over frames; nothing is learned."""
+
+    def __init__(self, config: PoolingConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, features: Tensor) -> Tensor:
+        """float[N, T, P, V] -> float[N, side * side, V]. Raises ValueError where P is no square (a class token)."""
+        grid = math.isqrt(features.shape[2])
+        if grid * grid != features.shape[2]:
+            raise ValueError(f"{features.shape[2]} positions are no square grid.")
+        maps = features.mean(dim=1).transpose(1, 2).reshape(len(features), -1, grid, grid)
+        return F.adaptive_avg_pool2d(maps, self.config.side).flatten(2).transpose(1, 2)
 
 
 def time_embeddings(learned: Tensor, frames: int) -> Tensor:

@@ -5,6 +5,8 @@ Shapes: B batch, S text tokens, M pictures, L tokens of a picture, D decoder wid
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,13 +17,14 @@ from flamingo_eval.models.layers import FeedForward, join_heads, make_norm, spli
 VisualKV = tuple[Tensor, Tensor]  # keys and values of pictures, each [..., H, L, d]
 
 
-def last_image_mask(image_of_token: Tensor, images: int, latents: int) -> Tensor:
-    """Which visual tokens each text token may see: those of the last picture before it (v2 2.3).
+def image_mask(image_of_token: Tensor, images: int, latents: int, sees: Literal["last", "all"] = "last") -> Tensor:
+    """Which visual tokens each text token may see: those of the last picture before it (v2 2.3), or of all.
 
     int64[B, S], 1-based and 0 for none -> bool[B, S, M * L]
     """
     owner = torch.arange(1, images + 1, device=image_of_token.device).repeat_interleave(latents)  # [M * L]
-    return image_of_token[:, :, None] == owner
+    last = image_of_token[:, :, None]
+    return last == owner if sees == "last" else last >= owner
 
 
 class CrossAttention(nn.Module):

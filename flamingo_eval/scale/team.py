@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,7 @@ def answering(team: Team, jobs: Sequence[Job], say: Callable[[str], None] = lamb
     from flamingo_eval.scale.worker import Worker
 
     worker = Worker(team.model, team.device, team.dtype, team.batch_size, team.workers)
-    with worker.engine:
+    with closing(worker.engine):
         yield AtWork(worker.identity(), worker.engine, worker.encoder, _title(worker.identity(), 1))
 
 
@@ -109,7 +109,7 @@ def _among_ranks(team: Team, jobs: Sequence[Job], here: World) -> Iterator[AtWor
     if size > 1:
         _say_what_is_held(here, worker, size)
     identity = worker.identity()
-    with worker.engine:
+    with closing(worker.engine):
         if here.rank:
             serve(here, store, worker, jobs, size)
             yield None

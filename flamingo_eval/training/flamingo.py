@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.models.initialise import initialise
+from flamingo_eval.models.resampler import Resampler
 from flamingo_eval.training.batches import Batch, Collator
 from flamingo_eval.training.language import LONG, weighted_loss
 from flamingo_eval.training.loop import Place, fit
@@ -40,7 +41,7 @@ def new_blocks(flamingo: Flamingo, spec: FlamingoSpec, seed: int) -> None:
             for name, parameter in part.named_parameters():
                 if name.endswith("_gate"):
                     parameter.fill_(spec.gate)
-    if flamingo.resampler is not None:
+    if isinstance(flamingo.resampler, Resampler):
         with torch.no_grad():
             flamingo.resampler.latents.normal_(0.0, 1.0, generator=generator)
             for places in (flamingo.resampler.grid, flamingo.resampler.time):

@@ -12,12 +12,13 @@ import torch
 from small_flamingo import SMALL, picture, save_small
 
 from flamingo_eval import END_OF_CHUNK, DecodeSpec, Image, Prompt, RankSpec
-from flamingo_eval.engine import Engine, build_engine
+from flamingo_eval.engine import Engine, PlainEngine, build_engine
 from flamingo_eval.engine import reading as reading_module
 from flamingo_eval.errors import MediaError, PromptError, UsageError
 from flamingo_eval.models import reference
+from flamingo_eval.models.config import PoolingConfig
 from flamingo_eval.models.model import Model
-from flamingo_eval.records import Answer, Pixels
+from flamingo_eval.records import Answer, Pixels, best_of
 
 FAMILIES: dict[str, dict[str, object]] = {
     "relative": {"positions": "relative"},
@@ -88,6 +89,35 @@ def test_scores_what_the_reference_scores(model: Model) -> None:
         expected = [reference.score(model, p, c, rank) for p, c in zip(prompts, candidates, strict=True)]
         for found, right in zip(scores(Engine(model, batch_size=3), prompts, candidates, rank), expected, strict=True):
             assert found == pytest.approx(right, abs=1e-4)
+
+
+def test_averages_in_the_resamplers_place(tmp_path: Path) -> None:
+    model = Model.load(save_small(tmp_path, dataclasses.replace(SMALL, resampler=PoolingConfig(side=2)), seed=1))
+    prompts, spec = some_prompts(8, seed=4), DecodeSpec(beams=2, max_new_tokens=5)
+    assert texts(Engine(model), prompts, spec) == [reference.generate(model, p, spec) for p in prompts]
+
+
+def test_a_model_that_sees_all_pictures_is_answered_for_plainly(tmp_path: Path) -> None:
+    xattn = dataclasses.replace(SMALL.xattn, sees="all")
+    model = Model.load(save_small(tmp_path, dataclasses.replace(SMALL, xattn=xattn), seed=1))
+    a, b, c = PICTURES[:3]
+    first, other = (model.logits(Prompt([p, END_OF_CHUNK, b, "x"]))[-1] for p in (a, c))
+    assert not torch.allclose(first, other)
+    with pytest.raises(ValueError, match="looks at all pictures"):
+        Engine(model)
+    engine, spec, rank = build_engine(model), DecodeSpec(beams=2, max_new_tokens=4), RankSpec()
+    assert isinstance(engine, PlainEngine)
+    prompts = [*some_prompts(4, seed=2), Prompt(["Q" * 100], id="long")]
+    answers = dict(engine.generate(prompts, spec))
+    assert [answers[i].text for i in range(4)] == [reference.generate(model, p, spec) for p in prompts[:4]]
+    assert "long: 100 tokens" in str(answers[4].error) or "long: 104 tokens" in str(answers[4].error)
+    names = ["a", "bc", "b"]
+    expected = [reference.score(model, p, names, rank) for p in prompts[:4]]
+    assert model.score(prompts[:4], [names] * 4, rank) == expected
+    assert [found for found, _ in model.best(prompts[:4], [names] * 4, rank)] == [best_of(s) for s in expected]
+    assert engine.stats["prompts"] == 4
+    assert engine.stats["failed"] == 1
+    engine.close()
 
 
 def test_batch_size_order_and_neighbours_leave_no_trace(model: Model) -> None:

@@ -6,7 +6,7 @@ from small_flamingo import SMALL, open_gates
 
 from flamingo_eval.engine.sight import PIECE, Pieces, attend_own_picture
 from flamingo_eval.models.flamingo import Flamingo
-from flamingo_eval.models.xattn import GatedXattn, last_image_mask
+from flamingo_eval.models.xattn import GatedXattn, image_mask
 
 CPU = torch.device("cpu")
 
@@ -24,7 +24,7 @@ def test_each_token_gets_what_masking_all_pictures_would_give(layer: GatedXattn)
     keys, values = layer.project_visual(torch.randn(3, 3, 24, generator=torch.Generator().manual_seed(1)))
     found = attend_own_picture(layer.attention, x, (keys, values), Pieces.of(sees, CPU))
     all_keys, all_values = (part.transpose(0, 1).flatten(1, 2).expand(2, -1, -1, -1) for part in (keys, values))
-    seen = last_image_mask(torch.tensor(sees) + 1, images=3, latents=3)
+    seen = image_mask(torch.tensor(sees) + 1, images=3, latents=3)
     torch.testing.assert_close(found, layer.attention(x, all_keys, all_values, seen))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flamingo_eval.errors import CheckpointError
-from flamingo_eval.models.config import NFNetConfig, ViTConfig
+from flamingo_eval.models.config import NFNetConfig, PoolingConfig, ViTConfig
 from flamingo_eval.models.config_json import read_config, write_config
 from flamingo_eval.models.flamingo import parameter_counts
 from flamingo_eval.models.initialise import new_flamingo
@@ -134,3 +134,19 @@ def test_visual_positions() -> None:
     assert NFNetConfig().positions == 100
     assert ViTConfig().positions == 256
     assert ViTConfig(class_token=True).positions == 257
+
+
+def test_a_file_from_before_a_choice_existed_means_what_it_meant(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    write_config(TINY, path)
+    values = json.loads(path.read_text())
+    del values["resampler"]["kind"], values["xattn"]["sees"]
+    path.write_text(json.dumps(values))
+    assert read_config(path) == TINY
+
+
+def test_pooling_needs_a_square_grid(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    write_config(dataclasses.replace(TINY, vision=ViTConfig(class_token=True), resampler=PoolingConfig()), path)
+    with pytest.raises(CheckpointError, match=r"resampler.kind: 257 positions of the encoder are no square"):
+        read_config(path)

@@ -8,10 +8,10 @@ from small_flamingo import SMALL, picture, save_small
 from torch.testing import assert_close
 
 from flamingo_eval import Prompt, load_model
-from flamingo_eval.models.config import ResamplerConfig
+from flamingo_eval.models.config import PoolingConfig, ResamplerConfig
 from flamingo_eval.models.initialise import initialise
 from flamingo_eval.models.model import Model
-from flamingo_eval.models.resampler import Resampler, time_embeddings
+from flamingo_eval.models.resampler import Pooling, Resampler, time_embeddings
 
 CONFIG = ResamplerConfig(width=16, layers=2, heads=2, head_dim=8, latents=5, ff_width=32, frames=8)
 
@@ -88,3 +88,12 @@ def test_a_model_without_a_resampler_reads_the_encoder(tmp_path_factory: pytest.
     assert model.visual_tokens(picture(0)).shape == (config.vision.positions, config.vision.width)
     one, other = model.logits(Prompt([picture(0), "x"])), model.logits(Prompt([picture(1), "x"]))
     assert (one - other).abs().max() > 1e-3
+
+
+def test_pooling_averages_fields_and_frames() -> None:
+    x = torch.arange(32.0).view(1, 2, 16, 1)  # two frames of 4 x 4
+    out = Pooling(PoolingConfig(side=2))(x)
+    fields = torch.tensor([[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]])
+    assert_close(out, x.mean(dim=1)[:, fields].mean(dim=2))
+    with pytest.raises(ValueError, match="17 positions are no square"):
+        Pooling(PoolingConfig())(torch.zeros(1, 1, 17, 3))

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from flamingo_eval.models.config import XattnConfig
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.models.initialise import new_flamingo
-from flamingo_eval.models.xattn import GatedXattn, last_image_mask
+from flamingo_eval.models.xattn import GatedXattn, image_mask
 
 CONFIG = XattnConfig(heads=2, head_dim=4, ff_width=16)
 STYLES = {
@@ -36,8 +36,13 @@ def normal(*shape: int, seed: int = 1) -> torch.Tensor:
 
 
 def test_mask_shows_the_last_picture_alone() -> None:
-    mask = last_image_mask(torch.tensor([[0, 1, 1, 2]]), images=2, latents=2)
+    mask = image_mask(torch.tensor([[0, 1, 1, 2]]), images=2, latents=2)
     assert mask.int().tolist() == [[[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]]]
+
+
+def test_mask_of_all_pictures_shows_those_before() -> None:
+    mask = image_mask(torch.tensor([[0, 1, 2, 3]]), images=3, latents=1, sees="all")
+    assert mask.int().tolist() == [[[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]]]
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -48,7 +53,7 @@ def test_sees_only_the_last_image(style: str) -> None:
 
     def run(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         visual = module.project_visual(torch.stack([first, second], 1))
-        return module(text, visual, last_image_mask(sees, 2, 3))
+        return module(text, visual, image_mask(sees, 2, 3))
 
     assert torch.equal(run(a, b)[:, 2:], run(c, b)[:, 2:])
     assert not torch.allclose(run(a, b)[:, :2], run(c, b)[:, :2])
@@ -59,7 +64,7 @@ def test_text_before_the_first_image_gets_zero_and_no_nan(style: str) -> None:
     module = layer(STYLES[style])
     text = normal(1, 3, 8)
     visual = module.project_visual(normal(1, 2, 3, 6, seed=2))
-    out = module(text, visual, last_image_mask(torch.tensor([[0, 0, 1]]), 2, 3))
+    out = module(text, visual, image_mask(torch.tensor([[0, 0, 1]]), 2, 3))
     alone = module(text, None, None)
     assert out.isfinite().all()
     assert torch.equal(out[:, :2], alone[:, :2])  # the gated feed-forward still acts
