@@ -9,7 +9,9 @@ import typer
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe (tiny, base, ...), or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A shipped recipe (tiny, base, ...), or a YAML file.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where states, curves and the checkpoint go.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
