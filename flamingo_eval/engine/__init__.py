@@ -11,7 +11,7 @@ from flamingo_eval.errors import UsageError
 from flamingo_eval.models.model import Model
 from flamingo_eval.settings import cache_bytes, cache_dir
 
-__all__ = ["Engine", "PlainEngine", "VisionCache", "build_engine", "default_workers"]
+__all__ = ["Engine", "PlainEngine", "VisionCache", "build_engine", "default_workers", "engine_of"]
 
 
 def build_engine(
@@ -22,10 +22,17 @@ def build_engine(
     `batch_size` is `auto` or a number of prompts; `workers` None: by the machine. Raises UsageError.
     """
     rows = _rows(batch_size)
+    cache = VisionCache(vision_namespace(model), cache_dir() / "vision", disk_bytes=cache_bytes())
+    return engine_of(model, rows, cache, default_workers(model) if workers is None else workers)
+
+
+def engine_of(
+    model: Model, rows: int | None = None, cache: VisionCache | None = None, workers: int = 0
+) -> Engine | PlainEngine:
+    """The engine that the model's architecture allows; the plain one has no use for the rest."""
     if model.config.xattn.sees == "all":
         return PlainEngine(model)
-    cache = VisionCache(vision_namespace(model), cache_dir() / "vision", disk_bytes=cache_bytes())
-    return Engine(model, rows, cache=cache, workers=default_workers(model) if workers is None else workers)
+    return Engine(model, rows, cache=cache, workers=workers)
 
 
 def default_workers(model: Model) -> int:

@@ -119,9 +119,9 @@ class Model:
     @cached_property
     def engine(self) -> Engine | PlainEngine:
         """What `generate`, `score` and `best` run on; it remembers pictures in memory."""
-        from flamingo_eval.engine import Engine, PlainEngine  # they stand on the model, not the other way round
+        from flamingo_eval.engine import engine_of  # it stands on the model, not the other way round
 
-        return Engine(self) if self.config.xattn.sees == "last" else PlainEngine(self)
+        return engine_of(self)
 
     def logits(self, prompt: Prompt) -> Tensor:
         """Of every position of the prompt, begin token included. -> float32[S, W] on the CPU"""
