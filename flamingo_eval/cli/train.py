@@ -16,6 +16,12 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, instead of the recipe's.")] = None,
+    towers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Train the third stage only, on the encoder and decoder of this checkpoint."
+        ),
+    ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few small updates of every stage.")] = False,
 ) -> None:
     """Train RECIPE in three stages: contrastive, language, Flamingo.
@@ -27,6 +33,7 @@ def train(
 
     from rich.console import Console
 
+    from flamingo_eval.models import load_model
     from flamingo_eval.models.model import choose_device
     from flamingo_eval.training.recipe import load_recipe
     from flamingo_eval.training.run import train_recipe
@@ -38,5 +45,6 @@ def train(
         threads=chosen.threads if threads is None else threads,
     )
     console = Console(stderr=True)
-    folder = train_recipe(chosen.smoke() if smoke else chosen, out, choose_device(device).type, console)
+    base = None if towers is None else load_model(towers)
+    folder = train_recipe(chosen.smoke() if smoke else chosen, out, choose_device(device).type, console, base)
     console.print(f"checkpoint: {folder}")

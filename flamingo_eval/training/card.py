@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from flamingo_eval.models import Model
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.flamingo import parameter_counts
 from flamingo_eval.sample.world import WORLD_VERSION, held_out, seen
@@ -13,10 +14,12 @@ from flamingo_eval.training.recipe import Recipe
 STAGES = ("contrastive", "language", "flamingo")
 
 
-def model_card(recipe: Recipe, config: FlamingoConfig, out: Path) -> str:
-    """README.md of a checkpoint folder."""
+def model_card(recipe: Recipe, config: FlamingoConfig, out: Path, towers: Model | None = None) -> str:
+    """README.md of a checkpoint folder. `towers`: the model whose encoder and decoder it was built on, if any."""
     counts = parameter_counts(config)
-    rows = [_stage_row(out / f"{stage}.jsonl", stage) for stage in STAGES]
+    stages = STAGES if towers is None else STAGES[2:]
+    rows = [_stage_row(out / f"{stage}.jsonl", stage) for stage in stages]
+    base = [] if towers is None else [f"- encoder and language model: those of {towers.name}, sha256 {towers.sha256}"]
     return "\n".join(
         [
             f"# {recipe.name}",
@@ -29,6 +32,7 @@ def model_card(recipe: Recipe, config: FlamingoConfig, out: Path) -> str:
             f"- data: the training part of the sample world; {len(seen())} objects shown and named, {len(held_out())}",
             "  held out of every stage, pictures and words",
             f"- seed {recipe.seed}; {recipe.threads} CPU threads; matrix products in {recipe.dtype}",
+            *base,
             "- weights in float16",
             "- licence: Apache-2.0 (artwork: Noto emoji, Apache-2.0)",
             "",

@@ -1,4 +1,7 @@
-"""One recipe, from nothing to a checkpoint folder: contrastive, language, Flamingo, export. Stopped, it goes on."""
+"""One recipe, from nothing to a checkpoint folder: contrastive, language, Flamingo, export. Stopped, it goes on.
+
+The first two stages may be another checkpoint's: the paper too begins its third from an encoder and a decoder it has.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from rich.progress import track
 from torch import nn
 
 from flamingo_eval.errors import CheckpointError, UsageError
+from flamingo_eval.models import Model
 from flamingo_eval.models.checkpoint import save_flamingo
 from flamingo_eval.models.config import FlamingoConfig, NFNetConfig
 from flamingo_eval.models.flamingo import Flamingo
@@ -32,22 +36,28 @@ TEXT_VIEWS, TEXT_PAIRS = 16, 4000  # scenes that are only talked about cost noth
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def train_recipe(recipe: Recipe, out: Path, device: str, console: Console) -> Path:
+def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, towers: Model | None = None) -> Path:
     """Train all stages and write the checkpoint folder out/checkpoint. States and curves lie in `out`.
 
-    Raises UsageError for an unknown preset or dtype, CheckpointError where `out` holds a run of another recipe.
+    With `towers`, the third stage alone, between the encoder and the decoder of that model.
+    Raises UsageError for an unknown preset or dtype, CheckpointError where `out` holds another run or the towers are
+    not of the recipe's shapes and vocabulary.
     """
     config = recipe_config(recipe)
     if recipe.dtype not in DTYPES:
         raise UsageError(f"recipe {recipe.name}: dtype '{recipe.dtype}' is not one of {', '.join(DTYPES)}.")
+    collate = Collator(make_tokenizer())
+    if towers is not None:
+        _check_towers(towers, config, collate)
     torch.set_num_threads(recipe.threads)
     out.mkdir(parents=True, exist_ok=True)
-    _check_folder(recipe, out)
+    _check_folder(recipe, towers, out)
     place = Place(out, torch.device(device), DTYPES[recipe.dtype], console, recipe.compile)
-    collate = Collator(make_tokenizer())
     flamingo = Flamingo(config)
-    flamingo.vision.load_state_dict(_train_vision(recipe, config, collate, place).state_dict())
-    flamingo.decoder.load_state_dict(_train_decoder(recipe, config, collate, place).state_dict())
+    vision = _train_vision(recipe, config, collate, place) if towers is None else towers.flamingo.vision
+    decoder = _train_decoder(recipe, config, collate, place) if towers is None else towers.flamingo.decoder
+    flamingo.vision.load_state_dict(vision.state_dict())
+    flamingo.decoder.load_state_dict(decoder.state_dict())
     flamingo.to(place.device)
     new_blocks(flamingo, recipe.flamingo, recipe.seed)
     spec = recipe.flamingo
@@ -58,7 +68,7 @@ def train_recipe(recipe: Recipe, out: Path, device: str, console: Console) -> Pa
         filmed_pool = training_clips("flamingo", spec.filmed)
         clips = EncodedPool(filmed_pool, _encoded_clips(flamingo.vision, filmed_pool, config, place))
     train_flamingo(flamingo, spec, EncodedPool(pool, pictures[:, None]), clips, collate, recipe.seed, place)
-    return export(flamingo, recipe, collate, out)
+    return export(flamingo, recipe, collate, out, towers)
 
 
 def recipe_config(recipe: Recipe) -> FlamingoConfig:
@@ -114,7 +124,24 @@ def _encoded_clips(vision: nn.Module, pool: ScenePool, config: FlamingoConfig, p
     return features.view(*frames.shape[:2], *features.shape[1:])
 
 
-def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path) -> Path:
+def _check_towers(towers: Model, config: FlamingoConfig, collate: Collator) -> None:
+    """What the third stage will build on must be what the recipe would have trained, but for the weights."""
+    given = towers.flamingo.config
+    words = towers.tokenizer.fast.get_vocab() == collate.tokenizer.get_vocab()
+    pairs = {
+        "vision encoder": given.vision == config.vision and given.preprocess == config.preprocess,
+        "language model": given.decoder == config.decoder,
+        "vocabulary": words,
+    }
+    wrong = [name for name, same in pairs.items() if not same]
+    if wrong:
+        raise CheckpointError(
+            f"{towers.folder}: not what the recipe builds on: another {', another '.join(wrong)}.",
+            fix="--towers takes a checkpoint of the same preset, made by `flamingo-eval train`.",
+        )
+
+
+def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path, towers: Model | None = None) -> Path:
     """The checkpoint folder: weights in float16."""
     folder = out / "checkpoint"
     weights = {name: tensor.to("cpu", torch.float16) for name, tensor in flamingo.state_dict().items()}
@@ -123,16 +150,19 @@ def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path) -> 
         flamingo.config,
         weights,
         collate.tokenizer.to_str(pretty=False),
-        model_card(recipe, flamingo.config, out),
+        model_card(recipe, flamingo.config, out, towers),
     )
     return folder
 
 
-def _check_folder(recipe: Recipe, out: Path) -> None:
-    """A folder holds one run; going on with another recipe's state would mix two."""
+def _check_folder(recipe: Recipe, towers: Model | None, out: Path) -> None:
+    """A folder holds one run; going on with another one's state would mix two."""
     marker = out / "recipe.txt"
+    run = repr(recipe) + (f" on the towers of {towers.sha256}" if towers is not None else "")
     if marker.is_file():
-        if marker.read_text(encoding="utf-8") != repr(recipe):
-            raise CheckpointError(f"{out} holds a run of another recipe.", fix="Give another --out, or remove it.")
+        if marker.read_text(encoding="utf-8") != run:
+            raise CheckpointError(
+                f"{out} holds a run of another recipe, or on other towers.", fix="Give another --out, or remove it."
+            )
         return
-    marker.write_text(repr(recipe), encoding="utf-8")
+    marker.write_text(run, encoding="utf-8")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,25 +36,51 @@ def test_at_zero_gates_the_flamingo_is_its_language_model():
         assert torch.equal(logits, flamingo.decoder(batch.tokens))
 
 
+@pytest.fixture(scope="module")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of `tiny --smoke`."""
+    out = tmp_path_factory.mktemp("tiny")
+    train_recipe(load_recipe("tiny").smoke(), out, "cpu", Console(file=io.StringIO()))
+    return out
+
+
+def losses(run: Path, stage: str) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / f"{stage}.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.slow
-def test_smoke_training_runs_all_stages_and_losses_fall(tmp_path):
-    recipe = load_recipe("tiny").smoke()
-    folder = train_recipe(recipe, tmp_path, "cpu", Console(file=io.StringIO()))
+def test_smoke_training_runs_all_stages_and_losses_fall(smoke_run):
     for stage in ("contrastive", "language", "flamingo"):
-        losses = [json.loads(line)["loss"] for line in (tmp_path / f"{stage}.jsonl").read_text().splitlines()]
-        assert losses[-1] < losses[0], stage
-    shares = json.loads((tmp_path / "language-check.json").read_text())
+        assert losses(smoke_run, stage)[-1] < losses(smoke_run, stage)[0], stage
+    shares = json.loads((smoke_run / "language-check.json").read_text())
     assert set(shares) == set(CHECKED)
     assert all(0 <= share <= 1 for share in shares.values())
-    model = Model.load(folder)
+    model = Model.load(smoke_run / "checkpoint")
     picture = Pixels(torch.zeros(3, 64, 64))
     prompt = Prompt([picture, "Output: dax", END_OF_CHUNK, picture, "Output:"])
     assert isinstance(model.generate([prompt], DecodeSpec(beams=1, max_new_tokens=3))[0], str)
-    state = torch.load(tmp_path / "language.pt", weights_only=True)["modules"]["decoder"]
+    state = torch.load(smoke_run / "language.pt", weights_only=True)["modules"]["decoder"]
     kept = {k.removeprefix("decoder."): v for k, v in model.flamingo.state_dict().items() if k.startswith("decoder.")}
     assert all(torch.equal(kept[k], v.half().float()) for k, v in state.items())  # frozen in stage 3
     with pytest.raises(CheckpointError, match="another recipe"):
-        train_recipe(replace(recipe, seed=1), tmp_path, "cpu", Console(file=io.StringIO()))
+        train_recipe(replace(load_recipe("tiny").smoke(), seed=1), smoke_run, "cpu", Console(file=io.StringIO()))
+
+
+@pytest.mark.slow
+def test_the_third_stage_alone_is_built_on_the_towers_of_another_checkpoint(smoke_run, tmp_path):
+    towers = Model.load(smoke_run / "checkpoint")
+    recipe = load_recipe("tiny-pooled").smoke()
+    model = Model.load(train_recipe(recipe, tmp_path, "cpu", Console(file=io.StringIO()), towers))
+    assert losses(tmp_path, "flamingo")[-1] < losses(tmp_path, "flamingo")[0]
+    assert not (tmp_path / "contrastive.jsonl").exists()
+    frozen = {k: v for k, v in towers.flamingo.state_dict().items() if k.startswith(("vision.", "decoder."))}
+    assert all(torch.equal(model.flamingo.state_dict()[k], v) for k, v in frozen.items())
+    assert towers.sha256 in (tmp_path / "checkpoint" / "README.md").read_text()
+    with pytest.raises(CheckpointError, match="other towers"):  # the same folder with towers of its own
+        train_recipe(recipe, tmp_path, "cpu", Console(file=io.StringIO()))
+    with pytest.raises(CheckpointError, match="another vision encoder, another language model"):
+        train_recipe(load_recipe("base").smoke(), tmp_path / "base", "cpu", Console(file=io.StringIO()), towers)
+    assert not (tmp_path / "base").exists()
 
 
 def test_weight_hashes_see_every_change():
