@@ -18,14 +18,17 @@ MULTIPLE = 32  # lengths are padded to it: few shapes, few kernels to build
 @dataclass(frozen=True, slots=True)
 class Batch:
     """`tokens` int64[B, S]; `weights` float32[B, S] of predicting each token; `image_of_token` int64[B, S], 1-based;
-    `scenes` int64[B, M], -1 where an episode has fewer pictures; `repeats` bool[B, S]: answer tokens of an answer that
-    an earlier chunk of the episode has shown.
+    `scenes` int64[B, M], -1 where an episode has fewer pictures; `others` int64[B, M] and `shares` float32[B, M]: the
+    scenes that these are blended with, and how much (0: not at all); `repeats` bool[B, S]: answer tokens of an answer
+    that an earlier chunk of the episode has shown.
     """
 
     tokens: Tensor
     weights: Tensor
     image_of_token: Tensor
     scenes: Tensor
+    others: Tensor
+    shares: Tensor
     repeats: Tensor
 
     def to(self, device: torch.device) -> Batch:
@@ -59,23 +62,27 @@ class Collator:
         """`other_tokens` is the weight of tokens that are neither answer nor its end."""
         rows = [self._row(episode, other_tokens, in_words) for episode in episodes]
         length = -(-max(len(r[0]) for r in rows) // MULTIPLE) * MULTIPLE
-        images = max(1, *(len(r[3]) for r in rows))
+        shown = [[c for c in episode if c.scene is not None] for episode in episodes]
+        images = max(1, *map(len, shown))
+        blends = [[c.blend or (0, 0.0) for c in row] + [(0, 0.0)] * (images - len(row)) for row in shown]
         return Batch(
             torch.tensor([r[0] + [self.pad] * (length - len(r[0])) for r in rows]),
             torch.tensor([r[1] + [0.0] * (length - len(r[1])) for r in rows]),
             torch.tensor([r[2] + [0] * (length - len(r[2])) for r in rows]),
-            torch.tensor([r[3] + [-1] * (images - len(r[3])) for r in rows]),
-            torch.tensor([r[4] + [False] * (length - len(r[4])) for r in rows]),
+            torch.tensor([[c.scene for c in row] + [-1] * (images - len(row)) for row in shown]),
+            torch.tensor([[other for other, _ in row] for row in blends]),
+            torch.tensor([[share for _, share in row] for row in blends]),
+            torch.tensor([r[3] + [False] * (length - len(r[3])) for r in rows]),
         )
 
     def _row(
         self, episode: Sequence[Chunk], other: float, in_words: bool
-    ) -> tuple[list[int], list[float], list[int], list[int], list[bool]]:
-        ids, weights, sees, scenes, repeats = [self.begin], [0.0], [0], [], [False]
+    ) -> tuple[list[int], list[float], list[int], list[bool]]:
+        ids, weights, sees, repeats = [self.begin], [0.0], [0], [False]
         shown: dict[str, None] = {}
+        images = 0
         for chunk in episode:
-            if chunk.scene is not None:
-                scenes.append(chunk.scene)
+            images += chunk.scene is not None
             picture = [] if chunk.scene is None else [self.image, *(self.ids(chunk.words) if in_words else [])]
             stem = [*picture, *self.ids(chunk.stem)]
             answer = [*self.ids(f" {chunk.answer}"), self.end]
@@ -83,9 +90,9 @@ class Collator:
             weight = 1.0 if chunk.scene is not None else other
             ids += stem + answer
             weights += [other] * len(stem) + [weight] * len(answer)
-            sees += [len(scenes)] * (len(stem) + len(answer))
+            sees += [images] * (len(stem) + len(answer))
             repeats += (
                 [False] * len(stem) + [chunk.answer in shown and chunk.scene is not None] * (len(answer) - 1) + [False]
             )
             shown[chunk.answer] = None
-        return ids, weights, sees, scenes, repeats
+        return ids, weights, sees, repeats

@@ -82,8 +82,11 @@ def flamingo_logits(flamingo: Flamingo, features: Tensor, tokens: Tensor, image_
 
 
 def features_of(batch: Batch, features: Tensor) -> Tensor:
-    """Those of a batch's scenes, any where an episode has fewer. [N, T, P, V] -> [B, M, T, P, V]"""
-    return features[batch.scenes.clamp(min=0)]
+    """Those of a batch's scenes, blended as it says, any where an episode has fewer. [N, T, P, V] -> [B, M, T, P, V]"""
+    seen = features[batch.scenes.clamp(min=0)]
+    if not bool(batch.shares.any()):
+        return seen
+    return seen.lerp(features[batch.others], batch.shares[..., None, None, None].to(seen.dtype))
 
 
 def picture_episodes(

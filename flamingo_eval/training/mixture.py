@@ -26,16 +26,21 @@ from flamingo_eval.training.pools import ScenePool, Thing, thing_of
 
 INVENTED = 0.5  # share of bind episodes with invented objects, where the pool has some
 NEIGHBOURS = 0.25  # share of bind episodes whose objects are of one kind
+BLEND = (0.2, 0.5)  # least and largest share of the second object in a blend
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One demonstration: a scene of the pool (None: text only), the stem, the answer, the picture in words."""
+    """One demonstration: a scene of the pool (None: text only), the stem, the answer, the picture in words.
+
+    `blend` is another scene, and its share of what the encoder sees (stage 3 only; words know nothing of it).
+    """
 
     scene: int | None
     stem: str
     answer: str
     words: str = ""
+    blend: tuple[int, float] | None = None
 
 
 Weights = Mapping[str, float]
@@ -68,6 +73,7 @@ def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool) -> 
         ways = min(ways, 4)
     names = rng.sample(NONSENSE, ways)
     things = _bound_things(rng, pool, ways)
+    blends = _blends(rng, pool, ways) if task == "bind" and pool.blends and rng.random() < pool.blends else None
     colours = rng.sample(list(backgrounds), ways)
     out: list[Chunk] = []
     while len(out) < chunks:
@@ -85,8 +91,21 @@ def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool) -> 
         name = words_for(thing_of(scene))
         bound_by = {"bind": name, "bind-colour": COLOURS["basic"][scene.background]}
         words = f" {bound_by.get(task, NUMBERS['word'][scene.count - 1])}" if plain else describe(scene, rng, name)
-        out.append(Chunk(index, "Output:", names[way], words))
+        blend = None
+        if blends is not None:
+            other, share = blends[way]
+            blend = _group(rng, pool, other, scene.background), share
+        out.append(Chunk(index, "Output:", names[way], words, blend))
     return out
+
+
+def _blends(rng: Random, pool: ScenePool, ways: int) -> list[tuple[Thing, float]]:
+    """For each object of an episode another one and its share: objects without number.
+
+    To be bound, half of this and half of that is an object too. A Resampler that has met the pool's objects alone tells
+    held-out ones apart less well than the encoder before it does.
+    """
+    return [(rng.choice(pool.things), rng.uniform(*BLEND)) for _ in range(ways)]
 
 
 def _bound_things(rng: Random, pool: ScenePool, ways: int) -> list[Thing]:

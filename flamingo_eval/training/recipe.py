@@ -65,6 +65,7 @@ class FlamingoSpec:
     views: int = 48  # pictures of each object
     pairs: int = 4000
     invented: int = 0  # pictures of each other look of an object
+    blends: float = 0.0  # share of bind episodes whose objects are blends of two
     paired: float = 0.0  # share of the updates on single pictures with their captions
     clips: float = 0.0  # share of the updates on episodes of clips
     filmed: int = 0  # clips to draw from

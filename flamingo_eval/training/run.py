@@ -61,7 +61,7 @@ def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, tower
     flamingo.to(place.device)
     new_blocks(flamingo, recipe.flamingo, recipe.seed)
     spec = recipe.flamingo
-    pool = training_pool("flamingo", spec.views, spec.pairs, spec.invented)
+    pool = replace(training_pool("flamingo", spec.views, spec.pairs, spec.invented), blends=spec.blends)
     pictures = encoded(flamingo.vision, _pictures(pool, config, place), config.preprocess, place.device)
     clips = None
     if spec.clips:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flamingo_eval.sample.world import concepts, held_out
 from flamingo_eval.training.batches import Collator
+from flamingo_eval.training.flamingo import features_of
 from flamingo_eval.training.mixture import Chunk, draw_episode, words_for
-from flamingo_eval.training.pools import ScenePool, thing_of, training_clips, training_pool
+from flamingo_eval.training.pools import ScenePool, Thing, thing_of, training_clips, training_pool
 from flamingo_eval.training.vocabulary import SPECIAL, make_tokenizer
 
 
@@ -51,6 +54,41 @@ def test_a_name_is_bound_to_one_thing_in_an_episode(pool):
         assert 1 <= len(bound) <= 8
         assert len(set(bound.values())) == len(bound)
     assert invented > 20
+
+
+def test_a_blend_is_of_the_same_two_things_and_shares_throughout_an_episode(pool):
+    blended = 0
+    for seed in range(40):
+        bound: dict[str, tuple[Thing, float]] = {}
+        for chunk in draw_episode(Random(seed), replace(pool, blends=0.5), {"bind": 1.0}, 17, 0.0):
+            if chunk.blend is None:
+                assert not bound
+                continue
+            other, share = chunk.blend
+            assert chunk.scene is not None
+            if (thing_of(pool.scenes[other]), pool.scenes[chunk.scene].background) in pool.groups:
+                assert pool.scenes[other].background == pool.scenes[chunk.scene].background
+            assert 0.2 <= share <= 0.5
+            blend = thing_of(pool.scenes[other]), share
+            assert bound.setdefault(chunk.answer, blend) == blend
+        blended += bool(bound)
+    assert 10 < blended < 30
+
+
+@pytest.mark.parametrize("task", ["bind", "bind-colour", "name", "caption", "vqa", "bound"])
+def test_nothing_is_blended_unasked(pool, task):
+    asked = replace(pool, blends=1.0 if task != "bind" else 0.0)
+    assert all(c.blend is None for s in range(20) for c in draw_episode(Random(s), asked, {task: 1.0}, 8, 0.0))
+
+
+def test_features_are_blended_as_the_batch_says(collate):
+    features = torch.randn(6, 1, 4, 8)
+    blended = [Chunk(1, "Output:", "dax", blend=(5, 0.25)), Chunk(2, "Output:", "dax")]
+    plain = [Chunk(3, "Output:", "toma")]
+    seen = features_of(collate([blended, plain], 0.0, in_words=False), features)
+    assert torch.allclose(seen[0, 0], 0.75 * features[1] + 0.25 * features[5])
+    assert torch.equal(seen[0, 1], features[2])
+    assert torch.equal(seen[1, 0], features[3])
 
 
 def test_invented_objects_are_bound_and_never_named(pool):
