@@ -95,7 +95,8 @@ def _begun_from_base(node: yaml.Node, path: Path, bases: Path) -> yaml.Node:
         what = "stands here twice" if len(like) > 1 else f"{_shown(like[0][1])} is not known"
         raise problems_in(path, [Problem(f"{what}.", path, line, "like", f"One of: {', '.join(known)}.")], ConfigError)
     node.value = [pair for pair in node.value if pair not in like]
-    return _laid_over(parse_yaml(bases / f"{name}.yaml"), node)
+    base = bases / f"{name}.yaml"
+    return _laid_over(_begun_from_base(parse_yaml(base), base, bases), node)
 
 
 def _laid_over(base: yaml.Node, node: yaml.Node) -> yaml.Node:

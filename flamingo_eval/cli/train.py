@@ -16,7 +16,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, instead of the recipe's.")] = None,
-    towers: Annotated[
+    frozen: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL", help="Train the third stage only, on the encoder and decoder of this checkpoint."
@@ -45,6 +45,6 @@ def train(
         threads=chosen.threads if threads is None else threads,
     )
     console = Console(stderr=True)
-    base = None if towers is None else load_model(towers)
+    base = None if frozen is None else load_model(frozen)
     folder = train_recipe(chosen.smoke() if smoke else chosen, out, choose_device(device).type, console, base)
     console.print(f"checkpoint: {folder}")

@@ -62,14 +62,14 @@ class Collator:
         """`other_tokens` is the weight of tokens that are neither answer nor its end."""
         rows = [self._row(episode, other_tokens, in_words) for episode in episodes]
         length = -(-max(len(r[0]) for r in rows) // MULTIPLE) * MULTIPLE
-        shown = [[c for c in episode if c.scene is not None] for episode in episodes]
-        images = max(1, *map(len, shown))
-        blends = [[c.blend or (0, 0.0) for c in row] + [(0, 0.0)] * (images - len(row)) for row in shown]
+        pictured = [[c for c in episode if c.scene is not None] for episode in episodes]
+        images = max(1, *map(len, pictured))
+        blends = [[c.blend or (0, 0.0) for c in row] + [(0, 0.0)] * (images - len(row)) for row in pictured]
         return Batch(
             torch.tensor([r[0] + [self.pad] * (length - len(r[0])) for r in rows]),
             torch.tensor([r[1] + [0.0] * (length - len(r[1])) for r in rows]),
             torch.tensor([r[2] + [0] * (length - len(r[2])) for r in rows]),
-            torch.tensor([[c.scene for c in row] + [-1] * (images - len(row)) for row in shown]),
+            torch.tensor([[c.scene for c in row] + [-1] * (images - len(row)) for row in pictured]),
             torch.tensor([[other for other, _ in row] for row in blends]),
             torch.tensor([[share for _, share in row] for row in blends]),
             torch.tensor([r[3] + [False] * (length - len(r[3])) for r in rows]),

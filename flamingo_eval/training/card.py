@@ -14,12 +14,12 @@ from flamingo_eval.training.recipe import Recipe
 STAGES = ("contrastive", "language", "flamingo")
 
 
-def model_card(recipe: Recipe, config: FlamingoConfig, out: Path, towers: Model | None = None) -> str:
-    """README.md of a checkpoint folder. `towers`: the model whose encoder and decoder it was built on, if any."""
+def model_card(recipe: Recipe, config: FlamingoConfig, out: Path, frozen: Model | None = None) -> str:
+    """README.md of a checkpoint folder. `frozen`: the model whose encoder and decoder it was built on, if any."""
     counts = parameter_counts(config)
-    stages = STAGES if towers is None else STAGES[2:]
+    stages = STAGES if frozen is None else STAGES[2:]
     rows = [_stage_row(out / f"{stage}.jsonl", stage) for stage in stages]
-    base = [] if towers is None else [f"- encoder and language model: those of {towers.name}, sha256 {towers.sha256}"]
+    base = [] if frozen is None else [f"- encoder and language model: those of {frozen.name}, sha256 {frozen.sha256}"]
     return "\n".join(
         [
             f"# {recipe.name}",

@@ -109,7 +109,7 @@ def picture_episodes(
     else:
         chunks = rng.randint(*(spec.first_chunks if first else spec.chunks))
     n = max(1, round(spec.pictures / chunks))
-    return pool, [draw_episode(rng, pool, weights, chunks, plain=0.0) for _ in range(n)]
+    return pool, [draw_episode(rng, pool, weights, chunks, plain=0.0, blends=spec.blends) for _ in range(n)]
 
 
 def train_flamingo(

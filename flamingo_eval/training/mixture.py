@@ -46,16 +46,19 @@ class Chunk:
 Weights = Mapping[str, float]
 
 
-def draw_episode(rng: Random, pool: ScenePool, weights: Weights, chunks: int, plain: float) -> list[Chunk]:
+def draw_episode(
+    rng: Random, pool: ScenePool, weights: Weights, chunks: int, plain: float, blends: float = 0.0
+) -> list[Chunk]:
     """One episode of `chunks` demonstrations of a task drawn by `weights`.
 
     Tasks: bind, bind-colour, bind-count, name, caption, vqa; bound, questions that are mostly about a name bound to a
     background or to a kind of object; clip, of a pool of clips. `plain` is the share of episodes about what is bound
-    whose pictures are put into the one word that matters.
+    whose pictures are put into the one word that matters; `blends` that of bind episodes whose objects are blends of
+    two.
     """
     task = rng.choices(tuple(weights), tuple(weights.values()))[0]
     if task.startswith("bind"):
-        return _bind(rng, pool, task, chunks, rng.random() < plain)
+        return _bind(rng, pool, task, chunks, rng.random() < plain, blends)
     if task == "clip":
         return _clips(rng, pool, chunks)
     asks = task in ("vqa", "bound")
@@ -65,7 +68,7 @@ def draw_episode(rng: Random, pool: ScenePool, weights: Weights, chunks: int, pl
     return episode
 
 
-def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool) -> list[Chunk]:
+def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool, blends: float) -> list[Chunk]:
     """`ways` classes with nonsense names; classes are things, backgrounds or numbers."""
     ways = rng.choice((2, 2, 3, 4, 5, 5, 6, 7, 8, 8))
     backgrounds = range(len(BACKGROUNDS))
@@ -73,7 +76,7 @@ def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool) -> 
         ways = min(ways, 4)
     names = rng.sample(NONSENSE, ways)
     things = _bound_things(rng, pool, ways)
-    blends = _blends(rng, pool, ways) if task == "bind" and pool.blends and rng.random() < pool.blends else None
+    others = _others(rng, pool, ways) if task == "bind" and blends and rng.random() < blends else None
     colours = rng.sample(list(backgrounds), ways)
     out: list[Chunk] = []
     while len(out) < chunks:
@@ -92,15 +95,15 @@ def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool) -> 
         bound_by = {"bind": name, "bind-colour": COLOURS["basic"][scene.background]}
         words = f" {bound_by.get(task, NUMBERS['word'][scene.count - 1])}" if plain else describe(scene, rng, name)
         blend = None
-        if blends is not None:
-            other, share = blends[way]
+        if others is not None:
+            other, share = others[way]
             blend = _group(rng, pool, other, scene.background), share
         out.append(Chunk(index, "Output:", names[way], words, blend))
     return out
 
 
-def _blends(rng: Random, pool: ScenePool, ways: int) -> list[tuple[Thing, float]]:
-    """For each object of an episode another one and its share: objects without number.
+def _others(rng: Random, pool: ScenePool, ways: int) -> list[tuple[Thing, float]]:
+    """For each object of an episode another one to blend it with, and its share: objects without number.
 
     To be bound, half of this and half of that is an object too. A Resampler that has met the pool's objects alone tells
     held-out ones apart less well than the encoder before it does.

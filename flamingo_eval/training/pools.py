@@ -24,7 +24,6 @@ class ScenePool:
     """Scenes that episodes draw from, findable by object and background."""
 
     scenes: tuple[Scene, ...]
-    blends: float = 0.0  # share of bind episodes that blend what is seen of two objects
 
     @cached_property
     def groups(self) -> Mapping[tuple[Thing, int], list[int]]:

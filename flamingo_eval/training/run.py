@@ -36,39 +36,39 @@ TEXT_VIEWS, TEXT_PAIRS = 16, 4000  # scenes that are only talked about cost noth
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, towers: Model | None = None) -> Path:
+def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, frozen: Model | None = None) -> Path:
     """Train all stages and write the checkpoint folder out/checkpoint. States and curves lie in `out`.
 
-    With `towers`, the third stage alone, between the encoder and the decoder of that model.
-    Raises UsageError for an unknown preset or dtype, CheckpointError where `out` holds another run or the towers are
-    not of the recipe's shapes and vocabulary.
+    With `frozen`, the third stage alone, between the encoder and the decoder of that model.
+    Raises UsageError for an unknown preset or dtype, CheckpointError where `out` holds another run or `frozen` is not
+    of the recipe's shapes and vocabulary.
     """
     config = recipe_config(recipe)
     if recipe.dtype not in DTYPES:
         raise UsageError(f"recipe {recipe.name}: dtype '{recipe.dtype}' is not one of {', '.join(DTYPES)}.")
     collate = Collator(make_tokenizer())
-    if towers is not None:
-        _check_towers(towers, config, collate)
+    if frozen is not None:
+        _check_frozen(frozen, config, collate)
     torch.set_num_threads(recipe.threads)
     out.mkdir(parents=True, exist_ok=True)
-    _check_folder(recipe, towers, out)
+    _check_folder(recipe, frozen, out)
     place = Place(out, torch.device(device), DTYPES[recipe.dtype], console, recipe.compile)
     flamingo = Flamingo(config)
-    vision = _train_vision(recipe, config, collate, place) if towers is None else towers.flamingo.vision
-    decoder = _train_decoder(recipe, config, collate, place) if towers is None else towers.flamingo.decoder
+    vision = _train_vision(recipe, config, collate, place) if frozen is None else frozen.flamingo.vision
+    decoder = _train_decoder(recipe, config, collate, place) if frozen is None else frozen.flamingo.decoder
     flamingo.vision.load_state_dict(vision.state_dict())
     flamingo.decoder.load_state_dict(decoder.state_dict())
     flamingo.to(place.device)
     new_blocks(flamingo, recipe.flamingo, recipe.seed)
     spec = recipe.flamingo
-    pool = replace(training_pool("flamingo", spec.views, spec.pairs, spec.invented), blends=spec.blends)
+    pool = training_pool("flamingo", spec.views, spec.pairs, spec.invented)
     pictures = encoded(flamingo.vision, _pictures(pool, config, place), config.preprocess, place.device)
     clips = None
     if spec.clips:
         filmed_pool = training_clips("flamingo", spec.filmed)
         clips = EncodedPool(filmed_pool, _encoded_clips(flamingo.vision, filmed_pool, config, place))
     train_flamingo(flamingo, spec, EncodedPool(pool, pictures[:, None]), clips, collate, recipe.seed, place)
-    return export(flamingo, recipe, collate, out, towers)
+    return export(flamingo, recipe, collate, out, frozen)
 
 
 def recipe_config(recipe: Recipe) -> FlamingoConfig:
@@ -124,24 +124,23 @@ def _encoded_clips(vision: nn.Module, pool: ScenePool, config: FlamingoConfig, p
     return features.view(*frames.shape[:2], *features.shape[1:])
 
 
-def _check_towers(towers: Model, config: FlamingoConfig, collate: Collator) -> None:
+def _check_frozen(frozen: Model, config: FlamingoConfig, collate: Collator) -> None:
     """What the third stage will build on must be what the recipe would have trained, but for the weights."""
-    given = towers.flamingo.config
-    words = towers.tokenizer.fast.get_vocab() == collate.tokenizer.get_vocab()
-    pairs = {
-        "vision encoder": given.vision == config.vision and given.preprocess == config.preprocess,
+    given = frozen.config
+    fits = {
+        "vision encoder": (given.vision, given.preprocess) == (config.vision, config.preprocess),
         "language model": given.decoder == config.decoder,
-        "vocabulary": words,
+        "vocabulary": frozen.tokenizer.fast.get_vocab() == collate.tokenizer.get_vocab(),
     }
-    wrong = [name for name, same in pairs.items() if not same]
+    wrong = [part for part, same in fits.items() if not same]
     if wrong:
         raise CheckpointError(
-            f"{towers.folder}: not what the recipe builds on: another {', another '.join(wrong)}.",
-            fix="--towers takes a checkpoint of the same preset, made by `flamingo-eval train`.",
+            f"{frozen.folder}: not what the recipe builds on: another {', another '.join(wrong)}.",
+            fix="--frozen takes a checkpoint of the same preset, made by `flamingo-eval train`.",
         )
 
 
-def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path, towers: Model | None = None) -> Path:
+def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path, frozen: Model | None = None) -> Path:
     """The checkpoint folder: weights in float16."""
     folder = out / "checkpoint"
     weights = {name: tensor.to("cpu", torch.float16) for name, tensor in flamingo.state_dict().items()}
@@ -150,19 +149,20 @@ def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path, tow
         flamingo.config,
         weights,
         collate.tokenizer.to_str(pretty=False),
-        model_card(recipe, flamingo.config, out, towers),
+        model_card(recipe, flamingo.config, out, frozen),
     )
     return folder
 
 
-def _check_folder(recipe: Recipe, towers: Model | None, out: Path) -> None:
+def _check_folder(recipe: Recipe, frozen: Model | None, out: Path) -> None:
     """A folder holds one run; going on with another one's state would mix two."""
     marker = out / "recipe.txt"
-    run = repr(recipe) + (f" on the towers of {towers.sha256}" if towers is not None else "")
+    run = repr(recipe) + (f" on the encoder and decoder of {frozen.sha256}" if frozen is not None else "")
     if marker.is_file():
         if marker.read_text(encoding="utf-8") != run:
             raise CheckpointError(
-                f"{out} holds a run of another recipe, or on other towers.", fix="Give another --out, or remove it."
+                f"{out} holds a run of another recipe, or on another encoder and decoder.",
+                fix="Give another --out, or remove it.",
             )
         return
     marker.write_text(run, encoding="utf-8")

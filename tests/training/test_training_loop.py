@@ -96,6 +96,14 @@ def test_a_recipe_like_another_says_what_differs(tmp_path):
     assert load_recipe(str(path)) == replace(tiny, name="open", flamingo=changed)
 
 
+def test_a_recipe_may_be_like_one_that_is_like_another(tmp_path):
+    path = tmp_path / "short.yaml"
+    path.write_text("like: tiny-ungated\nflamingo:\n  optim: {updates: 7}\n")
+    ungated = load_recipe("tiny-ungated")
+    short = replace(ungated.flamingo, optim=replace(ungated.flamingo.optim, updates=7))
+    assert load_recipe(str(path)) == replace(ungated, flamingo=short)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
