@@ -8,17 +8,8 @@ from typing import Any
 import pytest
 
 from flamingo_eval.errors import UsageError
-from flamingo_eval.published import (
-    METRICS,
-    PRACTICES,
-    Published,
-    compared,
-    differences,
-    disagreement,
-    find_model,
-    models,
-    published,
-)
+from flamingo_eval.published import PRACTICES, Published, find_model, models, published
+from flamingo_eval.published_rows import METRICS, compared, differences, disagreement
 from flamingo_eval.specs import DemoSpec
 from flamingo_eval.tables import Cell, Row, csv_text, json_value, latex, lines, markdown, notes_of, table_of
 
@@ -136,7 +127,7 @@ def test_a_published_row_stands_below_ours_in_every_format(make_run: Any, monkey
     folders = [make_run(demos=DemoSpec(shots=k, support_size=8)) for k in (0, 4)]
     table = table_of(folders)
     fake = replace(flamingo_9b(), split="val")  # VQAv2 has no labelled split that Flamingo reports
-    monkeypatch.setattr("flamingo_eval.published.published", lambda: (fake,))
+    monkeypatch.setattr("flamingo_eval.published_rows.published", lambda: (fake,))
     both = compared(table, folders, ["flamingo-9b"])
     ours, theirs = both.rows
     assert not ours.published
@@ -163,7 +154,7 @@ def test_what_is_left_out_says_why(make_run: Any) -> None:
 
 def test_sample_scores_are_never_put_beside_published_ones(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [make_run(shots=4, data="sample")]
-    monkeypatch.setattr("flamingo_eval.published.published", lambda: (replace(flamingo_9b(), split="val"),))
+    monkeypatch.setattr("flamingo_eval.published_rows.published", lambda: (replace(flamingo_9b(), split="val"),))
     table = compared(table_of(folders), folders, ["flamingo-9b"])
     assert len(table.rows) == 1
     assert "never compared" in table.footnotes[0]

@@ -65,7 +65,7 @@ def report(
     folders = find_runs(runs or [Path(load_settings().out)])
     table = table_of(folders)
     if compare:
-        from flamingo_eval.published import compared
+        from flamingo_eval.published_rows import compared
 
         table = compared(table, folders, compare)
     if figure is not None:
