@@ -64,9 +64,9 @@ class Pieces:
         """Row i's `width` tokens all look at picture i, where `sees[i]`; other rows' are computed and dropped."""
         if not any(sees):
             return None
-        tokens = torch.arange(rows * width, device=device).view(rows, width)
-        found = tokens[torch.tensor(sees, device=device)].flatten()
-        return cls(tokens, None, found, found)
+        tokens = torch.arange(rows * width).view(rows, width)
+        found = tokens[torch.tensor(sees)].flatten().to(device)  # on the host: to choose by a mask is to wait
+        return cls(tokens.to(device), None, found, found)
 
 
 def attend_own_picture(attention: CrossAttention, x: Tensor, visual: VisualKV, pieces: Pieces) -> Tensor:

@@ -58,8 +58,8 @@ def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, froze
     decoder = _train_decoder(recipe, config, collate, place) if frozen is None else frozen.flamingo.decoder
     flamingo.vision.load_state_dict(vision.state_dict())
     flamingo.decoder.load_state_dict(decoder.state_dict())
+    new_blocks(flamingo, recipe.flamingo, recipe.seed)  # drawn on the CPU: the same on every device
     flamingo.to(place.device)
-    new_blocks(flamingo, recipe.flamingo, recipe.seed)
     spec = recipe.flamingo
     pool = training_pool("flamingo", spec.views, spec.pairs, spec.invented)
     pictures = encoded(flamingo.vision, _pictures(pool, config, place), config.preprocess, place.device)
