@@ -132,7 +132,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     if not path.is_file():
         known = sorted(p.stem for p in RECIPES.glob("*.yaml"))
         raise UsageError(
-            f"no recipe '{name_or_path}'. {did_you_mean(name_or_path, known)}",
+            f"no recipe '{name_or_path}'. {did_you_mean(name_or_path, known)}".rstrip(),
             fix=f"Recipes: {', '.join(known)}, or the path of a YAML file.",
         )
     return load_spec(path, Recipe, bases=RECIPES)
