@@ -45,6 +45,6 @@ def train(
         threads=chosen.threads if threads is None else threads,
     )
     console = Console(stderr=True)
-    base = None if frozen is None else load_model(frozen)
-    folder = train_recipe(chosen.smoke() if smoke else chosen, out, choose_device(device).type, console, base)
+    given = None if frozen is None else load_model(frozen)
+    folder = train_recipe(chosen.smoke() if smoke else chosen, out, choose_device(device).type, console, given)
     console.print(f"checkpoint: {folder}")
