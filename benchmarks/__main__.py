@@ -23,6 +23,7 @@ from benchmarks.idefics import idefics
 from benchmarks.launches import launches
 from benchmarks.search import search
 from benchmarks.upkeep import load, memory, rices, startup
+from benchmarks.world import MODELS
 
 AGAINST_PEER = ("vqa", "fixed", "caption", "rank", "phases", "floor")
 PARTS = (*AGAINST_PEER, "search", "launches", "idefics", "memory", "startup", "load", "rices")
@@ -39,6 +40,10 @@ def main() -> None:
     parser.add_argument("--shots", default="0,4,8,16,32")
     parser.add_argument("--candidates", default="2,100,1000")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of our side")
+    parser.add_argument("--model", choices=tuple(MODELS), default="small", help="the shapes of both sides")
+    parser.add_argument("--device", default="cpu", help="of both sides")
+    parser.add_argument("--workers", type=int, default=0, help="processes that open pictures for us")
+    parser.add_argument("--peer-batch", type=int, default=0, help="the peer's queries at a time; 0: see compare.py")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "flamingo-eval-benchmarks")
     parser.add_argument("--no-peer", action="store_true", help="our side alone")
     given = parser.parse_args()
@@ -54,7 +59,18 @@ def main() -> None:
     shots = tuple(int(s) for s in given.shots.split(","))
     if set(AGAINST_PEER) & set(parts):
         how = How(
-            given.work, given.threads, given.repeats, given.clock, given.dtype, not given.no_peer, given.queries, shots
+            work=given.work,
+            threads=given.threads,
+            repeats=given.repeats,
+            clock=given.clock,
+            dtype=given.dtype,
+            peer=not given.no_peer,
+            queries=given.queries,
+            shots=shots,
+            model=given.model,
+            device=given.device,
+            workers=given.workers,
+            peer_batch=given.peer_batch,
         )
         with Comparison(how) as compare:
             if "vqa" in parts:

@@ -1,12 +1,11 @@
 """Ours and the peer's, in turns: VQA over shots, with drawn and with fixed demonstrations, and ranking of candidates.
 
-Shapes: ViT-B/32, OPT-125m, OpenFlamingo's Resampler and a gated block before every block; weights made by the peer,
-converted by us. Pictures of the support set are already seen, queries' pictures are not (design section 6).
+Both sides have the same invented weights, in the shapes of world.MODELS, on one device. Pictures of the support set are
+already seen, queries' pictures are not (design section 6).
 """
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 import time
@@ -16,26 +15,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from benchmarks.models import PeerShapes, made
 from benchmarks.peer_env import PeerProcess
-from benchmarks.world import Row, make_rows, prompt_of, word_tokenizer, words
+from benchmarks.world import MODELS, Row, make_rows, prompt_of, save_tokenizer, words
 from flamingo_eval.engine import Engine, VisionCache
 from flamingo_eval.media import content_hash
-from flamingo_eval.models.convert.openflamingo import convert_openflamingo
-from flamingo_eval.models.model import Model
+from flamingo_eval.models.model import DTYPES
 from flamingo_eval.records import Answer, Image, Prompt, best_of
 from flamingo_eval.specs import DecodeSpec, RankSpec
 
 SPEC = DecodeSpec(beams=3, max_new_tokens=5)
 CAPTION = DecodeSpec(beams=3, max_new_tokens=20)
 SPARE = 8  # pictures more than a prompt shows; to draw from more takes time to prepare and changes nothing
-PEERS = {0: 8, 4: 8, 8: 4, 16: 2, 32: 1}  # its queries, and its batch: more only takes longer, each the same
+# the peer's queries, and its batch. On a CPU more only takes longer, each the same; 8 is its evaluation's default
+PEERS = {"cpu": {0: 8, 4: 8, 8: 4, 16: 2, 32: 1}, "cuda": dict.fromkeys((0, 4, 8, 16, 32), 8)}
 RANK_SHOTS = 4
 SEARCHED = ("inner_nodes", "inner_nodes_read", "searched", "searched_in_vain")  # of the engine's counts
 
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How the benchmarks are run; `queries` are ours a measurement, `clock` is wall or cpu."""
+    """How the benchmarks are run; `queries` are ours a measurement, `clock` is wall or cpu.
+
+    `peer_batch` 0: as PEERS has it. `dtype` is ours; the peer's is the same on CUDA, float32 on a CPU.
+    """
 
     work: Path
     threads: int
@@ -45,6 +50,10 @@ class How:
     peer: bool
     queries: int
     shots: tuple[int, ...]
+    model: str = "small"
+    device: str = "cpu"
+    workers: int = 0
+    peer_batch: int = 0
 
 
 class Comparison:
@@ -52,22 +61,33 @@ class Comparison:
 
     def __init__(self, how: How) -> None:
         self.how, work = how, how.work
-        self.peer = PeerProcess(work / "peer", how.threads) if how.peer or not (work / "ours").is_dir() else None
-        self._make_models(work)
-        self.model = Model.load(work / "ours", dtype=how.dtype)
+        shapes, device = MODELS[how.model], torch.device(how.device)
+        self.peer = PeerProcess(work / "peer", how.threads) if how.peer else None
+        listed: PeerShapes | None = None
+        if self.peer is not None:
+            dtype = how.dtype if device.type == "cuda" else "float32"
+            settings = {"vision": shapes.vision, "language": shapes.language, "settings": dict(shapes.settings)}
+            settings |= {"every": shapes.every, "tokenizer": str(save_tokenizer(work / "tokenizer"))}
+            listed = self.peer.ask("make", device=how.device, dtype=dtype, **settings)["shapes"]
+        self.model = made(shapes, listed, device, DTYPES[how.dtype], work)
         self.support = make_rows(work / "pictures", max(*how.shots, RANK_SHOTS) + SPARE)
         self.queries = make_rows(work / "pictures", how.queries * how.repeats, seed=1)
-        self.engine = Engine(self.model, cache=VisionCache("benchmark"))
+        self.engine = Engine(self.model, cache=VisionCache("benchmark"), workers=how.workers)
         self.seen, _ = self.engine.pictures.tokens(Image(r.picture) for r in self.support)
-        if how.peer and self.peer is not None:
-            self.peer.ask("load", folder=str(work / "model"))
-        else:
-            self.peer = None
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Kernels are chosen and memory is taken on first use, on both sides."""
+        prompts = self.prompts(max(self.how.shots), 0, fixed=False)
+        dict(self.engine.generate(iter(prompts), SPEC))
+        if self.peer is not None and self.how.device != "cpu":
+            self._ask_peer(prompts, self._peer_batch(max(self.how.shots)), SPEC)
 
     def __enter__(self) -> Comparison:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.engine.close()
         if self.peer is not None:
             self.peer.close()
 
@@ -84,28 +104,32 @@ class Comparison:
     def _generation(
         self, title: str, shots: Sequence[int], spec: DecodeSpec, prompts_of: Callable[[int, int], list[Prompt]]
     ) -> None:
-        print(f"{title}, {self.how.dtype}\n")
-        print("| shots | tokens | ours, queries/s | peer, queries/s | ratio | same text |\n|---|---|---|---|---|---|")
+        print(f"{title}, {self.model.name}, {self.how.device}, {self.how.dtype}\n")
+        print(
+            "| shots | tokens | ours, queries/s | peer, queries/s | ratio | same text | ratio, had the peer its", end=""
+        )
+        print(" pixels for nothing |\n|---|---|---|---|---|---|---|")
         for n in shots:
-            ours, theirs, same, tokens = [], [], [], 0
+            ours, theirs, given, same, tokens = [], [], [], [], 0
             for turn in range(self.how.repeats):
                 prompts = prompts_of(n, turn)
                 seconds, answers = self._timed(lambda p=prompts: dict(self.engine.generate(iter(p), spec)))
                 ours.append(self.how.queries / seconds)
                 tokens = answers[0].tokens
                 if self.peer is not None:
-                    some = prompts[: min(PEERS.get(n, 1), len(prompts))]
-                    given = {"batch": len(some), "beams": spec.beams, "new": spec.max_new_tokens}
-                    reply = self.peer.ask("generate", **self._for_peer(some), **given)
+                    some = prompts[: self._peer_batch(n)]
+                    reply = self._ask_peer(some, len(some), spec)
                     theirs.append(len(some) / reply[self.how.clock])
+                    given.append(len(some) / (reply[self.how.clock] - reply["opening"]))
                     pairs = zip(reply["answers"], answers.values(), strict=False)
                     same += [_words(t) == _words(answers[i].text or "") for i, (t, _) in enumerate(pairs)]
-            self._row(n, tokens, ours, theirs, f"{sum(same)}/{len(same)}")
+            more = f" {statistics.median(ours) / statistics.median(given):.1f} |" if given else " |"
+            self._row(n, tokens, ours, theirs, f"{sum(same)}/{len(same)}", more)
         print(flush=True)
 
     def rank(self, candidates: Sequence[int]) -> None:
         """Queries a second: log-likelihoods of candidates of two to four tokens that share beginnings, and the best."""
-        print(f"Ranking, {RANK_SHOTS} shots, {self.how.dtype}\n")
+        print(f"Ranking, {RANK_SHOTS} shots, {self.model.name}, {self.how.device}, {self.how.dtype}\n")
         print("| candidates | tokens | ours, queries/s | peer, queries/s | ratio | largest difference |", end="")
         print(" the best alone, queries/s | inner nodes read for it | searched in vain | the same best |")
         print("|---|---|---|---|---|---|---|---|---|---|")
@@ -200,6 +224,15 @@ class Comparison:
         found = work()
         return clock() - began, found
 
+    def _peer_batch(self, shots: int) -> int:
+        usual = PEERS["cpu" if self.how.device == "cpu" else "cuda"].get(shots, 1)
+        return min(self.how.peer_batch or usual, self.how.queries)
+
+    def _ask_peer(self, prompts: Sequence[Prompt], batch: int, spec: DecodeSpec) -> dict[str, Any]:
+        assert self.peer is not None
+        some = self._for_peer(prompts[:batch])
+        return self.peer.ask("generate", **some, batch=batch, beams=spec.beams, new=spec.max_new_tokens)
+
     def _for_peer(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         pictures = [[str(m.path) for m in p.media if isinstance(m, Image)] for p in prompts]
         return {"texts": [self.model.tokenizer.text(p) for p in prompts], "pictures": pictures}
@@ -211,27 +244,6 @@ class Comparison:
             return
         peers = statistics.median(theirs)
         print(f"| {what} | {tokens} | {mine:.3g} | {peers:.3g} | {mine / peers:.1f} | {last} |{more}", flush=True)
-
-    def _make_models(self, work: Path) -> None:
-        """The peer makes random weights; we convert them."""
-        if (work / "ours").is_dir():
-            return
-        assert self.peer is not None
-        folder = work / "model"
-        (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
-        word_tokenizer().save(str(folder / "tokenizer" / "tokenizer.json"))
-        settings = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "pad_token": "<pad>",
-            "unk_token": "<unk>",
-            "clean_up_tokenization_spaces": False,
-        }
-        (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings))
-        self.peer.ask("build", folder=str(folder))
-        parts = (folder / "checkpoint.pt", folder / "language", folder / "vision.pt", folder / "tokenizer")
-        # open_clip's own file: its plain ViT-B-32 has the exact GELU, OpenAI's of that name the quick one
-        (tower,) = (work / "peer").glob("lib/python3*/site-packages/open_clip/model_configs/ViT-B-32.json")
-        convert_openflamingo(*parts, 1, work / "ours", str(tower))
 
 
 def _words(text: str) -> list[str]:

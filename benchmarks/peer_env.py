@@ -10,16 +10,17 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+# transformers: the version OpenFlamingo was used with, or the nearest whose tokenizers are built for this Python
+OLD = ("transformers==4.33.3", "tokenizers==0.13.3", "huggingface_hub==0.16.4")
+NEWER = ("transformers==4.37.2", "tokenizers==0.15.2", "huggingface_hub==0.23.5")
 PACKAGES = (
     "open-flamingo==2.0.1",
     "open_clip_torch==2.20.0",
-    "transformers==4.33.3",
-    "tokenizers==0.13.3",
-    "huggingface_hub==0.16.4",
-    "torchvision==0.20.1",
+    *(OLD if sys.version_info < (3, 12) else NEWER),
     "timm==0.9.16",
     "einops==0.8.2",
     "einops-exts==0.0.4",
@@ -34,15 +35,20 @@ PACKAGES = (
 
 
 def python_of(folder: Path) -> Path:
-    """The interpreter of the environment in `folder`, made first if it is not there (from PyPI; some 100 MB)."""
+    """The interpreter of the environment in `folder`, made first if it is not there (from PyPI; some 100 MB).
+
+    torch, numpy and, if there is one, torchvision are those of the environment that runs this.
+    """
     python = folder / "bin" / "python"
     done = folder / "ready"
     if not done.is_file():
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES], check=True)
+        venv.create(folder)
+        own = PACKAGES if find_spec("torchvision") else (*PACKAGES, "torchvision==0.20.1")
+        pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps")
+        subprocess.run([*pip, *own], check=True)
         site = next((folder / "lib").glob("python3*/site-packages"))
-        (site / "zz_host.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")  # torch, numpy, after its own
-        done.write_text("\n".join(PACKAGES) + "\n")
+        (site / "zz_host.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")  # after its own
+        done.write_text("\n".join(own) + "\n")
     return python
 
 

@@ -6,21 +6,23 @@ with the same weights must agree about.
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image as PillowImage
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 
 from flamingo_eval.models.config import DecoderConfig, FlamingoConfig
-from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.models.presets import (
     CLIP_PIXELS,
+    MPT_1B,
+    MPT_7B,
     OPENFLAMINGO_RESAMPLER,
     OPENFLAMINGO_TOKENS,
     OPENFLAMINGO_XATTN,
@@ -50,16 +52,52 @@ OPT_125M = DecoderConfig(
     position_offset=2,
 )
 
-# OpenFlamingo's Resampler and cross-attention, in front of every block, at the widths of ViT-B/32 and OPT-125m
-SMALL = FlamingoConfig(
-    "ViT-B/32 + OPT-125m",
-    vision=VITS["ViT-B-32"],
-    preprocess=CLIP_PIXELS,
-    resampler=replace(OPENFLAMINGO_RESAMPLER, width=768, ff_width=3072),
-    xattn=replace(OPENFLAMINGO_XATTN, every=1, ff_width=3072),
-    decoder=OPT_125M,
-    tokens=OPENFLAMINGO_TOKENS,
-)
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """A model under the benchmark: ours, and what the peer's factory must be told to make the same."""
+
+    config: FlamingoConfig
+    vision: str  # open_clip's name
+    language: str
+    settings: Mapping[str, object]
+
+    @property
+    def every(self) -> int:
+        """A gated block in front of every so many of the decoder's."""
+        return self.config.xattn.every
+
+
+def _openflamingo(name: str, tower: str, decoder: DecoderConfig, every: int) -> FlamingoConfig:
+    """OpenFlamingo's Resampler and cross-attention; exact GELU, as in open_clip's own files of these names."""
+    vision = replace(VITS[tower], activation="gelu")
+    width = vision.width
+    return FlamingoConfig(
+        name,
+        vision=vision,
+        preprocess=CLIP_PIXELS,
+        resampler=replace(OPENFLAMINGO_RESAMPLER, width=width, ff_width=4 * width),
+        xattn=replace(OPENFLAMINGO_XATTN, every=every, ff_width=4 * decoder.width),
+        decoder=replace(decoder, vocabulary=VOCABULARY),
+        tokens=OPENFLAMINGO_TOKENS,
+    )
+
+
+def _mpt(name: str, decoder: DecoderConfig, every: int) -> Shapes:
+    config = _openflamingo(name, "ViT-L-14", decoder, every)
+    settings = {"d_model": decoder.width, "n_heads": decoder.heads, "n_layers": decoder.layers}
+    return Shapes(config, "ViT-L-14", "mpt", settings | {"max_seq_len": decoder.context, "vocab_size": VOCABULARY})
+
+
+_OPT_SETTINGS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+MODELS = {
+    "small": Shapes(
+        _openflamingo("ViT-B/32 + OPT-125m", "ViT-B-32", OPT_125M, every=1), "ViT-B-32", "opt", _OPT_SETTINGS
+    ),
+    # transformers' MPT, which the peer runs on, has no norms of queries and keys; MPT-1B's own code had
+    "openflamingo-3b": _mpt("ViT-L/14 + MPT-1B without norms of queries and keys", replace(MPT_1B, qk_norm=False), 1),
+    "openflamingo-9b": _mpt("ViT-L/14 + MPT-7B", MPT_7B, 4),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +124,20 @@ def word_tokenizer() -> FastTokenizer:
     return fast
 
 
+def save_tokenizer(folder: Path) -> Path:
+    """The tokenizer as a folder that transformers reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    word_tokenizer().save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
 def make_rows(folder: Path, n: int, seed: int = 0) -> list[Row]:
     """n rows with a JPEG of 640 x 480 each; questions of 11 tokens, answers of 2: 15 a shot with its two tags."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,16 +157,3 @@ def prompt_of(query: Row, shots: list[Row], id: str) -> Prompt:
     for shot in shots:
         parts += [Image(shot.picture), f" {shot.question} {shot.answer} ", END_OF_CHUNK]
     return Prompt([*parts, Image(query.picture), f" {query.question}"], id)
-
-
-def randomised(config: FlamingoConfig, seed: int = 0) -> Flamingo:
-    """A Flamingo with random weights and open gates."""
-    generator = torch.Generator().manual_seed(seed)
-    flamingo = Flamingo(config)
-    with torch.no_grad():
-        for name, parameter in flamingo.named_parameters():
-            if name.endswith("gate"):
-                parameter.fill_(0.5)
-            elif parameter.ndim > 1:
-                parameter.normal_(0.0, 0.02, generator=generator)
-    return flamingo.requires_grad_(False).eval()

@@ -46,7 +46,7 @@ OPEN_CLIP: Table = {
     "blocks.{i}.ff.up": "transformer.resblocks.{i}.mlp.c_fc",
     "blocks.{i}.ff.down": "transformer.resblocks.{i}.mlp.c_proj",
 }
-_OPEN_CLIP_UNUSED = ("ln_post.weight", "ln_post.bias", "proj")
+OPEN_CLIP_UNUSED = ("ln_post.weight", "ln_post.bias", "proj")
 _OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")  # entries that only OpenAI's state dicts have
 
 
@@ -219,8 +219,8 @@ def _visual(weights: Weights) -> dict[str, Foreign]:
     """The vision half of a state dict, whose names may begin with `visual.`, `module.visual.` or neither."""
     for prefix in ("visual.", "module.visual."):
         if found := without_prefix(weights, prefix):
-            return _without(found, _OPEN_CLIP_UNUSED)
-    return _without(dict(weights), (*_OPEN_CLIP_UNUSED, *_OPENAI_MARKS))
+            return _without(found, OPEN_CLIP_UNUSED)
+    return _without(dict(weights), (*OPEN_CLIP_UNUSED, *_OPENAI_MARKS))
 
 
 def _visual_dtype(weights: Weights) -> torch.dtype | None:

@@ -90,7 +90,7 @@ def convert_openflamingo(
     base = language_names(family, folder_weights(language_model))
     decoder = family.read(foreign_config, base)
     foreign_config.done()
-    parts = _parts(checkpoint, family)
+    parts = split(file_weights(checkpoint), family, str(checkpoint))
     fast, settings = read_vocabulary(tokenizer, (OPENFLAMINGO_TOKENS.end_of_chunk, OPENFLAMINGO_TOKENS.image))
     tokens = replace(
         OPENFLAMINGO_TOKENS, clean_up_spaces=settings.get("clean_up_tokenization_spaces", True) is not False
@@ -128,19 +128,24 @@ def convert_openflamingo(
     return notes
 
 
-def _parts(checkpoint: Path, family: Family) -> Parts:
+def split(weights: Weights, family: Family, source: str) -> Parts:
+    """OpenFlamingo's tensors by the part they belong to; `source` is what the user knows them as.
+
+    Raises CheckpointError where they are no OpenFlamingo's.
+    """
+
     def rename(name: str) -> str | None:
         name = name.removeprefix("module.")
         # The frozen tower, saved by early versions, is the one given by --vision
         return None if name.startswith((*_TWICE, "vision_encoder.")) else name
 
-    weights = renamed(file_weights(checkpoint), rename)
+    weights = renamed(weights, rename)
     gated = {".".join(m.groups()): w for name, w in weights.items() if (m := _GATED_NAME.match(name))}
     others = {n: w for n, w in weights.items() if not n.startswith(("perceiver.", "lang_encoder."))}
     if not gated and not any(name.startswith("perceiver.") for name in weights):
         shown = ", ".join(list(weights)[:3])
         raise CheckpointError(
-            f"{checkpoint}: no OpenFlamingo checkpoint: it has neither perceiver.* nor gated_cross_attn_layer tensors.",
+            f"{source}: no OpenFlamingo checkpoint: it has neither perceiver.* nor gated_cross_attn_layer tensors.",
             fix=f"Its tensors begin with: {shown}.",
         )
     trained = {n: w for n, w in without_prefix(weights, "lang_encoder.").items() if "gated_cross_attn_layer." not in n}
