@@ -1,7 +1,7 @@
 """python -m benchmarks [PART...]: how fast we are, and how much faster than OpenFlamingo with the same weights.
 
-Parts: vqa, fixed, caption, rank, phases, floor, search, launches, idefics, memory, startup, load, rices; all of them if
-none is named. `search` and `launches` count, they time nothing.
+Parts: vqa, fixed, caption, rank, phases, floor, graphs (on CUDA), search, launches, idefics, memory, startup, load,
+rices; all of them if none is named. `search` and `launches` count, they time nothing.
 Every figure is a median; both sides run in turns on the same prompts, the same number of threads and the same clock.
 Prints Markdown.
 """
@@ -19,13 +19,14 @@ import torch
 
 from benchmarks.compare import Comparison, How
 from benchmarks.floor import floor
+from benchmarks.graphs import graphs
 from benchmarks.idefics import idefics
 from benchmarks.launches import launches
 from benchmarks.search import search
 from benchmarks.upkeep import load, memory, rices, startup
 from benchmarks.world import MODELS
 
-AGAINST_PEER = ("vqa", "fixed", "caption", "rank", "phases", "floor")
+AGAINST_PEER = ("vqa", "fixed", "caption", "rank", "phases", "floor", "graphs")
 PARTS = (*AGAINST_PEER, "search", "launches", "idefics", "memory", "startup", "load", "rices")
 
 
@@ -85,6 +86,8 @@ def main() -> None:
                 compare.phases(shots)
             if "floor" in parts:
                 floor(compare, shots)
+            if "graphs" in parts and compare.model.device.type == "cuda":
+                graphs(compare, shots)
     if "search" in parts:
         search()
     if "launches" in parts:

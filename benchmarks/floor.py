@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.compare import SPEC, Comparison
 from flamingo_eval.cost import matrix_rate
+from flamingo_eval.engine.engine import column_bytes
 from flamingo_eval.models.flops import ModelFlops
 from flamingo_eval.specs import DecodeSpec
 
@@ -22,33 +23,39 @@ READ_ONLY = DecodeSpec(beams=3, max_new_tokens=1)
 def floor(compare: Comparison, shots: Sequence[int]) -> None:
     """Shares of both rates, and how a query's time grows with its tokens."""
     model, repeats, queries = compare.model, compare.how.repeats, compare.how.queries
-    rate = matrix_rate(model.device, model.dtype, size=1024, repeats=20)
-    memory = _memory_rate(model.device)
+    large = model.device.type == "cuda"
+    rate = matrix_rate(model.device, model.dtype, size=8192 if large else 1024, repeats=20)
+    memory = _memory_rate(model.device, size=1 << (33 if large else 28))
     flops = ModelFlops(model.config)
     decoder = sum(p.numel() for part in (flops.flamingo.decoder, flops.flamingo.xattn) for p in part.parameters())
     held = decoder * model.dtype.itemsize
-    print(f"Share of the floor: a matrix product reaches {rate / 1e9:.0f} GFLOP/s, a read {memory / 1e9:.1f} GB/s\n")
+    print(f"Share of the floor, {model.name}, {model.device}, {compare.how.dtype}")
+    print(f"A matrix product reaches {rate / 1e9:.0f} GFLOP/s, a read {memory / 1e9:.1f} GB/s.\n")
     print(
-        "| shots | tokens | reading, ms a query | share of the matrix rate | decoding, ms a step of the batch |", end=""
+        "| shots | tokens | reading, ms a query | share of the matrix rate | decoding, ms a step of all queries |",
+        end="",
     )
     print(" share of the matrix rate | share of the memory rate |\n|---|---|---|---|---|---|---|")
     times, lengths = [], []
     for n in shots:
-        read, whole = [], []
+        read, whole, batches = [], [], 0
         for turn in range(repeats):
             prompts = compare.prompts(n, turn, fixed=False)
             compare.engine.pictures.tokens(m for p in prompts for m in p.media)
             read.append(_seconds(lambda p=prompts: dict(compare.engine.generate(iter(p), READ_ONLY))))
+            before = compare.engine.stats["batches"]
             whole.append(_seconds(lambda p=prompts: dict(compare.engine.generate(iter(p), SPEC))))
+            batches = compare.engine.stats["batches"] - before
         length = model.count_tokens(prompts[0])
         reading = statistics.median(read)
         step = max(statistics.median(whole) - reading, 1e-9) / (SPEC.max_new_tokens - 1)
         done = queries * (flops.reading(length) + (n + 1) * flops.visual_keys)
         one = SPEC.beams * queries * flops.next_token(length)
-        batches = -(-queries // int(compare.engine.stats["batch_size"]))
+        column = column_bytes(model.config.decoder, model.dtype)
+        read_bytes = batches * held + queries * length * column  # weights, and the prompts' keys and values
         print(
             f"| {n} | {length} | {1000 * reading / queries:.1f} | {100 * done / reading / rate:.0f} % | "
-            f"{1000 * step:.1f} | {100 * one / step / rate:.0f} % | {100 * batches * held / step / memory:.0f} % |",
+            f"{1000 * step:.1f} | {100 * one / step / rate:.0f} % | {100 * read_bytes / step / memory:.0f} % |",
             flush=True,
         )
         times.append(statistics.median(whole) / queries)

@@ -13,6 +13,7 @@ import json
 import resource
 import sys
 import time
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,22 @@ from typing import Any
 
 import torch
 from invented import invented
+
+HIDDEN = (
+    "accelerate",
+    "peft",
+    "jax",
+    "flax",
+    "tensorflow",
+)  # the host's may be newer than what this transformers knows
+
+
+class _Finder(PathFinder):
+    """Finds what lies on the path but those."""
+
+    @classmethod
+    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> Any:
+        return None if fullname.partition(".")[0] in HIDDEN else super().find_spec(fullname, path, target)
 
 
 def _name_operators() -> None:
@@ -37,6 +54,7 @@ def _name_operators() -> None:
             torch.library.define(f"torchvision::{operator.split('(')[0]}", operator[operator.index("(") :])
 
 
+sys.meta_path = [_Finder if finder is PathFinder else finder for finder in sys.meta_path]
 _name_operators()
 
 from open_flamingo.src import factory  # noqa: E402

@@ -1,8 +1,8 @@
 """A CUDA device where there is none: tensors that say they are on it, and are computed on the CPU.
 
 What a real one would refuse is refused here too: operands on different devices, random numbers from a generator of
-another one. What would make the host wait for it (reading a value, a mask as an index) is counted, with the line that
-does it. Kernels, memory and speed are beyond it.
+another one. What would make the host wait for it (reading a value, a mask as an index, sending numbers there) is
+counted, with the line that does it. Kernels, memory and speed are beyond it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,15 @@ def _here(value: Any) -> Any:
 
 
 class PretendDevice(TorchFunctionMode):
-    """While it is entered, `cuda` exists. `waits` counts the lines of flamingo_eval that waited for it."""
+    """While it is entered, `cuda` exists. `waits` counts the lines of flamingo_eval that waited for it to compute.
+
+    `sent` counts those that sent it numbers from the host, which waits as well.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
 
     def __torch_function__(
         self,
@@ -66,6 +70,8 @@ class PretendDevice(TorchFunctionMode):
             self._count(name, args)
         if there and any(isinstance(g, torch.Generator) and g.device.type == "cpu" for g in leaves):
             raise RuntimeError(f"{name}: a generator of the CPU draws for a tensor on CUDA")
+        if name == "tensor" and there:
+            self.sent[_line(name)] += 1
         result = func(*args, **given)
         return _here(result) if name == "cpu" else tree_map(_there, result) if there else result
 
@@ -74,6 +80,8 @@ class PretendDevice(TorchFunctionMode):
         from_, to = (type_of(t) for t in (tensor, wanted[0] if wanted else tensor))
         if from_ == "cuda" and to == "cpu":
             self._wait("to")
+        if from_ == "cpu" and to == "cuda":
+            self.sent[_line("to")] += 1
         rest = [h for h in how if isinstance(h, torch.dtype)]
         dtype = next((d for d in (*rest, given.get("dtype")) if d is not None), tensor.dtype)
         moved = _here(tensor).to(dtype)
@@ -94,9 +102,13 @@ class PretendDevice(TorchFunctionMode):
             self._wait(name)
 
     def _wait(self, name: str) -> None:
-        ours = [f for f in traceback.extract_stack() if "/flamingo_eval/" in f.filename]
-        place = ours[-1].filename.rpartition("/flamingo_eval/")[2] if ours else "a test"
-        self.waits[f"{place}: {name}"] += 1
+        self.waits[_line(name)] += 1
+
+
+def _line(name: str) -> str:
+    ours = [f for f in traceback.extract_stack() if "/flamingo_eval/" in f.filename]
+    place = ours[-1].filename.rpartition("/flamingo_eval/")[2] if ours else "a test"
+    return f"{place}: {name}"
 
 
 def type_of(place: Tensor | torch.device | str) -> str:

@@ -37,13 +37,14 @@ def causal_mask(real: Tensor, new: int) -> Tensor:
     return (columns <= columns[total - new :, None]) & real[:, None, :]
 
 
-def alibi_slopes(heads: int, alibi_max: float) -> Tensor:
+def alibi_slopes(heads: int, alibi_max: float, device: torch.device | None = None) -> Tensor:
     """Press et al. 2022 as MPT computes it: for head counts that are no power of two, every second of the next one's.
 
-    -> float32[heads]
+    -> float32[heads], made on the device: to send them there would wait for it in every step.
     """
     power = 2 ** math.ceil(math.log2(heads))
-    slopes = torch.tensor([2.0 ** (-alibi_max * (i + 1) / power) for i in range(power)])
+    places = torch.arange(1, power + 1, dtype=torch.float64, device=device)
+    slopes = torch.exp2(places * (-alibi_max / power)).float()
     return slopes if power == heads else torch.cat([slopes[1::2], slopes[::2]])[:heads]
 
 
@@ -256,7 +257,7 @@ class Decoder(nn.Module):
         distances = positions[:, :, None] - key_positions[:, None, :]  # [B, S, T]
         wide = None if mask is None else mask[:, None]
         if self.config.positions == "alibi" and wide is not None:
-            slopes = alibi_slopes(self.config.heads, self.config.alibi_max)[self.own_heads].to(positions.device)
+            slopes = alibi_slopes(self.config.heads, self.config.alibi_max, positions.device)[self.own_heads]
             bias = -slopes[:, None, None] * distances[:, None]  # [B, H, S, T]
             wide = bias.masked_fill(~wide, -math.inf).to(self.embedding.weight.dtype)
         return Sight(

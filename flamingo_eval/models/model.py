@@ -43,6 +43,8 @@ class Model:
         """
         chosen = choose_device(device)
         kind = choose_dtype(dtype, chosen)
+        if chosen.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # convolutions would otherwise round float32 to 10 bits
         if mesh is None:
             flamingo = load_flamingo(folder, chosen, kind)
         else:

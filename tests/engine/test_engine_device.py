@@ -90,6 +90,22 @@ def test_no_step_waits_for_the_device(device: PretendDevice, tmp_path: Path) -> 
         assert waits == {"engine/ranking.py: tolist": 4}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_sends_nothing_to_the_device(family: str, device: PretendDevice, tmp_path: Path) -> None:
+    small_model(tmp_path, context=128, **FAMILIES[family])
+    model = Model.load(tmp_path)
+    prompts = [Prompt([PICTURES[i], "abc"]) for i in range(4)]
+    with device:
+        send(model.flamingo)
+        engine, sent = Engine(model, batch_size=4), []
+        for n in (1, 2, STEPS):  # the first time pictures are sent
+            before = device.sent.copy()
+            texts(engine, prompts, DecodeSpec(beams=3, max_new_tokens=n))
+            sent.append(device.sent - before)
+    assert sent[1] == sent[2]
+    assert sum(sent[1].values()) > 0
+
+
 @pytest.mark.parametrize(
     ("mistake", "says"),
     [
