@@ -35,8 +35,8 @@ class PictureEncoder:
         self.encoded = 0
 
     def ahead(self, media: AnyMedia) -> None:
-        """Let a worker open a picture that will be needed soon, unless its tokens are known."""
-        if self.loader.has_room and not isinstance(media, Pixels):
+        """Let a worker open a picture that will be needed, unless its tokens are known."""
+        if self.loader.workers and not isinstance(media, Pixels):
             try:
                 known = content_hash(media) in self.cache
             except MediaError:  # whoever needs the picture will hear of it

@@ -19,7 +19,7 @@ from flamingo_eval.engine.generation import generate
 from flamingo_eval.engine.heads import with_heads
 from flamingo_eval.engine.packed import packed
 from flamingo_eval.engine.pictures import PictureLoader
-from flamingo_eval.engine.plan import Limits, batches
+from flamingo_eval.engine.plan import Limits, batches, drawn_ahead
 from flamingo_eval.engine.queries import Candidates, Query, check_length
 from flamingo_eval.engine.ranking import Ranker
 from flamingo_eval.engine.reading import Reader, VisualTokens
@@ -184,7 +184,8 @@ class Engine:
                     self.pictures.ahead(media)
                 yield query
 
-        for batch in batches(with_heads(prepare()), self.limits):
+        queries = drawn_ahead(prepare(), self.loader.room)  # their pictures are opened while the model is at others
+        for batch in batches(with_heads(queries), self.limits):
             yield from self._settled(failed)
             yield from self._answered(batch, answered, failed)
             yield from self._settled(failed)

@@ -32,30 +32,29 @@ class PictureLoader:
     def __init__(self, config: PreprocessConfig, workers: int = 0) -> None:
         self.config, self.workers = config, workers
         self._pool: ProcessPoolExecutor | None = None
-        self._waiting: dict[Media, Future[np.ndarray]] = {}
+        self._wanted: dict[Media, None] = {}  # in the order of asking; not begun
+        self._opened: dict[Media, Future[np.ndarray]] = {}  # begun or done
 
     @property
-    def has_room(self) -> bool:
-        """Whether another picture may be opened ahead."""
-        return self.workers > 0 and len(self._waiting) < self.workers * AHEAD_PER_WORKER
+    def room(self) -> int:
+        """Pictures that may stand open ahead of the model."""
+        return self.workers * AHEAD_PER_WORKER
 
     def ahead(self, media: Media) -> None:
-        """Start to open a picture that will be needed soon; without workers, or with enough under way, do nothing."""
-        if self.has_room and media not in self._waiting:
-            try:
-                self._waiting[media] = self._started().submit(_open, media, self.config)
-            except BrokenProcessPool:
-                self._give_up()
+        """A picture will be needed: open it as soon as there is room. Without workers do nothing."""
+        if self.workers and media not in self._opened:
+            self._wanted[media] = None
+            self._begin()
 
     def forget(self, media: Media) -> None:
         """A picture asked for ahead is not needed after all."""
-        future = self._waiting.pop(media, None)
+        future = self._taken(media)
         if future is not None:
             future.cancel()
 
     def pixels(self, media: Media) -> Tensor:
         """A picture's or clip's pixels, float32[T, 3, size, size]. Raises MediaError."""
-        future = self._waiting.pop(media, None)
+        future = self._taken(media)
         if future is None:
             return media_pixels(media, self.config)
         try:
@@ -66,15 +65,32 @@ class PictureLoader:
 
     def close(self) -> None:
         """End the worker processes; what they were doing is dropped."""
-        self._waiting.clear()
+        self._wanted.clear()
+        self._opened.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
+    def _begin(self) -> None:
+        while self._wanted and len(self._opened) < self.room:
+            media = next(iter(self._wanted))
+            del self._wanted[media]
+            try:
+                self._opened[media] = self._started().submit(_open, media, self.config)
+            except BrokenProcessPool:
+                self._give_up()
+
+    def _taken(self, media: Media) -> Future[np.ndarray] | None:
+        self._wanted.pop(media, None)
+        future = self._opened.pop(media, None)
+        self._begin()
+        return future
+
     def _give_up(self) -> None:
         log.warning("a process that opens pictures has died; they are opened in this one from now on")
         self.workers = 0
-        self._waiting.clear()
+        self._wanted.clear()
+        self._opened.clear()
 
     def __enter__(self) -> PictureLoader:
         return self

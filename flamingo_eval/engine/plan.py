@@ -6,6 +6,7 @@ never of its neighbours: with them, what a prompt's numbers come out of does not
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -28,6 +29,7 @@ class Planned(Protocol):
 
 
 P = TypeVar("P", bound=Planned)
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -65,6 +67,16 @@ def batches(prompts: Iterable[P], limits: Limits) -> Iterator[list[P]]:
             yield oldest.members
     for group in groups.values():
         yield group.members
+
+
+def drawn_ahead(prompts: Iterable[T], n: int) -> Iterator[T]:
+    """The same prompts, each drawn n before it is given out: what drawing one has started gets time to finish."""
+    waiting: deque[T] = deque()
+    for prompt in prompts:
+        waiting.append(prompt)
+        if len(waiting) > n:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def rounded_up(length: int, step: int = LENGTH_STEP) -> int:

@@ -42,11 +42,14 @@ def test_few_pictures_wait_and_a_process_that_dies_is_replaced_by_our_own(tmp_pa
     with PictureLoader(CONFIG, workers=1) as loader:
         for picture in media:
             loader.ahead(picture)
-        assert len(loader._waiting) == AHEAD_PER_WORKER
-        for picture in media[1:]:
-            loader.forget(picture)
-        assert len(loader._waiting) == 1
+        assert list(loader._opened) == media[:AHEAD_PER_WORKER]
         loader.pixels(media[0])
+        assert list(loader._opened) == media[1 : AHEAD_PER_WORKER + 1]  # the next is begun
+        for picture in media[AHEAD_PER_WORKER + 1 :]:
+            loader.forget(picture)
+        for picture in media[1 : AHEAD_PER_WORKER + 1]:
+            loader.pixels(picture)
+        assert not loader._opened
         pool = loader._pool
         assert pool is not None
         for process in list(pool._processes.values()):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flamingo_eval.engine.plan import Limits, batches, rounded_up
+from flamingo_eval.engine.plan import Limits, batches, drawn_ahead, rounded_up
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,19 @@ def test_limits_may_shrink_on_the_way() -> None:
 
 def test_lengths_are_rounded_up() -> None:
     assert [rounded_up(n) for n in (0, 1, 8, 9)] == [0, 8, 8, 16]
+
+
+@given(st.lists(st.integers(), max_size=20), st.integers(0, 8))
+def test_drawn_ahead_keeps_the_order_and_its_distance(items: list[int], n: int) -> None:
+    drawn: list[int] = []
+
+    def source() -> Iterator[int]:
+        for item in items:
+            drawn.append(item)
+            yield item
+
+    given_out = []
+    for item in drawn_ahead(source(), n):
+        given_out.append(item)
+        assert len(drawn) == min(len(given_out) + n, len(items))
+    assert given_out == items
