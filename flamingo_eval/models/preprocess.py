@@ -23,11 +23,8 @@ def media_pixels(media: Image | Video | Pixels, config: PreprocessConfig) -> Ten
 
     Raises MediaError, also for pixels of a wrong shape.
     """
-    if isinstance(media, Image):
-        return picture_pixels(open_image(media), config)[None]
-    if isinstance(media, Video):
-        frames = open_video(media, config.frames, config.fps, config.longer)
-        return torch.stack([picture_pixels(frame, config) for frame in frames])
+    if not isinstance(media, Pixels):
+        return normalised(fitted_pixels(media, config), config)
     pixels = media.tensor[None] if media.tensor.ndim == 3 else media.tensor
     if pixels.ndim != 4 or pixels.shape[1:] != (3, config.size, config.size) or not len(pixels):
         wanted = f"[3, {config.size}, {config.size}], or [T, 3, {config.size}, {config.size}] for a video"
@@ -35,12 +32,27 @@ def media_pixels(media: Image | Video | Pixels, config: PreprocessConfig) -> Ten
     return pixels
 
 
-def picture_pixels(picture: PillowImage.Image, config: PreprocessConfig) -> Tensor:
-    """Fit an RGB picture into the square and normalise it. -> float32[3, size, size]"""
-    fitted = {"pad": _pad, "crop": _crop, "squash": _squash}[config.fit](picture, config)
-    values = torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255).permute(2, 0, 1)
-    mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (config.mean, config.std))
-    return ((values - mean) / std).contiguous()
+def fitted_pixels(media: Image | Video, config: PreprocessConfig) -> Tensor:
+    """Open a picture or clip and fit it into the square. -> uint8[T, 3, size, size]. Raises MediaError."""
+    if isinstance(media, Image):
+        frames = [open_image(media)]
+    else:
+        frames = list(open_video(media, config.frames, config.fps, config.longer))
+    return torch.stack([fitted(frame, config) for frame in frames])
+
+
+def fitted(picture: PillowImage.Image, config: PreprocessConfig) -> Tensor:
+    """An RGB picture in the square. -> uint8[3, size, size]"""
+    square = {"pad": _pad, "crop": _crop, "squash": _squash}[config.fit](picture, config)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+
+def normalised(pictures: Tensor, config: PreprocessConfig) -> Tensor:
+    """uint8[..., 3, size, size] -> float32, each colour by the mean and deviation the encoder was trained with"""
+    mean, std = (
+        torch.tensor(v, dtype=torch.float32, device=pictures.device)[:, None, None] for v in (config.mean, config.std)
+    )
+    return (pictures.float() / 255 - mean) / std
 
 
 def _pad(picture: PillowImage.Image, config: PreprocessConfig) -> PillowImage.Image:

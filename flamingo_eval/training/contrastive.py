@@ -17,11 +17,12 @@ from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.contrastive import Contrastive, ContrastiveConfig, TextTowerConfig, two_term_loss
 from flamingo_eval.models.initialise import initialise
 from flamingo_eval.models.nfnet import Block, StandardisedConv
+from flamingo_eval.models.preprocess import normalised
 from flamingo_eval.sample.language import COLOURS, NUMBERS
 from flamingo_eval.sample.world import Scene, concepts
 from flamingo_eval.training.batches import Collator
 from flamingo_eval.training.loop import Place, fit
-from flamingo_eval.training.pictures import normalised, shifted
+from flamingo_eval.training.pictures import shifted
 from flamingo_eval.training.pools import ScenePool, thing_of
 from flamingo_eval.training.recipe import ContrastiveSpec
 

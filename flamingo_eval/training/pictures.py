@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flamingo_eval.media import sample_times
 from flamingo_eval.models.config import PreprocessConfig
+from flamingo_eval.models.preprocess import normalised
 from flamingo_eval.sample.clips import FPS, SECONDS
 from flamingo_eval.sample.render import render, render_clip
 from flamingo_eval.sample.world import Scene
@@ -35,14 +36,6 @@ def filmed(scenes: Iterable[Scene], n: int, config: PreprocessConfig) -> Tensor:
         for j, k in enumerate(shown):
             out[i, j] = np.asarray(frames[k].resize((config.size, config.size), _RESAMPLE[config.resample]))
     return torch.from_numpy(out).permute(0, 1, 4, 2, 3).contiguous()
-
-
-def normalised(pictures: Tensor, config: PreprocessConfig) -> Tensor:
-    """uint8[N, 3, size, size] -> float32, as models.preprocess does it"""
-    mean, std = (
-        torch.tensor(v, dtype=torch.float32, device=pictures.device)[:, None, None] for v in (config.mean, config.std)
-    )
-    return (pictures.float() / 255 - mean) / std
 
 
 def shifted(pictures: Tensor, most: int, generator: torch.Generator) -> Tensor:

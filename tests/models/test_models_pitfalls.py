@@ -18,7 +18,7 @@ from flamingo_eval.models import reference
 from flamingo_eval.models.config import PreprocessConfig
 from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 from flamingo_eval.models.model import Model
-from flamingo_eval.models.preprocess import picture_pixels
+from flamingo_eval.models.preprocess import fitted, normalised
 
 DATA = Path(__file__).parent.parent / "data" / "openflamingo"
 A, B, C = (picture(seed) for seed in range(3))
@@ -153,7 +153,7 @@ def test_10_resizing_is_pillows(opt: Model) -> None:
         assert_close(opt.pixels(Image(DATA / "opt" / "images" / f"{i}.png"))[0], expected[i], atol=1e-6, rtol=0)
     noise = torch.randint(0, 256, (97, 61, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     config = PreprocessConfig(size=32, fit="crop", mean=(0.0,) * 3, std=(1.0,) * 3)
-    ours = picture_pixels(PillowImage.fromarray(noise.numpy()), config)
+    ours = normalised(fitted(PillowImage.fromarray(noise.numpy()), config), config)
     shorter = noise.permute(2, 0, 1)[None].float()
     tensor = torch.nn.functional.interpolate(shorter, (50, 32), mode="bicubic", antialias=True).round().clamp(0, 255)
     off = (ours * 255 - tensor[0, :, 9:41]).abs()

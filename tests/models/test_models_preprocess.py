@@ -13,7 +13,7 @@ from flamingo_eval import Image, Prompt, Video
 from flamingo_eval.errors import MediaError
 from flamingo_eval.models.config import PreprocessConfig
 from flamingo_eval.models.model import Model
-from flamingo_eval.models.preprocess import media_pixels, picture_pixels
+from flamingo_eval.models.preprocess import fitted, media_pixels, normalised
 
 MEAN = (0.5, 0.25, 0.75)
 PAD = PreprocessConfig(size=8, mean=MEAN, std=(0.5, 0.5, 0.5))
@@ -27,7 +27,7 @@ def gradient(width: int, height: int) -> PillowImage.Image:
 
 @pytest.mark.parametrize("size", [(16, 8), (8, 16)])
 def test_padding_is_the_mean_and_becomes_zero(size: tuple[int, int]) -> None:
-    pixels = picture_pixels(PillowImage.new("RGB", size, (255, 255, 255)), PAD)
+    pixels = normalised(fitted(PillowImage.new("RGB", size, (255, 255, 255)), PAD), PAD)
     if size[0] < size[1]:
         pixels = pixels.transpose(1, 2)
     assert_close(pixels[:, [0, 1, 6, 7]], torch.zeros(3, 4, 8), atol=0.005, rtol=0)  # within a grey level
@@ -40,13 +40,15 @@ def test_a_square_of_the_right_size_is_only_normalised() -> None:
     expected = (np.asarray(picture, dtype=np.float32) / 255 - np.float32(MEAN)) / np.float32(0.5)
     for fit in ("pad", "crop", "squash"):
         config = PreprocessConfig(size=8, fit=fit, mean=MEAN, std=(0.5, 0.5, 0.5))  # type: ignore[arg-type]
-        assert_close(picture_pixels(picture, config), torch.from_numpy(expected).permute(2, 0, 1), atol=1e-6, rtol=0)
+        assert_close(
+            normalised(fitted(picture, config), config), torch.from_numpy(expected).permute(2, 0, 1), atol=1e-6, rtol=0
+        )
 
 
 @pytest.mark.parametrize(("width", "height"), [(11, 8), (8, 13), (8, 15), (21, 8)])
 def test_the_centre_is_cut_as_torchvision_cuts(width: int, height: int) -> None:
     """Of an odd margin, half rounds to the even side; transformers' processor rounds down instead."""
-    pixels = picture_pixels(gradient(width, height), CROP)
+    pixels = normalised(fitted(gradient(width, height), CROP), CROP)
     left, top = round((width - 8) / 2), round((height - 8) / 2)
     cut = np.asarray(gradient(width, height), dtype=np.float32)[top : top + 8, left : left + 8] / 255
     expected = (cut - np.float32(CROP.mean)) / np.float32(CROP.std)
@@ -57,7 +59,7 @@ def test_the_centre_is_cut_as_torchvision_cuts(width: int, height: int) -> None:
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
 def test_any_shape_gives_a_square(size: tuple[int, int], fit: str) -> None:
     config = PreprocessConfig(size=8, fit=fit)  # type: ignore[arg-type]
-    pixels = picture_pixels(gradient(*size), config)
+    pixels = normalised(fitted(gradient(*size), config), config)
     assert pixels.shape == (3, 8, 8)
     assert pixels.isfinite().all()
 
