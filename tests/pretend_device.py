@@ -127,3 +127,14 @@ def send(module: nn.Module) -> None:
                 part._parameters[name] = nn.Parameter(on_cuda, requires_grad=parameter.requires_grad)
         for name, buffer in part._buffers.items():
             part._buffers[name] = _there(buffer)
+
+
+def pretended_record(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    """As a graph does: nothing is computed while recording; played, it computes into the same memory."""
+    result = work()
+
+    def play() -> None:
+        result.copy_(work())
+
+    result.zero_()
+    return play, result

@@ -9,51 +9,90 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from flamingo_eval.engine.beam import BeamState
 from flamingo_eval.engine.branches import chain_ancestors, chain_mask
-from flamingo_eval.engine.encoding import MIN_ROWS
+from flamingo_eval.engine.encoding import MIN_ROWS, LastPictures
 from flamingo_eval.engine.queries import Query
 from flamingo_eval.engine.reading import Reader, VisualTokens
+from flamingo_eval.engine.recorded import Recorded
 from flamingo_eval.engine.sight import Pieces
+from flamingo_eval.engine.slots import SlotCache
 from flamingo_eval.specs import DecodeSpec
 
 ASK_EVERY = {"cuda": 4}  # steps between looks at whether all beams have ended, which waits for the device
+RECORDED_FROM = {"cuda": 8}  # steps from which a graph of one repays its making; none on other devices
 
 
 @torch.inference_mode()
 def generate(reader: Reader, queries: Sequence[Query], pictures: VisualTokens, spec: DecodeSpec) -> list[str]:
     """The best continuation of each prompt of one shape."""
-    model, K, taps = reader.model, spec.beams, reader.model.config.decoder.short_conv
+    model, K = reader.model, spec.beams
     columns = queries[0].columns
     rows = max(len(queries), -(-MIN_ROWS // K))  # rows beyond the queries are empty prompts
     cache, last, visual = reader.read_prompts(queries, pictures, rows, columns + queries[0].branching)
     lengths = torch.tensor([q.length for q in queries] + [0] * (rows - len(queries)), device=model.device)
     sees = [q.last_image >= 0 for q in queries] + [False] * (rows - len(queries))
     pieces = Pieces.of_rows(rows, K, sees, model.device)
+    beams = Beams(reader, cache, visual, pieces, lengths, columns, spec)
     stop = torch.tensor(model.tokenizer.stop_ids, device=model.device)
 
     state = BeamState.start(len(queries), K, spec.length_penalty, model.device)
     log_probs = reader.log_probs(last)[:, None].expand(-1, K, -1)  # [B, K, W]
-    chains = torch.zeros(rows, K, 0, dtype=torch.long, device=model.device)
     asks = ASK_EVERY.get(model.device.type, 1)
     for step in range(spec.max_new_tokens):
         state.step(log_probs, stop)
         if step + 1 == spec.max_new_tokens or (step % asks == asks - 1 and state.finished()):
             break
-        own = columns + step * K + torch.arange(K, device=model.device)
-        parents = F.pad(state.parents, (0, 0, 0, rows - len(queries)))
-        before = chains.gather(1, parents[:, :, None].expand(-1, -1, step))
-        chains = torch.cat([before, own.expand(rows, -1)[:, :, None]], dim=2)
-        x = reader.branch(
-            F.pad(state.tokens[:, :, -1], (0, 0, 0, rows - len(queries))),
-            (lengths[:, None] + step).expand(-1, K),
-            cache,
-            visual,
-            pieces,
-            chain_mask(lengths, columns, chains, cache.length + K),
-            chain_ancestors(lengths, chains, taps) if taps else None,
-        )
-        log_probs = reader.log_probs(x.flatten(0, 1)).view(rows, K, -1)[: len(queries)]
+        tokens, parents = (F.pad(x, (0, 0, 0, rows - len(queries))) for x in (state.tokens[:, :, -1], state.parents))
+        log_probs = beams.read(tokens, parents)[: len(queries)]
     tokens, n_tokens = state.best()
     return [model.tokenizer.decode(t[:n]) for t, n in zip(tokens.tolist(), n_tokens.tolist(), strict=True)]
+
+
+class Beams:
+    """The branches of all prompts of a batch. A step reads the newest token of each."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        cache: SlotCache,
+        visual: LastPictures,
+        pieces: Pieces | None,
+        lengths: Tensor,
+        columns: int,
+        spec: DecodeSpec,
+    ) -> None:
+        """`lengths` int64[B] of the prompts, of `columns` columns; a step writes one column a beam behind them."""
+        self.reader, self.cache, self.visual, self.pieces = reader, cache, visual, pieces
+        self.lengths, self.columns, self.count = lengths, columns, spec.beams
+        self.chains = torch.zeros(len(lengths), spec.beams, 0, dtype=torch.long, device=lengths.device)
+        from_steps = RECORDED_FROM.get(lengths.device.type)
+        recorded = from_steps is not None and spec.max_new_tokens > from_steps and reader.flamingo.ranks == 1
+        self._recorded = Recorded(self._pinned) if recorded else None
+
+    def read(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        """Log-probabilities of what follows. int64[B, K]; int64[B, K], whose branch each one continues
+
+        -> float32[B, K, W]
+        """
+        step, taps = self.chains.shape[2], self.reader.model.config.decoder.short_conv
+        own = self.columns + step * self.count + torch.arange(self.count, device=tokens.device)
+        before = self.chains.gather(1, parents[:, :, None].expand(-1, -1, step))
+        self.chains = torch.cat([before, own.expand(len(tokens), -1)[:, :, None]], dim=2)
+        positions = (self.lengths[:, None] + step).expand(-1, self.count)
+        ancestors = chain_ancestors(self.lengths, self.chains, taps) if taps else None
+        total = self.cache.length + self.count if self._recorded is None else self.cache.columns
+        mask = chain_mask(self.lengths, self.columns, self.chains, total)
+        if self._recorded is None:
+            return self._log_probs(tokens, positions, mask, ancestors)
+        return self._recorded(own, tokens, positions, mask, ancestors)
+
+    def _pinned(self, own: Tensor, *given: Tensor) -> Tensor:
+        self.cache.pin(own)
+        return self._log_probs(*given)
+
+    def _log_probs(self, tokens: Tensor, positions: Tensor, mask: Tensor, ancestors: Tensor | None) -> Tensor:
+        x = self.reader.branch(tokens, positions, self.cache, self.visual, self.pieces, mask, ancestors)
+        return self.reader.log_probs(x.flatten(0, 1)).view(*tokens.shape, -1)

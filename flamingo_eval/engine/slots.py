@@ -15,7 +15,10 @@ from flamingo_eval.models.config import DecoderConfig
 
 
 class SlotCache:
-    """A DecoderCache of fixed size, filled a few rows at a time (`fill`) and then branched from together (`branch`)."""
+    """A DecoderCache of fixed size, filled a few rows at a time (`fill`) and then branched from together (`branch`).
+
+    Pinned, it does not grow: new tokens go to columns that a tensor names, and all columns are shown.
+    """
 
     def __init__(
         self, config: DecoderConfig, rows: int, columns: int, device: torch.device, dtype: torch.dtype
@@ -30,6 +33,7 @@ class SlotCache:
         self._stored = 0
         self._new = slice(0, 0)
         self._rows = slice(0, rows)
+        self._at: Tensor | None = None
 
     def fill(self, rows: slice) -> None:
         """From now on write these rows, from the first column; all other rows stay as they are."""
@@ -50,6 +54,16 @@ class SlotCache:
         """From now on write all rows, behind the longest prompt."""
         self._rows = slice(0, self.positions.shape[0])
 
+    def pin(self, at: Tensor) -> None:
+        """From now on write all rows at these columns. int64[S], read at each writing"""
+        self.branch()
+        self._at, self._stored = at, self.columns
+
+    @property
+    def columns(self) -> int:
+        """All there are, stored or not."""
+        return self.positions.shape[1]
+
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these. int64[n], and the cache has n rows"""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
@@ -60,11 +74,13 @@ class SlotCache:
 
     @property
     def length(self) -> int:
-        """Columns stored."""
+        """Columns stored; pinned, all."""
         return self._stored
 
     def extend_positions(self, positions: Tensor) -> Tensor:
         """Store the new tokens' positions. int64[r, S] of the r rows being written -> int64[r, T]"""
+        if self._at is not None:
+            return self.positions.index_copy_(1, self._at, positions)
         self._new = slice(self._stored, self._stored + positions.shape[1])
         self._stored = self._new.stop
         self.positions[self._rows, self._new] = positions
@@ -72,6 +88,8 @@ class SlotCache:
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store new keys and values. Two of [r, K, S, d] -> two of [r, K, T, d], views"""
+        if self._at is not None:
+            return self.keys[layer].index_copy_(2, self._at, keys), self.values[layer].index_copy_(2, self._at, values)
         self.keys[layer, self._rows, :, self._new] = keys
         self.values[layer, self._rows, :, self._new] = values
         return self.keys[layer, self._rows, :, : self._stored], self.values[layer, self._rows, :, : self._stored]
@@ -79,5 +97,7 @@ class SlotCache:
     def extend_inputs(self, layer: int, inputs: Tensor) -> Tensor:
         """Store inputs of a short convolution. [r, S, D] -> [r, T, D], a view"""
         assert self.inputs is not None
+        if self._at is not None:
+            return self.inputs[layer].index_copy_(1, self._at, inputs)
         self.inputs[layer, self._rows, self._new] = inputs
         return self.inputs[layer, self._rows, : self._stored]

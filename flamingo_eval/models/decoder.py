@@ -247,7 +247,8 @@ class Decoder(nn.Module):
         key_positions = positions if cache is None else cache.extend_positions(positions)  # [B, T]
         real = None
         if mask is not None:
-            real = mask.diagonal(cached, 1, 2)  # [B, S]
+            if mask.shape[2] > cached:  # else the cache is pinned: its mask shows every new token its own column
+                real = mask.diagonal(cached, 1, 2)  # [B, S]
             own = torch.eye(new, mask.shape[2] - cached, dtype=torch.bool, device=mask.device)
             mask = mask | F.pad(own, (cached, 0))  # padding sees itself, so that no softmax is over nothing
         elif (new > 1 and cached) or self.config.positions in ("alibi", "relative"):

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_flamingo import small_model
+from small_flamingo import picture, small_model
 from test_engine_best import some_names
 from test_engine_device import FAMILIES, answers
 from test_engine_engine import PICTURES, some_prompts, texts
 
 from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, load_model
 from flamingo_eval.engine import Engine
+from flamingo_eval.engine.recorded import Recorded
 from flamingo_eval.models.model import Model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -37,20 +38,49 @@ def test_float32_answers_are_those_of_the_cpu(family: str, tmp_path: Path) -> No
     assert torch.allclose(there.logits(prompts[0]), here.logits(prompts[0]), atol=1e-4)
 
 
+def tiny_prompts(n: int) -> list[Prompt]:
+    """Of one to four pictures of the size that the tiny checkpoint reads."""
+    shown = [picture(i, size=64) for i in range(6)]
+    return [
+        Prompt(
+            [part for j in range(1 + i % 4) for part in (shown[(i + j) % 6], f"name: {'ab' * j}", END_OF_CHUNK)][:-1]
+        )
+        for i in range(n)
+    ]
+
+
 def test_the_tiny_checkpoint_says_the_same() -> None:
     here, there = load_model("tiny"), load_model("tiny", device="cuda", dtype="float32")
-    prompts = some_prompts(40, seed=5)
-    spec = DecodeSpec(beams=3, max_new_tokens=8)
-    assert texts(Engine(there), prompts, spec) == texts(Engine(here), prompts, spec)
-    batched = [(texts(Engine(there, batch_size=n), prompts, spec)) for n in (1, 7)]
-    assert batched[0] == batched[1]
+    prompts = tiny_prompts(40)
+    for new in (5, 20):  # from the second on, steps are played from a graph
+        spec = DecodeSpec(beams=3, max_new_tokens=new)
+        expected = texts(Engine(here), prompts, spec)
+        assert all(text is not None for text in expected)
+        for rows in (1, 7, 64):
+            assert texts(Engine(there, batch_size=rows), prompts, spec) == expected
 
 
 def test_bfloat16_is_near_float32() -> None:
     exact, half = (load_model("tiny", device="cuda", dtype=d) for d in ("float32", "bfloat16"))
-    prompt = some_prompts(1, seed=8)[0]
+    prompt = tiny_prompts(4)[3]
     apart = (exact.logits(prompt).softmax(-1) - half.logits(prompt).softmax(-1)).abs().max()
     assert 0 < float(apart) < 0.1
+
+
+def test_a_graph_gives_what_the_function_gives() -> None:
+    weights = torch.randn(64, 64, device="cuda")
+    function = Recorded(lambda x: (x @ weights).relu())
+    for _ in range(4):
+        x = torch.randn(8, 64, device="cuda")
+        assert torch.equal(function(x), (x @ weights).relu())
+
+
+def test_an_operator_that_no_graph_can_hold_is_called(caplog: pytest.LogCaptureFixture) -> None:
+    function = Recorded(lambda x: x * x.sum().item())
+    for i in range(4):
+        x = torch.full((3,), float(i), device="cuda")
+        assert torch.equal(function(x), x * 3 * i)
+    assert len(caplog.records) == 1
 
 
 @pytest.fixture
@@ -67,7 +97,7 @@ def test_out_of_memory_halves_the_batch(little_memory: None, tmp_path: Path) -> 
     small_model(tmp_path, context=2048)
     model = Model.load(tmp_path, device="cuda")
     prompts = [Prompt([PICTURES[i % 5], "ab" * 400, "Q" * (i % 7)]) for i in range(256)]
-    spec = DecodeSpec(beams=3, max_new_tokens=4)
+    spec = DecodeSpec(beams=3, max_new_tokens=12)
     engine = Engine(model, batch_size=256, token_budget=10**6)
     found = texts(engine, prompts, spec)
     assert engine.stats["memory_halvings"] > 0

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from pretend_device import PretendDevice, send
+from pretend_device import PretendDevice, pretended_record, send
 from small_flamingo import save_small, small_model
 from test_engine_best import best, some_names
 from test_engine_engine import PICTURES, scores, some_prompts, texts
 
 from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, RankSpec
-from flamingo_eval.engine import Engine
+from flamingo_eval.engine import Engine, recorded
 from flamingo_eval.models.model import Model
 
 FAMILIES: dict[str, dict[str, object]] = {
@@ -31,6 +31,7 @@ ASKED = 2  # times in these steps whether all have ended
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> PretendDevice:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (2**30, 2**31))
+    monkeypatch.setattr(recorded, "record", pretended_record)
     return PretendDevice()
 
 
@@ -63,6 +64,7 @@ def answers(
     """Texts, scores, the best candidates, and what the engine counted."""
     engine, rank = Engine(model, batch_size=4), RankSpec(normalise="mean")
     said = texts(engine, asked, DecodeSpec(beams=3, max_new_tokens=6))
+    said += texts(engine, asked, DecodeSpec(beams=3, max_new_tokens=10))  # long enough to be recorded on CUDA
     found = [b.candidate for b in best(engine, ranked, names, rank)]
     return said, scores(engine, ranked, names, rank), found, engine.stats
 
