@@ -23,6 +23,7 @@ from flamingo_eval.specs import DecodeSpec
 
 ASK_EVERY = {"cuda": 4}  # steps between looks at whether all beams have ended, which waits for the device
 RECORDED_FROM = {"cuda": 8}  # steps from which a graph of one repays its making; none on other devices
+RECORDED_TO = 1.5e12  # operations of a step: beyond them the device computes for longer than launching takes
 
 
 @torch.inference_mode()
@@ -68,9 +69,7 @@ class Beams:
         self.reader, self.cache, self.visual, self.pieces = reader, cache, visual, pieces
         self.lengths, self.columns, self.count = lengths, columns, spec.beams
         self.chains = torch.zeros(len(lengths), spec.beams, 0, dtype=torch.long, device=lengths.device)
-        from_steps = RECORDED_FROM.get(lengths.device.type)
-        recorded = from_steps is not None and spec.max_new_tokens > from_steps and reader.flamingo.ranks == 1
-        self._recorded = Recorded(self._pinned) if recorded else None
+        self._recorded = Recorded(self._pinned) if self._graph_pays(spec.max_new_tokens - 1) else None
 
     def read(self, tokens: Tensor, parents: Tensor) -> Tensor:
         """Log-probabilities of what follows. int64[B, K]; int64[B, K], whose branch each one continues
@@ -88,6 +87,13 @@ class Beams:
         if self._recorded is None:
             return self._log_probs(tokens, positions, mask, ancestors)
         return self._recorded(own, tokens, positions, mask, ancestors)
+
+    def _graph_pays(self, steps: int) -> bool:
+        """Whether steps are many and small enough (benchmarks/README.md, CUDA graphs). Ranks talk in between: none."""
+        from_steps = RECORDED_FROM.get(self.lengths.device.type)
+        if from_steps is None or steps < from_steps or self.reader.flamingo.ranks > 1:
+            return False
+        return self.reader.token_flops * self.count * len(self.lengths) <= RECORDED_TO
 
     def _pinned(self, own: Tensor, *given: Tensor) -> Tensor:
         self.cache.pin(own)

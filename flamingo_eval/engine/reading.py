@@ -36,6 +36,8 @@ class Reader:
     def __init__(self, model: Model, flamingo: Flamingo, head_columns: int) -> None:
         """`flamingo`: the model's network, its weights perhaps arranged; `head_columns`: of all heads that are kept."""
         self.model, self.flamingo = model, flamingo
+        parts = (model.flamingo.decoder, model.flamingo.xattn)
+        self.token_flops = 2 * sum(p.numel() for part in parts for p in part.parameters())  # products of one token
         self.heads_read = 0
         self._heads = Heads(head_columns)
 
