@@ -1,7 +1,7 @@
 """python -m benchmarks [PART...]: how fast we are, and how much faster than OpenFlamingo with the same weights.
 
-Parts: vqa, fixed, caption, rank, phases, floor, graphs (on CUDA), search, launches, idefics, memory, startup, load,
-rices; all of them if none is named. `search` and `launches` count, they time nothing.
+Parts: vqa, fixed, caption, rank, phases, floor, graphs (on CUDA), search, idefics, memory, startup, load,
+rices; all of them if none is named. `search` counts, it times nothing.
 Every figure is a median; both sides run in turns on the same prompts, the same number of threads and the same clock.
 Prints Markdown.
 """
@@ -21,13 +21,12 @@ from benchmarks.compare import Comparison, How
 from benchmarks.floor import floor
 from benchmarks.graphs import graphs
 from benchmarks.idefics import idefics
-from benchmarks.launches import launches
 from benchmarks.search import search
 from benchmarks.upkeep import load, memory, rices, startup
 from benchmarks.world import MODELS
 
 AGAINST_PEER = ("vqa", "fixed", "caption", "rank", "phases", "floor", "graphs")
-PARTS = (*AGAINST_PEER, "search", "launches", "idefics", "memory", "startup", "load", "rices")
+PARTS = (*AGAINST_PEER, "search", "idefics", "memory", "startup", "load", "rices")
 
 
 def main() -> None:
@@ -90,8 +89,6 @@ def main() -> None:
                 graphs(compare, shots)
     if "search" in parts:
         search()
-    if "launches" in parts:
-        launches(shots)
     if "idefics" in parts:
         idefics(given.work, shots, given.queries, given.repeats)
     if "memory" in parts:
