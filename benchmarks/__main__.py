@@ -90,7 +90,7 @@ def main() -> None:
     if "search" in parts:
         search()
     if "idefics" in parts:
-        idefics(given.work, shots, given.queries, given.repeats)
+        idefics(given.work, shots, given.queries, given.repeats, given.device, given.dtype)
     if "memory" in parts:
         memory()
     if "startup" in parts:

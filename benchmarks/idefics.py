@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.world import VOCABULARY, make_rows
 from flamingo_eval.engine import Engine, VisionCache
 from flamingo_eval.models.convert.idefics import convert_idefics
-from flamingo_eval.models.model import Model
+from flamingo_eval.models.model import DTYPES, Model
 from flamingo_eval.records import Image, Part, Prompt
 from flamingo_eval.specs import DecodeSpec
 
@@ -28,18 +28,20 @@ PEERS = {0: 8, 4: 8, 8: 4, 16: 2, 32: 1}  # its queries, and its batch
 SPARE = 8
 
 
-def idefics(work: Path, shots: Sequence[int], queries: int, repeats: int) -> None:
-    """Queries a second at each number of shots: 3 beams, 5 new tokens, float32."""
+def idefics(work: Path, shots: Sequence[int], queries: int, repeats: int, device: str, dtype: str) -> None:
+    """Queries a second at each number of shots: 3 beams, 5 new tokens; both sides on one device, of one type."""
     import transformers
 
     folder = work / "idefics"
     if not (folder / "ours").is_dir():
         _make(folder)
     theirs = transformers.IdeficsForVisionText2Text.from_pretrained(folder / "theirs").eval()
-    model = Model.load(folder / "ours")
+    theirs.to(device, DTYPES[dtype])
+    model = Model.load(folder / "ours", device, dtype)
     support = make_rows(work / "pictures", max(shots) + SPARE)
     asked = make_rows(work / "pictures", queries * repeats, seed=1)
-    print("VQA against transformers' IDEFICS, ViT-B/32 and LLaMA at 768 x 12, a gated block every 4th, float32\n")
+    print("VQA against transformers' IDEFICS, ViT-B/32 and LLaMA at 768 x 12, a gated block every 4th,", end="")
+    print(f" {device}, {dtype}\n")
     print("| shots | tokens | ours, queries/s | peer, queries/s | ratio | same text |\n|---|---|---|---|---|---|")
     for n in shots:
         ours, peers, same, tokens = [], [], [], 0
@@ -56,8 +58,9 @@ def idefics(work: Path, shots: Sequence[int], queries: int, repeats: int) -> Non
             answers = dict(engine.generate(iter(prompts), SPEC))
             ours.append(queries / (time.perf_counter() - began))
             tokens = answers[0].tokens
-            some = prompts[: min(PEERS.get(n, 1), queries)]
-            given = _given(model, some)
+            some = prompts[: min(PEERS.get(n, 1) if device == "cpu" else max(PEERS.values()), queries)]
+            given = {name: x.to(device) for name, x in _given(model, some).items()}
+            given["pixel_values"] = given["pixel_values"].to(model.dtype)
             began = time.perf_counter()
             with torch.inference_mode():
                 out = theirs.generate(
