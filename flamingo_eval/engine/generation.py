@@ -5,7 +5,8 @@ Shapes: B prompts, K beams, W vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -66,10 +67,13 @@ class Beams:
         spec: DecodeSpec,
     ) -> None:
         """`lengths` int64[B] of the prompts, of `columns` columns; a step writes one column a beam behind them."""
-        self.reader, self.cache, self.visual, self.pieces = reader, cache, visual, pieces
+        self.reader, self.cache = reader, cache
         self.lengths, self.columns, self.count = lengths, columns, spec.beams
         self.chains = torch.zeros(len(lengths), spec.beams, 0, dtype=torch.long, device=lengths.device)
-        self._recorded = Recorded(self._pinned) if self._graph_pays(spec.max_new_tokens - 1) else None
+        # no methods of this object: a cycle would keep the cache until someone collects it
+        self._log_probs = partial(_log_probs, reader, cache, visual, pieces)
+        pays = self._graph_pays(spec.max_new_tokens - 1)
+        self._recorded = Recorded(partial(_pinned, cache, self._log_probs)) if pays else None
 
     def read(self, tokens: Tensor, parents: Tensor) -> Tensor:
         """Log-probabilities of what follows. int64[B, K]; int64[B, K], whose branch each one continues
@@ -95,10 +99,21 @@ class Beams:
             return False
         return self.reader.token_flops * self.count * len(self.lengths) <= RECORDED_TO
 
-    def _pinned(self, own: Tensor, *given: Tensor) -> Tensor:
-        self.cache.pin(own)
-        return self._log_probs(*given)
 
-    def _log_probs(self, tokens: Tensor, positions: Tensor, mask: Tensor, ancestors: Tensor | None) -> Tensor:
-        x = self.reader.branch(tokens, positions, self.cache, self.visual, self.pieces, mask, ancestors)
-        return self.reader.log_probs(x.flatten(0, 1)).view(*tokens.shape, -1)
+def _log_probs(
+    reader: Reader,
+    cache: SlotCache,
+    visual: LastPictures,
+    pieces: Pieces | None,
+    tokens: Tensor,
+    positions: Tensor,
+    mask: Tensor,
+    ancestors: Tensor | None,
+) -> Tensor:
+    x = reader.branch(tokens, positions, cache, visual, pieces, mask, ancestors)
+    return reader.log_probs(x.flatten(0, 1)).view(*tokens.shape, -1)
+
+
+def _pinned(cache: SlotCache, read: Callable[..., Tensor], own: Tensor, *given: Tensor | None) -> Tensor:
+    cache.pin(own)
+    return read(*given)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class Recorded:
     def _record(self) -> None:
         held = self._given or ()
         try:
-            self._play, self._result = record(lambda: self._work(*held))
+            self._play, self._result = record(partial(self._work, *held))
         except RuntimeError as error:  # of memory too little for a graph, or an operator that cannot be in one
             log.warning("decoding goes on without a CUDA graph: %s", str(error).splitlines()[0])
             self._play = lambda: None

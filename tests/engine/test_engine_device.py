@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from test_engine_engine import PICTURES, scores, some_prompts, texts
 
 from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, RankSpec
 from flamingo_eval.engine import Engine, recorded
+from flamingo_eval.engine.reading import Reader
+from flamingo_eval.engine.slots import SlotCache
 from flamingo_eval.models.model import Model
 
 FAMILIES: dict[str, dict[str, object]] = {
@@ -106,6 +110,31 @@ def test_a_step_sends_nothing_to_the_device(family: str, device: PretendDevice, 
             sent.append(device.sent - before)
     assert sent[1] == sent[2]
     assert sum(sent[1].values()) > 0
+
+
+def test_a_batch_leaves_no_cache_behind(device: PretendDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even until the collector of cycles comes: on a GPU it is gigabytes."""
+    model = Model.load(save_small(tmp_path))
+    caches: list[weakref.ref[SlotCache]] = []
+    read_prompts = Reader.read_prompts
+
+    def noted(*given: Any) -> Any:
+        found = read_prompts(*given)
+        caches.append(weakref.ref(found[0]))
+        return found
+
+    monkeypatch.setattr(Reader, "read_prompts", noted)
+    gc.collect()
+    gc.disable()
+    try:
+        with device:
+            send(model.flamingo)
+            engine = Engine(model, batch_size=2)
+            texts(engine, [Prompt([PICTURES[i % 5], "abc"]) for i in range(6)], DecodeSpec(beams=3, max_new_tokens=12))
+            assert len(caches) == 3
+            assert sum(cache() is not None for cache in caches) == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
