@@ -22,13 +22,8 @@ from typing import Any
 import torch
 from invented import invented
 
-HIDDEN = (
-    "accelerate",
-    "peft",
-    "jax",
-    "flax",
-    "tensorflow",
-)  # the host's may be newer than what this transformers knows
+# the host's may be newer than what this transformers knows
+HIDDEN = ("accelerate", "peft", "jax", "flax", "tensorflow")
 
 
 class _Finder(PathFinder):
