@@ -22,9 +22,10 @@ def image_mask(image_of_token: Tensor, images: int, latents: int, sees: Literal[
 
     int64[B, S], 1-based and 0 for none -> bool[B, S, M * L]
     """
-    owner = torch.arange(1, images + 1, device=image_of_token.device).repeat_interleave(latents)  # [M * L]
-    last = image_of_token[:, :, None]
-    return last == owner if sees == "last" else last >= owner
+    columns = torch.arange(images * latents, device=image_of_token.device)
+    ends = image_of_token[:, :, None] * latents  # not columns // latents: a compiler would divide for every score
+    before = columns < ends
+    return before & (columns >= ends - latents) if sees == "last" else before
 
 
 class CrossAttention(nn.Module):
