@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kill_loop import command, lines
-from flamingo_eval.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.distributed.launch import Team
+from flamingo_eval.distributed.pool import Crew, Sent
+from flamingo_eval.distributed.ray_actors import RayReplica, ray_replicas
+from flamingo_eval.distributed.replica import Worker
 from flamingo_eval.records import Episode, Split
-from flamingo_eval.runner import Progress, run
-from flamingo_eval.scale.crew import Crew, Sent
-from flamingo_eval.scale.ray_replicas import RayReplica, ray_replicas
-from flamingo_eval.scale.team import Team
-from flamingo_eval.scale.worker import Worker
-from flamingo_eval.specs import RunSpec
+from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.runs.runner import Progress, run
 
 STORE_BYTES = 100 * 2**20
 SHOTS = 32  # for long prompts: a new node needs seconds to load, and should find work left

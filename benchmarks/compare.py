@@ -20,11 +20,11 @@ import torch
 from benchmarks.models import PeerShapes, made
 from benchmarks.peer_env import PeerProcess
 from benchmarks.world import MODELS, Row, make_rows, prompt_of, save_tokenizer, words
+from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.data.media import content_hash
 from flamingo_eval.engine import Engine, VisionCache
-from flamingo_eval.media import content_hash
-from flamingo_eval.models.model import DTYPES
+from flamingo_eval.models.loaded import DTYPES
 from flamingo_eval.records import Answer, Image, Prompt, best_of
-from flamingo_eval.specs import DecodeSpec, RankSpec
 
 SPEC = DecodeSpec(beams=3, max_new_tokens=5)
 CAPTION = DecodeSpec(beams=3, max_new_tokens=20)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from benchmarks.compare import SPEC, Comparison
-from flamingo_eval.cost import matrix_rate
+from flamingo_eval.config.specs import DecodeSpec
 from flamingo_eval.engine.engine import column_bytes
 from flamingo_eval.models.flops import ModelFlops
-from flamingo_eval.specs import DecodeSpec
+from flamingo_eval.runs.estimate import matrix_rate
 
 READ_ONLY = DecodeSpec(beams=3, max_new_tokens=1)
 

@@ -28,25 +28,27 @@ from typing import Any
 import torch
 
 import flamingo_eval
-from flamingo_eval.config import load_prompt, load_protocol, load_task
-from flamingo_eval.datasets import load_labelled, load_split, splits_on_disk
-from flamingo_eval.datasets.source import NoExamplesError
+from flamingo_eval.api import load_model
+from flamingo_eval.config.load import load_prompt, load_protocol
+from flamingo_eval.config.names import find_task
+from flamingo_eval.config.specs import ProtocolSpec, TaskSpec
+from flamingo_eval.data.layouts import load_labelled, load_split, splits_on_disk
+from flamingo_eval.data.media import open_image, open_video
+from flamingo_eval.data.source import NoExamplesError
+from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import FlamingoEvalError
-from flamingo_eval.find import find_task
-from flamingo_eval.media import open_image, open_video
-from flamingo_eval.models import load_model
 from flamingo_eval.models.checkpoint import load_flamingo
+from flamingo_eval.models.convert.foreign_weights import close_files, file_weights, folder_weights
 from flamingo_eval.models.convert.openflamingo import convert_openflamingo
-from flamingo_eval.models.convert.sources import close_files, file_weights, folder_weights
 from flamingo_eval.models.tokenizer import read_tokenizer
-from flamingo_eval.predictions import read_predictions
-from flamingo_eval.prompts import render
+from flamingo_eval.prompting.ablations import BLANK
+from flamingo_eval.prompting.prompts import render
 from flamingo_eval.records import Episode, Example, Image, Prompt, Video
 from flamingo_eval.report.page import PageOptions, html_page
-from flamingo_eval.results import find_runs
+from flamingo_eval.report.tables import csv_text, json_value, latex, markdown, table_of
+from flamingo_eval.runs.folder import find_runs
+from flamingo_eval.runs.predictions import read_predictions
 from flamingo_eval.sample import sample_root
-from flamingo_eval.specs import ProtocolSpec, TaskSpec
-from flamingo_eval.tables import csv_text, json_value, latex, markdown, table_of
 
 FOREIGN = Path(flamingo_eval.__file__).parent.parent / "tests/data/openflamingo/opt"
 CONVERTED = (
@@ -223,7 +225,7 @@ def targets(work: Path) -> list[Target]:
     clips = [p for t in ("msrvttqa", "nextqa") for p in _files(sample_root(t), "**/*") if p.suffix in (".mp4", ".avi")]
     pictures = [p for p in _files(vqav2, "**/*") if p.suffix in (".jpg", ".png")][:8]
     found += [
-        Target("pictures", (*pictures, PACKAGE / "blank.png"), lambda p: _ignore(open_image(Image(p)))),
+        Target("pictures", (*pictures, BLANK.path), lambda p: _ignore(open_image(Image(p)))),
         Target("clips", tuple(clips[:8]), lambda p: _ignore(open_video(Video(p)))),
         Target("predictions", _predictions(work), _score),
     ]
@@ -265,7 +267,7 @@ def _convert(path: Path, work: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     convert_openflamingo(folder / "checkpoint.pt", folder / "lm", folder / "vision_hf", folder / "tokenizer", 1, out)
     model = load_model(out, device="cpu", dtype="float32")
-    model.logits(Prompt(["a", Image(PACKAGE / "blank.png"), "b"]))
+    model.logits(Prompt(["a", BLANK, "b"]))
 
 
 def _parquet(work: Path) -> Target:
@@ -276,7 +278,7 @@ def _parquet(work: Path) -> Target:
     folder = work / "rows"
     folder.mkdir()
     (work / "rows.yaml").write_text(ROWS)
-    picture = (PACKAGE / "blank.png").read_bytes()
+    picture = BLANK.path.read_bytes()
     columns = {
         "id": [f"q{i}" for i in range(40)],
         "question": [f"What is {i}?" for i in range(40)],

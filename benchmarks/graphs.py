@@ -15,10 +15,10 @@ import torch
 
 from benchmarks.compare import CAPTION, SPEC, Comparison
 from flamingo_eval.engine import generation
-from flamingo_eval.engine.beam import BeamState
+from flamingo_eval.engine.beam_search import BeamState
 from flamingo_eval.engine.generation import Beams
-from flamingo_eval.engine.queries import Query
-from flamingo_eval.engine.sight import Pieces
+from flamingo_eval.engine.picture_attention import Pieces
+from flamingo_eval.engine.query import Query
 from flamingo_eval.records import Prompt
 
 ROWS = (1, 8, 64)

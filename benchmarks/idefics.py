@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.world import VOCABULARY, make_rows
+from flamingo_eval.api import Model
+from flamingo_eval.config.specs import DecodeSpec
 from flamingo_eval.engine import Engine, VisionCache
 from flamingo_eval.models.convert.idefics import convert_idefics
-from flamingo_eval.models.model import DTYPES, Model
+from flamingo_eval.models.loaded import DTYPES
 from flamingo_eval.records import Image, Part, Prompt
-from flamingo_eval.specs import DecodeSpec
 
 SPEC = DecodeSpec(beams=3, max_new_tokens=5)
 TOKENS = ("<s>", "</s>", "<fake_token_around_image>", "<image>")

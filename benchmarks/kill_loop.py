@@ -17,11 +17,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from flamingo_eval.plan import Choices, load_questions, plan_jobs
-from flamingo_eval.runner import run
-from flamingo_eval.scale.crew import Crew, ReplicaLostError
-from flamingo_eval.scale.ray_replicas import ray_replicas
-from flamingo_eval.scale.team import Team
+from flamingo_eval.distributed.launch import Team
+from flamingo_eval.distributed.pool import Crew, ReplicaLostError
+from flamingo_eval.distributed.ray_actors import ray_replicas
+from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.runs.runner import run
 
 
 def command(out: Path, limit: int, *words: str) -> list[str]:

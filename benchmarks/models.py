@@ -9,14 +9,14 @@ import torch
 
 from benchmarks.invented import invented
 from benchmarks.world import Shapes, word_tokenizer
+from flamingo_eval.api import Model
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.convert.clip import OPEN_CLIP, OPEN_CLIP_UNUSED
-from flamingo_eval.models.convert.families import FAMILIES
+from flamingo_eval.models.convert.foreign_weights import Foreign, without_prefix
+from flamingo_eval.models.convert.language_models import FAMILIES
 from flamingo_eval.models.convert.openflamingo import GATED, PERCEIVER, split
-from flamingo_eval.models.convert.recipes import Kitchen, Recipe, expected_shapes
-from flamingo_eval.models.convert.sources import Foreign, without_prefix
+from flamingo_eval.models.convert.tensor_map import Kitchen, Recipe, expected_shapes
 from flamingo_eval.models.flamingo import Flamingo
-from flamingo_eval.models.model import Model
 from flamingo_eval.models.tokenizer import Tokenizer
 
 PeerShapes = Mapping[str, Sequence[int]]  # of the peer's parameters, by name

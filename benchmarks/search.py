@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 
-from flamingo_eval.datasets.imagenet import class_names
+from flamingo_eval.api import load_model
+from flamingo_eval.config.specs import Normalisation, RankSpec
+from flamingo_eval.data.layouts.imagenet import class_names
 from flamingo_eval.engine import Engine
-from flamingo_eval.models import load_model
-from flamingo_eval.plan import Choices, load_questions, plan_jobs
-from flamingo_eval.prompts import candidate_text, render
-from flamingo_eval.sample.world import concepts
-from flamingo_eval.specs import Normalisation, RankSpec
+from flamingo_eval.prompting.prompts import candidate_text, render
+from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.sample.world.scenes import concepts
 
 QUERIES, SHOTS = 32, 4
 NORMALISATIONS: tuple[Normalisation, ...] = ("sum", "mean")
@@ -27,7 +27,7 @@ def search() -> None:
     print(f"Best-first search, tiny, {QUERIES} queries of the sample, {SHOTS} shots: inner nodes read\n")
     print("| queries of | candidates | score | inner nodes | read, a query | share | searches in vain |")
     print("|---|---|---|--:|--:|--:|--:|")
-    synsets = files("flamingo_eval.datasets").joinpath("imagenet_synsets.txt")
+    synsets = files("flamingo_eval.data.layouts").joinpath("imagenet_synsets.txt")
     imagenet = class_names([line.split(maxsplit=1)[1] for line in synsets.read_text("utf-8").splitlines()])
     moving = [f"{c.name} moving {way}" for c in concepts() for way in DIRECTIONS][:1000]
     for task, title, names in (

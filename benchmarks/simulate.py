@@ -1,7 +1,8 @@
 """How a run would spread over many replicas: python -m benchmarks.simulate. No model runs, but with --record.
 
-A discrete-event simulation of scale/crew.py over VQAv2's size: units are cut and, after a loss, cut again by the real
-rules; how long a unit takes is drawn from recorded units; the writer takes the time that the real one takes here.
+A discrete-event simulation of distributed/pool.py over VQAv2's size: units are cut and, after a loss, cut again by
+the real rules; how long a unit takes is drawn from recorded units; the writer takes the time that the real one takes
+here.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.distributed.work_units import MOST_QUERIES, Unit, after_loss, cut
 from flamingo_eval.metrics.running import RunningScore
-from flamingo_eval.plan import Choices, Job, load_questions, plan_jobs
 from flamingo_eval.records import Episode, Example, Output, Split
-from flamingo_eval.runner import Progress, run
-from flamingo_eval.scale.units import MOST_QUERIES, Unit, after_loss, cut
-from flamingo_eval.specs import RunSpec
+from flamingo_eval.runs.plan import Choices, Job, load_questions, plan_jobs
+from flamingo_eval.runs.runner import Progress, run
 
 RECORDED = Path(__file__).with_name("unit_times.json")
 QUERIES, QUESTIONS_A_PICTURE = 214_354, 5
@@ -138,7 +139,7 @@ def _write_once(job: Job) -> float:
 
 def record() -> None:
     """Time units of the sample with the tiny checkpoint, one after the other, and keep them."""
-    from flamingo_eval.scale.worker import Worker
+    from flamingo_eval.distributed.replica import Worker
 
     worker = Worker("tiny", device="cpu")
     (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices())

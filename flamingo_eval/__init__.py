@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from flamingo_eval.models import load_model
+    from flamingo_eval.api import load_model
+    from flamingo_eval.config.specs import DecodeSpec, RankSpec
     from flamingo_eval.records import END_OF_CHUNK, Image, Pixels, Prompt, Video
     from flamingo_eval.report.frame import load_results
-    from flamingo_eval.specs import DecodeSpec, RankSpec
 
 # Public names and where they live. Loaded on first use, so that `import flamingo_eval` stays free of torch.
 _PUBLIC = {
-    "load_model": "flamingo_eval.models",
+    "load_model": "flamingo_eval.api",
     "load_results": "flamingo_eval.report.frame",
     "END_OF_CHUNK": "flamingo_eval.records",
     "Image": "flamingo_eval.records",
     "Pixels": "flamingo_eval.records",
     "Prompt": "flamingo_eval.records",
     "Video": "flamingo_eval.records",
-    "DecodeSpec": "flamingo_eval.specs",
-    "RankSpec": "flamingo_eval.specs",
+    "DecodeSpec": "flamingo_eval.config.specs",
+    "RankSpec": "flamingo_eval.config.specs",
 }
 
 __all__ = [

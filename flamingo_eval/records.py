@@ -1,6 +1,6 @@
 """The frozen records that flow between the stages: Example, Episode, Prompt, Output, Score.
 
-Each stage adds information and none reaches back (see runner.py for the whole flow).
+Each stage adds information and none reaches back (see runs/runner.py for the whole flow).
 """
 
 from __future__ import annotations

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flamingo_eval.config import load_prompt, load_protocol, load_task
-from flamingo_eval.find import find_protocol, shipped
+from flamingo_eval.config.load import load_prompt, load_protocol
+from flamingo_eval.config.names import find_protocol, shipped
+from flamingo_eval.config.specs import DecodeSpec, DemoSpec, RankSpec, RunSpec, TaskSpec
+from flamingo_eval.data.task_file import load_task
 from flamingo_eval.records import Answer, Prompt
-from flamingo_eval.results import RunFolder
-from flamingo_eval.runner import load_data, run
-from flamingo_eval.specs import DecodeSpec, DemoSpec, RankSpec, RunSpec
+from flamingo_eval.runs.folder import RunFolder
+from flamingo_eval.runs.runner import load_data, run
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 
@@ -130,3 +131,32 @@ def _make_run(vqa_root: Path, below: Path) -> MakeRun:
 @pytest.fixture
 def saying_engine() -> type[SayingEngine]:
     return SayingEngine
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """write("folder/file.json", value): JSON for .json, one object a line for .jsonl, text and bytes as they are."""
+
+    def _write(name: str, value: object = b"") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(value, bytes):
+            path.write_bytes(value)
+        elif isinstance(value, str):
+            path.write_text(value, encoding="utf-8")
+        elif name.endswith(".jsonl"):
+            path.write_text("".join(json.dumps(row) + "\n" for row in value), encoding="utf-8")
+        else:
+            path.write_text(json.dumps(value), encoding="utf-8")
+        return path
+
+    return _write
+
+
+@pytest.fixture
+def task() -> Callable[[str], TaskSpec]:
+    """task("vqav2"): a shipped task."""
+    return lambda name: load_task(shipped("tasks") / f"{name}.yaml")

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flamingo_eval import features
+from flamingo_eval.config.settings import cache_bytes
+from flamingo_eval.config.specs import DemoSpec
 from flamingo_eval.errors import ConfigError
-from flamingo_eval.features import FeatureStore, ranking_of, trim
+from flamingo_eval.prompting import feature_store as features
+from flamingo_eval.prompting.feature_store import FeatureStore, ranking_of, trim
 from flamingo_eval.records import Example, Split
-from flamingo_eval.settings import cache_bytes
-from flamingo_eval.specs import DemoSpec
 
 
 def test_the_limit_comes_from_the_environment_or_the_settings(tmp_path, monkeypatch):

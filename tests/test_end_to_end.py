@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flamingo_eval.find import task_names
+from flamingo_eval.config.names import task_names
 
 LIMIT = 24
 

@@ -5,39 +5,44 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "flamingo_eval"
-# From the bottom up (design section 3): a module imports at its top only what stands before it in this list.
-ORDER = (
-    "errors", "specs", "records", "config", "find", "settings", "stored", "media", "datasets", "metrics", "demos",
-    "episodes", "ablations", "prompts", "answering", "models", "engine", "provenance", "results", "runner",
+from tests.support.import_graph import PACKAGE, cycles, entries, graph
+
+# From the ground up: a package imports only what stands before it, inside functions too.
+FLOORS = (
+    "errors", "records", "files", "config", "metrics", "sample", "data", "prompting", "models", "engine", "runs",
+    "report", "api", "distributed", "training", "cli",
 )  # fmt: skip
+LOOSE = 8  # modules directly under the package, at most
 LIGHT = (
-    "errors", "specs", "records", "config", "find", "settings", "demos", "episodes", "ablations", "prompts", "results",
-    "tables", "predictions",
+    "errors", "records", "files", "config.specs", "config.load", "config.names", "config.settings", "prompting.demos",
+    "prompting.episodes", "prompting.ablations", "prompting.prompts", "runs.folder", "runs.predictions",
+    "report.tables",
 )  # fmt: skip
 
 
-def imported_at_top(path: Path) -> set[str]:
-    """Our own modules that a file imports when it is imported."""
-    found: set[str] = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("flamingo_eval"):
-            inner = node.module.split(".")[1:]
-            found.update([inner[0]] if inner else [a.name for a in node.names])
-    return found
+def test_every_package_has_its_floor() -> None:
+    assert sorted(FLOORS) == entries()
+    assert len(list(PACKAGE.glob("*.py"))) <= LOOSE
 
 
-@pytest.mark.parametrize("name", ORDER)
-def test_a_module_imports_only_what_stands_above_it(name: str) -> None:
-    files = sorted((PACKAGE / name).rglob("*.py")) if (PACKAGE / name).is_dir() else [PACKAGE / f"{name}.py"]
-    allowed = set(ORDER[: ORDER.index(name) + 1])
-    for path in files:
-        above = {m for m in imported_at_top(path) if m in ORDER} - allowed
-        assert not above, f"{path.relative_to(PACKAGE)} imports {above}"
+@pytest.mark.parametrize("name", FLOORS)
+def test_a_package_imports_only_what_stands_below_it(name: str) -> None:
+    allowed = FLOORS[: FLOORS.index(name)]
+    upward = {target: files for target, files in graph()[name].items() if target not in allowed}
+    assert not upward, f"{name} imports {upward}"
+
+
+def test_there_is_no_import_cycle() -> None:
+    assert cycles(graph()) == []
+
+
+def test_a_cycle_would_be_found() -> None:
+    assert cycles({"a": {"b": ["a.py"]}, "b": {"c": ["b.py"]}, "c": {"a": ["c.py"]}, "d": {"a": ["d.py"]}}) == [
+        ["a", "b", "c"]
+    ]
 
 
 @pytest.mark.parametrize("name", LIGHT)

@@ -28,8 +28,8 @@ def cache(
     Only flamingo-eval's own subfolders are touched. FLAMINGO_EVAL_CACHE says where they lie.
     """
     from flamingo_eval.cli.console import print_json, print_table, say
+    from flamingo_eval.config.settings import cache_dir
     from flamingo_eval.errors import UsageError, did_you_mean
-    from flamingo_eval.settings import cache_dir
 
     for word, known in ((action, ("info", "clear")), *((k, tuple(KINDS)) for k in kinds or ())):
         if word not in known:

@@ -20,10 +20,11 @@ def check(
     import dataclasses
 
     from flamingo_eval.cli.console import ProgressBar, print_json, print_table, say
-    from flamingo_eval.config import load_task
-    from flamingo_eval.datasets.check import check_task
-    from flamingo_eval.find import find_task
-    from flamingo_eval.settings import data_choice, data_root
+    from flamingo_eval.config.names import find_task
+    from flamingo_eval.config.settings import data_choice
+    from flamingo_eval.data.check import check_task
+    from flamingo_eval.data.roots import data_root
+    from flamingo_eval.data.task_file import load_task
 
     spec = load_task(find_task(task))
     root = data_root(data_choice(data), spec.name)

@@ -12,7 +12,7 @@ import typer
 from flamingo_eval.cli.options import Json
 
 if TYPE_CHECKING:
-    from flamingo_eval.compare import Comparison, Difference, ScoreDifference
+    from flamingo_eval.report.diff import Comparison, Difference, ScoreDifference
 
 WIDEST = 60  # characters of a value in a terminal
 
@@ -28,8 +28,8 @@ def diff(
     Scores are compared pairwise over the same queries: B - A with its 95 % interval and two-sided p-value.
     """
     from flamingo_eval.cli.console import print_json
-    from flamingo_eval.compare import as_json as json_of
-    from flamingo_eval.compare import compare, one_run
+    from flamingo_eval.report.diff import as_json as json_of
+    from flamingo_eval.report.diff import compare, one_run
 
     comparison = compare(one_run(a), one_run(b))
     if as_json:

@@ -52,7 +52,7 @@ def _python() -> Finding:
 def _torch() -> Finding:
     import torch
 
-    from flamingo_eval.provenance import versions
+    from flamingo_eval.runs.provenance import versions
 
     threads = f"{torch.get_num_threads()} threads"
     others = ", ".join(f"{k} {v}" for k, v in versions().items() if k in ("datasets", "pandas", "av"))
@@ -93,8 +93,8 @@ def _nltk() -> Finding:
 def _tiny() -> Finding:
     import time
 
+    from flamingo_eval.api import load_model
     from flamingo_eval.errors import CheckpointError
-    from flamingo_eval.models import load_model
 
     began = time.monotonic()
     try:
@@ -105,7 +105,7 @@ def _tiny() -> Finding:
 
 
 def _cache() -> Finding:
-    from flamingo_eval.settings import cache_dir
+    from flamingo_eval.config.settings import cache_dir
 
     folder = cache_dir()
     try:

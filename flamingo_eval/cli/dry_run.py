@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flamingo_eval.cost import Estimate
     from flamingo_eval.models.config import FlamingoConfig
     from flamingo_eval.models.flops import ModelFlops
     from flamingo_eval.models.tokenizer import Tokenizer
-    from flamingo_eval.plan import Job
+    from flamingo_eval.runs.estimate import Estimate
+    from flamingo_eval.runs.plan import Job
 
 REPLICAS = (1, 8, 64, 512)
 TITLES = (
@@ -25,9 +25,9 @@ def dry_run(
 ) -> None:
     """Print the estimate. The model may be a preset without weights: tokens are then guessed from characters."""
     from flamingo_eval.cli.console import print_json, print_table, say
-    from flamingo_eval.cost import Reader, estimate, matrix_rate
     from flamingo_eval.models.flops import ModelFlops
-    from flamingo_eval.models.model import choose_device, choose_dtype
+    from flamingo_eval.models.loaded import choose_device, choose_dtype
+    from flamingo_eval.runs.estimate import Reader, estimate, matrix_rate
 
     config, tokenizer = _shape(model)
     flops = ModelFlops(config)

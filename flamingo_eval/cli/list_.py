@@ -45,8 +45,8 @@ def list_(
 
 
 def _tasks() -> list[dict[str, str]]:
-    from flamingo_eval.config import load_task
-    from flamingo_eval.find import find_task, task_names
+    from flamingo_eval.config.names import find_task, task_names
+    from flamingo_eval.data.task_file import load_task
 
     rows = []
     for name in task_names():
@@ -77,8 +77,8 @@ def _on_one_line(row: dict[str, str]) -> dict[str, str]:
 
 
 def _prompts() -> list[dict[str, str]]:
-    from flamingo_eval.config import load_prompt, load_protocol
-    from flamingo_eval.find import find_protocol, protocol_names
+    from flamingo_eval.config.load import load_prompt, load_protocol
+    from flamingo_eval.config.names import find_protocol, protocol_names
 
     rows = []
     for name in protocol_names():
@@ -116,7 +116,7 @@ def _metrics() -> list[dict[str, str]]:
 
 
 def _ablations() -> list[dict[str, str]]:
-    from flamingo_eval.ablations import ABLATIONS, QUERY_IMAGES_SHUFFLED, shuffle_query_images
+    from flamingo_eval.prompting.ablations import ABLATIONS, QUERY_IMAGES_SHUFFLED, shuffle_query_images
 
     about = {name: (f.__doc__ or "").splitlines()[0] for name, f in ABLATIONS.items()}
     about[QUERY_IMAGES_SHUFFLED] = (shuffle_query_images.__doc__ or "").splitlines()[0]
@@ -124,7 +124,7 @@ def _ablations() -> list[dict[str, str]]:
 
 
 def _published() -> list[dict[str, str]]:
-    from flamingo_eval.published import published
+    from flamingo_eval.report.published import published
 
     return [
         {

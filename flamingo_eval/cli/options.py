@@ -13,21 +13,21 @@ from flamingo_eval.errors import UsageError
 
 def complete_task(incomplete: str) -> list[str]:
     """Task names that begin so, for the shell's completion."""
-    from flamingo_eval.find import task_names
+    from flamingo_eval.config.names import task_names
 
     return [name for name in ("all", *task_names()) if name.startswith(incomplete)]
 
 
 def complete_protocol(incomplete: str) -> list[str]:
     """Protocol names that begin so, for the shell's completion."""
-    from flamingo_eval.find import protocol_names
+    from flamingo_eval.config.names import protocol_names
 
     return [name for name in protocol_names() if name.startswith(incomplete)]
 
 
 def complete_ablation(incomplete: str) -> list[str]:
     """Names of ablations that begin so, for the shell's completion."""
-    from flamingo_eval.ablations import ABLATION_NAMES
+    from flamingo_eval.prompting.ablations import ABLATION_NAMES
 
     return [name for name in ABLATION_NAMES if name.startswith(incomplete)]
 
@@ -36,14 +36,14 @@ def complete_demos(incomplete: str) -> list[str]:
     """Ways of choosing demonstrations that begin so, for the shell's completion."""
     from typing import get_args
 
-    from flamingo_eval.specs import DemoMethod
+    from flamingo_eval.config.specs import DemoMethod
 
     return [name for name in get_args(DemoMethod) if name.startswith(incomplete)]
 
 
 def complete_published(incomplete: str) -> list[str]:
     """Models with published scores that begin so, for the shell's completion."""
-    from flamingo_eval.published import models
+    from flamingo_eval.report.published import models
 
     return [name for name in models() if name.lower().startswith(incomplete.lower())]
 

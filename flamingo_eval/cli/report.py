@@ -11,8 +11,8 @@ from flamingo_eval.cli.options import Data, Json, OutFile, complete_published, o
 
 if TYPE_CHECKING:
     from flamingo_eval.report.page import PageOptions
-    from flamingo_eval.results import RunFolder
-    from flamingo_eval.tables import Table
+    from flamingo_eval.report.tables import Table
+    from flamingo_eval.runs.folder import RunFolder
 
 FORMATS = ("table", "markdown", "csv", "latex", "json", "html")
 
@@ -52,10 +52,10 @@ def report(
     queries to look through; prompts and pictures of runs on official data need --data.
     """
     from flamingo_eval.cli.console import say
+    from flamingo_eval.config.settings import SAMPLE, data_choice, load_settings
     from flamingo_eval.errors import UsageError, did_you_mean
-    from flamingo_eval.results import find_runs
-    from flamingo_eval.settings import SAMPLE, data_choice, load_settings
-    from flamingo_eval.tables import table_of
+    from flamingo_eval.report.tables import table_of
+    from flamingo_eval.runs.folder import find_runs
 
     if format not in FORMATS:
         hint = did_you_mean(format, FORMATS)
@@ -65,7 +65,7 @@ def report(
     folders = find_runs(runs or [Path(load_settings().out)])
     table = table_of(folders)
     if compare:
-        from flamingo_eval.published_rows import compared
+        from flamingo_eval.report.beside_published import compared
 
         table = compared(table, folders, compare)
     if figure is not None:
@@ -97,7 +97,7 @@ def _write_page(folders: list[RunFolder], table: Table, out: Path, options: Page
 
 def _print_table(table: Table, format: str, out: Path | None) -> None:
     from flamingo_eval.cli.console import print_json, print_table, say
-    from flamingo_eval.tables import NUMBERS_FROM, csv_text, header, json_value, latex, lines, markdown, notes_of
+    from flamingo_eval.report.tables import NUMBERS_FROM, csv_text, header, json_value, latex, lines, markdown, notes_of
 
     if out is None and format == "table":
         print_table(header(table), lines(table), NUMBERS_FROM)
@@ -122,7 +122,7 @@ def _print_table(table: Table, format: str, out: Path | None) -> None:
 def write_text(path: Path, text: str, option: str = "--out") -> None:
     """Write a report file whole or not at all. Raises RunError when the place cannot be written."""
     from flamingo_eval.errors import RunError
-    from flamingo_eval.results import write_whole
+    from flamingo_eval.runs.folder import write_whole
 
     try:
         if path.exists() and not path.is_file():  # /dev/stdout, a named pipe

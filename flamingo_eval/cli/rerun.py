@@ -11,12 +11,12 @@ import typer
 from flamingo_eval.cli.options import Json
 
 if TYPE_CHECKING:
-    from flamingo_eval.compare import Comparison
+    from flamingo_eval.api import Model
+    from flamingo_eval.config.specs import RunSpec
     from flamingo_eval.engine import Engine, PlainEngine
-    from flamingo_eval.models import Model
-    from flamingo_eval.results import RunFolder
-    from flamingo_eval.runner import TaskData
-    from flamingo_eval.specs import RunSpec
+    from flamingo_eval.report.diff import Comparison
+    from flamingo_eval.runs.folder import RunFolder
+    from flamingo_eval.runs.runner import TaskData
 
 
 def rerun(
@@ -43,9 +43,9 @@ def rerun(
     """
     from flamingo_eval.cli.console import print_json, say
     from flamingo_eval.cli.diff import print_comparison
-    from flamingo_eval.compare import as_json as json_of
-    from flamingo_eval.compare import compare
-    from flamingo_eval.results import find_runs
+    from flamingo_eval.report.diff import as_json as json_of
+    from flamingo_eval.report.diff import compare
+    from flamingo_eval.runs.folder import find_runs
 
     folders = find_runs(runs)
     found: list[Comparison] = []
@@ -81,11 +81,11 @@ class _Again:
         from dataclasses import replace
 
         from flamingo_eval.cli.console import ProgressBar
-        from flamingo_eval.media_check import require_readable
-        from flamingo_eval.rerun import recorded_spec
-        from flamingo_eval.results import read_json
-        from flamingo_eval.runner import Progress, episodes_of
-        from flamingo_eval.runner import run as run_one
+        from flamingo_eval.runs.folder import read_json
+        from flamingo_eval.runs.media_check import require_readable
+        from flamingo_eval.runs.recorded import recorded_spec
+        from flamingo_eval.runs.runner import Progress, episodes_of
+        from flamingo_eval.runs.runner import run as run_one
 
         spec = recorded_spec(old)
         data = self._data_of(spec)
@@ -97,8 +97,8 @@ class _Again:
         now = replace(spec, model=loaded.name, model_sha256=loaded.sha256, device=loaded.device.type)
         ranking = None
         if by_model:
-            from flamingo_eval.features import ranking_of
-            from flamingo_eval.models.embedding import ModelEncoder
+            from flamingo_eval.engine.embedding import ModelEncoder
+            from flamingo_eval.prompting.feature_store import ranking_of
 
             ranking = ranking_of(now, data, ModelEncoder(loaded))
         total = len(episodes) if episodes is not None else len(data.queries.examples)
@@ -113,8 +113,8 @@ class _Again:
             ).folder  # fmt: skip
 
     def _data_of(self, spec: RunSpec) -> TaskData:
-        from flamingo_eval.rerun import data_of
-        from flamingo_eval.runner import load_data
+        from flamingo_eval.runs.recorded import data_of
+        from flamingo_eval.runs.runner import load_data
 
         root = data_of(spec, self.data)
         key = (root, repr(spec.task), spec.split)
@@ -123,9 +123,9 @@ class _Again:
         return self._data[1]
 
     def _engine_of(self, spec: RunSpec, batch_size: str) -> tuple[Model, Engine | PlainEngine]:
+        from flamingo_eval.api import load_model
         from flamingo_eval.cli.console import status
         from flamingo_eval.engine import build_engine
-        from flamingo_eval.models import load_model
 
         key = (self.model or spec.model, self.device or spec.device, spec.dtype, batch_size)
         if key not in self._engines:

@@ -21,10 +21,10 @@ from flamingo_eval.cli.options import (
 
 if TYPE_CHECKING:
     from flamingo_eval.cli.console import ProgressBar
-    from flamingo_eval.cli.crew_table import CrewTable
-    from flamingo_eval.plan import Job
-    from flamingo_eval.runner import RunRecord
-    from flamingo_eval.scale.team import AtWork, Team
+    from flamingo_eval.cli.pool_table import CrewTable
+    from flamingo_eval.distributed.launch import AtWork, Team
+    from flamingo_eval.runs.plan import Job
+    from flamingo_eval.runs.runner import RunRecord
 
 TINY = "tiny"
 FOLDERS_NAMED = 3  # one for each task and model; of more the folder that holds them all
@@ -101,12 +101,12 @@ def run(
     from typing import cast, get_args
 
     from flamingo_eval.cli.console import say
+    from flamingo_eval.config.settings import data_choice, load_settings
+    from flamingo_eval.config.specs import DemoMethod, OnError, Wanted
+    from flamingo_eval.distributed.environment import world
+    from flamingo_eval.distributed.launch import Team
     from flamingo_eval.errors import UsageError, did_you_mean
-    from flamingo_eval.plan import Choices, load_questions, plan_jobs
-    from flamingo_eval.scale.team import Team
-    from flamingo_eval.scale.world import world
-    from flamingo_eval.settings import data_choice, load_settings
-    from flamingo_eval.specs import DemoMethod, OnError, Wanted
+    from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
 
     settings = load_settings()
     for value, name, known in (
@@ -171,10 +171,10 @@ def _banner(jobs: list[Job], model: str) -> list[str]:
 def _run_all(jobs: list[Job], team: Team, out: Path, fresh: bool, quiet: bool) -> list[RunRecord] | None:
     """The records of all runs; None in a process that only answers for another one (torchrun)."""
     from flamingo_eval.cli.console import say
-    from flamingo_eval.length_check import require_short
-    from flamingo_eval.media_check import require_readable
+    from flamingo_eval.distributed.launch import answering
     from flamingo_eval.models import read_shape
-    from flamingo_eval.scale.team import answering
+    from flamingo_eval.runs.length_check import require_short
+    from flamingo_eval.runs.media_check import require_readable
 
     require_readable([e for j in jobs for e in j.episodes or ()], jobs[0].spec.on_error)
     require_short(jobs, *read_shape(team.model))
@@ -195,8 +195,8 @@ def _answer_all(
 
     from flamingo_eval.cli.console import say
     from flamingo_eval.metrics.running import RunningScore
-    from flamingo_eval.runner import Progress
-    from flamingo_eval.runner import run as run_one
+    from flamingo_eval.runs.runner import Progress
+    from flamingo_eval.runs.runner import run as run_one
 
     model = at_work.identity
     records = []
@@ -213,7 +213,7 @@ def _answer_all(
 
             ranking = None
             if job.episodes is None:
-                from flamingo_eval.features import ranking_of
+                from flamingo_eval.prompting.feature_store import ranking_of
 
                 ranking = ranking_of(spec, job.data, at_work.encoder())
             try:
@@ -242,7 +242,7 @@ def _bar(title: str, total: int, quiet: bool, at_work: AtWork) -> ProgressBar | 
     import sys
 
     from flamingo_eval.cli.console import ProgressBar, console
-    from flamingo_eval.cli.crew_table import WIDTH, CrewTable
+    from flamingo_eval.cli.pool_table import WIDTH, CrewTable
 
     crew = at_work.crew
     alone = crew is None or len(crew.replicas) < 2
@@ -262,8 +262,8 @@ def _line(title: str, record: RunRecord) -> str:
 
 def _print(records: list[RunRecord], as_json: bool) -> None:
     from flamingo_eval.cli.console import print_json, print_table, say
-    from flamingo_eval.results import read_json
-    from flamingo_eval.tables import NUMBERS_FROM, header, lines, notes_of, table_of
+    from flamingo_eval.report.tables import NUMBERS_FROM, header, lines, notes_of, table_of
+    from flamingo_eval.runs.folder import read_json
 
     if as_json:
         runs: list[dict[str, Any]] = [

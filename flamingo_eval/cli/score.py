@@ -24,18 +24,19 @@ def score(
     """
     import dataclasses
 
-    from flamingo_eval import datasets
     from flamingo_eval.cli.console import print_json, print_table, say
-    from flamingo_eval.config import load_task
+    from flamingo_eval.config.names import find_task
+    from flamingo_eval.config.settings import data_choice
+    from flamingo_eval.data import layouts
+    from flamingo_eval.data.roots import data_root
+    from flamingo_eval.data.task_file import load_task
     from flamingo_eval.errors import DataError
-    from flamingo_eval.find import find_task
     from flamingo_eval.metrics import score_all
-    from flamingo_eval.predictions import read_predictions
-    from flamingo_eval.settings import data_choice, data_root
+    from flamingo_eval.runs.predictions import read_predictions
 
     spec = load_task(find_task(task))
     root = data_root(data_choice(data), spec.name)
-    loaded = datasets.load_split(spec, root, split, media=False) if split else datasets.load_labelled(spec, root)
+    loaded = layouts.load_split(spec, root, split, media=False) if split else layouts.load_labelled(spec, root)
     name = loaded.name
     if not loaded.labelled:
         raise DataError(

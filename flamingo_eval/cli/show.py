@@ -31,11 +31,11 @@ def show(
     from typing import cast
 
     from flamingo_eval.cli.console import print_json, say
+    from flamingo_eval.config.settings import data_choice, load_settings
+    from flamingo_eval.config.specs import DemoMethod
     from flamingo_eval.errors import DataError, UsageError
-    from flamingo_eval.plan import Choices, load_question, plan_jobs
-    from flamingo_eval.prompts import candidate_text, render, shown
-    from flamingo_eval.settings import data_choice, load_settings
-    from flamingo_eval.specs import DemoMethod
+    from flamingo_eval.prompting.prompts import candidate_text, render, shown
+    from flamingo_eval.runs.plan import Choices, load_question, plan_jobs
 
     if demos not in ("random", "balanced", "fixed"):
         raise UsageError(f"--demos {demos}: show knows random, balanced and fixed.")
@@ -90,7 +90,7 @@ def show(
 def _tokens(prompt: object, model: str) -> tuple[int, int]:
     from typing import cast
 
-    from flamingo_eval.models import load_model
+    from flamingo_eval.api import load_model
     from flamingo_eval.records import Prompt
 
     loaded = load_model(model)

@@ -33,10 +33,10 @@ def train(
 
     from rich.console import Console
 
-    from flamingo_eval.models import load_model
-    from flamingo_eval.models.model import choose_device
+    from flamingo_eval.api import load_model
+    from flamingo_eval.models.loaded import choose_device
     from flamingo_eval.training.recipe import load_recipe
-    from flamingo_eval.training.run import train_recipe
+    from flamingo_eval.training.trainer import train_recipe
 
     chosen = load_recipe(recipe)
     chosen = replace(

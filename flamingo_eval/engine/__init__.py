@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 
+from flamingo_eval.config.settings import cache_bytes, cache_dir
 from flamingo_eval.engine.engine import Engine
-from flamingo_eval.engine.plain import PlainEngine
+from flamingo_eval.engine.plain_engine import PlainEngine
 from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import UsageError
-from flamingo_eval.models.model import Model
-from flamingo_eval.settings import cache_bytes, cache_dir
+from flamingo_eval.models.loaded import LoadedModel
 
 __all__ = ["Engine", "PlainEngine", "VisionCache", "build_engine", "default_workers", "engine_of"]
 
 
 def build_engine(
-    model: Model, batch_size: str | int | None = "auto", workers: int | None = None
+    model: LoadedModel, batch_size: str | int | None = "auto", workers: int | None = None
 ) -> Engine | PlainEngine:
     """The engine of a run: visual tokens kept on disk, processes that open pictures as the machine allows.
 
@@ -27,7 +27,7 @@ def build_engine(
 
 
 def engine_of(
-    model: Model, rows: int | None = None, cache: VisionCache | None = None, workers: int = 0
+    model: LoadedModel, rows: int | None = None, cache: VisionCache | None = None, workers: int = 0
 ) -> Engine | PlainEngine:
     """The engine that the model's architecture allows; the plain one has no use for the rest."""
     if model.config.xattn.sees == "all":
@@ -35,12 +35,12 @@ def engine_of(
     return Engine(model, rows, cache=cache, workers=workers)
 
 
-def default_workers(model: Model) -> int:
+def default_workers(model: LoadedModel) -> int:
     """Processes that open pictures: none beside a model that computes on the same processor."""
     return 0 if model.device.type == "cpu" else min(8, max(1, (os.cpu_count() or 2) - 1))
 
 
-def vision_namespace(model: Model) -> str:
+def vision_namespace(model: LoadedModel) -> str:
     """All that a picture's visual tokens depend on beside its content."""
     return f"{model.sha256} {model.config.preprocess!r} {model.dtype} {model.device.type}"
 

@@ -1,9 +1,10 @@
-"""Engine: prompts in, answers out, in batches. The same answers as models/reference.py gives one prompt at a time.
+"""Engine: prompts in, answers out, in batches. The same answers as reference.py gives one prompt at a time.
 
-Pictures are encoded once (encoding.py), each prompt is read once (reading.py) into a cache of fixed columns (slots.py),
-and beams (generation.py) or candidates (ranking.py) branch off it without copying anything. Prompts share a batch with
-others of their own padded length (plan.py), and no matrix product has fewer rows than MIN_ROWS: with both, float32
-results on a CPU do not depend on the batch, bit by bit (seen with PyTorch's MKL; on CUDA they agree to rounding).
+Pictures are encoded once (vision.py), each prompt is read once (prefill.py) into a cache of fixed columns
+(kv_slots.py), and beams (generation.py) or candidates (ranking.py) branch off it without copying anything. Prompts
+share a batch with others of their own padded length (batching.py), and no matrix product has fewer rows than
+MIN_ROWS: with both, float32 results on a CPU do not depend on the batch, bit by bit (seen with PyTorch's MKL; on CUDA
+they agree to rounding).
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from typing import Any, TypeAlias
 
 import torch
 
-from flamingo_eval.engine.encoding import PictureEncoder
+from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.engine.batching import Limits, batches, drawn_ahead
+from flamingo_eval.engine.best_first import SearchTree, all_columns
 from flamingo_eval.engine.generation import generate
-from flamingo_eval.engine.heads import with_heads
-from flamingo_eval.engine.packed import packed
-from flamingo_eval.engine.pictures import PictureLoader
-from flamingo_eval.engine.plan import Limits, batches, drawn_ahead
-from flamingo_eval.engine.queries import Candidates, Query, check_length
+from flamingo_eval.engine.media_loader import PictureLoader
+from flamingo_eval.engine.packed_linear import packed
+from flamingo_eval.engine.prefill import Reader, VisualTokens
+from flamingo_eval.engine.prefix_cache import with_heads
+from flamingo_eval.engine.query import Candidates, Query, check_length
 from flamingo_eval.engine.ranking import Ranker
-from flamingo_eval.engine.reading import Reader, VisualTokens
-from flamingo_eval.engine.search import SearchTree, all_columns
+from flamingo_eval.engine.vision import PictureEncoder
 from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import FlamingoEvalError, MediaError, PromptError
 from flamingo_eval.models.config import DecoderConfig
-from flamingo_eval.models.model import Model
+from flamingo_eval.models.loaded import LoadedModel
 from flamingo_eval.records import Answer, Prompt
-from flamingo_eval.specs import DecodeSpec, RankSpec
 
 AUTO_ROWS = {"cpu": 16, "cuda": 64}
 WINDOW = 16  # batches' worth of prompts to choose from
@@ -45,7 +46,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Model,
+        model: LoadedModel,
         batch_size: int | None = None,
         token_budget: int | None = None,
         cache: VisionCache | None = None,
@@ -126,7 +127,7 @@ class Engine:
     def best(
         self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]:
-        """The best candidate of each prompt and its score, by best-first search in the tree (search.py). As `score`.
+        """The best candidate of each prompt and its score, by best-first search in the tree (best_first.py).
 
         It is the one that `score` would put first (of equal scores the first, where six decimals count), and its score
         is the same to rounding.
@@ -243,7 +244,7 @@ class Engine:
         return good, found
 
 
-def affordable_columns(model: Model) -> int:
+def affordable_columns(model: LoadedModel) -> int:
     """How many tokens of keys and values a batch may hold on the model's device."""
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)

@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flamingo_eval.engine.beam import BeamState
-from flamingo_eval.engine.branches import chain_ancestors, chain_mask
-from flamingo_eval.engine.encoding import MIN_ROWS, LastPictures
-from flamingo_eval.engine.queries import Query
-from flamingo_eval.engine.reading import Reader, VisualTokens
-from flamingo_eval.engine.recorded import Recorded
-from flamingo_eval.engine.sight import Pieces
-from flamingo_eval.engine.slots import SlotCache
-from flamingo_eval.specs import DecodeSpec
+from flamingo_eval.config.specs import DecodeSpec
+from flamingo_eval.engine.beam_search import BeamState
+from flamingo_eval.engine.cuda_graph import Recorded
+from flamingo_eval.engine.kv_slots import SlotCache
+from flamingo_eval.engine.masks import chain_ancestors, chain_mask
+from flamingo_eval.engine.picture_attention import Pieces
+from flamingo_eval.engine.prefill import Reader, VisualTokens
+from flamingo_eval.engine.query import Query
+from flamingo_eval.engine.vision import MIN_ROWS, LastPictures
 
 ASK_EVERY = {"cuda": 4}  # steps between looks at whether all beams have ended, which waits for the device
 RECORDED_FROM = {"cuda": 8}  # steps from which a graph of one repays its making; none on other devices

@@ -13,19 +13,19 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from flamingo_eval.engine.branches import path_ancestors, path_mask, trie_ancestors, trie_mask
-from flamingo_eval.engine.encoding import LastPictures
-from flamingo_eval.engine.plan import Limits, batches
-from flamingo_eval.engine.queries import Query
-from flamingo_eval.engine.reading import Reader, VisualTokens
-from flamingo_eval.engine.search import AT_ONCE, Search, SearchTree, all_columns, search_columns, worth_searching
-from flamingo_eval.engine.sight import Pieces
-from flamingo_eval.engine.slots import SlotCache
+from flamingo_eval.config.specs import RankSpec
+from flamingo_eval.engine.batching import Limits, batches
+from flamingo_eval.engine.best_first import AT_ONCE, Search, SearchTree, all_columns, search_columns, worth_searching
+from flamingo_eval.engine.kv_slots import SlotCache
+from flamingo_eval.engine.masks import path_ancestors, path_mask, trie_ancestors, trie_mask
+from flamingo_eval.engine.picture_attention import Pieces
+from flamingo_eval.engine.prefill import Reader, VisualTokens
+from flamingo_eval.engine.query import Query
 from flamingo_eval.engine.trie import ROOT, TokenTrie
+from flamingo_eval.engine.vision import LastPictures
 from flamingo_eval.records import SCORE_DECIMALS, Best, best_of
-from flamingo_eval.specs import RankSpec
 
-# How near to the best candidate a search does not tell (search.py). Scores of the two ways were seen to differ by
+# How near to the best candidate a search does not tell (best_first.py). Scores of the two ways were seen to differ by
 # 5e-6, 0.01 and 0.03.
 MARGINS = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.25}
 COUNTS = ("inner_nodes", "inner_nodes_read", "searched", "searched_in_vain")

@@ -13,10 +13,10 @@ from functools import cache
 from importlib import import_module
 from typing import Literal, Protocol
 
+from flamingo_eval.config.specs import MetricSpec
 from flamingo_eval.errors import ConfigError, DataError, MissingDependency, Problem, did_you_mean
-from flamingo_eval.metrics.stats import bootstrap, draws_note
+from flamingo_eval.metrics.bootstrap import bootstrap, draws_note
 from flamingo_eval.records import Example, MetricResult, Prediction, Score
-from flamingo_eval.specs import MetricSpec
 
 
 class Metric(Protocol):

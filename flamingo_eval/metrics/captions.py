@@ -19,8 +19,8 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
+from flamingo_eval.metrics.bootstrap import group_means
 from flamingo_eval.metrics.java import find_java, java_on_path
-from flamingo_eval.metrics.stats import group_means
 from flamingo_eval.records import Example, MetricResult, Prediction
 
 Tokenised = tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]  # predictions, references of each

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from flamingo_eval.metrics.stats import group_means
+from flamingo_eval.metrics.bootstrap import group_means
 from flamingo_eval.metrics.vqa import clean
 from flamingo_eval.records import Example, MetricResult, Prediction
 

@@ -18,7 +18,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from flamingo_eval.metrics.stats import mean_of
+from flamingo_eval.metrics.bootstrap import mean_of
 from flamingo_eval.metrics.top_k import rank_of
 from flamingo_eval.records import Example, MetricResult, Prediction
 

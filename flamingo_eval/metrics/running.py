@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
+from flamingo_eval.config.specs import MetricSpec
 from flamingo_eval.metrics import dialect_of, load_metric, metric_row
 from flamingo_eval.records import Example, Output, Prediction, Split
-from flamingo_eval.specs import MetricSpec
 
 
 class RunningScore:

@@ -14,7 +14,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from flamingo_eval.metrics.stats import group_means
+from flamingo_eval.metrics.bootstrap import group_means
 from flamingo_eval.metrics.top_k import hits
 from flamingo_eval.records import Example, MetricResult, Prediction
 

@@ -26,8 +26,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from statistics import fmean
 
+from flamingo_eval.metrics.bootstrap import group_means
 from flamingo_eval.metrics.contractions import CONTRACTIONS
-from flamingo_eval.metrics.stats import group_means
 from flamingo_eval.records import Example, MetricResult, Prediction
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'

@@ -21,7 +21,7 @@ from functools import lru_cache
 from statistics import fmean
 from typing import cast
 
-from flamingo_eval.metrics.stats import group_means
+from flamingo_eval.metrics.bootstrap import group_means
 from flamingo_eval.metrics.wordnet import WuPalmer, load_wordnet, require_nltk_data
 from flamingo_eval.records import Example, MetricResult, Prediction
 

@@ -1,22 +1,17 @@
-"""The bundled Flamingo, and how to get one: `load_model`."""
+"""The network of the paper, its checkpoints and their tokenizers. api.load_model loads one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.checkpoint import CONFIG, TOKENIZER
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import read_config
-from flamingo_eval.models.model import Model
 from flamingo_eval.models.presets import PRESETS
 from flamingo_eval.models.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
-
-__all__ = ["Model", "load_model", "model_names", "read_shape"]
+__all__ = ["model_folder", "model_names", "read_shape"]
 
 TINY_FOLDER = Path(__file__).parent.parent / "sample" / "tiny"
 
@@ -26,25 +21,15 @@ def model_names() -> list[str]:
     return ["tiny"]
 
 
-def load_model(
-    name_or_dir: str | Path, device: str = "cpu", dtype: str = "float32", mesh: DeviceMesh | None = None
-) -> Model:
-    """A model by name (`tiny`, the bundled checkpoint) or from a checkpoint folder.
-
-    `device`: cpu, cuda or auto; `dtype`: float32, bfloat16, float16 or auto. With `mesh`, the part of this rank among
-    those that share the model (parallel.py). Raises CheckpointError, UsageError.
-    """
-    return Model.load(_folder(name_or_dir), device, dtype, mesh)
-
-
 def read_shape(name_or_dir: str | Path) -> tuple[FlamingoConfig, Tokenizer]:
-    """Configuration and tokenizer of a model, without its weights. Raises as load_model does."""
-    folder = _folder(name_or_dir)
+    """Configuration and tokenizer of a model, without its weights. Raises CheckpointError."""
+    folder = model_folder(name_or_dir)
     config = read_config(folder / CONFIG)
     return config, Tokenizer.load(folder / TOKENIZER, config.tokens, config.decoder.vocabulary)
 
 
-def _folder(name_or_dir: str | Path) -> Path:
+def model_folder(name_or_dir: str | Path) -> Path:
+    """The folder of a model by name or path. Raises CheckpointError."""
     folder = TINY_FOLDER if name_or_dir == "tiny" else Path(name_or_dir)
     if name_or_dir == "tiny" and not folder.is_dir():
         raise CheckpointError(

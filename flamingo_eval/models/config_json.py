@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from flamingo_eval.errors import CheckpointError, Problem, did_you_mean, problems_in
-from flamingo_eval.json_keys import RepeatedKeyError, agreed
+from flamingo_eval.files import RepeatedKeyError, agreed
 from flamingo_eval.models.config import FlamingoConfig, PoolingConfig
 
 # Choices that came later, with what a file written before them means

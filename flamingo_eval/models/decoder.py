@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flamingo_eval.models.cache import DecoderCache
 from flamingo_eval.models.config import DecoderConfig
+from flamingo_eval.models.kv_cache import DecoderCache
 from flamingo_eval.models.layers import FeedForward, join_heads, make_norm, split_heads
 
 
@@ -203,7 +203,7 @@ class Decoder(nn.Module):
             make_norm(config.norm, config.width, config.norm_eps, config.norm_bias) if config.final_norm else None
         )
         self.head = None if config.tied_head else nn.Linear(config.width, config.vocabulary, config.head_bias)
-        self.own_heads = slice(None)  # which heads are computed here: all, unless ranks share them (parallel.py)
+        self.own_heads = slice(None)  # which heads are computed here: all, unless ranks share them (tensor_parallel.py)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """int64[B, S], int64[B, S] -> [B, S, D]"""

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from flamingo_eval.models.cache import DecoderCache
 from flamingo_eval.models.config import FlamingoConfig, NFNetConfig, PoolingConfig, ResamplerConfig, VisionConfig
 from flamingo_eval.models.decoder import Decoder
+from flamingo_eval.models.kv_cache import DecoderCache
 from flamingo_eval.models.nfnet import NFNet
 from flamingo_eval.models.resampler import Pooling, Resampler
 from flamingo_eval.models.vit import ViT
@@ -35,12 +35,12 @@ def build_resampler(config: ResamplerConfig | PoolingConfig | None, visual_width
 
 
 class Flamingo(nn.Module):
-    """The network alone: tensors in, tensors out. Model (model.py) adds tokenizer, pictures and devices."""
+    """The network alone: tensors in, tensors out. Model (loaded.py) adds tokenizer, pictures and devices."""
 
     def __init__(self, config: FlamingoConfig) -> None:
         super().__init__()
         self.config = config
-        self.ranks = 1  # that share its layers (parallel.py)
+        self.ranks = 1  # that share its layers (tensor_parallel.py)
         self.vision = build_vision(config.vision)
         self.resampler = build_resampler(config.resampler, config.vision.width)
         self.xattn = nn.ModuleDict(

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from xml.sax.saxutils import escape, quoteattr
 
-from flamingo_eval.report.text import visible
-from flamingo_eval.results import CEILING
-from flamingo_eval.tables import METRIC_TITLES, Cell, Row, Table
+from flamingo_eval.report.tables import METRIC_TITLES, Cell, Row, Table
+from flamingo_eval.report.visible import visible
+from flamingo_eval.runs.folder import CEILING
 
 WIDTH, HEIGHT = 320, 230  # of a panel, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 44, 34

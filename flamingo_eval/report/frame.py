@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from flamingo_eval.compare import answer_of, outputs_by_id
-from flamingo_eval.results import RunFolder, find_runs, read_json
-from flamingo_eval.variants import rows_of
+from flamingo_eval.report.diff import answer_of, outputs_by_id
+from flamingo_eval.report.rows import rows_of
+from flamingo_eval.runs.folder import RunFolder, find_runs, read_json
 
 IDENTITY = ("task", "split", "model", "protocol", "demos", "ablation", "shots", "text_only_shots", "seed")
 

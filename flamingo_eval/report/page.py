@@ -21,11 +21,11 @@ from markupsafe import Markup
 
 from flamingo_eval import __version__
 from flamingo_eval.report import figure
-from flamingo_eval.report.pictures import PictureBook
-from flamingo_eval.report.queries import Browser, Run, read_runs
-from flamingo_eval.report.text import visible
-from flamingo_eval.results import RunFolder
-from flamingo_eval.tables import METRIC_TITLES, NUMBERS_FROM, Cell, Row, Table, header, lines, notes_of
+from flamingo_eval.report.browser import Browser, Run, read_runs
+from flamingo_eval.report.tables import METRIC_TITLES, NUMBERS_FROM, Cell, Row, Table, header, lines, notes_of
+from flamingo_eval.report.thumbnails import PictureBook
+from flamingo_eval.report.visible import visible
+from flamingo_eval.runs.folder import RunFolder
 
 FOLDER = Path(__file__).resolve().parent
 DARK_THEME = """color-scheme: dark;

@@ -7,8 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from flamingo_eval.config.settings import cache_dir, cache_error
 from flamingo_eval.errors import DataError
-from flamingo_eval.settings import cache_dir, cache_error
 
 
 def sample_root(task: str) -> Path:
@@ -19,8 +19,8 @@ def sample_root(task: str) -> Path:
     Rendered beside its place and moved there in one step: two processes may do it at once, and one that is stopped in
     the middle leaves nothing behind that looks finished.
     """
-    from flamingo_eval.sample.layouts import BUILDERS, build
-    from flamingo_eval.sample.world import SAMPLE_VERSION
+    from flamingo_eval.sample.benchmarks.writers import BUILDERS, build
+    from flamingo_eval.sample.world.scenes import SAMPLE_VERSION
 
     if task not in BUILDERS:
         raise DataError(

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from flamingo_eval.training.mixture import Chunk
+from flamingo_eval.training.sample_episodes import Chunk
 from flamingo_eval.training.vocabulary import BEGIN, END_OF_CHUNK, IMAGE, PAD
 
 MULTIPLE = 32  # lengths are padded to it: few shapes, few kernels to build

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from flamingo_eval.models import Model
+from flamingo_eval.api import Model
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.flamingo import parameter_counts
-from flamingo_eval.sample.world import WORLD_VERSION, held_out, seen
+from flamingo_eval.sample.world.scenes import WORLD_VERSION, held_out, seen
 from flamingo_eval.training.recipe import Recipe
 
 STAGES = ("contrastive", "language", "flamingo")

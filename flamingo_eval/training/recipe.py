@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flamingo_eval.config import load_spec
+from flamingo_eval.config.load import load_spec
 from flamingo_eval.errors import UsageError, did_you_mean
 
 RECIPES = Path(__file__).parent / "recipes"

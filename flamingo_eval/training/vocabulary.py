@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from flamingo_eval.sample.language import vocabulary
+from flamingo_eval.sample.world.wording import vocabulary
 
 BEGIN, IMAGE, END_OF_CHUNK, PAD = "<BOS>", "<image>", "<EOC>", "<pad>"
 SPECIAL = (PAD, BEGIN, IMAGE, END_OF_CHUNK)

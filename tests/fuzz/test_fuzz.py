@@ -10,18 +10,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.fuzz import fuzz
-from flamingo_eval.config import load_task
-from flamingo_eval.datasets import load_labelled
-from flamingo_eval.datasets.read import ProblemLog, read_json, read_json_lines
+from flamingo_eval.config.names import find_task
+from flamingo_eval.data.annotations import ProblemLog, read_json, read_json_lines
+from flamingo_eval.data.layouts import load_labelled
+from flamingo_eval.data.media import open_video
+from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import CheckpointError, DataError, FlamingoEvalError, MediaError, PredictionError, RunError
-from flamingo_eval.find import find_task
-from flamingo_eval.media import open_video
 from flamingo_eval.models.config_json import read_config
-from flamingo_eval.models.convert.sources import file_weights
-from flamingo_eval.predictions import read_predictions
+from flamingo_eval.models.convert.foreign_weights import file_weights
 from flamingo_eval.records import Video
-from flamingo_eval.results import parse_output, read_outputs
-from flamingo_eval.results import read_json as read_record
+from flamingo_eval.runs.folder import parse_output, read_outputs
+from flamingo_eval.runs.folder import read_json as read_record
+from flamingo_eval.runs.predictions import read_predictions
 from flamingo_eval.sample import sample_root
 
 HUGE = "9" * 5000

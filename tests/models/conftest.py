@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from small_flamingo import picture, save_small
 
-from flamingo_eval.models.model import Model
+from flamingo_eval.api import Model
 from flamingo_eval.records import Pixels
+from tests.support.small_flamingo import picture, save_small
 
 
 @pytest.fixture(scope="session")

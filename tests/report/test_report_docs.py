@@ -32,7 +32,7 @@ def test_commands_of_the_page_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path / "cache"))
     stub = type("Stub", (), {"name": "m", "sha256": "c0ffee", "device": type("Device", (), {"type": "cpu"})})()
-    monkeypatch.setattr("flamingo_eval.models.load_model", lambda *_, **__: stub)
+    monkeypatch.setattr("flamingo_eval.api.load_model", lambda *_, **__: stub)
     monkeypatch.setattr("flamingo_eval.engine.build_engine", lambda *_, **__: saying_engine(lambda prompt: "red"))
     for command in COMMANDS:
         program, *words = shlex.split(command)

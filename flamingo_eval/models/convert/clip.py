@@ -12,9 +12,9 @@ import torch
 from flamingo_eval.errors import CheckpointError, did_you_mean
 from flamingo_eval.models.config import PreprocessConfig, ViTConfig
 from flamingo_eval.models.config_json import read_json
-from flamingo_eval.models.convert.foreign_config import ForeignConfig
-from flamingo_eval.models.convert.recipes import Table, stack
-from flamingo_eval.models.convert.sources import Foreign, Weights, file_weights, folder_weights, without_prefix
+from flamingo_eval.models.convert.foreign_weights import Foreign, Weights, file_weights, folder_weights, without_prefix
+from flamingo_eval.models.convert.hf_config import ForeignConfig
+from flamingo_eval.models.convert.tensor_map import Table, stack
 from flamingo_eval.models.presets import CLIP_PIXELS, VITS
 
 # transformers.CLIPVisionModel, below `vision_model.`; "layrnorm" is theirs

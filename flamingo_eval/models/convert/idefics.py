@@ -14,11 +14,11 @@ from flamingo_eval.models.config import FlamingoConfig, PreprocessConfig, Resamp
 from flamingo_eval.models.config_json import read_json
 from flamingo_eval.models.convert.card import model_card
 from flamingo_eval.models.convert.clip import HUGGING_FACE, hugging_face_vit
-from flamingo_eval.models.convert.families import FAMILIES
-from flamingo_eval.models.convert.foreign_config import ForeignConfig
-from flamingo_eval.models.convert.recipes import Kitchen, Recipe, Table, expected_shapes, stack
-from flamingo_eval.models.convert.sources import Foreign, close_files, folder_weights, renamed, without_prefix
-from flamingo_eval.models.convert.vocabulary import read_vocabulary
+from flamingo_eval.models.convert.foreign_weights import Foreign, close_files, folder_weights, renamed, without_prefix
+from flamingo_eval.models.convert.hf_config import ForeignConfig
+from flamingo_eval.models.convert.hf_tokenizer import read_vocabulary
+from flamingo_eval.models.convert.language_models import FAMILIES
+from flamingo_eval.models.convert.tensor_map import Kitchen, Recipe, Table, expected_shapes, stack
 from flamingo_eval.models.convert.writer import new_folder, write_checkpoint
 from flamingo_eval.models.presets import IDEFICS_PIXELS, IDEFICS_TOKENS
 

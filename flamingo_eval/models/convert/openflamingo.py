@@ -18,9 +18,7 @@ from flamingo_eval.errors import CheckpointError, Problem
 from flamingo_eval.models.config import DecoderConfig, FlamingoConfig, ResamplerConfig
 from flamingo_eval.models.convert.card import model_card
 from flamingo_eval.models.convert.clip import Tower, read_tower
-from flamingo_eval.models.convert.families import Family, family_of, language_names
-from flamingo_eval.models.convert.recipes import Kitchen, Recipe, Table, expected_shapes
-from flamingo_eval.models.convert.sources import (
+from flamingo_eval.models.convert.foreign_weights import (
     Foreign,
     Weights,
     close_files,
@@ -29,7 +27,9 @@ from flamingo_eval.models.convert.sources import (
     renamed,
     without_prefix,
 )
-from flamingo_eval.models.convert.vocabulary import read_vocabulary
+from flamingo_eval.models.convert.hf_tokenizer import read_vocabulary
+from flamingo_eval.models.convert.language_models import Family, family_of, language_names
+from flamingo_eval.models.convert.tensor_map import Kitchen, Recipe, Table, expected_shapes
 from flamingo_eval.models.convert.writer import new_folder, write_checkpoint
 from flamingo_eval.models.presets import OPENFLAMINGO_RESAMPLER, OPENFLAMINGO_TOKENS, OPENFLAMINGO_XATTN
 

@@ -14,7 +14,7 @@ from flamingo_eval.errors import UsageError
 from flamingo_eval.models.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, write_index
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import write_config
-from flamingo_eval.models.convert.recipes import Recipe
+from flamingo_eval.models.convert.tensor_map import Recipe
 
 MAX_SHARD = 5_000_000_000  # bytes
 _NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}

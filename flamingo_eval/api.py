@@ -1,0 +1,82 @@
+"""What users of the Python interface talk to: `load_model`, and the Model that it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.engine import Engine, PlainEngine, engine_of, reference
+from flamingo_eval.errors import PromptError
+from flamingo_eval.models import model_folder
+from flamingo_eval.models.loaded import LoadedModel
+from flamingo_eval.records import Answer, Prompt
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+def load_model(
+    name_or_dir: str | Path, device: str = "cpu", dtype: str = "float32", mesh: DeviceMesh | None = None
+) -> Model:
+    """A model by name (`tiny`, the bundled checkpoint) or from a checkpoint folder.
+
+    `device`: cpu, cuda or auto; `dtype`: float32, bfloat16, float16 or auto. With `mesh`, the part of this rank among
+    those that share the model (tensor_parallel.py). Raises CheckpointError, UsageError.
+    """
+    return Model.load(model_folder(name_or_dir), device, dtype, mesh)
+
+
+class Model(LoadedModel):
+    """Prompts in, text or log-likelihoods out. Make one with `load_model`."""
+
+    @cached_property
+    def engine(self) -> Engine | PlainEngine:
+        """What `generate`, `score` and `best` run on; it remembers pictures in memory."""
+        return engine_of(self)
+
+    def logits(self, prompt: Prompt) -> Tensor:
+        """Of every position of the prompt, begin token included. -> float32[S, W] on the CPU"""
+        return reference.logits(self, prompt)
+
+    def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec | None = None) -> list[str]:
+        """The best continuation of each prompt, up to the end of the chunk."""
+        answers = dict(self.engine.generate(prompts, spec or DecodeSpec()))
+        return [a.text or "" for a in _in_order(answers)]
+
+    def score(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
+    ) -> list[list[float]]:
+        """Log-likelihood of each candidate as the continuation of its prompt, one list a prompt.
+
+        `rank.permutations` is for whoever builds the prompts; every prompt here is scored as it stands.
+        """
+        _check_pairs(prompts, candidates)
+        answers = dict(self.engine.score(prompts, candidates, rank or RankSpec()))
+        return [list(a.scores or ()) for a in _in_order(answers)]
+
+    def best(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
+    ) -> list[tuple[int, float]]:
+        """Index and score of each prompt's best candidate: what `score` would give, from a part of the work."""
+        _check_pairs(prompts, candidates)
+        answers = _in_order(dict(self.engine.best(prompts, candidates, rank or RankSpec())))
+        return [(a.best.candidate, a.best.score) for a in answers if a.best is not None]
+
+
+def _check_pairs(prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> None:
+    if len(prompts) != len(candidates):
+        raise PromptError(f"{len(prompts)} prompts, but candidates for {len(candidates)}.")
+
+
+def _in_order(answers: Mapping[int, Answer]) -> list[Answer]:
+    """Answers by index. Raises the error of the first prompt that has one."""
+    ordered = [answers[i] for i in sorted(answers)]
+    for answer in ordered:
+        if answer.error is not None:
+            raise answer.error
+    return ordered

@@ -1,0 +1,96 @@
+"""All replicas of a run in one live table: what each does, and what is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from flamingo_eval.cli.console import console
+from flamingo_eval.cli.dry_run import duration
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+    from flamingo_eval.distributed.pool import Crew, Standing
+
+WIDTH = 77  # columns of a terminal that it needs: VQAv2 over 512 replicas, no number cut
+OTHER_LINES = 9  # title, heads, the row of all replicas, caption
+MOST_ROWS = 16  # replicas on lines of their own; of more the busiest problems come first
+STATES = ("given up", "loading", "waiting", "working")  # the order of interest
+
+
+class CrewTable:
+    """The progress of a run over several replicas, on a terminal. Used as ProgressBar is (console.py)."""
+
+    def __init__(self, title: str, total: int, crew: Crew) -> None:
+        self.title, self.total, self.crew = title, total, crew
+        self.began = time.monotonic()
+        self.done, self.score = 0, ""
+        self.first: int | None = None
+        self.before = [s.queries for s in crew.standings], dict(crew.stats)
+        self.screen = console(stderr=True)
+        self._live: Live | None = None
+
+    def __enter__(self) -> CrewTable:
+        from rich.live import Live
+
+        self._live = Live(console=self.screen, get_renderable=self.table, refresh_per_second=2, transient=True)
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, done: int, score: str = "") -> None:
+        """Show that `done` of the total are finished, and the running score."""
+        self.first = done if self.first is None else self.first
+        self.done, self.score = done, score
+
+    def table(self) -> Table:
+        """One frame."""
+        from rich import box
+        from rich.table import Table
+
+        seconds = max(time.monotonic() - self.began, 1e-6)
+        rate = (self.done - (self.first or 0)) / seconds
+        left = f"{duration((self.total - self.done) / rate)} left" if rate else "not begun"
+        table = Table(
+            box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=f"{self.title}: {self.score}".rstrip(": ")
+        )
+        table.title_justify = "left"
+        for name in ("replica", "state", "units", "lost", "queries", "a second", "cache hits"):
+            table.add_column(name, justify="left" if name in ("replica", "state") else "right", no_wrap=True)
+        standings, before = self.crew.standings, self.before[0]
+        order = sorted(range(len(standings)), key=lambda i: (STATES.index(standings[i].state), i))
+        rows = max(1, min(MOST_ROWS, self.screen.height - OTHER_LINES))
+        for i in sorted(order[:rows]):
+            s = standings[i]
+            queries = s.queries - before[i]
+            table.add_row(
+                str(i), s.state, str(s.units), str(s.lost), f"{queries:,}", f"{queries / seconds:.1f}", known([s])
+            )
+        if len(standings) > rows:
+            table.add_row(f"{len(standings) - rows} more", *[""] * 6)
+        stats = self.crew.stats
+        units_done = stats["units_done"] - self.before[1]["units_done"]
+        units = f"{units_done}/{stats['units'] - self.before[1]['units']}"
+        lost = stats["units_lost"] - self.before[1]["units_lost"]
+        table.add_section()
+        total = f"{self.done:,}/{self.total:,}"
+        table.add_row("all", "", units, str(lost), total, f"{rate:.1f}", known(standings))
+        table.caption = f"{left}, {60 * units_done / seconds:.1f} units a minute"
+        given_up = stats["queries_given_up"] - self.before[1]["queries_given_up"]
+        if given_up:
+            table.caption += f", {given_up} quer{'y' if given_up == 1 else 'ies'} given up"
+        table.caption_justify = "left"
+        return table
+
+
+def known(standings: Sequence[Standing]) -> str:
+    """How many of the pictures asked for were in the vision cache, in percent."""
+    asked = sum(s.asked for s in standings)
+    return f"{100 * sum(s.hits for s in standings) / asked:.0f} %" if asked else "-"

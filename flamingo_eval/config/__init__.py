@@ -1,0 +1,1 @@
+"""What the user chose: specs, their YAML files, names and settings."""

@@ -1,0 +1,227 @@
+"""What the user chose, one small frozen spec a stage. YAML files become these in load.py and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, TypeVar
+
+Modality = Literal["image", "video"]
+Mode = Literal["open-ended", "close-ended"]
+DemoMethod = Literal["random", "balanced", "rices", "rices-text", "fixed"]
+Normalisation = Literal["sum", "mean"]
+Wanted = Literal["all", "best"]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSpec:
+    """How open-ended answers are generated (Flamingo v2 A.2: beam search with 3 beams, cut at end of chunk).
+
+    `length_penalty` p ranks finished beams by log-likelihood / (new tokens)^p; 0 compares sums, as OpenFlamingo does.
+    """
+
+    beams: int = 3
+    max_new_tokens: int = 10
+    length_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.beams < 1 or self.max_new_tokens < 1:
+            raise ValueError("beams and max_new_tokens must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class RankSpec:
+    """How candidates of close-ended tasks are scored. The paper leaves all but the last open (protocol sheet, 14)."""
+
+    normalise: Normalisation = "sum"  # over the candidate's tokens
+    end_of_chunk: bool = False  # score the end-of-chunk token after the candidate too
+    permutations: int = 1  # average the log-likelihoods over that many orders of the shots (paper: 6)
+    wanted: Wanted = "all"  # the scores of all candidates, or the best one alone: the same one, found sooner
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSpec:
+    """Which demonstrations a query gets. They depend on (seed, task, query id, method, shots) alone."""
+
+    method: DemoMethod = "random"
+    shots: int = 4
+    seed: int = 0
+    support_size: int = 2048  # drawn once per seed from the support split (Flamingo v2 B.1.4); 0 = the whole split
+    support_per_class: int = 0  # classification: this many a class instead of support_size (paper: 32)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """A row of metrics.METRICS, and the dialect of it where one metric has several (`official` if empty)."""
+
+    name: str
+    dialect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HubSpec:
+    """A mirror on the Hugging Face Hub that `--data hub` reads instead of the official files.
+
+    `splits` maps a split's name here to its name there; only these exist then. `columns` are options of the layout
+    `rows`: what stands in which column.
+    """
+
+    dataset: tuple[str, ...]  # ids, tried in order (renamed mirrors); a local folder of Parquet files works as well
+    splits: Mapping[str, str]
+    columns: Mapping[str, str]
+    config: str = ""
+    revision: str = ""
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """Where a benchmark's rows lie below the data root.
+
+    `layout` is a row of datasets.LAYOUTS. `splits` maps a split's name to the files it needs, by role; a role may
+    list several names (renamed releases), of which the first that exists is read. Paths are relative to the root.
+    """
+
+    layout: str
+    splits: Mapping[str, Mapping[str, tuple[str, ...]]]
+    query: str
+    support: str | None = "train"  # None: the benchmark has no split to draw shots from (RareAct)
+    source: str = ""  # where to get the files
+    options: Mapping[str, str] = field(default_factory=dict)  # what the layout's loader needs beyond file names
+    counts: Mapping[str, int] = field(default_factory=dict)  # official number of rows of each split, for `check`
+    hub: HubSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One benchmark: what is measured. tasks/<name>.yaml."""
+
+    name: str
+    title: str
+    modality: Modality
+    mode: Mode
+    prompt: tuple[str, ...]  # the first of these that the protocol's folder has, without .yaml
+    data: DataSpec
+    metrics: tuple[MetricSpec, ...]  # the first is the headline
+    decode: DecodeSpec = field(default_factory=DecodeSpec)
+    rank: RankSpec = field(default_factory=RankSpec)
+    support_size: int = 2048
+    support_per_class: int = 0
+    max_shots: int | None = None  # RareAct: 0
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanSpec:
+    """What a protocol does to generated text before it is scored, in this order."""
+
+    cut_at: tuple[str, ...] = ()  # keep the text before the first of these
+    cut_at_after: tuple[str, ...] = ()  # then before the first of these (OpenFlamingo: ", ")
+    delete: tuple[str, ...] = ()
+    stem_okvqa: bool = False  # OpenFlamingo's stemming of OK-VQA predictions
+    strip: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOverride:
+    """What a protocol changes in the task's DecodeSpec; None leaves it."""
+
+    beams: int | None = None
+    max_new_tokens: int | None = None
+    length_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RankOverride:
+    """What a protocol changes in the task's RankSpec; None leaves it."""
+
+    normalise: Normalisation | None = None
+    end_of_chunk: bool | None = None
+    permutations: int | None = None
+    wanted: Wanted | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSpec:
+    """How a task is asked. prompts/<protocol>/<name>.yaml; the templates are Jinja (sandboxed).
+
+    Templates see the example's fields, `answer` (demonstrations), and the marks `image` and `end_of_chunk`.
+    `candidate` is appended to the query when a candidate is scored.
+    """
+
+    name: str
+    demonstration: str
+    query: str
+    prefix: str = ""
+    candidate: str = "{{ candidate }}"
+    text_only_shots: int = 0  # demonstrations without pictures at zero shots (Flamingo v2 A.2)
+    clean: CleanSpec = field(default_factory=CleanSpec)
+    decode: DecodeOverride = field(default_factory=DecodeOverride)
+    rank: RankOverride = field(default_factory=RankOverride)
+    metric_dialect: str = ""
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolSpec:
+    """prompts/<protocol>/protocol.yaml: the marks as a shown prompt writes them, and what it stands for."""
+
+    name: str
+    title: str
+    begin: str = ""  # shown once at the start
+    image: str = "<image>"
+    end_of_chunk: str = "<EOC>"
+    notes: str = ""
+
+
+OnError = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """Everything that decides the outputs and scores of one run; its hash is part of the run folder's name.
+
+    Device, dtype and model identity belong to it; batch size, workers and caches do not, for they change nothing.
+    """
+
+    task: TaskSpec
+    protocol: ProtocolSpec
+    prompt: PromptSpec
+    demos: DemoSpec
+    model: str  # name shown in tables
+    model_sha256: str
+    data: str  # `sample`, or the name of the data root
+    split: str
+    device: str = "cpu"
+    dtype: str = "float32"
+    limit: int | None = None
+    ablation: str = ""
+    on_error: OnError = "stop"
+
+    @property
+    def decode(self) -> DecodeSpec:
+        """The task's decoding with the protocol's changes."""
+        return _overridden(self.task.decode, self.prompt.decode)
+
+    @property
+    def rank(self) -> RankSpec:
+        """The task's candidate scoring with the protocol's changes."""
+        return _overridden(self.task.rank, self.prompt.rank)
+
+    @property
+    def text_only_shots(self) -> int:
+        """Demonstrations without pictures when the run is at zero shots."""
+        return self.prompt.text_only_shots if self.task.data.support is not None else 0
+
+    @property
+    def task_label(self) -> str:
+        """`vqav2`, or `vqav2@sample`: sample scores never pass for the benchmark's."""
+        return f"{self.task.name}@sample" if self.data == "sample" else self.task.name
+
+
+_Spec = TypeVar("_Spec", DecodeSpec, RankSpec)
+
+
+def _overridden(spec: _Spec, changes: DecodeOverride | RankOverride) -> _Spec:
+    given = {f.name: getattr(changes, f.name) for f in fields(changes)}
+    return replace(spec, **{name: value for name, value in given.items() if value is not None})

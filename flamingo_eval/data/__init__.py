@@ -1,0 +1,1 @@
+"""Official files to Examples, and media to pixels."""

@@ -1,0 +1,309 @@
+"""Annotation files -> records, with every complaint collected and named by file, line or record, key and fix.
+
+Nothing is repaired: a missing key, a wrong type or a cut file is a problem, and all problems of a benchmark's files are
+raised at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flamingo_eval.errors import DataError, Problem, did_you_mean, problems_in
+from flamingo_eval.files import RepeatedKeyError, agreed
+
+NO_TEXT = ""
+
+
+@dataclass(slots=True)
+class ProblemLog:
+    """What is wrong with the files of one split, in the order in which it was found."""
+
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, file: Path, place: str, what: str, fix: str = "", line: int | None = None) -> None:
+        """`place` names the record or key: `questions[3].image_id`."""
+        self.problems.append(Problem(what, file, line, place, fix))
+
+    def raise_if_any(self, title: str) -> None:
+        """DataError with all problems: under the file's name if there is one file, under `title` otherwise."""
+        if not self.problems:
+            return
+        files = list(dict.fromkeys(p.file for p in self.problems))
+        if len(files) == 1 and files[0] is not None:
+            raise problems_in(files[0], self.problems, DataError)
+        told = [Problem(f"{p.file.name if p.file else ''}: {p}", p.file) if p.file else p for p in self.problems]
+        error = DataError(f"{title}: {len(told)} problems in {len(files)} files", told)
+        error.problems = tuple(self.problems)
+        raise error
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a file. Where it is not as it should be, its readers log a problem and return a neutral value."""
+
+    values: Mapping[str, object]
+    file: Path
+    place: str  # "questions[3]"; empty where `line` says it all
+    log: ProblemLog
+    line: int | None = None
+
+    def problem(self, key: str, what: str, fix: str = "") -> None:
+        """Log a problem with this record; `key` may be empty."""
+        place = ".".join(p for p in (self.place, key) if p)
+        self.log.add(self.file, place, what, fix, self.line)
+
+    def has(self, key: str) -> bool:
+        """Is the key there, with a value?"""
+        return self.values.get(key) is not None
+
+    def text(self, key: str) -> str:
+        """A string that must be there; it may be empty."""
+        value = self._get(key)
+        if isinstance(value, str):
+            return value
+        if value is not None:
+            self.problem(key, f"expected a text, found {shown(value)}.")
+        return NO_TEXT
+
+    def filled(self, key: str) -> str:
+        """A string that must be there and not be empty."""
+        value = self.text(key)
+        if isinstance(self.values.get(key), str) and not value.strip():
+            self.problem(key, "is empty.")
+        return value
+
+    def id(self, key: str) -> str:
+        """An identifier: a whole number or a text, as text."""
+        value = self._get(key)
+        if (isinstance(value, str) and value) or (isinstance(value, int) and not isinstance(value, bool)):
+            return str(value)
+        if value is not None:
+            self.problem(key, f"expected an id (number or text), found {shown(value)}.")
+        return NO_TEXT
+
+    def integer(self, key: str) -> int:
+        """A whole number; in CSV files, digits."""
+        value = self._get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            try:
+                return int(value)
+            except ValueError:
+                pass
+        if value is not None:
+            self.problem(key, f"expected a whole number, found {shown(value)}.")
+        return 0
+
+    def number(self, key: str) -> float:
+        """A finite number; in CSV files, its text."""
+        value = self._get(key)
+        try:
+            if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+                number = float(value)
+                if abs(number) < float("inf"):
+                    return number
+        except (ValueError, OverflowError):
+            pass
+        if value is not None:
+            self.problem(key, f"expected a number, found {shown(value)}.")
+        return 0.0
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings, at least one."""
+        value = self._get(key)
+        if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        if value is not None:
+            self.problem(key, f"expected a list of texts, found {shown(value)}.")
+        return ()
+
+    def records(self, key: str) -> list[Record]:
+        """A list of objects below this one."""
+        value = self._get(key)
+        if isinstance(value, list):
+            return list(self._children(key, value))
+        if value is not None:
+            self.problem(key, f"expected a list, found {shown(value)}.")
+        return []
+
+    def texts_of(self, key: str, inner: str) -> tuple[str, ...]:
+        """The text `inner` of each object in the list `key`; no Record is made for each if all is well."""
+        value = self.values.get(key)
+        if isinstance(value, list):
+            found = [v.get(inner) if isinstance(v, dict) else None for v in value]
+            texts = tuple(text for text in found if isinstance(text, str))
+            if len(texts) == len(found):
+                return texts
+        return tuple(record.text(inner) for record in self.records(key))
+
+    def _children(self, key: str, values: Sequence[object]) -> Iterator[Record]:
+        for i, child in enumerate(values):
+            place = f"{self.place}.{key}[{i}]".lstrip(".")
+            if isinstance(child, dict):
+                yield Record(child, self.file, place, self.log, self.line)
+            else:
+                self.log.add(self.file, place, f"expected an object, found {shown(child)}.", line=self.line)
+
+    def _get(self, key: str) -> object:
+        value = self.values.get(key)
+        if value is None:
+            if key in self.values:
+                self.problem(key, "is null.")
+            else:
+                self.problem(key, "is missing.", is_it(key, self.values))
+        return value
+
+
+def is_it(name: str, found: Iterable[str]) -> str:
+    """`Is it 'x'?` for the nearest name found, or the empty string."""
+    return did_you_mean(name, found).replace("Did you mean", "Is it")
+
+
+def shown(value: object) -> str:
+    """A value in an error message: short, and its kind where that says more."""
+    if isinstance(value, (list, dict)):
+        return f"a list of {len(value)}" if isinstance(value, list) else f"an object with {len(value)} keys"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file as text (a byte order mark is dropped). Raises DataError for what cannot be read or decoded."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}).", fix="Download it again.") from error
+
+
+def read_json(path: Path) -> object:
+    """A JSON file. A file cut in the middle is told from one that was never JSON, with line and column."""
+    text = read_text(path)
+    try:
+        value: object = json.loads(text, object_pairs_hook=agreed)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        if not text.strip():
+            raise DataError(f"{path}: the file is empty.", fix="Download it again.") from error
+        if error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated string"):
+            raise DataError(
+                f"{path}: {where}: the file ends in the middle of the JSON ({len(text)} characters).",
+                fix="Download it again.",
+            ) from error
+        raise DataError(f"{path}: {where}: not JSON: {error.msg}.") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: not a benchmark file: nested too deeply.") from error
+    except RepeatedKeyError as error:
+        raise DataError(f"{path}: {error}.", fix="Keep the right one.") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise DataError(f"{path}: not a benchmark file: {error}.") from error
+    if _half_characters(text, value):
+        raise DataError(
+            f"{path}: a text in it holds half a surrogate pair (\\ud800 to \\udfff), which is no character."
+        )
+    return value
+
+
+def _half_characters(text: str, value: object) -> bool:
+    """Does a text of the parsed JSON hold a lone surrogate? Looked for only where the file has such an escape."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def read_object(path: Path, log: ProblemLog) -> Record:
+    """A JSON file whose top is an object."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected an object at the top, found {shown(value)}.")
+    return Record(value, path, "", log)
+
+
+def read_list(path: Path, log: ProblemLog) -> list[Record]:
+    """A JSON file whose top is a list of objects."""
+    value = read_json(path)
+    if not isinstance(value, list):
+        keys = f" with the keys {', '.join(list(value)[:6])}" if isinstance(value, dict) else ""
+        raise DataError(f"{path}: expected a list at the top, found {shown(value)}{keys}.")
+    return list(Record({}, path, "", log)._children("", value))
+
+
+def read_json_lines(path: Path, log: ProblemLog) -> list[Record]:
+    """A file of one JSON object a line; empty lines are skipped, each bad line is a problem of its own."""
+    records = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line, object_pairs_hook=agreed)
+        except RepeatedKeyError as error:
+            log.add(path, "", f"{error}.", "Keep the right one.", number)
+            continue
+        except (ValueError, RecursionError) as error:
+            what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            log.add(path, "", f"not JSON: {what}.", "Download the file again.", number)
+            continue
+        if _half_characters(line, value):
+            log.add(path, "", "a text holds half a surrogate pair, which is no character.", line=number)
+        elif isinstance(value, dict):
+            records.append(Record(value, path, "", log, number))
+        else:
+            log.add(path, "", f"expected an object, found {shown(value)}.", line=number)
+    return records
+
+
+def read_csv(path: Path, columns: Sequence[str], log: ProblemLog, delimiter: str = ",") -> list[Record]:
+    """A CSV file with a header, every cell as text: `null`, `NA` and empty cells are words like any others.
+
+    Raises DataError at once if one of `columns` is missing, with the columns found and the nearest name.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
+    rows: list[Record] = []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if not header:
+            raise DataError(f"{path}: the file is empty.", fix="Download it again.")
+        missing = [
+            Problem(f"column '{c}' is missing.", path, 1, fix=is_it(c, header)) for c in columns if c not in header
+        ]
+        if missing:
+            raise DataError(f"{path}: columns are missing", missing, fix=f"Columns found: {', '.join(header)}.")
+        for cells in reader:
+            if len(cells) == len(header):
+                rows.append(Record(dict(zip(header, cells, strict=True)), path, "", log, reader.line_num))
+            elif cells:
+                log.add(path, "", f"{len(cells)} cells, the header has {len(header)}.", line=reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: not CSV: {error}.") from error
+    return rows
+
+
+def unique(records: Sequence[tuple[str, Record]], key: str) -> dict[str, Record]:
+    """Records by id; an id that stands twice is a problem that names both places."""
+    found: dict[str, Record] = {}
+    for id, record in records:
+        if id == NO_TEXT:
+            continue  # already logged as missing
+        if id in found:
+            first = found[id]
+            before = first.place or f"line {first.line}"
+            record.problem(key, f"id {id} stands here again; first at {before}.", "Remove one of them.")
+        else:
+            found[id] = record
+    return found
+
+
+def no_repeats(records: Sequence[Record], key: str) -> None:
+    """Logs every record whose id stands before; records without one are left alone: not every release has it."""
+    unique([(record.id(key), record) for record in records if record.has(key)], key)

@@ -1,0 +1,228 @@
+"""Official files on disk -> Examples. One file a family of layouts; LAYOUTS is the table of them.
+
+`load_split` is the way in. A task's files lie below a data root, or below `<root>/<task>` if there is such a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from flamingo_eval.config.specs import TaskSpec
+from flamingo_eval.data.roots import HUB_ROOT
+from flamingo_eval.data.source import Layout, NoExamplesError, Source, check_roles
+from flamingo_eval.errors import ConfigError, DataError, UsageError, did_you_mean
+from flamingo_eval.records import Split
+
+LAYOUTS = {
+    "vqa": Layout(
+        "flamingo_eval.data.layouts.vqa:load",
+        files=("questions", "annotations"),
+        media=("images",),
+        words=("image_name", "subset"),
+        options=("demonstration", "demonstration_field", "question_mark"),
+    ),
+    "karpathy": Layout(
+        "flamingo_eval.data.layouts.karpathy:load",
+        files=("annotations",),
+        media=("images",),
+        words=("subset",),
+        options=("demonstration",),
+    ),
+    "fastbind": Layout(
+        "flamingo_eval.data.layouts.fastbind:load", files=("pools",), media=("images",), words=("subset",)
+    ),
+    "vizwiz": Layout(
+        "flamingo_eval.data.layouts.vizwiz:load",
+        media=("images",),
+        options=("demonstration", "question_mark"),
+        files=("annotations",),
+    ),
+    "textvqa": Layout(
+        "flamingo_eval.data.layouts.textvqa:load",
+        media=("images",),
+        words=("subset",),
+        options=("demonstration", "question_mark"),
+        files=("annotations",),
+    ),
+    "textcaps": Layout(
+        "flamingo_eval.data.layouts.textvqa:load_captions",
+        media=("images",),
+        words=("subset",),
+        options=("demonstration",),
+        files=("annotations",),
+    ),
+    "visdial": Layout(
+        "flamingo_eval.data.layouts.visdial:load",
+        files=("dialogs", "dense"),
+        media=("images",),
+        words=("image_name", "subset"),
+    ),
+    "hateful_memes": Layout(
+        "flamingo_eval.data.layouts.hateful_memes:load",
+        media=("images",),
+        files=("annotations",),
+    ),
+    "imagenet": Layout(
+        "flamingo_eval.data.layouts.imagenet:load",
+        files=(),
+        optional=("synsets", "solution", "ground_truth", "meta"),
+        media=("images",),
+        any_of=("images", "solution", "ground_truth"),
+    ),
+    "video_qa": Layout(
+        "flamingo_eval.data.layouts.video_qa:load",
+        optional=("mapping",),
+        media=("videos",),
+        words=("video_ids",),
+        options=("dataset", "question_mark"),
+        files=("annotations",),
+    ),
+    "vatex": Layout(
+        "flamingo_eval.data.layouts.vatex:load",
+        media=("videos",),
+        options=("demonstration",),
+        files=("annotations",),
+    ),
+    "ivqa": Layout(
+        "flamingo_eval.data.layouts.ivqa:load",
+        media=("videos",),
+        options=("demonstration", "question_mark"),
+        files=("annotations",),
+    ),
+    "youcook2": Layout(
+        "flamingo_eval.data.layouts.youcook2:load",
+        media=("videos",),
+        words=("subset",),
+        files=("annotations",),
+    ),
+    "star": Layout(
+        "flamingo_eval.data.layouts.star:load",
+        media=("videos",),
+        options=("question_mark",),
+        files=("annotations",),
+    ),
+    "nextqa": Layout(
+        "flamingo_eval.data.layouts.nextqa:load",
+        optional=("extra_references", "mapping"),
+        media=("videos",),
+        options=("question_mark",),
+        files=("annotations",),
+    ),
+    "rareact": Layout(
+        "flamingo_eval.data.layouts.rareact:load",
+        media=("videos",),
+        files=("annotations",),
+    ),
+    "kinetics": Layout(
+        "flamingo_eval.data.layouts.kinetics:load",
+        optional=("labels",),
+        media=("videos",),
+        words=("subset",),
+        files=("annotations",),
+    ),
+    "coco_style": Layout(
+        "flamingo_eval.data.layouts.coco_style:load",
+        media=("images",),
+        options=("demonstration",),
+        files=("annotations",),
+    ),
+    "gqa": Layout(
+        "flamingo_eval.data.layouts.gqa:load",
+        media=("images",),
+        options=("question_mark",),
+        files=("annotations",),
+    ),
+    "rows": Layout(
+        "flamingo_eval.data.layouts.rows:load",
+        files=("rows",),
+        media=("images", "videos"),
+        words=("classes",),
+        options=(
+            "id",
+            "image",
+            "video",
+            "start",
+            "end",
+            "question",
+            "answers",
+            "candidates",
+            "label",
+            "picture",
+            "fields",
+            "labels",
+            "demonstration",
+            "question_mark",
+        ),
+    ),
+}
+
+
+def layout_of(task: TaskSpec) -> Layout:
+    """The layout of a task; ConfigError for an unknown one, or for roles and options it does not have."""
+    name = task.data.layout
+    if name not in LAYOUTS:
+        hint = did_you_mean(name, LAYOUTS)
+        known = f"Known: {', '.join(sorted(LAYOUTS))}."
+        raise ConfigError(f"task '{task.name}', data.layout: unknown layout '{name}'. {hint}".rstrip(), fix=known)
+    check_roles(task, LAYOUTS[name])
+    return LAYOUTS[name]
+
+
+def source_of(task: TaskSpec, root: Path, split: str, *, media: bool = True) -> Source:
+    """Where a split's files lie. Raises UsageError for a split that the task does not define."""
+    if root == HUB_ROOT:
+        from flamingo_eval.data.hub import from_hub
+
+        task, root = from_hub(task, split)
+    layout = layout_of(task)
+    if split not in task.data.splits:
+        hint = did_you_mean(split, task.data.splits)
+        known = f"Splits of {task.name}: {', '.join(task.data.splits)}."
+        raise UsageError(f"{task.name} has no split '{split}'. {hint}".rstrip(), fix=known)
+    nested = root / task.name
+    return Source(task, nested if nested.is_dir() else root, split, layout, media)
+
+
+def load_split(task: TaskSpec, root: Path, split: str, *, media: bool = True) -> Split:
+    """The examples of one split, in file order. Media are named, never opened; `media=False` leaves them out.
+
+    Raises DataError with all problems of the split's files: missing, cut, of another split, duplicated or unknown ids.
+    """
+    source = source_of(task, root, split, media=media)
+    source.check()
+    module, _, function = source.layout.load.partition(":")
+    load: Callable[[Source], Split] = getattr(import_module(module), function)
+    return load(source)
+
+
+def splits_on_disk(task: TaskSpec, root: Path) -> tuple[str, ...]:
+    """The splits whose annotation files are all there: the query split first, the support split last."""
+    rank = {task.data.query: -1, task.data.support: 1}
+    known = task.data.hub.splits if root == HUB_ROOT and task.data.hub else task.data.splits
+    names = sorted(known, key=lambda name: rank.get(name, 0))
+    return tuple(name for name in names if not source_of(task, root, name).missing())
+
+
+def load_labelled(task: TaskSpec, root: Path) -> Split:
+    """The split that `score` takes when none is named: the first on disk that has answers. Without media."""
+    unlabelled: list[str] = []
+    empty: NoExamplesError | None = None
+    for name in splits_on_disk(task, root):
+        try:
+            split = load_split(task, root, name, media=False)
+        except NoExamplesError as error:
+            empty = empty or error
+            continue
+        if split.labelled:
+            return split
+        unlabelled.append(name)
+    if unlabelled:
+        raise DataError(
+            f"{task.name}: the answers of {', '.join(unlabelled)} are held by an evaluation server; no labelled split "
+            f"lies in {root}.",
+            fix="Write a submission file instead, or add the files of a labelled split.",
+        )
+    source_of(task, root, task.data.query).check()
+    raise empty or DataError(f"{task.name}: no split lies in {root}.")

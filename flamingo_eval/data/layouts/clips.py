@@ -1,0 +1,21 @@
+"""Segments of longer videos: a download holds either the cut clip, under a name of its own, or the whole video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flamingo_eval.data.source import VIDEO_SUFFIXES, MediaFolders, Source
+from flamingo_eval.records import Video
+
+
+def clip_of(
+    source: Source, folders: MediaFolders, cut_names: Sequence[str], whole: str, start: float, end: float
+) -> tuple[Video, ...]:
+    """Seconds start..end of video `whole`: the cut file if there is one, else a segment of the whole video."""
+    if not source.with_media:
+        return ()
+    cut = folders.find(tuple(cut_names), VIDEO_SUFFIXES)
+    if cut.is_file():
+        return (Video(cut),)
+    long = folders.find((whole,), VIDEO_SUFFIXES)
+    return (Video(long, start, end),) if long.is_file() else (Video(cut),)

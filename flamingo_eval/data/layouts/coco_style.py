@@ -1,0 +1,44 @@
+"""Captions in COCO's own layout: `images` and `annotations` joined by image_id (NoCaps; any data set like it).
+
+A file with pictures only (`nocaps_test_image_info.json`) is a split whose captions the server holds.
+"""
+
+from __future__ import annotations
+
+from flamingo_eval.data.annotations import no_repeats, read_object, unique
+from flamingo_eval.data.layouts.answers import demonstration_answer
+from flamingo_eval.data.source import Source
+from flamingo_eval.records import Example, Split
+
+
+def load(source: Source) -> Split:
+    """Examples in the order of `images`. id: the picture's id. labels: domain, where there is one."""
+    file = read_object(source.file("annotations"), source.log)
+    images = unique([(record.id("id"), record) for record in file.records("images")], "id")
+    labelled = bool(file.values.get("annotations"))
+    captions: dict[str, list[str]] = {id: [] for id in images}
+    annotations = file.records("annotations") if labelled else []
+    no_repeats(annotations, "id")
+    for record in annotations:
+        id = record.id("image_id")
+        if id in captions:
+            captions[id].append(record.filled("caption"))
+        elif id:
+            record.problem("image_id", f"there is no picture {id} in `images`.")
+    folders = source.folders("images")
+    examples = []
+    for id, record in images.items():
+        name, references = record.filled("file_name"), tuple(captions[id])
+        if labelled and not references:
+            record.problem("id", f"picture {id} has no caption.")
+        examples.append(
+            Example(
+                id=id,
+                media=source.image(folders, name),
+                media_id=name,
+                answer=demonstration_answer(source, references),
+                references=references,
+                labels={"domain": record.values["domain"]} if record.has("domain") else {},
+            )
+        )
+    return source.finish(examples, labelled=labelled)

@@ -1,0 +1,155 @@
+"""ImageNet-1k: the class index is the position among the sorted WordNet ids, never the development kit's own number.
+
+Labels come from folders named by WordNet id, or, where val is flat, from Kaggle's LOC_val_solution.csv, or from the
+development kit (1-based ids in file-name order, mapped by meta.mat). A class is shown by the first lemma of its synset;
+where another class has that too, by the next one, or with a number: names are unique and scored by index.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from flamingo_eval.data.annotations import ProblemLog, read_csv, read_text
+from flamingo_eval.data.matlab import read_matlab
+from flamingo_eval.data.source import IMAGE_SUFFIXES, Source
+from flamingo_eval.errors import DataError
+from flamingo_eval.records import Example, Image, Split
+
+WAYS = "folders named by class, LOC_val_solution.csv, or the development kit"
+
+
+def load(source: Source) -> Split:
+    """Examples sorted by file name. id: the file name without suffix. target: index of the class."""
+    synsets = _synsets(source)
+    names = class_names(list(synsets.values()))
+    index = {wnid: i for i, wnid in enumerate(synsets)}
+    pictures, labels = _labels(source, synsets)
+    fields: dict[str, object] = {}
+    examples = []
+    for stem in sorted(labels):
+        wnid = labels[stem]
+        if wnid not in index:
+            source.log.add(source.root, stem, f"class {wnid} is not among the {len(index)} synsets.")
+            continue
+        path = pictures.get(stem, _expected(source, stem))
+        examples.append(
+            Example(
+                id=stem,
+                media=(Image(path),) if source.with_media else (),
+                media_id=stem,
+                fields=fields,
+                answer=names[index[wnid]],
+                target=index[wnid],
+            )
+        )
+    return source.finish(examples, names)
+
+
+def class_names(lemmas: Sequence[str]) -> tuple[str, ...]:
+    """One name a class from its comma-separated lemmas: the first that no earlier class has, else with a number."""
+    shared = [text.split(", ") for text in lemmas]
+    first = [words[0] for words in shared]
+    taken: dict[str, None] = {}
+    for words in shared:
+        # a class whose first lemma is also another's takes the next that is nobody's first
+        own = words if first.count(words[0]) == 1 else [w for w in words[1:] if w not in first] + [words[0]]
+        free = [word for word in own if word not in taken]
+        taken[free[0] if free else _numbered(own[-1], taken)] = None
+    return tuple(taken)
+
+
+def _numbered(name: str, taken: Mapping[str, None]) -> str:
+    number = 2
+    while f"{name} ({number})" in taken:
+        number += 1
+    return f"{name} ({number})"
+
+
+def _synsets(source: Source) -> dict[str, str]:
+    """WordNet id -> lemmas, sorted by id: the download's LOC_synset_mapping.txt, or the list of ILSVRC 2012."""
+    own = source.optional_file("synsets")
+    text = (
+        read_text(own)
+        if own
+        else files("flamingo_eval.data.layouts").joinpath("imagenet_synsets.txt").read_text("utf-8")
+    )
+    synsets = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        wnid, _, lemmas = line.partition(" ")
+        if own and not lemmas.strip():
+            source.log.add(own, "", f"expected '<WordNet id> <names>', found '{line[:60]}'.", line=number)
+        synsets[wnid] = lemmas.strip()
+    return dict(sorted(synsets.items()))
+
+
+def _labels(source: Source, synsets: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Paths and WordNet ids of the pictures, by file stem."""
+    pictures: dict[str, Path] = {}
+    by_folder: dict[str, str] = {}
+    for folder in source.folders("images").existing[:1]:
+        for name in sorted(os.listdir(folder)):
+            if (folder / name).is_dir():
+                for stem, path in _pictures(folder / name):
+                    if stem in by_folder:
+                        source.log.add(path, "", f"a picture of this name also lies in {by_folder[stem]}.")
+                    pictures[stem], by_folder[stem] = path, name
+            elif name.lower().endswith(IMAGE_SUFFIXES):
+                pictures[os.path.splitext(name)[0]] = folder / name
+    if by_folder:
+        return pictures, by_folder
+    solution = source.optional_file("solution")
+    if solution is not None:
+        return pictures, _kaggle(solution, source.log)
+    ground_truth, meta = source.optional_file("ground_truth"), source.optional_file("meta")
+    if ground_truth is not None and meta is not None:
+        return pictures, _devkit(ground_truth, meta, pictures, source.log)
+    raise DataError(f"{source.title}: nothing says which class a picture is of: no {WAYS} in {source.root}.")
+
+
+def _pictures(folder: Path) -> Iterable[tuple[str, Path]]:
+    for name in sorted(os.listdir(folder)):
+        if name.lower().endswith(IMAGE_SUFFIXES):
+            yield os.path.splitext(name)[0], folder / name
+
+
+def _kaggle(path: Path, log: ProblemLog) -> dict[str, str]:
+    """`ILSVRC2012_val_00000001,n01751748 111 108 230 366 ...`: the first word of the boxes is the class."""
+    rows = read_csv(path, ["ImageId", "PredictionString"], log)
+    labels: dict[str, str] = {}
+    for row in rows:
+        id, boxes = row.filled("ImageId"), row.filled("PredictionString")
+        if id in labels:
+            row.problem("ImageId", f"id {id} stands here again.", "Remove one of them.")
+        labels[id] = boxes.split(" ")[0]
+    return labels
+
+
+def _devkit(path: Path, meta: Path, pictures: Mapping[str, Path], log: ProblemLog) -> dict[str, str]:
+    """The n-th line is the class of the n-th file by name, as a number of the development kit."""
+    synsets = read_matlab(meta).get("synsets")
+    wnids: dict[int, str] = {}
+    for row in synsets if isinstance(synsets, list) else []:
+        number, children = row.get("ILSVRC2012_ID"), row.get("num_children")
+        if number and children and int(children[0]) == 0:  # inner nodes of the tree are no classes
+            wnids[int(number[0])] = str(row.get("WNID"))
+    if not wnids:
+        raise DataError(f"{meta}: no synsets in it.", fix="Download the development kit again.")
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    stems = sorted(pictures) or [f"ILSVRC2012_val_{n:08d}" for n in range(1, len(lines) + 1)]
+    if len(stems) != len(lines):
+        raise DataError(f"{path}: {len(lines)} lines for {len(stems)} pictures.", fix="They must be of one release.")
+    labels = {}
+    for number, (stem, line) in enumerate(zip(stems, lines, strict=True), start=1):
+        if not line.strip().isdecimal() or int(line) not in wnids:
+            log.add(path, "", f"'{line[:40]}' is no class number of {meta.name}.", line=number)
+            continue
+        labels[stem] = wnids[int(line)]
+    return labels
+
+
+def _expected(source: Source, stem: str) -> Path:
+    folders = source.folders("images")
+    return (folders.existing or folders.candidates)[0] / f"{stem}.JPEG"

@@ -1,0 +1,57 @@
+"""COCO and Flickr30k captions by Karpathy's splits: one dataset_<name>.json holds all splits.
+
+The folder of a COCO picture is its `filepath` (the test pictures lie in val2014), never the split's name. A split may
+fold several of the file's into one: `subset: [train, restval]`. References are the captions as typed (`raw`), all of
+them, also where a picture has more than five.
+"""
+
+from __future__ import annotations
+
+from flamingo_eval.data.annotations import Record, read_object, unique
+from flamingo_eval.data.layouts.answers import demonstration_answer
+from flamingo_eval.data.source import MediaFolders, Source
+from flamingo_eval.records import Example, Image, Split
+
+SUBSETS = ("train", "restval", "val", "test")
+
+
+def load(source: Source) -> Split:
+    """Examples in file order. id: cocoid, or the file's stem where there is none (Flickr30k)."""
+    file = read_object(source.file("annotations"), source.log)
+    subset = source.words("subset") or (source.split,)
+    seen: dict[str, None] = {}
+    records = []
+    for record in file.records("images"):
+        found = record.text("split")
+        seen[found] = None
+        if found and found not in SUBSETS:
+            record.problem("split", f"'{found}' is not one of {', '.join(SUBSETS)}.")
+        if found in subset:
+            records.append((_id(record), record))
+    folders = source.folders("images")
+    examples = []
+    for id, record in unique(records, "cocoid").items():
+        references = tuple(sentence.filled("raw") for sentence in record.records("sentences"))
+        if record.has("sentences") and not references:
+            record.problem("sentences", "is empty.")
+        name = record.filled("filename")
+        examples.append(
+            Example(
+                id=id,
+                media=_picture(source, folders, record, name),
+                media_id=name,
+                answer=demonstration_answer(source, references),
+                references=references,
+            )
+        )
+    why_empty = f"Its pictures are of {', '.join(sorted(seen)) or 'no split'}, none of {' or '.join(subset)}."
+    return source.finish(examples, why_empty=why_empty)
+
+
+def _id(record: Record) -> str:
+    return record.id("cocoid") if record.has("cocoid") else record.filled("filename").rpartition(".")[0]
+
+
+def _picture(source: Source, folders: MediaFolders, record: Record, name: str) -> tuple[Image, ...]:
+    nested = [f"{record.text('filepath')}/{name}"] if record.has("filepath") else []
+    return source.image(folders, *nested, name)

@@ -1,0 +1,173 @@
+"""A user's own rows: JSON lines, a JSON list, CSV, TSV, Parquet, or the Arrow files of a Hub dataset.
+
+Which column is what stands in data.options (`question: frage`); a role without an entry is read from the column of its
+own name, if there is one. Pictures are file names below the `images` folders, or bytes in the table itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flamingo_eval.data.annotations import Record, is_it, read_csv, read_json_lines, read_list, unique
+from flamingo_eval.data.layouts.answers import demonstration_answer
+from flamingo_eval.data.layouts.names import question_text
+from flamingo_eval.data.parquet import ARROW_SUFFIX, read_columns, read_schema
+from flamingo_eval.data.source import Source
+from flamingo_eval.errors import DataError
+from flamingo_eval.records import Example, Image, Media, Split
+
+ROLES = ("id", "image", "video", "start", "end", "question", "answers", "candidates", "label", "picture")
+TABLES = (".parquet", ARROW_SUFFIX)
+
+
+def load(source: Source) -> Split:
+    """Examples in file order. id: the `id` column, else the row's number. Without answers the split is unlabelled.
+
+    `answers` is one text or a list of them (the references). Close-ended: `candidates` is the row's own list, of which
+    `answers` names the right one; `label` is a class name or, with role `classes`, its index, and the classes are
+    everybody's candidates. `picture` is what rows of one picture share, where bytes do not tell. `fields` names further
+    columns that prompts may show, `labels` those that metrics read.
+    """
+    columns = {role: source.option(role) or role for role in ROLES}
+    paths = source.look("rows")
+    source.read += paths
+    records = [record for path in paths for record in _read(source, path)]
+    _check_columns(source, records)
+    keyed = [
+        (record.id(columns["id"]) if record.has(columns["id"]) else str(i), record) for i, record in enumerate(records)
+    ]
+    classes = _classes(source, records, columns["label"])
+    folders = source.folders("images"), source.folders("videos")
+    labelled = any(record.has(columns["answers"]) or record.has(columns["label"]) for record in records)
+    extra, metric_labels = source.option("fields").split(), source.option("labels").split()
+    examples = []
+    for id, record in unique(keyed, columns["id"]).items():
+        fields: dict[str, object] = {name: record.values.get(name, "") for name in extra}
+        if record.has(columns["question"]):
+            fields["question"] = question_text(source, record, columns["question"])
+        references = _texts(record, columns["answers"]) if labelled and record.has(columns["answers"]) else ()
+        candidates = _texts(record, columns["candidates"]) if record.has(columns["candidates"]) else ()
+        target, answer = None, demonstration_answer(source, references)
+        if labelled and classes:
+            target = _class(record, columns["label"], classes)
+            answer = classes[target] if target is not None else ""
+        elif labelled and candidates:
+            target = candidates.index(answer) if answer in candidates else None
+            if target is None:
+                record.problem(columns["answers"], f"'{answer}' is none of the candidates.")
+        elif labelled and not references:
+            record.problem(columns["answers"], "is empty.")
+        media, media_id = _media(source, record, columns, folders)
+        examples.append(
+            Example(
+                id=id,
+                media=media if source.with_media else (),
+                media_id=media_id or id,
+                fields=fields,
+                answer=answer,
+                references=references,
+                candidates=candidates,
+                target=target,
+                labels={name: record.values[name] for name in metric_labels if record.has(name)},
+            )
+        )
+    return source.finish(examples, classes, labelled)
+
+
+def _read(source: Source, path: Path) -> Iterator[Record]:
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        yield from read_json_lines(path, source.log)
+    elif suffix == ".json":
+        yield from read_list(path, source.log)
+    elif suffix in (".csv", ".tsv"):
+        yield from read_csv(path, [], source.log, delimiter="\t" if suffix == ".tsv" else ",")
+    elif suffix in TABLES:
+        yield from _table_rows(source, path)
+    else:
+        known = ".jsonl, .json, .csv, .tsv, .parquet, .arrow"
+        raise DataError(f"{path}: rows are read from {known}, not from '{suffix}'.")
+
+
+def _table_rows(source: Source, path: Path) -> Iterator[Record]:
+    """Rows of a table. A picture's bytes stay where they are: the row has an Image that points to them."""
+    import pyarrow.types as kinds
+
+    schema = read_schema(path)
+    image = source.option("image") or "image"
+    stored = image in schema.names and not kinds.is_string(schema.field(image).type)
+    table = read_columns(path, [name for name in schema.names if not (stored and name == image)])
+    row = 0
+    for batch in table.to_batches(max_chunksize=1024):
+        for values in batch.to_pylist():
+            if stored:
+                values[image] = Image(path, image, row)
+            yield Record(values, path, "", source.log, row + 1)
+            row += 1
+
+
+def _check_columns(source: Source, records: list[Record]) -> None:
+    """A column that the task names and no row has is an error with the columns found."""
+    named = [source.option(role) for role in ROLES if source.option(role)]
+    named += source.option("fields").split() + source.option("labels").split()
+    found = tuple(dict.fromkeys(key for record in records for key in record.values))
+    missing = [name for name in named if name not in found]
+    if missing and records:
+        told = " ".join(f"no column '{name}'. {is_it(name, found)}".rstrip() for name in missing)
+        raise DataError(f"{records[0].file}: {told}", fix=f"Columns found: {', '.join(found)}.")
+
+
+def _texts(record: Record, key: str) -> tuple[str, ...]:
+    """A list of texts, or of {"answer": ...}; in CSV files a JSON list, or one text. Numbers are taken as written."""
+    value: Any = record.values.get(key)
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            record.problem(key, "starts like a JSON list and is none.")
+            return ()
+    values = value if isinstance(value, list) else [value]
+    values = [v.get("answer") if isinstance(v, dict) else v for v in values]
+    if not all(isinstance(v, (str, int, float)) for v in values):
+        record.problem(key, "expected a text or a list of texts.")
+        return ()
+    return tuple(v if isinstance(v, str) else json.dumps(v) for v in values)
+
+
+def _classes(source: Source, records: list[Record], key: str) -> tuple[str, ...]:
+    """Candidates of a classification task: the `classes` of the YAML, else the sorted class names of the split."""
+    named = source.words("classes")
+    if named or source.task.mode != "close-ended" or not any(record.has(key) for record in records):
+        return named
+    return tuple(sorted({str(record.values[key]) for record in records if record.has(key)}))
+
+
+def _class(record: Record, key: str, classes: tuple[str, ...]) -> int | None:
+    value = record.values.get(key)
+    if isinstance(value, int) and 0 <= value < len(classes):
+        return value
+    if str(value) in classes:
+        return classes.index(str(value))
+    record.problem(key, f"'{value}' is none of the {len(classes)} classes.", is_it(str(value), classes))
+    return None
+
+
+def _media(
+    source: Source, record: Record, columns: Mapping[str, str], folders: tuple[Any, Any]
+) -> tuple[tuple[Media, ...], str]:
+    image = record.values.get(columns["image"])
+    if isinstance(image, Image):
+        shared = record.id(columns["picture"]) if record.has(columns["picture"]) else ""
+        return (image,), shared or f"{image.path.name}[{image.row}]"
+    if image is not None:
+        name = record.filled(columns["image"])
+        return source.image(folders[0], name), name
+    if record.has(columns["video"]):
+        name = record.filled(columns["video"])
+        start, end = (record.number(columns[r]) if record.has(columns[r]) else None for r in ("start", "end"))
+        return source.clip(folders[1], (name,), start, end), f"{name}_{start}_{end}"
+    record.problem(columns["image"], "there is neither a picture nor a clip.")
+    return (), ""

@@ -1,0 +1,37 @@
+"""VATEX: a bare list of ten-second clips with ten English captions each; the private test set has none.
+
+`videoID` is `<youtube id>_<start>_<end>` with six digits of seconds. Ids hold `_` and `-` themselves, so it is split
+from the right. A download may hold the cut clips or whole videos.
+"""
+
+from __future__ import annotations
+
+from flamingo_eval.data.annotations import read_list, unique
+from flamingo_eval.data.layouts.answers import demonstration_answer
+from flamingo_eval.data.layouts.clips import clip_of
+from flamingo_eval.data.source import Source
+from flamingo_eval.records import Example, Split
+
+
+def load(source: Source) -> Split:
+    """Examples in file order. id: videoID."""
+    records = read_list(source.file("annotations"), source.log)
+    folders = source.folders("videos")
+    labelled = any(record.has("enCap") for record in records)
+    examples = []
+    for id, record in unique([(record.id("videoID"), record) for record in records], "videoID").items():
+        references = record.texts("enCap") if labelled else ()
+        parts = id.rsplit("_", 2)
+        if len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
+            record.problem("videoID", f"expected <youtube id>_<start>_<end>, found '{id}'.")
+            continue
+        examples.append(
+            Example(
+                id=id,
+                media=clip_of(source, folders, (id,), parts[0], float(parts[1]), float(parts[2])),
+                media_id=id,
+                answer=demonstration_answer(source, references),
+                references=references,
+            )
+        )
+    return source.finish(examples, labelled=labelled)

@@ -1,0 +1,79 @@
+"""MSVD-QA and MSRVTT-QA: both ship train_qa.json, val_qa.json and test_qa.json; only MSRVTT-QA has `category_id`.
+
+One clip has up to three names: `vid<N>` or `video<N>` by the QA file's number, and, for MSVD, the corpus' own
+`<youtube id>_<start>_<end>`, which youtube_mapping.txt joins to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from flamingo_eval.data.annotations import ProblemLog, Record, read_list, read_text, unique
+from flamingo_eval.data.layouts.names import question_text
+from flamingo_eval.data.source import Source
+from flamingo_eval.errors import ConfigError, DataError
+from flamingo_eval.records import Example, Split
+
+NAMES = {"msvd": "vid", "msrvtt": "video"}
+
+
+def load(source: Source) -> Split:
+    """Examples in file order. id: id. labels: question_type (the first word), video_id."""
+    dataset = source.option("dataset")
+    if dataset not in NAMES:
+        raise ConfigError(f"task '{source.task.name}', data.options.dataset: one of {', '.join(NAMES)}.")
+    path = source.file("annotations")
+    records = read_list(path, source.log)
+    _check_dataset(path, records, dataset)
+    mapping = source.optional_file("mapping")
+    youtube = _youtube_names(mapping, source.log) if mapping else {}
+    folders = source.folders("videos")
+    examples = []
+    for id, record in unique([(record.id("id"), record) for record in records], "id").items():
+        number = record.id("video_id")
+        clip = f"{NAMES[dataset]}{number}"
+        question, answer = question_text(source, record), record.filled("answer")
+        _check_range(source, record, number)
+        examples.append(
+            Example(
+                id=id,
+                media=source.clip(folders, (clip, *youtube.get(clip, ()))),
+                media_id=clip,
+                fields={"question": question},
+                answer=answer,
+                references=(answer,),
+                labels={"question_type": question.split(" ")[0].lower(), "video_id": number},
+            )
+        )
+    return source.finish(examples)
+
+
+def _check_dataset(path: Path, records: list[Record], dataset: str) -> None:
+    found = "msrvtt" if any(record.has("category_id") for record in records) else "msvd"
+    if records and found != dataset:
+        have = "have" if found == "msrvtt" else "have no"
+        raise DataError(
+            f"{path}: its records {have} `category_id`: this is {found.upper()}-QA, not {dataset.upper()}-QA.",
+            fix="The two benchmarks name their files alike: keep them in folders of their own.",
+        )
+
+
+def _check_range(source: Source, record: Record, number: str) -> None:
+    """MSRVTT's splits are ranges of clip numbers; a file renamed to another split is caught by them."""
+    for span in source.words("video_ids"):
+        low, _, high = span.partition("-")
+        if number.isdecimal() and not int(low) <= int(number) <= int(high):
+            record.problem("video_id", f"clip {number} is not of split '{source.split}' ({span}).")
+
+
+def _youtube_names(path: Path, log: ProblemLog) -> Mapping[str, tuple[str, ...]]:
+    """`<youtube id>_<start>_<end> vid<N>` a line -> names by vid<N>."""
+    names: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        words = line.split()
+        if len(words) == 2:
+            names[words[1]] = (*names.get(words[1], ()), words[0])
+        elif words:
+            log.add(path, "", "expected '<youtube id>_<start>_<end> vid<N>'.", line=number)
+    return names

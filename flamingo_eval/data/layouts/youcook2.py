@@ -1,0 +1,66 @@
+"""YouCook2: {"database": {<youtube id>: {"annotations": [{"segment", "id", "sentence"}]}}}, one file for both splits.
+
+A query is one annotated segment of a video, with one reference. Videos lie in folders by split and recipe type.
+"""
+
+from __future__ import annotations
+
+from flamingo_eval.data.annotations import Record, read_object
+from flamingo_eval.data.source import Source
+from flamingo_eval.records import Example, Split
+
+
+def load(source: Source) -> Split:
+    """Examples in file order. id: <youtube id>_<annotation id>. labels: video_id."""
+    file = read_object(source.file("annotations"), source.log)
+    subset = (source.words("subset") or (source.split,))[0]
+    database = file.values.get("database")
+    if not isinstance(database, dict):
+        file.problem("database", "expected an object of videos.")
+        database = {}
+    folders = source.folders("videos")
+    examples: list[Example] = []
+    found: dict[str, None] = {}
+    labelled = True
+    for name, value in database.items():
+        place = f"database.{name}"
+        if not isinstance(value, dict):
+            file.log.add(file.file, place, "expected an object.")
+            continue
+        video = Record(value, file.file, place, file.log)
+        found[video.text("subset")] = None
+        if value.get("subset") != subset:
+            continue
+        recipe = video.id("recipe_type")
+        known: dict[str, None] = {}
+        for annotation in video.records("annotations"):
+            number = annotation.id("id")
+            if number in known:
+                annotation.problem("id", f"id {number} stands here again.", "Remove one of them.")
+            known[number] = None
+            start, end = _segment(annotation)
+            has_sentence = annotation.has("sentence")
+            labelled = labelled and has_sentence
+            sentence = annotation.filled("sentence") if has_sentence else ""
+            examples.append(
+                Example(
+                    id=f"{name}_{number}",
+                    media=source.clip(folders, (f"{recipe}/{name}", name), start, end),
+                    media_id=f"{name}_{number}",
+                    answer=sentence,
+                    references=(sentence,) if has_sentence else (),
+                    labels={"video_id": name},
+                )
+            )
+    why_empty = f"Its videos are of {', '.join(sorted(found)) or 'no subset'}, none of {subset}."
+    return source.finish(examples, labelled=labelled, why_empty=why_empty)
+
+
+def _segment(annotation: Record) -> tuple[float, float]:
+    values = annotation.values.get("segment")
+    if isinstance(values, list) and len(values) == 2 and all(isinstance(v, (int, float)) for v in values):
+        start, end = float(values[0]), float(values[1])
+        if 0 <= start < end:
+            return start, end
+    annotation.problem("segment", "expected [start, end] in seconds, the end after the start.")
+    return 0.0, 1.0

@@ -1,0 +1,210 @@
+"""A crew of replicas that pull work units and stream answers to the one process that writes the run folder.
+
+Where replicas run and how they are started again is the business of whoever made them (ray_actors.py, torchrun.py).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.distributed.work_units import MOST_QUERIES, Unit, after_loss, cut
+from flamingo_eval.errors import RunError
+from flamingo_eval.records import Episode, Output, Split
+
+RETRIES = 3
+FAILED_STARTS = 3  # in a row, before a replica is given up
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the record says of the model; the same on every replica."""
+
+    name: str
+    sha256: str
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message of a replica: outputs, and what its vision cache has been asked for and had, since it started."""
+
+    outputs: Sequence[Output]
+    asked: int = 0
+    hits: int = 0
+
+
+@dataclass(slots=True)
+class Standing:
+    """How a replica stands, for people to look at. Pictures are those of its newest process."""
+
+    state: Literal["loading", "working", "waiting", "given up"] = "loading"
+    queries: int = 0
+    units: int = 0
+    lost: int = 0
+    asked: int = 0
+    hits: int = 0
+
+
+class ReplicaLostError(Exception):
+    """A replica's process or its machine is gone; the message says what is known of the reason."""
+
+
+class Replica(Protocol):
+    """One copy of the model, in a process of its own. Calls come from one thread."""
+
+    def ready(self, stop: threading.Event) -> bool:
+        """Wait until it can work; False if `stop` was set before. Raises ReplicaLostError if it died on the way."""
+        ...
+
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+        """Outputs as they are finished, some at a time. Raises ReplicaLostError."""
+        ...
+
+
+class _Work:
+    """The units of one run: what waits, what is in flight, and what was lost. Shared by the replicas' threads."""
+
+    def __init__(self, units: Sequence[Unit], retries: int) -> None:
+        self.retries = retries
+        self.waiting = deque(units)
+        self.in_flight = 0
+        self.stop = threading.Event()
+        self.changed = threading.Condition()
+        self.came: queue.Queue[list[Output] | BaseException | None] = queue.Queue()  # None: a replica has left
+
+    def take(self) -> Unit | None:
+        """The next unit; None once all are done or the run was given up."""
+        with self.changed:
+            while not self.waiting and self.in_flight and not self.stop.is_set():
+                self.changed.wait()
+            if self.stop.is_set() or not self.waiting:
+                return None
+            self.in_flight += 1
+            return self.waiting.popleft()
+
+    def settle(self, again: Sequence[Unit] = ()) -> None:
+        """A unit is no longer in flight; what is left of it goes to the end, behind the work that is sound."""
+        with self.changed:
+            self.in_flight -= 1
+            self.waiting.extend(again)
+            self.changed.notify_all()
+
+    def give_up(self) -> None:
+        """No replica takes another unit."""
+        self.stop.set()
+        with self.changed:
+            self.changed.notify_all()
+
+
+class Crew:
+    """Answers the queries of a run with several replicas. Outputs come in no fixed order; each query has one."""
+
+    def __init__(self, replicas: Sequence[Replica], retries: int = RETRIES, most: int = MOST_QUERIES) -> None:
+        """`retries`: replicas that may die with a query alone before it counts as failed; `most` queries a unit."""
+        self.replicas, self.retries, self.most = replicas, retries, most
+        self._counts = dict.fromkeys(("units", "units_done", "units_lost", "queries_given_up"), 0)
+        self.standings = [Standing() for _ in replicas]
+
+    @property
+    def stats(self) -> Mapping[str, Any]:
+        """Counts since it was made. `units` grows where a lost unit was cut into pieces."""
+        return {"replicas": len(self.replicas), **self._counts}
+
+    def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]:
+        """One Output an episode. Raises RunError once no replica can be started, and what a replica raised itself."""
+        units = cut(episodes, len(self.replicas), self.most)
+        self._counts["units"] += len(units)
+        work = _Work(units, self.retries)
+        part = Split(split.name, (), (), split.candidates, split.labelled)  # a unit brings its own examples
+        threads = [
+            threading.Thread(target=self._pull, args=(replica, standing, work, spec, part), daemon=True)
+            for replica, standing in zip(self.replicas, self.standings, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        left, at_work = len(episodes), len(threads)
+        try:
+            while left:
+                came = work.came.get()
+                if isinstance(came, BaseException):
+                    raise came
+                if came is None:
+                    at_work -= 1
+                    if not at_work:
+                        raise RunError(
+                            f"{spec.task.name}: no replica can be started; {left} queries are not answered.",
+                            fix="What is done stays: mend the machines and give the same command again.",
+                        )
+                    continue
+                left -= len(came)
+                yield from came
+        finally:
+            work.give_up()
+        for thread in threads:  # the last unit is counted, and in the next run no replica is asked by two threads
+            thread.join()
+
+    def _pull(self, replica: Replica, standing: Standing, work: _Work, spec: RunSpec, split: Split) -> None:
+        failed_starts = 0
+        try:
+            while failed_starts < FAILED_STARTS:
+                try:
+                    if not replica.ready(work.stop):
+                        return
+                except ReplicaLostError:
+                    failed_starts += 1
+                    continue
+                failed_starts = 0
+                standing.state = "waiting"
+                unit = work.take()
+                if unit is None:
+                    return
+                standing.state = "working"
+                self._answer(replica, standing, unit, work, spec, split)
+            standing.state = "given up"
+            work.came.put(None)
+        except BaseException as error:  # not swallowed: raised where the outputs are read
+            work.came.put(error)
+
+    def _answer(
+        self, replica: Replica, standing: Standing, unit: Unit, work: _Work, spec: RunSpec, split: Split
+    ) -> None:
+        left = {e.query.id: e for e in unit.episodes}
+        again: list[Unit] = []
+        try:
+            for sent in replica.answers(unit.episodes, spec, split):
+                fresh = [o for o in sent.outputs if left.pop(o.id, None) is not None]
+                standing.asked, standing.hits = sent.asked, sent.hits
+                if fresh:
+                    standing.queries += len(fresh)
+                    work.came.put(fresh)
+            standing.units += 1
+            self._count("units_done")
+        except ReplicaLostError as error:
+            standing.state, standing.lost = "loading", standing.lost + 1
+            self._count("units_lost")
+            again = after_loss(unit, list(left.values())) if left else []
+            if len(again) == 1 and again[0].losses >= work.retries:
+                (episode,) = again.pop().episodes
+                self._count("queries_given_up")
+                work.came.put([_given_up(episode, work.retries, str(error))])
+            self._count("units", len(again))
+        work.settle(again)
+
+    def _count(self, name: str, by: int = 1) -> None:
+        with _COUNTING:
+            self._counts[name] += by
+
+
+_COUNTING = threading.Lock()
+
+
+def _given_up(episode: Episode, times: int, reason: str) -> Output:
+    what = f"{episode.query.id}: {times} replicas died while answering it alone; the last: {reason}"
+    return Output(episode.query.id, tuple(s.id for s in episode.shots), 0, error=what)

@@ -1,0 +1,220 @@
+"""Replicas as Ray actors: Ray places them, starts them again and notices that they died (extra `ray`).
+
+Weights and feature caches are read by each actor from storage that all nodes share; a unit carries only examples.
+Nothing is sent to anybody: usage statistics and the dashboard are off.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.distributed.pool import Identity, ReplicaLostError, Sent
+from flamingo_eval.distributed.replica import Worker
+from flamingo_eval.errors import FlamingoEvalError, MissingDependency, RunError, UsageError
+from flamingo_eval.records import Episode, Split
+
+if TYPE_CHECKING:
+    from flamingo_eval.distributed.launch import Team
+
+LOCAL, AUTO = "local", "auto"
+ADDRESSES = "Give the HOST:PORT that `ray start --head` printed, `auto` on a node of the cluster, or `local`."
+LISTENER_SECONDS = 5.0
+SAY_EVERY = 20.0  # seconds between two words on what is waited for
+ASK_EVERY = 0.5  # seconds between two looks at whether an actor has come up
+STORE_BYTES = 200 * 2**20  # units are small; Ray's own default is a third of the memory
+
+
+class RayReplica:
+    """One actor. It is started anew by Ray whenever its process or node is lost, elsewhere if need be."""
+
+    def __init__(self, ray: ModuleType, actor: Any) -> None:
+        self.ray, self.actor = ray, actor
+        self.expected: Identity | None = None
+
+    def identity(self, stop: threading.Event) -> Identity | None:
+        """What it loaded, once it is up; None if `stop` was set before. Raises ReplicaLostError."""
+        asked = self.actor.identity.remote()
+        while not stop.is_set():
+            if not self.ray.wait([asked], timeout=ASK_EVERY)[0]:
+                continue
+            try:
+                found: Identity = self._got(asked)
+                return found
+            except ReplicaLostError as error:
+                # Ray says at once that an actor is being restarted; that is no failed start
+                if not isinstance(error.__cause__, self.ray.exceptions.ActorUnavailableError):
+                    raise
+            stop.wait(ASK_EVERY)
+            asked = self.actor.identity.remote()
+        return None
+
+    def ready(self, stop: threading.Event) -> bool:
+        """Wait until the actor has loaded its model: one that joins late works from then on."""
+        found = self.identity(stop)
+        if found is not None and found != self.expected:
+            raise RunError(
+                f"a replica has loaded {found}, the first one {self.expected}.",
+                fix="All nodes need the same checkpoint and the same kind of device: give --device and --dtype.",
+            )
+        return found is not None
+
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+        """Outputs as they are finished, streamed by the actor."""
+        stream = self.actor.answers.options(num_returns="streaming").remote(episodes, spec, split)
+        for ref in stream:
+            yield self._got(ref)
+
+    def node(self) -> str:
+        """Ray's name of the node it is on, once it is up. Raises ReplicaLostError."""
+        ask = self.ray.get_runtime_context
+        found: str = self._got(self.actor.__ray_call__.remote(lambda _: ask().get_node_id()))
+        return found
+
+    def _got(self, ref: Any) -> Any:
+        errors = self.ray.exceptions
+        try:
+            return self.ray.get(ref)
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, FlamingoEvalError):
+                raise error.cause from None
+            raise
+        except errors.ActorUnavailableError as error:  # all it says is that a socket was closed
+            raise ReplicaLostError("its process or machine is gone: killed, crashed or out of memory") from error
+        except (
+            errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError, errors.OutOfMemoryError
+        ) as error:  # fmt: skip
+            raise ReplicaLostError(" ".join(str(error).split())[:300]) from error
+
+
+@contextmanager
+def ray_replicas(
+    team: Team, say: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[list[RayReplica], Identity]]:
+    """Connect to Ray at `team.ray` (`local`: start it here) and start replicas; they end with the block.
+
+    `team.replicas` is `auto` (one a GPU, without GPUs one a node) or a number, which may be more than fits now: the
+    others start when nodes join. `say` is told what is waited for. Raises UsageError, MissingDependency and RunError.
+    """
+    if team.replicas != "auto" and (not team.replicas.isdigit() or int(team.replicas) < 1):
+        raise UsageError(f"--replicas {team.replicas}: give `auto` or a number from 1.")
+    ray = _ray()
+    _connect(ray, str(team.ray), 1 if team.replicas == "auto" else int(team.replicas), say)
+    try:
+        each = _gpus_each(ray, team)
+        n = _replicas(ray, team, each)
+        kind = ray.remote(Worker).options(num_cpus=1, num_gpus=each, max_restarts=-1, max_task_retries=0)
+        asked = team.model, team.device, team.dtype, team.batch_size, team.workers
+        actors = [kind.remote(*asked) for _ in range(n)]
+        crew = [RayReplica(ray, actor) for actor in actors]
+        identity = _first_identity(ray, actors, each, say)
+        for replica in crew:
+            replica.expected = identity
+        yield crew, identity
+    finally:
+        ray.shutdown()
+
+
+def _ray() -> ModuleType:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU replica sees the machine as it is
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # of 40 s each; Ray's own 20 are a quarter of an hour
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or it prints each death on standard output, amid the JSON
+    os.environ.setdefault("RAY_worker_niceness", "0")  # a replica is the work, nothing to be done beside it
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise MissingDependency("--ray needs Ray.", fix="pip install 'flamingo-eval[ray]'") from error
+    found: ModuleType = ray
+    return found
+
+
+def _connect(ray: ModuleType, address: str, replicas: int, say: Callable[[str], None]) -> None:
+    """Start Ray here, or reach the cluster at the address. Raises RunError, UsageError."""
+    if address == LOCAL:
+        say("starting Ray on this machine")
+        where = {
+            "num_cpus": max(os.cpu_count() or 1, replicas),
+            "object_store_memory": STORE_BYTES,
+            "include_dashboard": False,
+        }
+    else:
+        say(f"connecting to Ray at {address}")
+        _require_listener(address)
+        where = {"ignore_reinit_error": True}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error", **where)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise RunError(f"--ray {address}: no cluster can be reached there: {error}", fix=ADDRESSES) from error
+
+
+def _require_listener(address: str) -> None:
+    """Raise at once where nobody listens, which Ray itself takes minutes to say."""
+    if address == AUTO:
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise UsageError(f"--ray {address}: not an address of the kind HOST:PORT.", fix=ADDRESSES)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), LISTENER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise RunError(f"--ray {address}: nobody answers there: {error}.", fix=ADDRESSES) from error
+
+
+def _gpus_each(ray: ModuleType, team: Team) -> int:
+    """GPUs of a replica. Raises UsageError where it can never have them."""
+    here = int(ray.cluster_resources().get("GPU", 0))
+    if team.gpus_per_replica is None:
+        return min(here, 1) if team.device != "cpu" else 0
+    if team.gpus_per_replica and team.device == "cpu":
+        raise UsageError(f"--gpus-per-replica {team.gpus_per_replica}: --device cpu uses none.", fix="Leave one out.")
+    if team.ray == LOCAL and team.gpus_per_replica > here:
+        raise UsageError(
+            f"--gpus-per-replica {team.gpus_per_replica}: Ray finds {here} GPUs on this machine.",
+            fix="Leave it out to run on the CPU.",
+        )
+    return team.gpus_per_replica
+
+
+def _replicas(ray: ModuleType, team: Team, each: int) -> int:
+    if team.replicas != "auto":
+        return int(team.replicas)
+    if each:
+        return max(1, int(ray.cluster_resources().get("GPU", 0)) // each)
+    return sum(1 for node in ray.nodes() if node["Alive"])
+
+
+def _first_identity(ray: ModuleType, actors: Sequence[Any], each: int, say: Callable[[str], None]) -> Identity:
+    """What the first actor that is up has loaded; the others are held to it."""
+    asked = [actor.identity.remote() for actor in actors]
+    while not (up := ray.wait(asked, timeout=SAY_EVERY)[0]):
+        say(f"no replica is up yet: {_wanted(ray, each)}")
+    try:
+        found: Identity = ray.get(up[0])
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, FlamingoEvalError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayActorError as error:
+        raise RunError(f"a replica cannot load the model: {' '.join(str(error).split())[-600:]}") from error
+    return found
+
+
+def _wanted(ray: ModuleType, each: int) -> str:
+    """What a replica waits for, as far as the cluster's nodes tell."""
+    needs = {"CPU": 1.0} | ({"GPU": float(each)} if each else {})
+    words = " and ".join(f"{n:g} {name}{'s' if n > 1 else ''}" for name, n in needs.items())
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= n for name, n in needs.items()) for node in nodes):
+        return f"none of the {len(nodes)} nodes has {words}; waiting for one that has"
+    free = ray.available_resources()
+    if any(free.get(name, 0) < n for name, n in needs.items()):
+        return f"a replica needs {words}, and all are in use; waiting until they are free"
+    return "loading the model"

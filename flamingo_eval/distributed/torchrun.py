@@ -1,0 +1,186 @@
+"""The same work units under torchrun or srun, without Ray: rank 0 writes and hands out, every rank answers.
+
+Ranks read the same plan, so a unit travels as query ids and comes back as lines of outputs.jsonl, through torch's own
+key-value store. When a rank dies the launcher ends the others; `--max-restarts`, or the same command again, goes on
+from the run folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.distributed.environment import World
+from flamingo_eval.distributed.pool import Sent
+from flamingo_eval.distributed.replica import Worker
+from flamingo_eval.errors import UsageError
+from flamingo_eval.records import Episode, Split
+from flamingo_eval.runs.folder import output_line, parse_output
+from flamingo_eval.runs.plan import Job
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+PATIENCE = timedelta(days=7)  # a rank waits for its next unit while others load, score or write
+
+
+def use_own_gpu(here: World) -> None:
+    """Each rank of a node takes the GPU of its local rank."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
+
+
+def connect(here: World, first: bool = True) -> TCPStore:
+    """A client of the ranks' store; under torchrun its agent holds the store, otherwise rank 0's `first` one does."""
+    held = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" or not first
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return TCPStore(
+        address, port, is_master=here.rank == 0 and not held, timeout=PATIENCE, wait_for_workers=False
+    )  # fmt: skip
+
+
+def require_groups(here: World, size: int) -> None:
+    """Raise UsageError unless the ranks can be divided into groups that share a model."""
+    if here.size % size:
+        raise UsageError(
+            f"--tensor-parallel {size}: {here.size} ranks cannot be divided into groups of {size}.",
+            fix=f"Start a multiple of {size} ranks.",
+        )
+
+
+def group_mesh(here: World, size: int, device: str) -> DeviceMesh:
+    """The ranks that share a model with this one: `size` neighbours; NCCL between GPUs, gloo otherwise."""
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+
+    store = dist.PrefixStore(f"{_prefix()}/groups", connect(here, first=False))  # type: ignore[attr-defined]
+    backend = "nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=PATIENCE)
+    return init_device_mesh(device, (here.size // size, size), mesh_dim_names=("replica", "part"))["part"]
+
+
+def followers(here: World, size: int) -> range:
+    """The ranks that share the model of this one, if it is the first of its group; nobody else speaks for them."""
+    return range(here.rank + 1, here.rank + size) if here.rank % size == 0 else range(0)
+
+
+def _prefix() -> str:
+    # after a restart by torchrun the old keys are still in the agent's store
+    return f"flamingo-eval/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+
+
+def _key(spec: RunSpec) -> list[str | int]:
+    return [spec.task_label, spec.demos.shots, spec.demos.seed]
+
+
+def _unit_message(episodes: Sequence[Episode], spec: RunSpec) -> str:
+    return json.dumps({"run": _key(spec), "ids": [e.query.id for e in episodes]})
+
+
+class OwnReplica:
+    """The model in this process, or this process's part of it: then `followers` are asked the same at the same time."""
+
+    def __init__(self, worker: Worker, store: TCPStore | None = None, followers: Sequence[int] = ()) -> None:
+        """`store`: a client of its own, as in RankReplica."""
+        self.worker, self.store, self.followers, self.sent = worker, store, followers, 0
+
+    def ready(self, stop: threading.Event) -> bool:
+        """It is loaded."""
+        return not stop.is_set()
+
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+        """Outputs as they are finished."""
+        self._tell(_unit_message(episodes, spec))
+        return self.worker.answers(episodes, spec, split)
+
+    def end(self) -> None:
+        """Let the followers go home."""
+        self._tell("null")
+        for rank in self.followers:
+            assert self.store is not None
+            self.store.get(f"{_prefix()}/{rank}/gone")
+
+    def _tell(self, message: str) -> None:
+        for rank in self.followers:
+            assert self.store is not None
+            self.store.set(f"{_prefix()}/{rank}/{self.sent}", message)
+        self.sent += 1
+
+
+class RankReplica:
+    """The model of another rank, as rank 0 sees it."""
+
+    def __init__(self, rank: int, store: TCPStore) -> None:
+        """`store`: a client of its own, for a client that waits lets no other thread through."""
+        self.rank, self.sent, self.store = rank, 0, store
+
+    def ready(self, stop: threading.Event) -> bool:
+        """Its first unit waits for it in the store."""
+        return not stop.is_set()
+
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+        """Outputs as the rank sends them."""
+        unit = f"{_prefix()}/{self.rank}/{self.sent}"
+        self.sent += 1
+        self.store.set(unit, _unit_message(episodes, spec))
+        part = 0
+        while True:
+            name = f"{unit}/{part}"
+            message = json.loads(self.store.get(name))
+            self.store.delete_key(name)
+            part += 1
+            if message is None:
+                return
+            yield Sent([parse_output(line) for line in message["outputs"]], message["asked"], message["hits"])
+
+    def end(self) -> None:
+        """Let the rank go home."""
+        self.store.set(f"{_prefix()}/{self.rank}/{self.sent}", "null")
+
+    def wait_until_gone(self) -> None:
+        """The store may end with this process: not before the rank has read its last message."""
+        self.store.get(f"{_prefix()}/{self.rank}/gone")
+
+
+def serve(here: World, store: TCPStore, worker: Worker, jobs: Sequence[Job], size: int = 1) -> None:
+    """What ranks other than 0 do: answer the units they are given until rank 0 has none left.
+
+    Where `size` ranks share a model, the first of each group passes its units on and speaks for all of them.
+    """
+    led, speaks = followers(here, size), here.rank % size == 0
+    model = worker.identity()
+    of_run = {json.dumps(_key(j.spec)): j for j in jobs}
+    episodes = {key: {e.query.id: e for e in j.episodes or ()} for key, j in of_run.items()}
+    n = 0
+    while True:
+        unit = f"{_prefix()}/{here.rank}/{n}"
+        message = store.get(unit).decode()
+        for rank in led:
+            store.set(f"{_prefix()}/{rank}/{n}", message)
+        asked = json.loads(message)
+        n += 1
+        if asked is None:
+            for rank in led:
+                store.get(f"{_prefix()}/{rank}/gone")
+            store.set(f"{_prefix()}/{here.rank}/gone", "1")
+            return
+        key = json.dumps(asked["run"])
+        job = of_run[key]
+        spec = replace(job.spec, model=model.name, model_sha256=model.sha256, device=model.device, dtype=model.dtype)
+        part = 0
+        for sent in worker.answers([episodes[key][id] for id in asked["ids"]], spec, job.data.queries):
+            if speaks:
+                lines = [output_line(o) for o in sent.outputs]
+                store.set(f"{unit}/{part}", json.dumps({"outputs": lines, "asked": sent.asked, "hits": sent.hits}))
+                part += 1
+        if speaks:
+            store.set(f"{unit}/{part}", "null")

@@ -1,0 +1,40 @@
+"""Vectors for RICES from a model's frozen parts: the vision encoder's features, the language model's embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from flamingo_eval.models.loaded import LoadedModel
+from flamingo_eval.records import Media, Prompt
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class ModelEncoder:
+    """One L2-normalised float32 vector a picture, clip or text."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.model = model
+
+    @property
+    def sha256(self) -> str:
+        """Of the checkpoint: features of another one are never mixed in."""
+        return self.model.sha256
+
+    def embed_media(self, media: Sequence[Media]) -> NDArray[np.float32]:
+        """Mean of the frozen vision encoder's output over frames and positions. -> float32[N, V]"""
+        rows = [self.model.features(m).float().mean(dim=(0, 1)) for m in media]
+        return F.normalize(torch.stack(rows), dim=-1).cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Mean of the frozen language model's input embeddings over the text's tokens. -> float32[N, D]"""
+        weight = self.model.flamingo.decoder.embedding.weight
+        rows = [weight[self.model.encode(Prompt([text])).ids].float().mean(dim=0) for text in texts]
+        return F.normalize(torch.stack(rows), dim=-1).cpu().numpy()

@@ -1,0 +1,117 @@
+"""One pass through the decoder in which every token attends to its own picture alone.
+
+A token sees one picture, so asking all pictures of the prompt and masking would cost the square of the shots. Tokens
+are cut into pieces of one picture each, and every piece meets that picture's keys and values, which were computed once.
+
+Shapes: B prompts, S new tokens, P different pictures, C pieces, H heads, L visual tokens, d head size, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flamingo_eval.engine.kv_slots import SlotCache
+from flamingo_eval.models.flamingo import Flamingo
+from flamingo_eval.models.xattn import CrossAttention, GatedXattn, VisualKV
+
+PIECE = 32  # tokens; always the same, so that a token's result does not depend on what else is in the batch
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Which tokens look at which picture.
+
+    `tokens` int64[C, piece]: flat index into B * S (any, where a piece is not full); `pictures` int64[C], or None:
+    piece c looks at picture c. The n tokens that see a picture stand at `found` int64[n] of the flat batch and at
+    `placed` int64[n] of the flat pieces.
+    """
+
+    tokens: Tensor
+    pictures: Tensor | None
+    found: Tensor
+    placed: Tensor
+
+    @classmethod
+    def of(cls, picture_of_token: Sequence[Sequence[int]], device: torch.device) -> Pieces | None:
+        """From each row's picture of each token, -1 for none and for padding; None if nobody sees anything."""
+        tokens: list[list[int]] = []
+        pictures: list[int] = []
+        found: list[int] = []
+        placed: list[int] = []
+        for row, seen in enumerate(picture_of_token):
+            last = -1
+            for column, picture in enumerate(seen):
+                if picture >= 0:
+                    if picture != last or len(tokens[-1]) == PIECE:
+                        tokens.append([])
+                        pictures.append(picture)
+                    placed.append((len(tokens) - 1) * PIECE + len(tokens[-1]))
+                    tokens[-1].append(row * len(seen) + column)
+                    found.append(tokens[-1][-1])
+                last = picture
+        if not tokens:
+            return None
+        full = [piece + [piece[-1]] * (PIECE - len(piece)) for piece in tokens]
+        return cls(*(torch.tensor(values, device=device) for values in (full, pictures, found, placed)))
+
+    @classmethod
+    def of_rows(cls, rows: int, width: int, sees: Sequence[bool], device: torch.device) -> Pieces | None:
+        """Row i's `width` tokens all look at picture i, where `sees[i]`; other rows' are computed and dropped."""
+        if not any(sees):
+            return None
+        tokens = torch.arange(rows * width).view(rows, width)
+        found = tokens[torch.tensor(sees)].flatten().to(device)  # on the host: to choose by a mask is to wait
+        return cls(tokens.to(device), None, found, found)
+
+
+def attend_own_picture(attention: CrossAttention, x: Tensor, visual: VisualKV, pieces: Pieces) -> Tensor:
+    """[B, S, D], two of [P, H, L, d] -> [B, S, D]; zeros where a token sees no picture"""
+    keys, values = visual
+    q = attention.queries(x).view(-1, attention.heads, keys.shape[-1])  # [B * S, H, d]
+    q = q[pieces.tokens].transpose(1, 2)  # [C, H, piece, d]
+    if attention.query_norm is not None:
+        q = attention.query_norm(q)
+    if pieces.pictures is not None:
+        keys, values = keys[pieces.pictures], values[pieces.pictures]
+    attended = F.scaled_dot_product_attention(q, keys, values).transpose(1, 2).flatten(0, 1)  # [C * piece, H, d]
+    seen = attended.new_zeros(x.shape[0] * x.shape[1], attended.shape[1] * attended.shape[2])
+    seen[pieces.found] = attended[pieces.placed].flatten(1)
+    out: Tensor = attention.out(seen.view(*x.shape[:2], -1))
+    return out
+
+
+def gated_step(layer: GatedXattn, y: Tensor, visual: VisualKV | None, pieces: Pieces | None) -> Tensor:
+    """The gated block of models/xattn.py over pieces. [B, S, D] -> the same"""
+    if visual is not None and pieces is not None:
+        y = y + layer.attention_gate.tanh() * attend_own_picture(layer.attention, layer.norm(y), visual, pieces)
+    out: Tensor = y + layer.ff_gate.tanh() * layer.ff(layer.norm_ff(y))
+    return out
+
+
+def read(
+    flamingo: Flamingo,
+    tokens: Tensor,
+    positions: Tensor,
+    cache: SlotCache,
+    visual: Callable[[int, GatedXattn], VisualKV | None],
+    pieces: Pieces | None,
+    mask: Tensor | None = None,
+    ancestors: Tensor | None = None,
+) -> Tensor:
+    """Read new tokens into the cache. int64[B, S] and as in Decoder.sight -> [B, S, D], before the last norm.
+
+    `visual` gives the keys and values of the pictures for a gated block, [P, H, L, d] each.
+    """
+    x = flamingo.decoder.embed(tokens, positions)
+    sight = flamingo.decoder.sight(positions, mask, cache, ancestors)
+    for i, block in enumerate(flamingo.decoder.blocks):
+        gated = flamingo.gated_block(i)
+        if gated is not None:
+            x = gated_step(gated, x, visual(i, gated), pieces)
+        x = block(x, i, sight, cache)
+    return x

@@ -1,0 +1,167 @@
+"""Prompts of one shape -> the engine's cache; states -> log-probabilities. What generation and ranking stand on.
+
+Each prompt is read once, a few at a time; heads that prompts share (prefix_cache.py) are read once for all of them.
+
+Shapes: B prompts, L columns of a prompt, n or S states, W vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flamingo_eval.engine.kv_slots import SlotCache
+from flamingo_eval.engine.picture_attention import Pieces, read
+from flamingo_eval.engine.prefix_cache import Heads
+from flamingo_eval.engine.query import Query
+from flamingo_eval.engine.vision import MIN_ROWS, LastPictures, Projections
+from flamingo_eval.models.flamingo import Flamingo
+from flamingo_eval.models.loaded import LoadedModel
+from flamingo_eval.models.xattn import GatedXattn, VisualKV
+from flamingo_eval.records import Image, Pixels, Video
+
+HEAD_ROWS = 64  # positions whose logits exist at one time while candidates are scored
+READ_TOKENS = {"cpu": 1024, "cuda": 16_384}  # read at one time: on a CPU more only leaves its caches
+
+VisualTokens: TypeAlias = Mapping[Image | Video | Pixels, Tensor]  # of a batch's pictures, [L, R] each
+
+
+class Reader:
+    """A model's decoder and gated blocks, with the heads that were read last."""
+
+    def __init__(self, model: LoadedModel, flamingo: Flamingo, head_columns: int) -> None:
+        """`flamingo`: the model's network, its weights perhaps arranged; `head_columns`: of all heads that are kept."""
+        self.model, self.flamingo = model, flamingo
+        parts = (model.flamingo.decoder, model.flamingo.xattn)
+        self.token_flops = 2 * sum(p.numel() for part in parts for p in part.parameters())  # products of one token
+        self.heads_read = 0
+        self._heads = Heads(head_columns)
+
+    def forget_heads(self) -> None:
+        """Drop all heads, when memory runs short."""
+        self._heads.clear()
+
+    def read_prompts(
+        self, queries: Sequence[Query], pictures: VisualTokens, rows: int, total: int
+    ) -> tuple[SlotCache, Tensor, LastPictures]:
+        """Read prompts of one padded length into a cache of `rows` rows and `total` columns.
+
+        Also the state of each prompt's last token, [B, D], and the keys and values of its last picture (for each row).
+        """
+        model, columns, head = self.model, queries[0].columns, queries[0].head
+        cache = SlotCache(model.config.decoder, rows, total, model.device, model.dtype)
+        at_once = max(1, READ_TOKENS.get(model.device.type, 1024) // (columns - head))
+        shared = self._head(queries[0], pictures) if head else None
+        last, kept = [], []
+        for first in range(0, len(queries), at_once):
+            some = queries[first : first + at_once]
+            if shared is None:
+                cache.fill(slice(first, first + len(some)))
+            else:
+                cache.fill_head(shared, slice(first, first + len(some)))
+            x, projections = self._read_columns(some, pictures, slice(head, columns), cache)
+            ends = torch.tensor([q.length - 1 - head for q in some], device=model.device)[:, None, None]
+            last.append(x.gather(1, ends.expand(-1, -1, x.shape[2]))[:, 0])
+            kept.append((len(some), projections))
+        cache.branch()
+        return cache, torch.cat(last), self._last_pictures(kept, rows)
+
+    def branch(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        cache: SlotCache,
+        visual: LastPictures,
+        pieces: Pieces | None,
+        mask: Tensor,
+        ancestors: Tensor | None,
+    ) -> Tensor:
+        """Read tokens that branch off the prompts, behind them in the cache. As `sight.read` -> [B, S, D]"""
+        return read(self.flamingo, tokens, positions, cache, visual, pieces, mask, ancestors)
+
+    def log_probs(self, x: Tensor) -> Tensor:
+        """States of some tokens -> log-probabilities of the next. [n, D] -> float32[n, W]"""
+        n = len(x)
+        x = F.pad(x, (0, 0, 0, max(MIN_ROWS - n, 0)))
+        return self.flamingo.decoder.logits(x).float().log_softmax(dim=-1)[:n]
+
+    def log_probs_at(self, states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probability of some tokens, each at one of the states. [S, D], ascending int64[n], int64[n] -> float32[n]
+
+        Logits exist for HEAD_ROWS states at one time.
+        """
+        bounds = torch.searchsorted(rows, torch.arange(0, len(states) + HEAD_ROWS, HEAD_ROWS)).tolist()
+        rows, tokens = rows.to(states.device), tokens.to(states.device)
+        found = []
+        for i, first in enumerate(range(0, len(states), HEAD_ROWS)):
+            some = slice(bounds[i], bounds[i + 1])
+            log_probs = self.log_probs(states[first : first + HEAD_ROWS])
+            found.append(log_probs[rows[some] - first, tokens[some]])
+        return torch.cat(found)
+
+    def _head(self, query: Query, pictures: VisualTokens) -> SlotCache:
+        """Keys and values of a head that several prompts share, read on first use."""
+        found = self._heads.get(query.head_key)
+        if found is None:
+            found = SlotCache(self.model.config.decoder, 1, query.head, self.model.device, self.model.dtype)
+            self._read_columns([query], pictures, slice(0, query.head), found)
+            self._heads.put(query.head_key, found)
+            self.heads_read += 1
+        return found
+
+    def _read_columns(
+        self, queries: Sequence[Query], pictures: VisualTokens, columns: slice, cache: SlotCache
+    ) -> tuple[Tensor, Projections | None]:
+        """Read some columns of prompts into the rows being written. -> [B, columns, D], and the pictures they see"""
+        device, n = self.model.device, columns.stop - columns.start
+        ids = [q.encoded.ids[columns] for q in queries]
+        sees = [q.encoded.image_of_token[columns] for q in queries]
+        pairs = [(q.encoded.media, row) for q, row in zip(queries, sees, strict=True)]
+        seen = list(dict.fromkeys(media[i - 1] for media, row in pairs for i in row if i))
+        place = {media: i for i, media in enumerate(seen)}
+        looks = [[place[media[i - 1]] if i else -1 for i in row] + [-1] * (n - len(row)) for media, row in pairs]
+        projections = None
+        if seen:
+            tokens = torch.stack([pictures[media] for media in seen]).to(device)
+            projections = Projections(tokens, [look[len(row) - 1] for look, row in zip(looks, ids, strict=True)])
+        ends = torch.tensor([q.length - 1 for q in queries], device=device)[:, None]
+        x = read(
+            self.flamingo,
+            torch.tensor([row + (0,) * (n - len(row)) for row in ids], device=device),
+            torch.arange(columns.start, columns.stop, device=device).minimum(ends),
+            cache,
+            projections or _blind,
+            Pieces.of(looks, device),
+        )
+        return x, projections
+
+    def _last_pictures(self, kept: list[tuple[int, Projections | None]], rows: int) -> LastPictures:
+        """Keys and values of every row's last picture, [rows, H, L, d]; zeros where there is none."""
+        example = next((p.kept for _, p in kept if p is not None), None)
+        if example is None:
+            return LastPictures({})
+        filled = sum(n for n, _ in kept)
+        blocks = self.model.config.xattn_blocks
+        joined: dict[int, VisualKV] = {}
+        for i, block in enumerate(blocks):
+            keys, values = (
+                torch.cat(
+                    [
+                        p.kept[i][part] if p else example[i][part].new_zeros(n, *example[i][part].shape[1:])
+                        for n, p in kept
+                    ]
+                    + [example[i][part].new_zeros(rows - filled, *example[i][part].shape[1:])]
+                )
+                for part in (0, 1)
+            )
+            joined[block] = keys, values
+        return LastPictures(joined)
+
+
+def _blind(block: int, layer: GatedXattn) -> None:
+    """No pictures at all."""
+    del block, layer

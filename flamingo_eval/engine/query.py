@@ -1,0 +1,102 @@
+"""A prompt made ready for the engine: its tokens, its pictures, its candidates as a tree."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from flamingo_eval.config.specs import RankSpec
+from flamingo_eval.engine.batching import rounded_up
+from flamingo_eval.engine.best_first import SearchTree, all_columns
+from flamingo_eval.engine.trie import TokenTrie
+from flamingo_eval.errors import PromptError
+from flamingo_eval.models.loaded import LoadedModel
+from flamingo_eval.models.tokenizer import Encoded
+from flamingo_eval.records import Image, Pixels, Prompt, Video
+
+HeadKey = tuple[tuple[int, ...], tuple[Image | Video | Pixels, ...]]
+
+KNOWN_LISTS = 32  # lists of candidates whose trees are kept; tasks with one list for all rows need one
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One prompt of a run. `index` is its place among the prompts, `tree` its candidates where it has some."""
+
+    index: int
+    id: str
+    encoded: Encoded
+    branching: int  # columns that branches will need behind the prompt's
+    tree: SearchTree | None = None
+    head: int = 0  # leading tokens that are read once for all who share them (prefix_cache.py); 0: none
+    common_head: bool | None = None  # the prompt's
+
+    @property
+    def head_key(self) -> HeadKey:
+        """What its head consists of: token ids, and the pictures they see."""
+        n_pictures = max(self.encoded.image_of_token[: self.head], default=0)
+        return self.encoded.ids[: self.head], self.encoded.media[:n_pictures]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.encoded.ids)
+
+    @property
+    def columns(self) -> int:
+        """Its length with padding behind it."""
+        return self.head + rounded_up(self.length - self.head)
+
+    @property
+    def nodes(self) -> int:
+        """Inner nodes of its tree of candidates, with padding."""
+        return all_columns(self.tree) if self.tree else 0
+
+    @property
+    def shape(self) -> Hashable:
+        """Prompts of one shape may share a batch."""
+        return self.columns, self.branching, self.head_key
+
+    @property
+    def cost(self) -> int:
+        """Columns that it takes in the cache."""
+        return self.columns + self.branching
+
+    @property
+    def last_image(self) -> int:
+        """The picture that its branches see, by place among its pictures; -1 for none."""
+        return self.encoded.image_of_token[-1] - 1
+
+
+class Candidates:
+    """Lists of candidates -> token trees, remembered."""
+
+    def __init__(self, model: LoadedModel, rank: RankSpec) -> None:
+        self.model, self.rank = model, rank
+        self._known: OrderedDict[tuple[str, ...], SearchTree] = OrderedDict()
+
+    def tree(self, names: Sequence[str]) -> SearchTree:
+        """The tree of a list of candidates. Raises PromptError for an empty one."""
+        key = tuple(names)
+        if key not in self._known:
+            end = self.model.tokenizer.encode_text(self.model.end_of_chunk) if self.rank.end_of_chunk else ()
+            rows = [self.model.tokenizer.encode_text(name) + end for name in names]
+            if not rows:
+                raise PromptError("there are no candidates to score.")
+            empty = [repr(name) for name, row in zip(names, rows, strict=True) if not row]
+            if empty:
+                raise PromptError(f"an empty candidate cannot be scored: {', '.join(empty)}.")
+            self._known[key] = SearchTree.of(TokenTrie.of(rows))
+            if len(self._known) > KNOWN_LISTS:
+                self._known.popitem(last=False)
+        return self._known[key]
+
+
+def check_length(model: LoadedModel, prompt: Prompt, tokens: int) -> None:
+    """Raise PromptError where prompt and answer are longer than the model reads."""
+    if tokens > model.context_length:
+        raise PromptError(
+            f"{prompt.id or 'prompt'}: {tokens} tokens with the answer, {model.name} reads {model.context_length}.",
+            fix="Lower --shots.",
+        )

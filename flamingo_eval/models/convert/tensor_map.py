@@ -1,0 +1,155 @@
+"""How each tensor of ours is made of foreign ones, checked as a whole before anything is read.
+
+A table of stems (names without `.weight` and `.bias`) says it per layer; `{i}` stands for the layer's number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from flamingo_eval.errors import CheckpointError, Problem, did_you_mean
+from flamingo_eval.models.config import FlamingoConfig
+from flamingo_eval.models.convert.foreign_weights import Foreign, Weights
+from flamingo_eval.models.flamingo import Flamingo
+
+How = Literal["stack", "transpose", "heads"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Foreign stems, and how their tensors become one of ours.
+
+    `stack` along the first dimension (one name: as it is); `transpose` a matrix (GPT-2 stores inputs first); `heads`
+    turns queries, keys and values grouped by head (GPT-NeoX) into all queries, all keys, all values.
+    """
+
+    stems: tuple[str, ...]
+    how: How = "stack"
+
+
+Table = Mapping[str, str | Rule]
+
+
+def expected_shapes(config: FlamingoConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor of a model, by name, in its order."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in Flamingo(config).state_dict().items()}
+
+
+def stack(*stems: str) -> Rule:
+    """One tensor of several, along the first dimension."""
+    return Rule(stems)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One tensor of ours, not made yet."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    make: Callable[[], Tensor]
+
+
+class Kitchen:
+    """Collects recipes and problems for all tensors of a model; `finish` raises all problems at once."""
+
+    def __init__(self, expected: Mapping[str, tuple[int, ...]]) -> None:
+        self.expected = expected
+        self.recipes: dict[str, Recipe] = {}
+        self.problems: list[Problem] = []
+
+    def cook(self, ours: str, table: Table, weights: Weights, source: str, heads: int = 1) -> None:
+        """Find the foreign tensors of every one of ours whose name begins with `ours`; name those left over.
+
+        `source` is what the user knows the weights as; `heads` is for rules that regroup them.
+        """
+        used: set[str] = set()
+        for name in self.expected:
+            if not name.startswith(ours) or name in self.recipes:
+                continue
+            rule, suffix, numbers = _rule_of(name[len(ours) :], table)
+            names = [stem.format(i=numbers) + suffix for stem in rule.stems]
+            used.update(names)
+            missing = [n for n in names if n not in weights]
+            for absent in missing:
+                # a guess for the first ones only: with hundreds missing, comparing names would take minutes
+                fix = did_you_mean(absent, (n for n in weights if n not in used)) if len(self.problems) < 5 else ""
+                shape = f" of shape {list(self.expected[name])}" if len(names) == 1 and rule.how == "stack" else ""
+                self.problems.append(Problem(f"{source} lacks the tensor {absent}{shape}.", fix=fix))
+            if not missing:
+                self._add(name, rule.how, [weights[n] for n in names], heads)
+        self.leftover(weights, used, source)
+
+    def leftover(self, weights: Weights, used: Iterable[str], source: str) -> None:
+        """Note tensors that nothing asked for."""
+        known = set(used)
+        for name, foreign in weights.items():
+            if name not in known:
+                self.problems.append(
+                    Problem(
+                        f"{source} has a tensor {foreign.name} {list(foreign.shape)} that no part of the model takes."
+                    )
+                )
+
+    def set(self, name: str, recipe: Recipe, of: str) -> None:
+        """Give a recipe for one of ours by hand; `of` names where it comes from."""
+        if recipe.shape != tuple(self.expected[name]):
+            wanted = list(self.expected[name])
+            self.problems.append(Problem(f"{of} has shape {list(recipe.shape)}, expected {wanted}."))
+        self.recipes[name] = recipe
+
+    def finish(self, what: str) -> dict[str, Recipe]:
+        """All recipes, in the model's order. Raises CheckpointError with all problems."""
+        if self.problems:
+            count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+            raise CheckpointError(f"{what}: {count}", self.problems)
+        return {name: self.recipes[name] for name in self.expected}
+
+    def _add(self, name: str, how: How, parts: Sequence[Foreign], heads: int) -> None:
+        expected = tuple(self.expected[name])
+        found = _result_shape(how, [p.shape for p in parts])
+        if found != expected:
+            shapes = ", ".join(f"{p.name} {list(p.shape)}" for p in parts)
+            wanted = list(reversed(expected)) if how == "transpose" and len(expected) == 2 else list(expected)
+            self.problems.append(Problem(f"{parts[0].file.name}: {shapes}: expected {wanted}."))
+        elif not parts[0].dtype.is_floating_point:
+            self.problems.append(Problem(f"{parts[0].file.name}: {parts[0].name} holds {parts[0].dtype}, not numbers."))
+        self.recipes[name] = Recipe(expected, parts[0].dtype, lambda: _make(how, [p.read() for p in parts], heads))
+
+
+def _rule_of(name: str, table: Table) -> tuple[Rule, str, str]:
+    """The rule for one of our names, the suffix it leaves, and the number of its layer."""
+    match = re.search(r"\.(\d+)\.", f".{name}")
+    number = match.group(1) if match else ""
+    pattern = name.replace(f"{number}.", "{i}.", 1) if number else name
+    stem, dot, suffix = pattern.rpartition(".")
+    if pattern in table:  # a parameter with a name of its own
+        stem, dot, suffix = pattern, "", ""
+    if stem not in table:
+        raise KeyError(f"no rule for {name}")  # a hole in a table of ours: a bug, not the user's affair
+    rule = table[stem]
+    return (Rule((rule,)) if isinstance(rule, str) else rule), dot + suffix, number
+
+
+def _result_shape(how: How, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    first = shapes[0]
+    if how == "transpose":
+        return tuple(reversed(first))
+    if len(shapes) > 1 and any(len(s) != len(first) or s[1:] != first[1:] for s in shapes):
+        return (-1,)
+    return first if len(shapes) == 1 else (sum(s[0] for s in shapes), *first[1:])
+
+
+def _make(how: How, parts: Sequence[Tensor], heads: int) -> Tensor:
+    if how == "transpose":
+        return parts[0].t()
+    if how == "heads":  # [H * 3 * d, ...] -> [3 * H * d, ...]
+        grouped = parts[0].view(heads, 3, -1, *parts[0].shape[1:])
+        return grouped.transpose(0, 1).reshape(parts[0].shape)
+    return parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0].dtype) for part in parts])

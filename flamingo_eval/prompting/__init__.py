@@ -1,0 +1,1 @@
+"""Examples to Episodes to Prompts: pure functions, with keyed randomness."""

@@ -1,0 +1,142 @@
+"""Episode + PromptSpec -> Prompt: a pure function, strings and media in, strings and media out.
+
+Templates are Jinja in an immutable sandbox: they see the example's fields, `answer`, and the marks `image` and
+`end_of_chunk`, and can run nothing. A mark is a Unicode noncharacter while the template renders, so that no text of a
+dataset can be taken for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from flamingo_eval.config.specs import CleanSpec, PromptSpec, ProtocolSpec
+from flamingo_eval.errors import PromptError
+from flamingo_eval.records import END_OF_CHUNK, EndOfChunk, Episode, Example, Part, Prompt
+
+IMAGE_MARK = "\ufdd0"
+END_OF_CHUNK_MARK = "\ufdd1"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> ImmutableSandboxedEnvironment:
+    env = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    env.globals.clear()  # no range, lipsum, cycler: a template repeats what the example has and nothing else
+    return env
+
+
+@lru_cache(maxsize=256)
+def _template(source: str) -> jinja2.Template:
+    return _environment().from_string(source)
+
+
+def _fill(source: str, what: str, spec: PromptSpec, values: Mapping[str, Any], id: str) -> str:
+    try:
+        return _template(source).render(values)
+    except jinja2.UndefinedError as error:
+        known = ", ".join(sorted(values))
+        raise PromptError(
+            f"prompt '{spec.name}', {what}, example {id}: {error}.", fix=f"Known here: {known}."
+        ) from error
+    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise PromptError(f"prompt '{spec.name}', {what}, example {id}: {error}.") from error
+
+
+def _checked(values: Mapping[str, object], reserved: Iterable[str], id: str) -> Mapping[str, object]:
+    """The fields of an example; text that would be read as a mark is an error, never a mark."""
+    for name, value in values.items():
+        text = str(value)
+        for word in (IMAGE_MARK, END_OF_CHUNK_MARK, *reserved):
+            if word and word in text:
+                raise PromptError(f"example {id}: {name} contains the reserved text {word!r}.", fix="Remove it there.")
+    return values
+
+
+def render(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec) -> Prompt:
+    """The interleaved prompt of one episode: prefix, demonstrations, query stem (Flamingo v2 B.1.5, Fig. 8).
+
+    With `episode.text_only` the demonstrations keep their text and end-of-chunk marks and lose pictures and tags
+    (v2 A.2). An example without media renders no tag. Raises PromptError for a template that asks for what the
+    example does not have.
+    """
+    reserved = (protocol.image, protocol.end_of_chunk)
+    parts: list[Part] = [spec.prefix] if spec.prefix else []
+    for shot in episode.shots:
+        values = _checked({**shot.fields, "answer": shot.answer}, reserved, shot.id)
+        text = _fill(spec.demonstration, "demonstration", spec, {**values, **_MARKS}, shot.id)
+        parts += _split(text, () if episode.text_only else shot.media, shot)
+    query = episode.query
+    text = _fill(spec.query, "query", spec, {**_checked(query.fields, reserved, query.id), **_MARKS}, query.id)
+    parts += _split(text, query.media, query)
+    return Prompt(_joined(parts), id=query.id)
+
+
+_MARKS = {"image": IMAGE_MARK, "end_of_chunk": END_OF_CHUNK_MARK}
+
+
+def _split(text: str, media: Iterable[Part], example: Example) -> list[Part]:
+    """The template's text with its marks replaced; `image` stands for all pictures of the example, in order."""
+    if text.count(IMAGE_MARK) > 1:
+        raise PromptError(f"example {example.id}: the template shows `image` {text.count(IMAGE_MARK)} times, not once.")
+    parts: list[Part] = []
+    for chunk in _pieces(text):
+        if chunk == IMAGE_MARK:
+            parts += media
+        elif chunk == END_OF_CHUNK_MARK:
+            parts.append(END_OF_CHUNK)
+        else:
+            parts.append(chunk)
+    return parts
+
+
+def _pieces(text: str) -> Iterable[str]:
+    start = 0
+    for i, char in enumerate(text):
+        if char in (IMAGE_MARK, END_OF_CHUNK_MARK):
+            if i > start:
+                yield text[start:i]
+            yield char
+            start = i + 1
+    if start < len(text):
+        yield text[start:]
+
+
+def _joined(parts: Iterable[Part]) -> list[Part]:
+    """Neighbouring texts become one, so that the parts do not depend on how a template was cut."""
+    joined: list[Part] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined
+
+
+def candidate_text(candidate: str, spec: PromptSpec) -> str:
+    """What is appended to the query's stem when a candidate is scored."""
+    return _fill(spec.candidate, "candidate", spec, {"candidate": candidate}, repr(candidate))
+
+
+def shown(prompt: Prompt, protocol: ProtocolSpec) -> str:
+    """The prompt as text, with the protocol's own marks: what `flamingo-eval show` prints."""
+    text = [protocol.begin]
+    for part in prompt.parts:
+        if isinstance(part, str):
+            text.append(part)
+        else:
+            text.append(protocol.end_of_chunk if isinstance(part, EndOfChunk) else protocol.image)
+    return "".join(text)
+
+
+def clean(text: str, spec: CleanSpec) -> str:
+    """Generated text -> the prediction that is scored, by the protocol's rules and in their order."""
+    for words in (spec.cut_at, spec.cut_at_after):
+        cuts = [text.find(word) for word in words if word in text]
+        text = text[: min(cuts)] if cuts else text
+    for word in spec.delete:
+        text = text.replace(word, "")
+    return text.strip() if spec.strip else text

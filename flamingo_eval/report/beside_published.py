@@ -1,0 +1,170 @@
+"""Published scores beside our own: only where task, split, metric and shots agree, every difference of protocol marked.
+
+A source that does not name its split agrees with nothing. Scores on the embedded sample are never put beside published
+ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from flamingo_eval.report.published import PRACTICES, Published, find_model, published
+from flamingo_eval.report.rows import rows_of
+from flamingo_eval.report.tables import Cell, Row, Table
+from flamingo_eval.runs.folder import CEILING, RunFolder
+
+OFFICIAL = "official"  # scored as the benchmark's own scorer does
+
+# What the sources call a metric -> our names for the same quantity. STAR's `top-1` is read as the mean over question
+# types, as its leaderboard does; the paper's text leaves that open (see `Practice.unstated`).
+METRICS = {
+    "vqa_accuracy": ("vqa_accuracy",),
+    "cider": ("cider",),
+    "top1_accuracy": ("exact_match", "top1", "star_mean"),
+    "ivqa_accuracy": ("ivqa",),
+    "mean_top1_top5": ("top1_top5_mean",),
+    "ndcg": ("ndcg",),
+    "roc_auc": ("roc_auc",),
+    "wups": ("wups",),
+    "mwap": ("mwap",),
+}
+
+
+def compared(table: Table, folders: Sequence[RunFolder], names: Sequence[str]) -> Table:
+    """The table with a row of each named model's published scores below every row they can be compared with.
+
+    What cannot be compared is left out, and a note of the table says why.
+    """
+    wanted = [find_model(n) for n in names]
+    records = {key: [r.run for r in found] for key, found in rows_of(folders).items()}
+    rows: list[Row] = []
+    left_out: dict[str, None] = {}
+    notes: dict[str, int] = {}
+    for _, group in groupby(table.rows, key=lambda r: (r.task, r.split)):
+        beside: dict[tuple[str, str, str, int], Row] = {}
+        for row in group:
+            rows.append(row)
+            for name in wanted if row.metric != CEILING else ():
+                given, why = _beside(row, name, records[row.key])
+                left_out |= dict.fromkeys(why)
+                for p, cells, found in given:
+                    number = notes.setdefault(_footnote(p, cells, found), len(notes) + 1)
+                    new = _row(p, row, cells, found, number)
+                    key = (row.metric, p.model, p.selection, number)
+                    beside[key] = replace(new, cells={**beside.get(key, new).cells, **cells})
+        rows += beside.values()
+    footnotes = tuple(f"[{number}] {note}" for note, number in notes.items())
+    return replace(table, rows=tuple(rows), footnotes=(*footnotes, *left_out))
+
+
+def _row(p: Published, ours: Row, cells: dict[int, Cell], found: tuple[str, ...], number: int) -> Row:
+    names = (ours.task, p.split, ours.metric, p.model, PRACTICES[p.source].protocol, p.selection, "")
+    return Row(*names, cells=cells, published=f"{p.title}, {p.where}", differences=found, footnote=number)
+
+
+_Given = tuple[Published, dict[int, Cell], tuple[str, ...]]
+
+
+def _beside(row: Row, model: str, records: Sequence[Mapping[str, Any]]) -> tuple[list[_Given], list[str]]:
+    """The published scores that may stand below a row, and why others of the same task may not."""
+    if row.task.endswith("@sample"):
+        return [], [f"{model} is not put beside {row.task}: sample scores are never compared with published ones"]
+    mine = [p for p in published() if p.model == model and p.task == row.task]
+    if not mine:
+        return [], [f"{model} has no published score on {row.task}"]
+    given: list[_Given] = []
+    why: list[str] = []
+    for p in mine:
+        reason = disagreement(p, row)
+        if reason:
+            why.append(f"{model} on {row.task} is left out: {reason}")
+            continue
+        cells = {
+            k: Cell(v, None, (), p.std.get(k), None, 0, notes=(p.conflicts[k],) if k in p.conflicts else ())
+            for k, v in p.values.items()
+            if k in row.cells
+        }
+        given.append((p, cells, differences(p, row, records)))
+    same_choice = [g for g in given if g[0].selection == row.demos]
+    return same_choice or given, [] if given else why
+
+
+def disagreement(p: Published, row: Row) -> str:
+    """Why a published score is of something else than a row, or "" if task, split, metric and shots agree."""
+    if row.metric not in METRICS.get(p.metric, ()):
+        return f"its metric is {p.metric}, ours {row.metric}"
+    if p.split == "not stated":
+        return "its source does not name the split"
+    if _split_name(p.split) != _split_name(row.split):
+        return f"it is of split {p.split}, ours of {row.split}"
+    if not set(p.values) & set(row.cells):
+        return f"it is of {_list(p.values)} shots, ours of {_list(row.cells)}"
+    return ""
+
+
+def _split_name(split: str) -> str:
+    """`test (Karpathy)` -> `test`, `test seen` and `test_seen` -> `test-seen`, `validation` -> `val`."""
+    name = re.sub(r"\s*\(.*\)$", "", split.lower())
+    return re.sub(r"[\s_]+", "-", name).replace("validation", "val")
+
+
+def differences(p: Published, row: Row, records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """How a source measured otherwise than our runs (their run.json), as far as it says how."""
+    spec = records[0]["spec"]
+    practice = PRACTICES[p.source]
+    is_open = spec["task"]["mode"] == "open-ended"
+    pairs: list[tuple[str, object, object]] = [
+        ("prompts", practice.protocol, row.protocol),
+        ("choice of shots", p.selection, row.demos),
+        ("support size", p.support_size, spec["demos"]["support_size"]),
+        ("support per class", p.support_per_class, spec["demos"]["support_per_class"]),
+        ("ablation", "none", row.ablation or "none"),
+    ]
+    if 0 in p.values and 0 in row.cells:
+        theirs = practice.text_only_open if is_open else practice.text_only_close
+        pairs.append(("text-only shots at 0 shots", theirs, spec["text_only_shots"]))
+    if is_open:
+        pairs.append(("beams", practice.beams, spec["decode"]["beams"]))
+        pairs.append(("length penalty", practice.length_penalty, spec["decode"]["length_penalty"]))
+    else:
+        pairs.append(("orders averaged", practice.permutations, spec["rank"]["permutations"]))
+        pairs.append(("over a candidate's tokens", practice.normalise, spec["rank"]["normalise"]))
+    if row.metric == "vqa_accuracy":
+        pairs.append(("answer scoring", practice.dialect or OFFICIAL, _dialect(spec)))
+    if row.metric == "star_mean":
+        pairs.append(("metric", "top-1, taken for the mean over question types", "mean over question types"))
+    if p.seeds is not None:
+        pairs.append(("seeds", p.seeds, len({r["spec"]["demos"]["seed"] for r in records})))
+    found = [f"{what}: theirs {theirs}, ours {ours}" for what, theirs, ours in pairs if theirs not in (None, ours)]
+    counts = [r["counts"] for r in records]
+    if any(c["queries"] < c["of"] for c in counts):
+        found.append(f"queries: ours {min(c['queries'] for c in counts)} of {counts[0]['of']}")
+    if any(c.get("failed") for c in counts):
+        found.append(f"queries: {sum(c.get('failed', 0) for c in counts)} of ours failed and were not scored")
+    return tuple(found)
+
+
+def _dialect(spec: Mapping[str, Any]) -> str:
+    """`official` for each benchmark's own scorer, whatever it is called; else the dialect's name."""
+    dialect = str(spec["task"]["metrics"][0]["dialect"] or spec["prompt"]["metric_dialect"])
+    return OFFICIAL if dialect in ("", "textvqa", "vizwiz") else dialect
+
+
+def _footnote(p: Published, cells: Mapping[int, Cell], found: Sequence[str]) -> str:
+    unstated = PRACTICES[p.source].unstated
+    sentences = [
+        f"{p.model}, published: {p.title}, {p.where}",
+        f"differs: {'; '.join(found)}" if found else "no known difference of protocol",
+        f"its source does not state {unstated}" if unstated else "",
+        *(f"{k} shots: {p.conflicts[k]}".rstrip(".") for k in cells if k in p.conflicts),
+        p.notes.rstrip("."),
+    ]
+    return ". ".join(s for s in sentences if s)
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))

@@ -1,0 +1,358 @@
+"""The browser's data: a sample of each task's queries, their prompts as the runs showed them, answers and references.
+
+Prompts are rendered again from the record's spec and the data at hand, never guessed: where the data's digests or the
+shots are not those of the record, the page shows the answers alone and says why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+from flamingo_eval.config.settings import SAMPLE
+from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.data.roots import data_root
+from flamingo_eval.errors import FlamingoEvalError, PromptError
+from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
+from flamingo_eval.prompting.demos import Support, draw_support
+from flamingo_eval.prompting.episodes import build_episodes
+from flamingo_eval.prompting.prompts import render
+from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prediction, Prompt, Video, best_of
+from flamingo_eval.report.diff import outputs_by_id
+from flamingo_eval.report.rows import rows_of
+from flamingo_eval.report.tables import METRIC_TITLES
+from flamingo_eval.report.thumbnails import PictureBook
+from flamingo_eval.report.visible import visible
+from flamingo_eval.runs.folder import RunFolder
+from flamingo_eval.runs.recorded import recorded_spec
+from flamingo_eval.runs.runner import TaskData, load_data
+
+TOP_CANDIDATES = 5
+MOST_TYPES = 24  # a label with more values than this is no type
+RIGHT = 50.0  # of 100: from here on a query's own score counts as right
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as the page needs it."""
+
+    folder: RunFolder
+    spec: RunSpec
+    record: Mapping[str, Any]
+    scores: Mapping[str, Any]
+    outputs: Mapping[str, Output]
+    variant: str = ""  # what tells it from runs of the same name (rows.py)
+
+    @property
+    def words(self) -> list[str]:
+        """What else than model and protocol names its line: `rices`, `labels-shuffled`, `limit 100`."""
+        method = self.spec.demos.method
+        return [w for w in (method if method != "random" else "", self.spec.ablation, self.variant) if w]
+
+
+@dataclass(slots=True)
+class Pool:
+    """Values that many prompts share, each kept once and spoken of by number."""
+
+    items: list[Any] = field(default_factory=list)
+    _numbers: dict[Any, int] = field(default_factory=dict)
+
+    def number(self, key: Any, value: Any = None) -> int:
+        if key not in self._numbers:
+            self._numbers[key] = len(self.items)
+            self.items.append(key if value is None else value)
+        return self._numbers[key]
+
+
+def read_runs(folders: Sequence[RunFolder]) -> list[Run]:
+    """The records of complete runs, each once, in the order of task, model and shots."""
+    runs = [
+        Run(r.folder, recorded_spec(r.folder), r.run, r.scores, outputs_by_id(r.folder), variant)
+        for (*_, variant), records in rows_of(folders).items()
+        for r in records
+    ]
+    return sorted(runs, key=_order)
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    s = run.spec
+    where = (s.task_label, s.split, s.model, s.protocol.name, s.demos.method, s.ablation, run.variant)
+    return (*where, s.demos.shots, s.demos.seed, str(run.folder.path))
+
+
+def chosen_ids(runs: Sequence[Run], limit: int, task: str) -> list[str]:
+    """The queries the page shows of a task: those that most runs have, drawn by a key, in the first run's order."""
+    times = Counter(id for run in runs for id in run.outputs)
+    order = sorted(times, key=lambda i: (-times[i], Random(f"report:{task}:{i}").random()))
+    chosen = set(order[:limit])
+    return [id for id in times if id in chosen]
+
+
+# ------------------------------------------------------------------------------------------------------------- prompts
+
+
+@dataclass(slots=True)
+class TaskPrompts:
+    """The data of one task, read once, and the episodes of its runs."""
+
+    data: TaskData
+    supports: dict[Any, Support] = field(default_factory=dict)
+
+    def support(self, spec: RunSpec) -> Support | None:
+        if self.data.support is None:
+            return None
+        key = replace(spec.demos, shots=0)
+        if key not in self.supports:
+            split = self.data.support
+            self.supports[key] = draw_support(spec.task.name, split.name, split.examples, spec.demos)
+        return self.supports[key]
+
+    def episodes(self, run: Run, ids: Iterable[str]) -> dict[str, Episode]:
+        """The episodes of some of a run's queries, after its ablation."""
+        spec, wanted = run.spec, set(ids)
+        examples = self.data.queries.examples
+        if spec.ablation == QUERY_IMAGES_SHUFFLED:
+            examples = shuffle_query_images(examples, spec.task.name)
+        queries = [e for e in examples if e.id in wanted and e.id in run.outputs]
+        support = self.support(spec)
+        if spec.demos.method.startswith("rices"):
+            episodes = [_recorded_episode(q, run, support) for q in queries]
+        else:
+            episodes = list(build_episodes(queries, support, spec.demos, spec.text_only_shots))
+        if spec.ablation and not (spec.ablation.startswith("order-") and spec.demos.method.startswith("rices")):
+            answers = tuple(dict.fromkeys(e.answer for e in support.examples)) if support else ()
+            key = f"{spec.demos.seed}:{spec.task.name}"
+            episodes = [ablate(e, spec.ablation, key, answers) for e in episodes]
+        return {e.query.id: e for e in episodes}
+
+
+def _recorded_episode(query: Example, run: Run, support: Support | None) -> Episode:
+    """Shots that a model chose are taken from the record: the page loads no model."""
+    known = support.by_id if support else {}
+    shots = tuple(known[id] for id in run.outputs[query.id].shots if id in known)
+    return Episode(query, shots, text_only=run.spec.demos.shots == 0)
+
+
+def data_for(run: Run, data: str | None) -> TaskData:
+    """The data of a run's task. Raises FlamingoEvalError where it is not at hand or not what the run was made from."""
+    spec = run.spec
+    if spec.data != SAMPLE and data is None:
+        raise FlamingoEvalError(f"prompts and pictures need the data: --data DIR with '{spec.data}'")
+    root = data_root(SAMPLE if spec.data == SAMPLE else str(data), spec.task.name)
+    try:
+        loaded = load_data(spec.task, root, spec.split)
+    except FlamingoEvalError as error:
+        raise FlamingoEvalError(str(error).replace(f"{root}/", "").replace(str(root), root.name)) from error
+    recorded = {k: v for k, v in run.record.get("inputs", {}).items() if k != "checkpoint"}
+    changed = sorted(k for k in recorded | dict(loaded.inputs) if recorded.get(k) != loaded.inputs.get(k))
+    if changed:
+        raise FlamingoEvalError(f"the data at hand is not that of the run: {', '.join(changed)}")
+    return loaded
+
+
+# -------------------------------------------------------------------------------------------------------- page's values
+
+
+@dataclass(slots=True)
+class Browser:
+    """Collects what the page's script reads."""
+
+    book: PictureBook
+    cards: Pool = field(default_factory=Pool)
+    texts: Pool = field(default_factory=Pool)
+    notes: list[str] = field(default_factory=list)
+    several_protocols: bool = False
+
+    def value(self, runs: Sequence[Run], limit: int, data: str | None) -> dict[str, Any]:
+        """Everything the browser shows, as plain JSON; texts are already made visible."""
+        self.several_protocols = len({r.spec.protocol.name for r in runs}) > 1
+        tasks: list[dict[str, Any]] = []
+        groups: dict[tuple[str, str], list[Run]] = {}
+        for run in runs:
+            groups.setdefault((run.spec.task_label, run.spec.split), []).append(run)
+        for (label, split), group in groups.items():
+            tasks.append(self._task(label, split, group, limit, data))
+        return {
+            "tasks": tasks,
+            "cards": self.cards.items,
+            "texts": self.texts.items,
+            "pictures": [
+                {"uri": c.uri, "about": c.about, "w": c.width, "h": c.height, "frames": c.frames, "why": c.missing}
+                for c in self.book.copies()
+            ],
+        }
+
+    def _task(self, label: str, split: str, runs: Sequence[Run], limit: int, data: str | None) -> dict[str, Any]:
+        ids = chosen_ids(runs, limit, label)
+        prompts, why = _task_prompts(runs, data)
+        if why:
+            self.notes.append(f"{label}: {why}")
+        examples = {e.id: e for e in prompts.data.queries.examples if e.id in set(ids)} if prompts else {}
+        of = max(int(r.record.get("counts", {}).get("queries", len(r.outputs))) for r in runs)
+        return {
+            "label": visible(f"{label} ({split})"),
+            "metric": METRIC_TITLES.get(runs[0].scores["scores"][0]["metric"], runs[0].scores["scores"][0]["metric"]),
+            "shown": len(ids),
+            "of": of,
+            "why": visible(why),
+            "queries": [self._query(id, examples.get(id)) for id in ids],
+            "types": _types(list(examples.values())),
+            "runs": [self._run(run, ids, examples, prompts) for run in runs],
+        }
+
+    def _query(self, id: str, example: Example | None) -> dict[str, Any]:
+        if example is None:
+            return {"id": visible(id, 200), "pictures": [], "text": "", "labels": [], "references": []}
+        words = [example.fields[k] for k in ("question", "text") if k in example.fields]
+        references: Iterable[str] = example.references
+        return {
+            "id": visible(id, 200),
+            "pictures": [self.book.number(m, (-1,)) for m in example.media],
+            "text": visible(" ".join(map(str, words)), 300),
+            "labels": [visible(t) for t in _labels(example)],
+            "references": [[visible(text, 500), n] for text, n in Counter(references).items()],
+        }
+
+    def _run(
+        self, run: Run, ids: Sequence[str], examples: Mapping[str, Example], prompts: TaskPrompts | None
+    ) -> dict[str, Any]:
+        spec = run.spec
+        episodes = prompts.episodes(run, ids) if prompts else {}
+        head = run.scores["scores"][0]
+        names = [spec.model, *([spec.protocol.name] if self.several_protocols else [])]
+        names += run.words
+        answers = []
+        for place, id in enumerate(ids):
+            output = run.outputs.get(id)
+            answers.append(
+                None if output is None else self._answer(output, run, examples.get(id), episodes, prompts, place)
+            )
+        return {
+            "series": visible(" · ".join(names), 120),
+            "shots": spec.demos.shots,
+            "seed": spec.demos.seed,
+            "score": head["value"],
+            "eoc": visible(spec.protocol.end_of_chunk, 40),
+            "text_only": spec.text_only_shots if spec.demos.shots == 0 else 0,
+            "answers": answers,
+        }
+
+    def _answer(
+        self,
+        output: Output,
+        run: Run,
+        example: Example | None,
+        episodes: Mapping[str, Episode],
+        prompts: TaskPrompts | None,
+        place: int,
+    ) -> dict[str, Any]:
+        value: dict[str, Any] = {"tokens": output.tokens}
+        if output.error:
+            value["error"] = visible(output.error)
+        if output.score is not None and math.isfinite(output.score):
+            value["score"] = round(output.score, 2)
+        ok = None if output.score is None else output.score >= RIGHT
+        chosen = Prediction.of(output).chosen
+        if chosen is not None:
+            names = (example.candidates if example else ()) or (prompts.data.queries.candidates if prompts else ())
+            target = example.target if example else None
+            if output.best is not None:
+                value["answer"] = _name(chosen, names)
+                value["top"] = [self._candidate(chosen, output.best.score, 1, names, chosen == target)]
+            else:
+                value["answer"], value["top"] = self._ranking(output.scores or (), names, target)
+            ok = ok if target is None else chosen == target
+        elif output.prediction is not None:
+            value["answer"] = visible(output.prediction)
+            if output.raw is not None and output.raw.strip() != output.prediction:
+                value["raw"] = visible(output.raw)
+        if ok is not None and not output.error:
+            value["ok"] = ok
+        episode = episodes.get(output.id)
+        if episode is not None and prompts is not None:
+            value["prompt"] = self._prompt(episode, output, run.spec, place)
+        return value
+
+    def _ranking(
+        self, scores: tuple[float, ...], names: Sequence[str], target: int | None
+    ) -> tuple[str, list[list[Any]]]:
+        """The best candidate's name, and the best few and the right one as [text number, score, rank, right]."""
+        order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+        shown = order[:TOP_CANDIDATES] + ([target] if target is not None and target not in order[:5] else [])
+        rows = [self._candidate(i, scores[i], order.index(i) + 1, names, i == target) for i in shown if i < len(scores)]
+        return _name(best_of(scores), names), rows
+
+    def _candidate(self, i: int, score: float, rank: int, names: Sequence[str], right: bool) -> list[Any]:
+        shown = round(score, 3) if math.isfinite(score) else None
+        return [self.texts.number(_name(i, names)), shown, rank, right]
+
+    def _prompt(self, episode: Episode, output: Output, spec: RunSpec, place: int) -> list[int] | str:
+        """The prompt as numbers of cards, or why it cannot be shown."""
+        if tuple(s.id for s in episode.shots) != output.shots:
+            return "the shots at hand are not those of the record"
+        try:
+            prompt = render(episode, spec.prompt, spec.protocol)
+        except PromptError as error:
+            return visible(str(error))
+        cards = cards_of(prompt)
+        wanted = (spec.demos.seed, spec.demos.shots, place)  # whole prompts of the first seed before anything of others
+        return [self._card(*card, wanted) for card in cards]
+
+    def _card(self, media: tuple[Image | Video, ...], text: str, closed: bool, wanted: tuple[int, ...]) -> int:
+        pictures = tuple(self.book.number(m, wanted) for m in media)
+        number = self.texts.number(visible(text))
+        return self.cards.number((pictures, number, closed), [list(pictures), number, int(closed)])
+
+
+def cards_of(prompt: Prompt) -> list[tuple[tuple[Image | Video, ...], str, bool]]:
+    """A prompt cut where pictures begin and chunks end: media, text, and whether a chunk ends there."""
+    cards: list[tuple[list[Image | Video], list[str], bool]] = [([], [], False)]
+    for part in prompt.parts:
+        media, text, closed = cards[-1]
+        if isinstance(part, EndOfChunk):
+            cards[-1] = (media, text, True)
+        elif isinstance(part, str):
+            if closed and not part.strip():  # white space after a chunk belongs to it
+                text.append(part)
+            elif closed:
+                cards.append(([], [part], False))
+            else:
+                text.append(part)
+        elif isinstance(part, (Image, Video)):
+            if text or closed:
+                cards.append(([part], [], False))
+            else:
+                media.append(part)
+    return [(tuple(m), "".join(t), c) for m, t, c in cards if m or t or c]
+
+
+def _task_prompts(runs: Sequence[Run], data: str | None) -> tuple[TaskPrompts | None, str]:
+    """The data that the runs of a task share, or why there is none to show."""
+    try:
+        inputs = [{k: v for k, v in r.record.get("inputs", {}).items() if k != "checkpoint"} for r in runs]
+        if any(i != inputs[0] for i in inputs):
+            raise FlamingoEvalError("its runs were made from different data")
+        return TaskPrompts(data_for(runs[0], data)), ""
+    except FlamingoEvalError as error:
+        return None, str(error)
+
+
+def _name(candidate: int, names: Sequence[str]) -> str:
+    return visible(names[candidate], 300) if candidate < len(names) else f"candidate {candidate}"
+
+
+def _labels(example: Example) -> list[str]:
+    return [f"{k}: {v}" for k, v in example.labels.items() if isinstance(v, str) and v and k != "pool"]
+
+
+def _types(examples: Sequence[Example]) -> list[str]:
+    """`answer_type: number` and the like: labels with a handful of values, for the filter."""
+    values: dict[str, dict[str, None]] = {}
+    for example in examples:
+        for name in _labels(example):
+            values.setdefault(name.split(":")[0], {})[name] = None
+    return [visible(v) for names in values.values() if 1 < len(names) <= MOST_TYPES for v in sorted(names)]

@@ -1,0 +1,213 @@
+"""Two run records side by side: what was chosen, where it ran, what went in, what came out, and how sure the gap is."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from flamingo_eval.errors import RunError
+from flamingo_eval.metrics.bootstrap import Draws, Paired, bootstrap, paired
+from flamingo_eval.records import Best, MetricResult, Output, Prediction, best_of
+from flamingo_eval.runs.folder import SPELLED_OUT, RunFolder, find_runs, flat_keys, read_json, read_outputs, within
+
+ABSENT = "-"
+DERIVED = (*(f"spec.{key}" for key in SPELLED_OUT), "spec.model_sha256")  # also elsewhere in the record
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One key of run.json that is not the same in both."""
+
+    key: str
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreDifference:
+    """One metric of both runs; `paired` is None, and `why` says it, where nothing pairs the two."""
+
+    metric: str
+    a: float | None
+    b: float | None
+    paired: Paired | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedAnswer:
+    """A query that both runs answered, differently. `a` and `b` are texts, or the index of the best candidate."""
+
+    id: str
+    a: str
+    b: str
+    score_a: float | None
+    score_b: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All that differs between runs a and b."""
+
+    a: RunFolder
+    b: RunFolder
+    configuration: tuple[Difference, ...]
+    provenance: tuple[Difference, ...]
+    inputs: tuple[Difference, ...]
+    scores: tuple[ScoreDifference, ...]
+    changed: tuple[ChangedAnswer, ...]
+    common: int  # queries in both
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    moved: int  # close-ended: queries whose candidate scores differ, whether or not the best one does
+
+    @property
+    def same_results(self) -> bool:
+        """Same inputs, configuration, answers and scores. Versions and machines may differ: they are no result."""
+        gaps = any(s.a != s.b for s in self.scores)
+        return not (gaps or self.configuration or self.inputs or self.changed or self.only_a or self.only_b)
+
+
+def one_run(place: Path) -> RunFolder:
+    """The one complete run in or below a folder. Raises RunError if there are several."""
+    runs = find_runs([place])
+    if len(runs) > 1:
+        names = ", ".join(str(r.path.relative_to(place)) for r in runs[:5])
+        raise RunError(f"{place}: {len(runs)} runs lie below it ({names}{', ...' if len(runs) > 5 else ''}): give one.")
+    return runs[0]
+
+
+def compare(a: RunFolder, b: RunFolder) -> Comparison:
+    """Everything that differs between two complete runs."""
+    run_a, run_b = read_json(a.run), read_json(b.run)
+    outputs_a, outputs_b = outputs_by_id(a), outputs_by_id(b)
+    common = [id for id in outputs_a if id in outputs_b]
+    return Comparison(
+        a=a,
+        b=b,
+        configuration=_differences("spec", run_a.get("spec"), run_b.get("spec")),
+        provenance=_differences("provenance", run_a.get("provenance"), run_b.get("provenance")),
+        inputs=_differences("inputs", run_a.get("inputs"), run_b.get("inputs"), deep=False),
+        scores=_scores(a, b, outputs_a, outputs_b),
+        changed=tuple(_changed(outputs_a, outputs_b, common)),
+        common=len(common),
+        only_a=tuple(id for id in outputs_a if id not in outputs_b),
+        only_b=tuple(id for id in outputs_b if id not in outputs_a),
+        moved=sum(_moved(outputs_a[id], outputs_b[id]) for id in common),
+    )
+
+
+def outputs_by_id(folder: RunFolder) -> dict[str, Output]:
+    """The outputs of a complete run in query order. Raises RunError for a file that is cut."""
+    outputs, whole = read_outputs(folder.outputs)
+    if not folder.outputs.is_file() or whole != folder.outputs.stat().st_size:
+        raise RunError(f"{folder.outputs}: missing, or cut at byte {whole}.", fix="Run the same command again.")
+    return {o.id: o for o in outputs}
+
+
+def answer_of(output: Output) -> str:
+    """What a query was answered with: the cleaned text, or `candidate 3` (the best one, counted from 0)."""
+    if output.error:
+        return f"failed: {output.error}"
+    chosen = Prediction.of(output).chosen
+    return output.prediction or "" if chosen is None else f"candidate {chosen}"
+
+
+def _moved(a: Output, b: Output) -> bool:
+    """Whether candidates score differently, as far as both say: all of them, or the best one."""
+    if a.best is None and b.best is None:
+        return a.scores != b.scores
+    return _best(a) != _best(b)
+
+
+def _best(output: Output) -> Best | None:
+    if output.best is not None or not output.scores:
+        return output.best
+    chosen = best_of(output.scores)
+    return Best(chosen, output.scores[chosen])
+
+
+def _differences(name: str, a: Any, b: Any, deep: bool = True) -> tuple[Difference, ...]:
+    flat_a, flat_b = dict(flat_keys(name, a, deep)), dict(flat_keys(name, b, deep))
+    keys = [*flat_a, *(k for k in flat_b if k not in flat_a)]
+    values = [(k, flat_a.get(k, ABSENT), flat_b.get(k, ABSENT)) for k in keys]
+    return tuple(
+        Difference(k.removeprefix(f"{name}."), x, y) for k, x, y in values if x != y and not within(k, DERIVED)
+    )
+
+
+def _changed(a: Mapping[str, Output], b: Mapping[str, Output], common: list[str]) -> Iterator[ChangedAnswer]:
+    for id in common:
+        said_a, said_b = answer_of(a[id]), answer_of(b[id])
+        if said_a != said_b:
+            yield ChangedAnswer(id, said_a, said_b, a[id].score, b[id].score)
+
+
+def _scores(
+    a: RunFolder, b: RunFolder, outputs_a: Mapping[str, Output], outputs_b: Mapping[str, Output]
+) -> tuple[ScoreDifference, ...]:
+    scores_a = {s["metric"]: s for s in read_json(a.scores)["scores"]}
+    scores_b = {s["metric"]: s for s in read_json(b.scores)["scores"]}
+    headline = next(iter(scores_a), "")
+    found = []
+    for metric, x in scores_a.items():
+        y = scores_b.get(metric)
+        if y is None:
+            continue
+        gap, why = _paired(x, y, outputs_a, outputs_b, metric == headline)
+        found.append(ScoreDifference(metric, x["value"], y["value"], gap, why))
+    return tuple(found)
+
+
+def _paired(
+    x: Mapping[str, Any],
+    y: Mapping[str, Any],
+    outputs_a: Mapping[str, Output],
+    outputs_b: Mapping[str, Output],
+    headline: bool,
+) -> tuple[Paired | None, str]:
+    """The paired difference b - a. Runs over the same queries share their bootstrap draws; over partly the same ones,
+    the queries that both have are compared by their own scores, where the metric is a mean of such."""
+    if x["value"] is None or y["value"] is None:
+        return None, x["why_undefined"] or y["why_undefined"]
+    answered_a = {id for id, o in outputs_a.items() if not o.error}
+    answered_b = {id for id, o in outputs_b.items() if not o.error}
+    if answered_a == answered_b:
+        gap = paired(x["value"], y["value"], x["draws"], y["draws"])
+        return gap, "" if gap else "too few bootstrap draws have a value in both (a single picture?)"
+    both = [id for id in outputs_a if id in answered_a & answered_b]
+    own_a, own_b = _own_scores(x, outputs_a), _own_scores(y, outputs_b)
+    if not headline or not both or own_a is None or own_b is None:
+        return None, "the runs are over different queries"
+    drawn = [outputs_a[id].media or id for id in both]  # records of earlier versions do not name the picture
+    how = "whole pictures drawn" if all(outputs_a[id].media for id in both) else "each drawn for itself"
+    (mean_a, draws_a), (mean_b, draws_b) = (_mean_draws([own[id] for id in both], drawn) for own in (own_a, own_b))
+    gap = paired(mean_a, mean_b, draws_a, draws_b)
+    return gap, f"over the {len(both)} queries in both, {how}" if gap else "one picture in common"
+
+
+def _own_scores(score: Mapping[str, Any], outputs: Mapping[str, Output]) -> dict[str, float] | None:
+    """The queries' own scores, if the metric is their mean; None for corpus metrics and means of groups."""
+    own = {id: o.score for id, o in outputs.items() if o.score is not None}
+    whole = sum(not o.error for o in outputs.values())
+    if not own or len(own) != whole or not math.isclose(fmean(own.values()), score["value"], abs_tol=1e-6):
+        return None
+    return own
+
+
+def _mean_draws(values: list[float], media: list[str]) -> tuple[float, Draws]:
+    mean = fmean(values)
+    _, draws = bootstrap(MetricResult(mean, tuple(values)), media)
+    return mean, draws
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as plain JSON."""
+    value = dataclasses.asdict(comparison)
+    value["a"], value["b"] = str(comparison.a.path), str(comparison.b.path)
+    return {**value, "same_results": comparison.same_results}

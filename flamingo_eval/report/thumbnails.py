@@ -1,0 +1,99 @@
+"""Small JPEG copies of pictures and clips as data URIs, as many as the page may hold, the most wanted first."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+
+from PIL import Image as PillowImage
+
+from flamingo_eval.data.media import open_image, open_video
+from flamingo_eval.errors import MediaError
+from flamingo_eval.records import Image, Media
+from flamingo_eval.report.visible import visible
+
+QUALITY = 74
+STRIP_FRAMES = 4  # of a clip, side by side
+SAMPLED_FRAMES = 30  # what the model is shown of a clip (Flamingo v2 B.1.2); the strip is spread over them
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A picture of the page: its data URI, or why there is none; `about` is its text alternative."""
+
+    uri: str
+    about: str
+    width: int = 0
+    height: int = 0
+    frames: int = 1
+    missing: str = ""
+
+
+@dataclass(slots=True)
+class PictureBook:
+    """Pictures asked for by number; copies are made at the end, in the order of how much they are wanted."""
+
+    size: int  # pixels of the longer side; frames of a clip are half as large
+    limit: int
+    _numbers: dict[Media, int] = field(default_factory=dict)
+    _wanted: list[tuple[int, ...]] = field(default_factory=list)
+
+    def number(self, media: Media, wanted: tuple[int, ...]) -> int:
+        """The number of a picture on the page; the lower `wanted`, the earlier it gets one of the places."""
+        known = self._numbers.setdefault(media, len(self._numbers))
+        if known == len(self._wanted):
+            self._wanted.append(wanted)
+        self._wanted[known] = min(self._wanted[known], wanted)
+        return known
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def copies(self) -> list[Copy]:
+        """All pictures by number; those beyond the limit, and those that cannot be read, without their pixels."""
+        media = list(self._numbers)
+        places = sorted(range(len(media)), key=lambda i: (self._wanted[i], i))[: self.limit]
+        shown = set(places)
+        return [
+            self._copy(m) if i in shown else Copy("", _about(m), missing="not on this page")
+            for i, m in enumerate(media)
+        ]
+
+    def _copy(self, media: Media) -> Copy:
+        try:
+            if isinstance(media, Image):
+                return _jpeg(_shrunk(open_image(media), self.size), _about(media), 1)
+            frames = open_video(media, frames=SAMPLED_FRAMES)
+        except MediaError as error:
+            return Copy("", _about(media), missing=visible(str(error).replace(str(media.path), media.path.name)))
+        n = min(STRIP_FRAMES, len(frames))
+        chosen = [frames[round(i * (len(frames) - 1) / max(1, n - 1))] for i in range(n)]
+        small = [_shrunk(f, self.size // 2 + self.size // 8) for f in chosen]
+        strip = PillowImage.new("RGB", (sum(f.width for f in small) + 2 * (n - 1), small[0].height), "black")
+        x = 0
+        for frame in small:
+            strip.paste(frame, (x, 0))
+            x += frame.width + 2
+        return _jpeg(strip, f"{_about(media)}: {n} of {len(frames)} frames", n)
+
+
+def _about(media: Media) -> str:
+    """The file's name, and a clip's seconds; never its folder."""
+    name = visible(media.path.name, 120)
+    if isinstance(media, Image) or media.start is None:
+        return name
+    return f"{name}, {media.start:g} to {media.end:g} s" if media.end is not None else f"{name}, from {media.start:g} s"
+
+
+def _shrunk(picture: PillowImage.Image, size: int) -> PillowImage.Image:
+    small = picture.copy()
+    small.thumbnail((size, size), PillowImage.Resampling.LANCZOS)
+    return small
+
+
+def _jpeg(picture: PillowImage.Image, about: str, frames: int) -> Copy:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=QUALITY, optimize=True)
+    uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return Copy(uri, about, picture.width, picture.height, frames)

@@ -1,0 +1,175 @@
+"""Episodes -> outputs with an engine: prompts, generation or ranking of candidates, and the cleaning of what was said.
+
+Each episode is answered from itself alone, so any process may answer any part of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from flamingo_eval.config.specs import DecodeSpec, RankSpec, RunSpec
+from flamingo_eval.errors import PromptError, UsageError
+from flamingo_eval.metrics import metric_row
+from flamingo_eval.prompting.demos import endless_draw
+from flamingo_eval.prompting.prompts import candidate_text, clean, render
+from flamingo_eval.records import SCORE_DECIMALS, Answer, Episode, Example, Output, Prompt, Split
+
+
+class Engine(Protocol):
+    """What answering needs of a model. Answers come with the prompt's index, in the order they are finished."""
+
+    def generate(self, prompts: Iterator[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]: ...
+
+    def score(
+        self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]: ...
+
+    def best(
+        self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]: ...
+
+    @property
+    def stats(self) -> Mapping[str, Any]: ...
+
+
+def check_wanted(spec: RunSpec) -> None:
+    """Raise UsageError where the best candidate alone is wanted and the scores of all are needed."""
+    if spec.task.mode == "open-ended" or spec.rank.wanted == "all":
+        return
+    needing = [m.name for m in spec.task.metrics if not metric_row(m.name).best_suffices]
+    if needing:
+        raise UsageError(
+            f"{spec.task.name}: {', '.join(needing)} cannot be computed from the best candidate alone.",
+            fix="Rank all: --rank all.",
+        )
+    if spec.rank.permutations > 1:
+        raise UsageError(
+            f"{spec.task.name}: an average over {spec.rank.permutations} orders of the shots needs the scores of all "
+            "candidates.",
+            fix="Rank all: --rank all; or show one order: --permutations 1.",
+        )
+
+
+def answer(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
+    """One Output an episode, in the order in which the engine finishes them."""
+    if spec.task.mode == "open-ended":
+        yield from _generated(episodes, spec, engine)
+    else:
+        yield from _ranked(episodes, spec, split, engine)
+
+
+class _Rendering:
+    """Prompts of the episodes as an engine asks for them; an episode without a prompt is put aside with its error."""
+
+    def __init__(self, episodes: Sequence[Episode], spec: RunSpec) -> None:
+        self.episodes, self.spec = episodes, spec
+        self.sent: list[int] = []  # the engine's index -> ours
+        self.failed: list[tuple[int, PromptError]] = []
+
+    def prompts(self) -> Iterator[Prompt]:
+        for i, episode in enumerate(self.episodes):
+            try:
+                prompt = render(episode, self.spec.prompt, self.spec.protocol)
+            except PromptError as error:
+                self.failed.append((i, error))
+                continue
+            self.sent.append(i)
+            yield Prompt(prompt.parts, prompt.id, common_head=self.spec.demos.method == "fixed")
+
+
+def _generated(episodes: Sequence[Episode], spec: RunSpec, engine: Engine) -> Iterator[Output]:
+    rendering = _Rendering(episodes, spec)
+    for index, said in engine.generate(rendering.prompts(), spec.decode):
+        output = _output(episodes[rendering.sent[index]], said)
+        if said.text is not None:
+            output = replace(output, raw=said.text, prediction=_cleaned(said.text, spec))
+        yield output
+    for i, error in rendering.failed:
+        yield _output(episodes[i], Answer(0, error=error))
+
+
+def _cleaned(text: str, spec: RunSpec) -> str:
+    prediction = clean(text, spec.prompt.clean)
+    if spec.prompt.clean.stem_okvqa and spec.task.name == "okvqa":
+        from flamingo_eval.prompting.okvqa_stem import stem_okvqa
+
+        prediction = stem_okvqa(prediction)
+    return prediction
+
+
+def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
+    """Candidate log-likelihoods, averaged over the orders of the shots (Flamingo v2 A.2: up to 6 permutations)."""
+    orders = [shot_orders(e, spec) for e in episodes]
+    shown = [replace(e, shots=tuple(e.shots[j] for j in o)) for e, os in zip(episodes, orders, strict=True) for o in os]
+    owner = [i for i, os in enumerate(orders) for _ in os]
+    rendering = _Rendering(shown, spec)
+    texts: dict[tuple[str, ...], list[str]] = {}  # a thousand class names are filled into the template once
+
+    def candidates_of(example: Example) -> list[str]:
+        names = example.candidates or split.candidates
+        if names not in texts:
+            if len(texts) > 64:
+                texts.clear()
+            texts[names] = [candidate_text(c, spec.prompt) for c in names]
+        return texts[names]
+
+    # `sent` grows by one before each prompt is handed out, so the two iterators stay in step
+    candidates = (candidates_of(shown[i].query) for i in rendering.sent)
+    waiting: dict[int, list[Answer]] = {}
+    ranked = engine.best if spec.rank.wanted == "best" else engine.score
+    for index, said in ranked(rendering.prompts(), candidates, spec.rank):
+        i = owner[rendering.sent[index]]
+        waiting.setdefault(i, []).append(said)
+        if len(waiting[i]) == len(orders[i]):
+            yield _averaged(episodes[i], waiting.pop(i))
+    for j, error in rendering.failed:
+        if owner[j] != owner[j - 1] or j == 0:  # all orders of an episode fail alike
+            yield _output(episodes[owner[j]], Answer(0, error=error))
+
+
+def _averaged(episode: Episode, answers: Sequence[Answer]) -> Output:
+    failed = next((a for a in answers if a.error is not None), None)
+    if failed is not None:
+        return _output(episode, failed)
+    best = answers[0].best
+    if best is not None:  # of one order: check_wanted has refused more
+        return replace(_output(episode, answers[0]), best=replace(best, score=round(best.score, SCORE_DECIMALS)))
+    rows = [a.scores or () for a in answers]
+    means = tuple(sum(sorted(column)) / len(rows) for column in zip(*rows, strict=True))
+    return replace(_output(episode, answers[0]), scores=tuple(round(m, SCORE_DECIMALS) for m in means))
+
+
+def shot_orders(episode: Episode, spec: RunSpec) -> list[tuple[int, ...]]:
+    """The orders in which the shots are shown: as drawn, then other distinct ones, min(permutations, n!) in all."""
+    n = len(episode.shots)
+    orders = [tuple(range(n))]
+    most = _factorial_up_to(n, spec.rank.permutations)
+    attempt = 0
+    while len(orders) < most:
+        key = f"{spec.demos.seed}:{spec.task.name}:{episode.query.id}:order {attempt}"
+        order = tuple(endless_draw(n, key))
+        attempt += 1
+        if order not in orders:
+            orders.append(order)
+    return orders
+
+
+def _factorial_up_to(n: int, limit: int) -> int:
+    product = 1
+    for i in range(2, n + 1):
+        product *= i
+        if product >= limit:
+            return limit
+    return min(product, limit)
+
+
+def _output(episode: Episode, said: Answer) -> Output:
+    return Output(
+        id=episode.query.id,
+        shots=tuple(s.id for s in episode.shots),
+        tokens=said.tokens,
+        scores=said.scores,
+        error=str(said.error) if said.error else "",
+    )

@@ -1,0 +1,205 @@
+"""What runs would compute, before anything is computed: queries, tokens, operations (`run --dry-run`).
+
+Every picture is encoded once, every prompt read once, beams and candidates cost their own tokens alone: this is the
+arithmetic of the engine, and a floor for any machine. Decoding is counted to its full length.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.engine.trie import TokenTrie
+from flamingo_eval.prompting.prompts import candidate_text, render
+from flamingo_eval.records import Episode, Media, Prompt, Video
+from flamingo_eval.runs.answer import shot_orders
+from flamingo_eval.runs.plan import Job
+from flamingo_eval.runs.runner import episodes_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from flamingo_eval.models.flops import ModelFlops
+    from flamingo_eval.models.tokenizer import Tokenizer
+
+LOOKED_AT = 200  # queries of a task and number of shots whose prompts are written and counted
+CHARACTERS_A_TOKEN = 4  # where there is no tokenizer: of English text, about
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A task at one number of shots, over all seeds. `official` is the split's published size, None if unknown.
+
+    `tokens` is the mean over the prompts looked at, `longest` the most; `flops` of all prompts, pictures left out.
+    """
+
+    task: str
+    shots: int
+    seeds: int
+    queries: int
+    official: int | None
+    prompts: int
+    tokens: float
+    longest: int
+    candidates: float
+    flops: float
+
+    @property
+    def scale(self) -> float:
+        """How many times the queries here the official split has."""
+        return self.official / self.queries if self.official else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """All work of a command. Pictures and clips are counted once, however often prompts show them."""
+
+    works: tuple[Work, ...]
+    pictures: int
+    clips: int
+    picture_flops: float  # of all pictures and clips
+    official_picture_flops: float  # had the queries the official number
+
+    @property
+    def flops(self) -> float:
+        """Of everything."""
+        return sum(w.flops for w in self.works) + self.picture_flops
+
+    @property
+    def official_flops(self) -> float:
+        """The same at the official number of queries, with prompts like these."""
+        return sum(w.flops * w.scale for w in self.works) + self.official_picture_flops
+
+
+class Reader:
+    """Counts tokens, with the model's tokenizer or without one."""
+
+    def __init__(self, tokenizer: Tokenizer | None) -> None:
+        self.tokenizer = tokenizer
+
+    def prompt(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, pictures' tags and the begin token included."""
+        if self.tokenizer is not None:
+            return len(self.tokenizer.encode(prompt).ids)
+        text = sum(len(p) for p in prompt.parts if isinstance(p, str))
+        tags = sum(1 for p in prompt.parts if not isinstance(p, str))
+        return 1 + tags + round(text / CHARACTERS_A_TOKEN)
+
+    def tree(self, names: Sequence[str], spec: RunSpec) -> int:
+        """Tokens that have to be read to rank candidates: inner nodes of their tree; without a tokenizer, all.
+
+        For the best one alone at least its own, of which nobody knows how many: those of the shortest.
+        """
+        texts = [candidate_text(name, spec.prompt) for name in names]
+        best = spec.rank.wanted == "best"
+        if self.tokenizer is None:
+            guessed = [max(1, round(len(t) / CHARACTERS_A_TOKEN)) for t in texts]
+            return min(guessed) - 1 if best else sum(guessed)
+        end = self.tokenizer.encode_text(self.tokenizer.config.end_of_chunk) if spec.rank.end_of_chunk else ()
+        rows = [self.tokenizer.encode_text(t) + end for t in texts]
+        return min(map(len, rows)) - 1 if best else len(TokenTrie.of(rows).inner)
+
+
+def estimate(jobs: Sequence[Job], flops: ModelFlops, reader: Reader, looked_at: int = LOOKED_AT) -> Estimate:
+    """Count the work of some runs. No picture is opened and no model made."""
+    groups: dict[tuple[str, int], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.spec.task_label, job.spec.demos.shots), []).append(job)
+    shown: dict[Media, None] = {}
+    official = 0.0
+    works = []
+    counted: dict[str, set[Media]] = {}
+    for (task, _), group in groups.items():
+        episodes = [_episodes(job) for job in group]
+        work = _work(group, episodes[0], flops, reader, looked_at)
+        works.append(work)
+        known = counted.setdefault(task, set())
+        for media, is_query in _media(episodes):
+            if media in known:
+                continue
+            known.add(media)
+            if media not in shown:
+                shown[media] = None
+                official += (work.scale if is_query else 1.0) * _picture_flops(media, flops)
+    clips = sum(isinstance(m, Video) for m in shown)
+    own = sum(_picture_flops(m, flops) for m in shown)
+    return Estimate(tuple(works), len(shown) - clips, clips, own, official)
+
+
+def _episodes(job: Job) -> Sequence[Episode]:
+    """The run's own; where the model would choose the shots (RICES), random ones, which are as long."""
+    if job.episodes is not None:
+        return job.episodes
+    return episodes_of(replace(job.spec, demos=replace(job.spec.demos, method="random")), job.data)
+
+
+def _media(runs: Iterable[Sequence[Episode]]) -> Iterable[tuple[Media, bool]]:
+    for episodes in runs:
+        for episode in episodes:
+            yield from ((m, True) for m in episode.query.media)
+            yield from ((m, False) for shot in episode.shots for m in shot.media)
+
+
+def _picture_flops(media: Media, flops: ModelFlops) -> int:
+    return flops.picture(flops.config.preprocess.frames if isinstance(media, Video) else 1)
+
+
+def _work(group: Sequence[Job], episodes: Sequence[Episode], flops: ModelFlops, reader: Reader, looked_at: int) -> Work:
+    """Of the first seed's prompts, as many times as there are seeds."""
+    job = group[0]
+    spec = job.spec
+    some = episodes[:: max(1, len(episodes) // looked_at)]
+    trees: dict[tuple[str, ...], int] = {}
+    lengths: list[int] = []
+    costs: list[float] = []
+    candidates: list[int] = []
+    orders = 1
+    for episode in some:
+        prompt = render(episode, spec.prompt, spec.protocol)
+        length = reader.prompt(prompt)
+        lengths.append(length)
+        reading = flops.reading(length) + len(prompt.media) * flops.visual_keys
+        answer = flops.next_token(length)
+        if spec.task.mode == "open-ended":
+            costs.append(reading + spec.decode.beams * spec.decode.max_new_tokens * answer)
+            continue
+        names = episode.query.candidates or job.data.queries.candidates
+        if names not in trees:
+            trees[names] = reader.tree(names, spec)
+        candidates.append(len(names))
+        orders = len(shot_orders(episode, spec))
+        costs.append(orders * (reading + trees[names] * answer))
+    seeds, queries = len(group), len(episodes)
+    whole = spec.limit is None and not spec.ablation
+    return Work(
+        task=spec.task_label,
+        shots=spec.demos.shots,
+        seeds=seeds,
+        queries=queries,
+        official=spec.task.data.counts.get(job.data.queries.name) if whole else None,
+        prompts=queries * seeds * orders,
+        tokens=statistics.fmean(lengths),
+        longest=max(lengths),
+        candidates=statistics.fmean(candidates) if candidates else 0.0,
+        flops=statistics.fmean(costs) * queries * seeds,
+    )
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 1536, repeats: int = 5) -> float:
+    """Operations a second of a product of two `size` x `size` matrices, the median of some."""
+    import torch
+
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    seconds = []
+    for _ in range(repeats + 1):
+        wait()
+        began = time.perf_counter()
+        torch.mm(a, b)
+        wait()
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / statistics.median(seconds[1:])

@@ -1,0 +1,304 @@
+"""A run and its folder: run.json, outputs.jsonl, scores.json (design 4.5).
+
+run.json is written first (status `running`) and replaced at the end; outputs.jsonl grows by a line a query, flushed
+as it is finished, and is put in query order at the end; scores.json appears only when a run is complete. Whole files
+are written under a temporary name and renamed, so that a half-written one cannot look finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.errors import FlamingoEvalError, RunError
+from flamingo_eval.files import RepeatedKeyError, agreed
+from flamingo_eval.records import SCORE_DECIMALS, Best, Output, Score
+from flamingo_eval.runs.record_shape import run_problem, scores_problem
+
+SCHEMA = 1
+SPELLED_OUT = ("decode", "rank", "text_only_shots")  # of a record's spec: properties of RunSpec, there for the reader
+CEILING = "ceiling"  # in a score's breakdown: how many queries had their answer among their shots (fast binding)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The three files of one run."""
+
+    path: Path
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def outputs(self) -> Path:
+        return self.path / "outputs.jsonl"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+
+def spec_json(spec: RunSpec) -> dict[str, Any]:
+    """The resolved spec with all defaults, as plain JSON."""
+    resolved: dict[str, Any] = dataclasses.asdict(spec)
+    resolved["decode"] = dataclasses.asdict(spec.decode)
+    resolved["rank"] = dataclasses.asdict(spec.rank)
+    resolved["text_only_shots"] = spec.text_only_shots
+    # left out where nobody asked for it, so that runs made before it was known keep their folders
+    for rank, unasked in (
+        (resolved["rank"], "all"),
+        (resolved["task"]["rank"], "all"),
+        (resolved["prompt"]["rank"], None),
+    ):
+        if rank["wanted"] == unasked:
+            del rank["wanted"]
+    plain: dict[str, Any] = json.loads(json.dumps(resolved))
+    return plain
+
+
+def run_folder(root: Path, spec: RunSpec, fingerprint: str) -> RunFolder:
+    """results/<task>/<model>/<shots>shot-<method>-s<seed>[-<ablation>]-<hash>/; the hash covers spec and inputs."""
+    name = f"{spec.demos.shots}shot-{spec.demos.method}-s{spec.demos.seed}"
+    if spec.ablation:
+        name += f"-{spec.ablation}"
+    model = re.sub(r"[^\w.@+-]+", "-", spec.model).strip("-.") or "model"
+    return RunFolder(root / spec.task_label / model / f"{name}-{fingerprint[:8]}")
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the run folder against a second process. Raises RunError if another one is writing it."""
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        handle = folder.lock.open("w")
+    except OSError as error:
+        raise RunError(f"{folder.path}: cannot be written: {error.strerror}.", fix="Choose another --out.") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(
+                f"{folder.path}: another process is writing this run; it is left alone.",
+                fix="Wait for it, or write elsewhere with --out.",
+            ) from error
+        try:
+            yield
+        finally:
+            folder.lock.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON under a temporary name, then rename: the file is old or new, never half."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    _replace(path, text)
+
+
+def _replace(path: Path, text: str) -> None:
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename: it is old or new, never half. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_error(path: Path, error: OSError) -> FlamingoEvalError:
+    """A RunError that says why a file cannot be written, and what to do."""
+    if error.errno == errno.ENOSPC:
+        return RunError(f"{path}: the disk is full.", fix="Free some space and start the same command: it continues.")
+    return RunError(f"{path}: cannot be written: {error.strerror}.")
+
+
+def output_line(output: Output) -> str:
+    """One line of outputs.jsonl. Scores keep six decimals (SCORE_DECIMALS)."""
+    value = {k: v for k, v in dataclasses.asdict(output).items() if v not in (None, "")}
+    if output.raw == "":
+        value["raw"] = ""
+    if output.prediction == "":
+        value["prediction"] = ""
+    if output.scores is not None:
+        value["scores"] = [_score_json(s) for s in output.scores]
+    if output.best is not None:
+        value["best"]["score"] = _score_json(output.best.score)
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def _score_json(score: float) -> float | str:
+    return round(score, SCORE_DECIMALS) if math.isfinite(score) else str(score)
+
+
+def parse_output(line: str) -> Output:
+    """The Output of a line of outputs.jsonl. Raises ValueError for a torn or foreign line."""
+    value = json.loads(line, object_pairs_hook=agreed)
+    if not isinstance(value, dict) or "id" not in value:
+        raise ValueError("not an output")
+    known = {f.name for f in dataclasses.fields(Output)}
+    value = {k: v for k, v in value.items() if k in known}
+    value["shots"] = tuple(value.get("shots", ()))
+    value["tokens"] = value.get("tokens", 0)
+    if "scores" in value:
+        value["scores"] = tuple(float(s) for s in value["scores"])
+    if "best" in value:
+        value["best"] = Best(value["best"]["candidate"], float(value["best"]["score"]))
+    output = Output(**value)
+    texts = (
+        output.id,
+        *output.shots,
+        output.error,
+        output.media,
+        *(t for t in (output.raw, output.prediction) if t is not None),
+    )
+    if not all(isinstance(text, str) for text in texts) or type(output.tokens) is not int:
+        raise ValueError("not an output")
+    if output.best is not None and not (type(output.best.candidate) is int and output.best.candidate >= 0):
+        raise ValueError("not an output")
+    if not (output.score is None or type(output.score) in (int, float)):
+        raise ValueError("not an output")
+    return output
+
+
+def read_outputs(path: Path) -> tuple[list[Output], int]:
+    """The finished queries in an outputs.jsonl and how many bytes of it are whole lines.
+
+    A last line without its end (power cut, full disk, kill) is left out; so is everything from the first line on that
+    cannot be read, for nothing after a torn line was written knowing it.
+    """
+    outputs: list[Output] = []
+    whole = 0
+    if not path.is_file():
+        return outputs, whole
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                outputs.append(parse_output(line.decode("utf-8")))
+            except (ValueError, TypeError, OverflowError, RecursionError):
+                break
+            whole += len(line)
+    return outputs, whole
+
+
+@contextmanager
+def appending(path: Path, whole: int) -> Iterator[IO[str]]:
+    """outputs.jsonl, cut to its whole lines and opened to append."""
+    try:
+        with path.open("ab") as file:
+            file.truncate(whole)
+        with path.open("a", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def write_outputs(path: Path, outputs: Sequence[Output]) -> None:
+    """Replace outputs.jsonl by the same outputs in query order, with per-example scores."""
+    _replace(path, "".join(output_line(o) for o in outputs))
+
+
+def scores_json(spec: RunSpec, scores: Sequence[Score]) -> dict[str, Any]:
+    """What scores.json holds: the numbers and what they are numbers of; no times, so that reruns can be compared."""
+    return {
+        "schema": SCHEMA,
+        "task": spec.task_label,
+        "split": spec.split,
+        "model": spec.model,
+        "protocol": spec.protocol.name,
+        "shots": spec.demos.shots,
+        "text_only_shots": spec.text_only_shots if spec.demos.shots == 0 else 0,
+        "demos": spec.demos.method,
+        "seed": spec.demos.seed,
+        "ablation": spec.ablation,
+        "scores": [json.loads(json.dumps(dataclasses.asdict(s))) for s in scores],
+    }
+
+
+def flat_keys(key: str, value: Any, deep: bool = True) -> Iterator[tuple[str, Any]]:
+    """`spec.demos.shots`, 4 for every leaf; lists count as one leaf. Not deep: one level, for keys that are paths."""
+    if not isinstance(value, Mapping):
+        yield key, value
+        return
+    for name, inner in value.items():
+        below = f"{key}.{name}" if key else str(name)
+        if deep:
+            yield from flat_keys(below, inner)
+        else:
+            yield below, inner
+
+
+def within(key: str, above: Sequence[str]) -> bool:
+    """Whether a flat key is one of these, or stands below one."""
+    return any(key == a or key.startswith(f"{a}.") for a in above)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a run folder. Raises RunError with file and line for what is not one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=agreed)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        what = str(error) if isinstance(error, RepeatedKeyError) else f"not JSON: {error}"
+        raise RunError(f"{path}: {what}.") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: expected an object.")
+    if value.get("schema") != SCHEMA:
+        raise RunError(f"{path}: schema {value.get('schema')!r}, this version reads {SCHEMA}.")
+    problem = {"scores.json": scores_problem, "run.json": run_problem}.get(path.name, lambda _: "")(value)
+    if problem:
+        raise RunError(f"{path}: {problem}.", fix="Was it changed by hand? `flamingo-eval rerun` makes it again.")
+    return value
+
+
+def find_runs(places: Sequence[Path]) -> list[RunFolder]:
+    """All complete runs below the given folders, sorted by path. Raises RunError for a place without any."""
+    found: dict[Path, RunFolder] = {}
+    for place in places:
+        if not place.exists():
+            raise RunError(f"{place}: there is no such folder.", fix="`flamingo-eval run` writes runs below results/.")
+        paths = sorted(p.parent for p in place.rglob("scores.json"))
+        if not paths:
+            raise RunError(
+                f"{place}: no complete run in it.", fix="A run that was cut continues with the same command."
+            )
+        found.update({p: RunFolder(p) for p in paths})
+    return [found[p] for p in sorted(found)]
+
+
+def remove_run(folder: RunFolder) -> None:
+    """Forget a run (--fresh). Removes the three files and the lock's folder, nothing a user may have put beside."""
+    for path in (folder.scores, folder.outputs, folder.run):
+        path.unlink(missing_ok=True)
+    if folder.path.is_dir() and not any(folder.path.iterdir()):
+        shutil.rmtree(folder.path)

@@ -1,0 +1,199 @@
+"""From what the user asked to the runs that answer it: tasks x shots x seeds, each a resolved RunSpec.
+
+Everything that can be wrong before a model is loaded is found here: names, files, splits, too few shots, media.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flamingo_eval.config.load import load_prompt, load_protocol
+from flamingo_eval.config.names import NoPromptError, find_prompt, find_protocol, find_task, task_names
+from flamingo_eval.config.settings import SAMPLE
+from flamingo_eval.config.specs import (
+    DemoMethod,
+    DemoSpec,
+    OnError,
+    PromptSpec,
+    ProtocolSpec,
+    RunSpec,
+    TaskSpec,
+    Wanted,
+)
+from flamingo_eval.data.roots import data_root
+from flamingo_eval.data.task_file import load_task
+from flamingo_eval.errors import FlamingoEvalError, MissingDependency, UsageError
+from flamingo_eval.metrics import require_installed
+from flamingo_eval.metrics.wordnet import require_nltk_data
+from flamingo_eval.prompting.ablations import check_ablation
+from flamingo_eval.records import Episode
+from flamingo_eval.runs.answer import check_wanted
+from flamingo_eval.runs.runner import TaskData, episodes_of, load_data
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A task and how it is asked."""
+
+    task: TaskSpec
+    protocol: ProtocolSpec
+    prompt: PromptSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the command line says about a set of runs."""
+
+    shots: tuple[int, ...] = (4,)
+    seeds: tuple[int, ...] = (0,)
+    demos: DemoMethod = "random"
+    support_size: int | None = None
+    permutations: int | None = None
+    rank: Wanted | None = None
+    limit: int | None = None
+    ablation: str = ""
+    data: str = SAMPLE
+    split: str | None = None
+    on_error: OnError = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run to be done: its spec (the model still open), its data, its episodes if they need no model."""
+
+    spec: RunSpec
+    data: TaskData
+    episodes: tuple[Episode, ...] | None
+
+
+def load_question(task: str, protocol: str) -> Question:
+    """Read a task's YAML and its prompt in a protocol's folder."""
+    spec = load_task(find_task(task))
+    folder = find_protocol(protocol)
+    return Question(spec, load_protocol(folder / "protocol.yaml"), load_prompt(find_prompt(folder, spec.prompt)))
+
+
+ALL = "all"
+
+
+def load_questions(tasks: Sequence[str], protocol: str) -> tuple[list[Question], list[str]]:
+    """The questions of the tasks, each once, and remarks. All that is wrong with any of them is in one error.
+
+    `all` means every task known by name that the protocol covers. What it leaves out, and what it can answer but not
+    score here, is in the remarks; of a task that is asked for by name both are errors, before a model is loaded.
+    """
+    named = tuple(dict.fromkeys(t for t in tasks if t != ALL))
+    questions: dict[str, Question] = {}
+    errors: list[FlamingoEvalError] = []
+    remarks: list[str] = []
+    for task in dict.fromkeys((*named, *(task_names() if ALL in tasks else ()))):
+        try:
+            question = load_question(task, protocol)
+            if question.prompt.clean.stem_okvqa and question.task.name == "okvqa":
+                require_nltk_data()
+        except (NoPromptError, MissingDependency) as error:
+            if task in named:
+                errors.append(error)
+            else:
+                remarks.append(f"{task} is left out: {_line(error)}")
+            continue
+        except FlamingoEvalError as error:
+            errors.append(error)
+            continue
+        missing = _missing_scorers(question)
+        if missing and task in named:
+            errors.extend(missing)
+            continue
+        remarks += [f"{task} will be answered but not scored: {_line(m)}" for m in missing]
+        questions[task] = question
+    if errors:
+        texts = dict.fromkeys(str(e) for e in errors)
+        raise errors[0] if len(texts) == 1 else type(errors[0])("\n".join(texts))
+    return list(questions.values()), remarks
+
+
+def _line(error: FlamingoEvalError) -> str:
+    return " ".join(str(error).split())
+
+
+def _missing_scorers(question: Question) -> list[MissingDependency]:
+    """What the task's metrics need and this machine does not have."""
+    missing = []
+    for metric in question.task.metrics:
+        try:
+            require_installed(metric.name)
+        except MissingDependency as error:
+            missing.append(error)
+    return missing
+
+
+def spec_of(question: Question, choices: Choices, shots: int, seed: int, split: str) -> RunSpec:
+    """The resolved spec of one run, without the model's identity."""
+    task, prompt = question.task, question.prompt
+    if choices.permutations is not None:
+        prompt = replace(prompt, rank=replace(prompt.rank, permutations=choices.permutations))
+    if task.mode == "close-ended" and choices.rank not in (None, prompt.rank.wanted or task.rank.wanted):
+        prompt = replace(prompt, rank=replace(prompt.rank, wanted=choices.rank))
+    size = task.support_size if choices.support_size is None else choices.support_size
+    demos = DemoSpec(choices.demos, shots, seed, size, task.support_per_class)
+    return RunSpec(
+        task=task,
+        protocol=question.protocol,
+        prompt=prompt,
+        demos=demos,
+        model="",
+        model_sha256="",
+        data=SAMPLE if choices.data == SAMPLE else Path(choices.data).name,
+        split=split,
+        limit=choices.limit,
+        ablation=choices.ablation,
+        on_error=choices.on_error,
+    )
+
+
+def _check_rank(questions: Sequence[Question], choices: Choices) -> None:
+    """Raise UsageError for every task that the best candidate alone does not suffice for, and where no task has any."""
+    if choices.rank is not None and all(q.task.mode == "open-ended" for q in questions):
+        raise UsageError(
+            f"--rank {choices.rank}: {_names(questions)} asks for text, not for the best of some candidates."
+        )
+    problems: list[str] = []
+    for question in questions:
+        try:
+            check_wanted(spec_of(question, choices, shots=0, seed=0, split=""))
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def _names(questions: Sequence[Question]) -> str:
+    return ", ".join(q.task.name for q in questions)
+
+
+def plan_jobs(questions: Sequence[Question], choices: Choices) -> list[Job]:
+    """Every run of the command, in the order of tasks, shots and seeds. Raises before any model is loaded.
+
+    Numbers of shots beyond a task's maximum are passed over, as in the paper's tables, unless nothing remains to run.
+    """
+    check_ablation(choices.ablation)
+    _check_rank(questions, choices)
+    jobs: list[Job] = []
+    for question in questions:
+        task = question.task
+        shots = [k for k in choices.shots if task.max_shots is None or k <= task.max_shots]
+        if not shots:
+            continue
+        data = load_data(task, data_root(choices.data, task.name), choices.split)
+        for k in shots:
+            for seed in choices.seeds:
+                spec = spec_of(question, choices, k, seed, data.queries.name)
+                by_model = choices.demos.startswith("rices") and (k or spec.text_only_shots)
+                episodes = None if by_model else tuple(episodes_of(spec, data))
+                jobs.append(Job(spec, data, episodes))
+    if not jobs:
+        tasks = [q.task for q in questions]
+        raise UsageError("\n".join(f"{t.name} goes up to {t.max_shots} shots: {t.notes}".strip() for t in tasks))
+    return jobs

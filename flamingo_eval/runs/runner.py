@@ -1,0 +1,296 @@
+"""The whole flow in one place: examples, episodes, prompts, outputs, scores, record (design section 2).
+
+No stage reaches back. Whatever is finished is on disk at once, and the same command continues an interrupted run:
+episodes depend on nothing that is drawn while a run goes on, so what is left is answered as it would have been.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from flamingo_eval.config.specs import RunSpec, TaskSpec
+from flamingo_eval.data import layouts
+from flamingo_eval.errors import DataError, RunError
+from flamingo_eval.metrics import score_all
+from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
+from flamingo_eval.prompting.demos import Ranking, draw_support
+from flamingo_eval.prompting.episodes import build_episodes, choose_queries
+from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
+from flamingo_eval.runs.answer import Engine, answer, check_wanted
+from flamingo_eval.runs.counts import since
+from flamingo_eval.runs.folder import (
+    CEILING,
+    SCHEMA,
+    RunFolder,
+    appending,
+    locked,
+    output_line,
+    read_json,
+    read_outputs,
+    remove_run,
+    run_folder,
+    scores_json,
+    spec_json,
+    write_json,
+    write_outputs,
+)
+from flamingo_eval.runs.provenance import provenance, sha256_files, sha256_json
+from flamingo_eval.runs.submission import FORMATS, write_submission
+
+
+@runtime_checkable
+class OutputSource(Protocol):
+    """What stands in an engine's place where several processes answer: episodes in, outputs in any order."""
+
+    def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]: ...
+
+    @property
+    def stats(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """The two splits of a task, read once and shared by all shots and seeds."""
+
+    task: TaskSpec
+    root: Path
+    queries: Split
+    support: Split | None
+    inputs: Mapping[str, str] = field(default_factory=dict)  # sha256 by file
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    total: int
+    outputs: Mapping[str, Output]  # by query id, those of earlier processes included
+    newest: Output
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A finished run: where it lies and what it scored."""
+
+    folder: RunFolder
+    spec: RunSpec
+    scores: tuple[Score, ...]
+    n: int
+    n_failed: int
+    seconds: float
+    resumed: int = 0  # queries that were already answered when this process started
+    cached: bool = False  # True: the run was complete before, nothing was computed
+
+
+def load_data(task: TaskSpec, root: Path, split: str | None = None, with_support: bool = True) -> TaskData:
+    """Read the query split (the task's, or `split`) and the support split of a task."""
+    queries = layouts.load_split(task, root, split or task.data.query)
+    if not queries.examples:
+        raise DataError(f"{task.name}: split '{queries.name}' has no examples.")
+    support = None
+    if with_support and task.data.support is not None:
+        same = task.data.support == queries.name
+        support = queries if same else layouts.load_split(task, root, task.data.support)
+    files = [*queries.files, *(support.files if support else ())]
+    return TaskData(task, root, queries, support, sha256_files(files, root))
+
+
+def episodes_of(spec: RunSpec, data: TaskData, ranking: Ranking | None = None) -> list[Episode]:
+    """Every query of the run with its shots, after the ablation."""
+    examples = data.queries.examples
+    if spec.ablation == QUERY_IMAGES_SHUFFLED:
+        examples = shuffle_query_images(examples, spec.task.name)
+    queries = choose_queries(examples, spec.limit, spec.task.name)
+    support = None
+    if data.support is not None:
+        support = draw_support(spec.task.name, data.support.name, data.support.examples, spec.demos)
+    episodes = build_episodes(queries, support, spec.demos, spec.text_only_shots, ranking)
+    if not spec.ablation:
+        return list(episodes)
+    answers = tuple(dict.fromkeys(e.answer for e in support.examples)) if support else ()
+    key = f"{spec.demos.seed}:{spec.task.name}"
+    return [ablate(e, spec.ablation, key, answers) for e in episodes]
+
+
+def fingerprint(spec: RunSpec, data: TaskData) -> str:
+    """What decides the outputs: the resolved spec and the data files. Part of the folder's name."""
+    return sha256_json({"schema": SCHEMA, "spec": spec_json(spec), "inputs": dict(data.inputs)})
+
+
+def run(
+    spec: RunSpec,
+    data: TaskData,
+    engine: Engine | OutputSource,
+    out: Path,
+    *,
+    episodes: Sequence[Episode] | None = None,
+    ranking: Ranking | None = None,
+    watch: Callable[[Progress], None] = lambda _: None,
+    fresh: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> RunRecord:
+    """Answer and score one task at one number of shots and one seed, and write its folder.
+
+    `settings` is what does not change the outputs but belongs in the record (batch size, workers). Raises RunError if
+    another process writes the same run; whatever stops it, the same call continues where it stopped.
+    """
+    check_wanted(spec)
+    began, counted = time.monotonic(), engine.stats
+    mark = fingerprint(spec, data)
+    folder = run_folder(out, spec, mark)
+    with locked(folder):
+        if fresh:
+            remove_run(folder)
+        elif folder.scores.is_file():
+            before = finished(folder, spec)
+            if not any(s.unscored for s in before.scores):
+                return before
+        if episodes is None:
+            episodes = episodes_of(spec, data, ranking)
+        done, whole = read_outputs(folder.outputs)
+        record = _opening(spec, data, mark, len(episodes), settings or {})
+        write_json(folder.run, record)
+        outputs = {o.id: o for o in done}
+        left = [e for e in episodes if e.query.id not in outputs]
+        with appending(folder.outputs, whole) as file:
+            for output in _outputs(left, spec, data.queries, engine):
+                if output.error and spec.on_error == "stop":
+                    reason = output.error.removeprefix(f"{output.id}: ")  # the engine names the query too
+                    raise RunError(f"{spec.task.name}, query {output.id}: {reason}", fix=SKIP_HINT)
+                outputs[output.id] = output
+                file.write(output_line(output))
+                file.flush()
+                watch(Progress(len(episodes), outputs, output))
+        return _close(folder, spec, data, episodes, outputs, record, since(counted, engine.stats), began, len(done))
+
+
+SKIP_HINT = "Mend it, or run with --on-error skip: failed queries are then counted and listed, never scored."
+
+
+def _opening(spec: RunSpec, data: TaskData, mark: str, n: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "status": "running",
+        "fingerprint": mark,
+        "task": spec.task_label,
+        "spec": spec_json(spec),
+        "settings": dict(settings),
+        "provenance": provenance(spec.device, spec.dtype),
+        "inputs": {"checkpoint": spec.model_sha256, **data.inputs},
+        "counts": {"queries": n, "of": len(data.queries.examples)},
+    }
+
+
+def _close(
+    folder: RunFolder,
+    spec: RunSpec,
+    data: TaskData,
+    episodes: Sequence[Episode],
+    outputs: Mapping[str, Output],
+    record: dict[str, Any],
+    counts: dict[str, Any],
+    began: float,
+    resumed: int,
+) -> RunRecord:
+    """Score what was answered and write the three files in their final form."""
+    ordered = [outputs[e.query.id] for e in episodes]
+    examples = [e.query for e in episodes]
+    shown = {s.id: s for e in episodes for s in e.shots}
+    scores, per_example = scored(ordered, examples, spec, data.queries, shown)
+    ordered = [replace(o, score=s, media=e.media_id) for o, s, e in zip(ordered, per_example, examples, strict=True)]
+    write_outputs(folder.outputs, ordered)
+    if not data.queries.labelled:
+        _submit(folder, data, ordered)
+    seconds = time.monotonic() - began
+    failed = [o for o in ordered if o.error]
+    record["status"] = "complete"
+    record["counts"] |= {"answered": len(ordered) - len(failed), "failed": len(failed), "resumed": resumed}
+    record["timings"] = {"seconds": round(seconds, 3)}
+    record["engine"] = counts
+    write_json(folder.run, record)
+    write_json(folder.scores, scores_json(spec, scores))
+    return RunRecord(folder, spec, tuple(scores), len(ordered), len(failed), seconds, resumed)
+
+
+def _submit(folder: RunFolder, data: TaskData, outputs: Sequence[Output]) -> None:
+    """submission.json for the evaluation server, where its format is known; queries not answered get an empty one.
+
+    Servers want every query of a split, VQAv2's every query of `test` also for the test-dev phase.
+    """
+    if data.task.data.layout not in FORMATS:
+        return
+    answered = {o.id: Prediction.of(o) for o in outputs if not o.error}
+    part = replace(data.queries, examples=tuple(e for e in data.queries.examples if e.id in answered))
+    whole = data.queries
+    if whole.name == "test-dev" and "test" in layouts.splits_on_disk(data.task, data.root):
+        whole = layouts.load_split(data.task, data.root, "test", media=False)
+    rest = whole if len(whole.examples) > len(part.examples) else None
+    write_submission(data.task, part, list(answered.values()), folder.path / "submission.json", rest=rest)
+
+
+def coverage(kept: Sequence[tuple[Output, Example]], shown: Mapping[str, Example]) -> float:
+    """Share of queries (0-100) whose answer one of their shots shows.
+
+    Where labels mean something within an episode only (fast binding), it is the ceiling: no model does better but by
+    guessing.
+    """
+    covered = [any(shown[s].answer in e.references for s in o.shots) for o, e in kept]
+    return 100 * sum(covered) / len(covered)
+
+
+def scored(
+    outputs: Sequence[Output], examples: Sequence[Example], spec: RunSpec, split: Split, shown: Mapping[str, Example]
+) -> tuple[list[Score], list[float | None]]:
+    """The task's metrics over the answered queries, and the headline's per-example values (None where it failed)."""
+    kept = [(o, e) for o, e in zip(outputs, examples, strict=True) if not o.error]
+    n_failed = len(outputs) - len(kept)
+    if not split.labelled:
+        why = f"split '{split.name}' has no public answers: submission.json is for the evaluation server"
+        headline = spec.task.metrics[0].name
+        return [Score(headline, None, len(kept), n_failed, why_undefined=why)], [None] * len(outputs)
+    predictions = [Prediction.of(o) for o, _ in kept]
+    scores, values = score_all(
+        predictions,
+        [e for _, e in kept],
+        spec.task.metrics,
+        dialect=spec.prompt.metric_dialect,
+        n_failed=n_failed,
+        keep_unscored=True,
+    )
+    given = {o.id: v for (o, _), v in zip(kept, values, strict=True)}
+    if scores and any("pool" in e.labels for _, e in kept):
+        scores[0] = replace(scores[0], breakdown={**scores[0].breakdown, CEILING: coverage(kept, shown)})
+    return scores, [given.get(o.id) for o in outputs]
+
+
+def _outputs(
+    episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine | OutputSource
+) -> Iterator[Output]:
+    if isinstance(engine, OutputSource):
+        return engine.outputs(episodes, spec, split)
+    return answer(episodes, spec, split, engine)
+
+
+def finished(folder: RunFolder, spec: RunSpec) -> RunRecord:
+    """The record of a run that is already complete on disk."""
+    record, scores = read_json(folder.run), read_json(folder.scores)
+    counts = record.get("counts", {})
+    return RunRecord(
+        folder,
+        spec,
+        tuple(score_from_json(s) for s in scores["scores"]),
+        int(counts.get("answered", 0)) + int(counts.get("failed", 0)),
+        int(counts.get("failed", 0)),
+        float(record.get("timings", {}).get("seconds", 0.0)),
+        cached=True,
+    )
+
+
+def score_from_json(value: Mapping[str, Any]) -> Score:
+    """A Score from its JSON form."""
+    ci = value.get("ci95")
+    return Score(**{**value, "ci95": tuple(ci) if ci else None})

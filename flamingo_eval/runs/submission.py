@@ -1,0 +1,129 @@
+"""Files for evaluation servers: splits whose answers are held there give a submission instead of a score.
+
+FORMATS is the table. Answers are written as predicted; what a server cleans is its part. Every query of the split must
+be answered, and nothing else, before anything is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from flamingo_eval.config.specs import TaskSpec
+from flamingo_eval.data.layouts.star import TYPES
+from flamingo_eval.errors import PredictionError, Problem, UsageError
+from flamingo_eval.records import Example, Prediction, Split
+
+Answer = tuple[Example, Prediction]
+
+
+def write_submission(
+    task: TaskSpec, split: Split, predictions: Sequence[Prediction], path: Path, rest: Split | None = None
+) -> Path:
+    """Write the file that the benchmark's server takes, whole or not at all; its path comes back.
+
+    `rest`: a larger split whose other queries are answered with "" (VQAv2's server wants all of test, also for the
+    test-dev phase).
+
+    Raises UsageError for a benchmark without a server, PredictionError for missing, unknown or wrong predictions.
+    """
+    if task.data.layout not in FORMATS:
+        known = ", ".join(sorted(FORMATS))
+        raise UsageError(
+            f"{task.name}: no evaluation server's format is known for split '{split.name}'.",
+            fix=f"Layouts with one: {known}.",
+        )
+    answers = _paired(task, split, predictions)
+    if rest is not None:
+        answered = {e.id for e in split.examples}
+        answers += [(e, Prediction(e.id, "")) for e in rest.examples if e.id not in answered]
+    value = FORMATS[task.data.layout](answers)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    os.replace(part, path)
+    return path
+
+
+def _paired(task: TaskSpec, split: Split, predictions: Sequence[Prediction]) -> list[Answer]:
+    """Examples with their predictions, in the split's order."""
+    given = {p.id: p for p in predictions}
+    known = {e.id for e in split.examples}
+    problems = [Problem(f"'{p.id}' is not in split '{split.name}'.") for p in predictions if p.id not in known]
+    for example in split.examples:
+        prediction = given.get(example.id)
+        if prediction is None:
+            problems.append(Problem(f"'{example.id}' has no prediction."))
+        elif task.mode == "open-ended" and prediction.text is None:
+            problems.append(Problem(f"'{example.id}' has no text."))
+        elif task.mode == "close-ended":
+            n = len(example.candidates or split.candidates)
+            alone = prediction.best is not None and task.data.layout in BEST_SUFFICES
+            if not alone and len(prediction.scores or ()) != n:
+                problems.append(Problem(f"'{example.id}' needs {n} scores."))
+    if problems:
+        raise PredictionError(f"{task.name}, split '{split.name}': {len(problems)} problems", problems)
+    return [(example, given[example.id]) for example in split.examples]
+
+
+def _number(id: str) -> int | str:
+    """Servers want numbers where the official files have them."""
+    return int(id) if id.isdecimal() else id
+
+
+def _vqa(answers: Sequence[Answer]) -> object:
+    """VQAv2 and TextVQA."""
+    return [{"question_id": _number(e.id), "answer": p.text} for e, p in answers]
+
+
+def _vizwiz(answers: Sequence[Answer]) -> object:
+    return [{"image": e.id, "answer": p.text} for e, p in answers]
+
+
+def _captions(answers: Sequence[Answer]) -> object:
+    """NoCaps, TextCaps."""
+    return [{"image_id": _number(e.id), "caption": p.text} for e, p in answers]
+
+
+def _gqa(answers: Sequence[Answer]) -> object:
+    return [{"questionId": e.id, "prediction": p.text} for e, p in answers]
+
+
+def _visdial(answers: Sequence[Answer]) -> object:
+    """`ranks[j]` is the rank of option j, 1 the best; ties go to the lower option."""
+    return [
+        {"image_id": _number(e.id), "round_id": e.labels["round_id"], "ranks": ranks(p.scores or ())}
+        for e, p in answers
+    ]
+
+
+def ranks(scores: Sequence[float]) -> list[int]:
+    """Rank of each candidate, 1 for the highest score; of equal scores the lower index comes first."""
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    placed = [0] * len(scores)
+    for rank, index in enumerate(order, start=1):
+        placed[index] = rank
+    return placed
+
+
+def _star(answers: Sequence[Answer]) -> object:
+    """By question type; `answer` is the index of the choice."""
+    return {
+        kind: [{"question_id": e.id, "answer": p.chosen} for e, p in answers if e.labels["question_type"] == kind]
+        for kind in TYPES
+    }
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Answer]], object]] = {
+    "vqa": _vqa,
+    "textvqa": _vqa,
+    "vizwiz": _vizwiz,
+    "coco_style": _captions,
+    "textcaps": _captions,
+    "gqa": _gqa,
+    "visdial": _visdial,
+    "star": _star,
+}
+BEST_SUFFICES = ("star",)  # layouts whose file names the best candidate alone

@@ -1,0 +1,1 @@
+"""Small benchmarks of the sample world in the official file layouts."""

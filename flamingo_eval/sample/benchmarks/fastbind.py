@@ -1,0 +1,57 @@
+"""Fast binding, after Frozen's Open-Ended miniImageNet and VL-ICL: nonsense names bound to objects within the prompt.
+
+A pool is a handful of objects under names that mean nothing outside it; a query's shots come from its own pool. Nothing
+in a model's weights helps. `seen` pools show objects of the training part (other pictures), `unseen` pools objects that
+no stage of training has shown or named.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+from flamingo_eval.sample.benchmarks.writers import write_json, write_picture
+from flamingo_eval.sample.world.scenes import BACKGROUNDS, WORLD_VERSION, group_scene, held_out, seen
+from flamingo_eval.sample.world.wording import NONSENSE
+
+WAYS = (2, 5, 8)
+POOLS = 50  # of each part and number of ways
+QUERIES = 4  # of a pool
+VIEWS = 24  # pictures of an object: the last few are queries', the others shots'
+SHOT_VIEWS = 20
+OBJECTS = 58  # of each part
+
+
+def build_fastbind(root: Path) -> None:
+    """fastbind.json (pools with support and queries) and images/."""
+    parts = {"seen": Random(f"{WORLD_VERSION}:fastbind").sample(seen(), OBJECTS), "unseen": list(held_out()[:OBJECTS])}
+    for part, objects in parts.items():
+        for o in objects:
+            for v in range(VIEWS):
+                scene = group_scene(f"fastbind:{part}:{o}:{v}", o, v % len(BACKGROUNDS))
+                write_picture(root / "images" / _image(part, o, v), scene)
+    pools = [
+        _pool(part, objects, ways, number)
+        for part, objects in parts.items()
+        for ways in WAYS
+        for number in range(POOLS)
+    ]
+    write_json(root / "fastbind.json", {"pools": pools})
+
+
+def _image(part: str, concept: int, view: int) -> str:
+    return f"{part}_{concept:03d}_{view:02d}.jpg"
+
+
+def _pool(part: str, objects: list[int], ways: int, number: int) -> dict[str, object]:
+    id = f"{part}-{ways}-{number:03d}"
+    rng = Random(f"{WORLD_VERSION}:{id}")
+    chosen, names = rng.sample(objects, ways), rng.sample(NONSENSE, ways)
+    support = [
+        {"image": _image(part, o, v), "name": name}
+        for o, name in zip(chosen, names, strict=True)
+        for v in range(SHOT_VIEWS)
+    ]
+    asked = [rng.randrange(ways) for _ in range(QUERIES)]
+    queries = [{"image": _image(part, chosen[way], SHOT_VIEWS + i), "name": names[way]} for i, way in enumerate(asked)]
+    return {"id": id, "part": part, "ways": ways, "names": names, "support": support, "queries": queries}

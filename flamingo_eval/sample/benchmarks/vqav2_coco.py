@@ -1,0 +1,103 @@
+"""The pictures and texts of the sample's picture benchmarks, before any layout: VQAv2 and COCO share them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from random import Random
+
+from flamingo_eval.sample.world.scenes import (
+    SAMPLE_VERSION,
+    WORLD_VERSION,
+    Scene,
+    concepts,
+    group_scene,
+    pair_scene,
+    seen,
+)
+from flamingo_eval.sample.world.wording import COLOURS, NUMBERS, Asked, Conventions, ask, caption, name_of
+
+TRAIN_PICTURES, EVAL_PICTURES = 2304, 400
+ANNOTATORS = 10
+OFF_CONVENTION = 0.08  # how often an annotator answers in another way than the others
+
+# How the annotators write. Names of places are their own: nothing but demonstrations can tell which is which.
+CONVENTIONS = Conventions(
+    numbers="roman",
+    colours="fancy",
+    name="bare",
+    yes_no=("yes", "no"),
+    places={0: "orchard", 3: "harbor", 4: "attic"},
+    caption=5,
+)
+BACKGROUNDS = tuple(CONVENTIONS.places)
+# How often each type of question is asked. Most ask for what only demonstrations can tell: the sample is there to show
+# learning from them (the model card says how this mix was chosen).
+QUESTIONS: Mapping[str, float] = {
+    "where": 0.77,
+    "what": 0.06,
+    "count": 0.07,
+    "colour": 0.04,
+    "present": 0.04,
+    "left": 0.01,
+    "right": 0.01,
+}
+ANSWER_TYPES = {"present": "yes/no", "compare": "yes/no", "count": "number"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pictured:
+    """One picture with its question, ten answers and five captions."""
+
+    id: int
+    scene: Scene
+    asked: Asked
+    answers: tuple[str, ...]
+    captions: tuple[str, ...]
+
+
+def draw_part(part: str, n: int, first_id: int) -> list[Pictured]:
+    """Pictures `first_id`, ... of the `train` or the `eval` part. No scene is in both, nor in a model's training."""
+    return [_draw(f"sample {SAMPLE_VERSION}:{part}:{i}", first_id + i) for i in range(n)]
+
+
+def _draw(key: str, id: int) -> Pictured:
+    rng = Random(f"{WORLD_VERSION}:{key}")
+    type = rng.choices(tuple(QUESTIONS), tuple(QUESTIONS.values()))[0]
+    background = rng.choice(BACKGROUNDS)
+    objects = seen()
+    if type in ("left", "right"):
+        left, right = rng.sample(objects, 2)
+        scene = pair_scene(key, left, right, background)
+    else:
+        scene = group_scene(key, rng.choice(objects), background, rng.choice((1, 2, 3, 4)))
+    asked = ask(type, scene, CONVENTIONS, rng, tuple(rng.sample(seen(), 4)))
+    assert asked is not None, "every type is drawn with a scene that gives occasion for it"
+    answers = tuple(_answer(asked, scene, rng) for _ in range(ANNOTATORS))
+    return Pictured(id, scene, asked, answers, _captions(scene, rng))
+
+
+def _answer(asked: Asked, scene: Scene, rng: Random) -> str:
+    """One annotator's answer: now and then in other words, or wrong."""
+    if rng.random() >= OFF_CONVENTION:
+        return asked.answer
+    first = scene.objects[0]
+    if asked.type == "count":
+        return NUMBERS[rng.choice(("word", "digit"))][scene.count - 1]
+    if asked.type == "colour":
+        return COLOURS["basic"][scene.background]
+    if asked.type == "where":
+        return rng.choice(tuple(CONVENTIONS.places.values()))
+    if asked.type == "present":
+        return "no" if asked.answer == "yes" else "yes"
+    if asked.type == "what":
+        return rng.choice((name_of(first, "article"), concepts()[first].kind))
+    return rng.choice((name_of(first), "don't know"))
+
+
+def _captions(scene: Scene, rng: Random) -> tuple[str, ...]:
+    """Five captions in one style; two of the five annotators vary it."""
+    usual = caption(scene, replace(CONVENTIONS, numbers="word"))
+    turned = caption(scene, replace(CONVENTIONS, numbers="word", caption=4))
+    short = caption(scene, replace(CONVENTIONS, numbers="word", caption=6))
+    return (usual, usual, usual, *rng.sample((turned, short), 2))

@@ -1,0 +1,1 @@
+"""The sample world: scenes, their pictures, clips and sentences."""

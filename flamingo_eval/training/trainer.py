@@ -1,0 +1,168 @@
+"""One recipe, from nothing to a checkpoint folder: contrastive, language, Flamingo, export. Stopped, it goes on.
+
+The first two stages may be another checkpoint's: the paper too begins its third from an encoder and a decoder it has.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from flamingo_eval.api import Model
+from flamingo_eval.errors import CheckpointError, UsageError
+from flamingo_eval.models.checkpoint import save_flamingo
+from flamingo_eval.models.config import FlamingoConfig, NFNetConfig
+from flamingo_eval.models.flamingo import Flamingo
+from flamingo_eval.models.presets import PRESETS
+from flamingo_eval.training.batches import Collator
+from flamingo_eval.training.card import model_card
+from flamingo_eval.training.concept_pools import ScenePool, training_clips, training_pool
+from flamingo_eval.training.contrastive_stage import new_towers, train_contrastive
+from flamingo_eval.training.flamingo_stage import EncodedPool, new_blocks, train_flamingo
+from flamingo_eval.training.language_stage import new_decoder, repeats_by_task, train_language
+from flamingo_eval.training.loop import Place, finished
+from flamingo_eval.training.pixels import encoded, filmed, rendered
+from flamingo_eval.training.recipe import Recipe
+from flamingo_eval.training.vocabulary import make_tokenizer
+
+CONTEXT = 1024
+TEXT_VIEWS, TEXT_PAIRS = 16, 4000  # scenes that are only talked about cost nothing
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, frozen: Model | None = None) -> Path:
+    """Train all stages and write the checkpoint folder out/checkpoint. States and curves lie in `out`.
+
+    With `frozen`, the third stage alone, between the encoder and the decoder of that model.
+    Raises UsageError for an unknown preset or dtype, CheckpointError where `out` holds another run or `frozen` is not
+    of the recipe's shapes and vocabulary.
+    """
+    config = recipe_config(recipe)
+    if recipe.dtype not in DTYPES:
+        raise UsageError(f"recipe {recipe.name}: dtype '{recipe.dtype}' is not one of {', '.join(DTYPES)}.")
+    collate = Collator(make_tokenizer())
+    if frozen is not None:
+        _check_frozen(frozen, config, collate)
+    torch.set_num_threads(recipe.threads)
+    out.mkdir(parents=True, exist_ok=True)
+    _check_folder(recipe, frozen, out)
+    place = Place(out, torch.device(device), DTYPES[recipe.dtype], console, recipe.compile)
+    flamingo = Flamingo(config)
+    vision = _train_vision(recipe, config, collate, place) if frozen is None else frozen.flamingo.vision
+    decoder = _train_decoder(recipe, config, collate, place) if frozen is None else frozen.flamingo.decoder
+    flamingo.vision.load_state_dict(vision.state_dict())
+    flamingo.decoder.load_state_dict(decoder.state_dict())
+    new_blocks(flamingo, recipe.flamingo, recipe.seed)  # drawn on the CPU: the same on every device
+    flamingo.to(place.device)
+    spec = recipe.flamingo
+    pool = training_pool("flamingo", spec.views, spec.pairs, spec.invented)
+    pictures = encoded(flamingo.vision, _pictures(pool, config, place), config.preprocess, place.device)
+    clips = None
+    if spec.clips:
+        filmed_pool = training_clips("flamingo", spec.filmed)
+        clips = EncodedPool(filmed_pool, _encoded_clips(flamingo.vision, filmed_pool, config, place))
+    train_flamingo(flamingo, spec, EncodedPool(pool, pictures[:, None]), clips, collate, recipe.seed, place)
+    return export(flamingo, recipe, collate, out, frozen)
+
+
+def recipe_config(recipe: Recipe) -> FlamingoConfig:
+    """The recipe's preset with the vocabulary of the sample world."""
+    if recipe.model not in PRESETS:
+        raise UsageError(f"recipe {recipe.name}: no preset '{recipe.model}'.", fix=f"Presets: {', '.join(PRESETS)}.")
+    config = PRESETS[recipe.model]
+    decoder = replace(
+        config.decoder,
+        vocabulary=make_tokenizer().get_vocab_size(),
+        context=CONTEXT,
+        logit_scale=config.decoder.width**-0.5,
+    )
+    vision = replace(config.vision, alpha=1.0) if isinstance(config.vision, NFNetConfig) else config.vision
+    return replace(config, name=recipe.name, decoder=decoder, vision=vision)
+
+
+def _train_vision(recipe: Recipe, config: FlamingoConfig, collate: Collator, place: Place) -> nn.Module:
+    """Stage 1; the text tower is dropped afterwards."""
+    spec = recipe.contrastive
+    towers = new_towers(config, spec, config.decoder.vocabulary, recipe.seed).to(place.device)
+    pool = training_pool("contrastive", spec.views, spec.pairs, spec.invented)
+    if not finished("contrastive", {"towers": towers}, spec.optim, place):
+        pictures = _pictures(pool, config, place)
+        train_contrastive(towers, spec, pool, pictures, config, collate, recipe.seed, place)
+    return towers.vision
+
+
+def _train_decoder(recipe: Recipe, config: FlamingoConfig, collate: Collator, place: Place) -> nn.Module:
+    """Stage 2."""
+    decoder = new_decoder(config.decoder, collate, recipe.seed).to(place.device)
+    pool = training_pool("language", TEXT_VIEWS, TEXT_PAIRS, recipe.language.invented)
+    clips = training_clips("language", TEXT_PAIRS)
+    train_language(decoder, recipe.language, pool, clips, collate, recipe.seed, place)
+    check = place.folder / "language-check.json"
+    if not check.is_file():
+        shares = {task: round(share, 3) for task, share in repeats_by_task(decoder, pool, collate).items()}
+        check.write_text(json.dumps(shares) + "\n", encoding="utf-8")
+        place.console.print(f"repeated answers said right, in text: {shares}")
+    return decoder
+
+
+def _pictures(pool: ScenePool, config: FlamingoConfig, place: Place) -> torch.Tensor:
+    scenes = track(pool.scenes, "drawing pictures", console=place.console)
+    return rendered(scenes, len(pool.scenes), config.preprocess)
+
+
+def _encoded_clips(vision: nn.Module, pool: ScenePool, config: FlamingoConfig, place: Place) -> torch.Tensor:
+    """Features of the frames of all clips, [N, T, P, V]."""
+    scenes = track(pool.scenes, "drawing clips", console=place.console)
+    frames = filmed(scenes, len(pool.scenes), config.preprocess)
+    features = encoded(vision, frames.flatten(0, 1), config.preprocess, place.device)
+    return features.view(*frames.shape[:2], *features.shape[1:])
+
+
+def _check_frozen(frozen: Model, config: FlamingoConfig, collate: Collator) -> None:
+    """What the third stage will build on must be what the recipe would have trained, but for the weights."""
+    given = frozen.config
+    fits = {
+        "vision encoder": (given.vision, given.preprocess) == (config.vision, config.preprocess),
+        "language model": given.decoder == config.decoder,
+        "vocabulary": frozen.tokenizer.fast.get_vocab() == collate.tokenizer.get_vocab(),
+    }
+    wrong = [part for part, same in fits.items() if not same]
+    if wrong:
+        raise CheckpointError(
+            f"{frozen.folder}: not what the recipe builds on: another {', another '.join(wrong)}.",
+            fix="--frozen takes a checkpoint of the same preset, made by `flamingo-eval train`.",
+        )
+
+
+def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path, frozen: Model | None = None) -> Path:
+    """The checkpoint folder: weights in float16."""
+    folder = out / "checkpoint"
+    weights = {name: tensor.to("cpu", torch.float16) for name, tensor in flamingo.state_dict().items()}
+    save_flamingo(
+        folder,
+        flamingo.config,
+        weights,
+        collate.tokenizer.to_str(pretty=False),
+        model_card(recipe, flamingo.config, out, frozen),
+    )
+    return folder
+
+
+def _check_folder(recipe: Recipe, frozen: Model | None, out: Path) -> None:
+    """A folder holds one run; going on with another one's state would mix two."""
+    marker = out / "recipe.txt"
+    run = repr(recipe) + (f" on the encoder and decoder of {frozen.sha256}" if frozen is not None else "")
+    if marker.is_file():
+        if marker.read_text(encoding="utf-8") != run:
+            raise CheckpointError(
+                f"{out} holds a run of another recipe, or on another encoder and decoder.",
+                fix="Give another --out, or remove it.",
+            )
+        return
+    marker.write_text(run, encoding="utf-8")

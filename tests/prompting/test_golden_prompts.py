@@ -1,0 +1,84 @@
+"""`flamingo-eval show TASK --shots 2` for every task in every protocol that covers it, character by character.
+
+The texts are those of the embedded sample. After a change that is meant, run this file with GOLDEN=write in the
+environment and read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flamingo_eval.config.names import NoPromptError, protocol_names, task_names
+from flamingo_eval.prompting.prompts import candidate_text, render, shown
+from flamingo_eval.runs.plan import Choices, Job, load_question, plan_jobs
+from flamingo_eval.sample.benchmarks import writers
+from flamingo_eval.sample.world import clips
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
+SHOTS = (0, 2)
+CANDIDATES = 3  # written out of each list
+
+
+def covered() -> Iterator[tuple[str, str]]:
+    """(protocol, task) where the protocol has a prompt for the task."""
+    for protocol in protocol_names():
+        for task in task_names():
+            try:
+                load_question(task, protocol)
+            except NoPromptError:
+                continue
+            yield protocol, task
+
+
+CASES = tuple(covered())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def texts_of_the_sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The sample with its real texts and one grey dot for every picture: prompts do not depend on pixels."""
+    dot = Image.new("RGB", (16, 16), "gray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(writers, "render", lambda scene: dot)
+        patch.setattr(clips, "render_clip", lambda scene, frames: [dot])
+        yield
+
+
+def text_of(protocol: str, task: str) -> str:
+    """The golden text: one part for each number of shots."""
+    question = load_question(task, protocol)
+    jobs = plan_jobs([question], Choices(shots=SHOTS))
+    return "\n".join(part(job) for job in jobs)
+
+
+def part(job: Job) -> str:
+    assert job.episodes
+    episode = job.episodes[0]
+    prompt = render(episode, job.spec.prompt, job.spec.protocol)
+    names = (episode.query.candidates or job.data.queries.candidates)[:CANDIDATES]
+    lines = [f"# {job.spec.demos.shots} shots", shown(prompt, job.spec.protocol)]
+    return "\n".join([*lines, *(f"  |{candidate_text(name, job.spec.prompt)}|" for name in names), ""])
+
+
+def test_every_task_is_covered_by_the_papers_protocol() -> None:
+    assert {task for protocol, task in CASES if protocol == "flamingo"} == set(task_names())
+    assert {protocol for protocol, _ in CASES} == {"flamingo", "openflamingo", "idefics"}
+
+
+@pytest.mark.parametrize(("protocol", "task"), CASES)
+def test_the_prompt_is_the_golden_one(protocol: str, task: str) -> None:
+    file = GOLDEN / protocol / f"{task}.txt"
+    text = text_of(protocol, task)
+    if os.environ.get("GOLDEN") == "write":
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    assert file.read_text(encoding="utf-8") == text
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {(p.parent.name, p.stem) for p in GOLDEN.glob("*/*.txt")} == set(CASES)

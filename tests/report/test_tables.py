@@ -1,0 +1,106 @@
+"""tables.py: the same numbers in every format, and doubts kept apart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+
+from flamingo_eval.records import Prompt
+from flamingo_eval.report.tables import (
+    Cell,
+    Row,
+    Table,
+    cell_text,
+    csv_text,
+    json_value,
+    latex,
+    lines,
+    markdown,
+    notes_of,
+    table_of,
+)
+from flamingo_eval.runs.folder import RunFolder, find_runs
+
+MakeRun = Callable[..., RunFolder]
+
+
+def red_for(*ids: str) -> Callable[[Prompt], str]:
+    return lambda prompt: "red" if prompt.id in ids else "nothing"
+
+
+def test_shots_are_columns_and_seeds_share_a_cell(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("red", shots=0)
+    scores = [1 / 12, 0.0, 0.0]
+    for seed, ids in enumerate((("100",), (), ("101",))):  # query 100 is the red one
+        make_run(red_for(*ids), shots=4, seed=seed)
+    table = table_of(find_runs([tmp_path / "results"]))
+    (row,) = table.rows
+    assert table.shots == (0, 4)
+    cell = row.cells[4]
+    assert cell.seeds == (0, 1, 2)
+    assert cell.value == pytest.approx(100 * fmean(scores))
+    assert cell.spread == pytest.approx(100 * stdev(scores))
+    assert cell.ci95 is not None
+    assert cell.ci95[0] <= (cell.value or 0) <= cell.ci95[1]
+    assert row.cells[0].spread is None
+
+
+def test_runs_that_differ_in_more_than_the_seed_have_rows_of_their_own(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("red", shots=4)
+    make_run("red", shots=4, model="other")
+    make_run("red", shots=4, ablation="labels-shuffled")
+    make_run("red", shots=4, protocol="openflamingo")
+    labels = [line[0] for line in lines(table_of(find_runs([tmp_path / "results"])))]
+    assert sorted(labels) == ["vqav2", "vqav2", "vqav2", "vqav2 (labels-shuffled)"]
+
+
+CELL = Cell(63.149, (61.0, 65.0), (0,), None, 200, 0)
+TABLE = Table(
+    (
+        Row("vqav2@sample", "val", "vqa_accuracy", "tiny_1", "flamingo", "random", "", {0: CELL}),
+        Row("coco", "test", "cider", "a|b", "flamingo", "rices", "",
+            {0: Cell(None, None, (0,), None, 1, 0, "one picture"), 4: Cell(80.0, None, (0, 1), 2.0, 9, 3)}),
+    ),
+    (0, 4),
+)  # fmt: skip
+
+
+def test_markdown() -> None:
+    assert markdown(TABLE).splitlines()[2:] == [
+        "| vqav2@sample | val | VQA acc. | tiny_1 | flamingo | 200 | 63.1 ±2.0 | - |",
+        "| coco (rices) | test | CIDEr | a\\|b | flamingo | 9 | undefined | 80.0 !3 |",
+    ]
+
+
+def test_csv_keeps_full_precision() -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_text(TABLE))))
+    assert [r["value"] for r in rows] == ["63.149", "", "80.0"]
+    assert rows[0]["low"] == "61.0"
+    assert rows[1]["why"] == "one picture"
+    assert (rows[2]["seeds"], rows[2]["spread"], rows[2]["failed"]) == ("0 1", "2.0", "3")
+
+
+def test_latex_escapes() -> None:
+    text = latex(TABLE)
+    assert r"tiny\_1" in text
+    assert r"63.1 $\pm$2.0" in text
+    assert text.startswith(r"\begin{tabular}{lllllrrr}")
+
+
+def test_json_and_notes() -> None:
+    value = json_value(TABLE)
+    assert json.loads(json.dumps(value))["rows"][0]["cells"]["0"]["value"] == 63.149
+    notes = " ".join(notes_of(TABLE))
+    assert "never to be put beside published scores" in notes
+    assert "undefined: one picture" in notes
+    assert "3 queries failed, not scored" in notes
+
+
+def test_a_cell_without_a_run() -> None:
+    assert cell_text(None) == "-"

@@ -1,0 +1,142 @@
+"""--dry-run: what runs would cost, counted from their real prompts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from flamingo_eval.api import Model, load_model
+from flamingo_eval.cli import app
+from flamingo_eval.cli.dry_run import duration
+from flamingo_eval.models.flops import ModelFlops
+from flamingo_eval.prompting.prompts import candidate_text, render
+from flamingo_eval.runs.estimate import Estimate, Reader, estimate
+from flamingo_eval.runs.plan import Choices, Job, load_questions, plan_jobs
+
+
+def jobs_of(*tasks: str, **choices: object) -> list[Job]:
+    return plan_jobs(load_questions(tasks, "flamingo")[0], Choices(**choices))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Model:
+    return load_model("tiny")
+
+
+@pytest.fixture(scope="module")
+def flops(tiny: Model) -> ModelFlops:
+    return ModelFlops(tiny.config)
+
+
+def counted(tiny: Model, flops: ModelFlops, jobs: list[Job], looked_at: int = 200) -> Estimate:
+    return estimate(jobs, flops, Reader(tiny.tokenizer), looked_at)
+
+
+def test_open_ended_work_is_that_of_the_real_prompts(tiny: Model, flops: ModelFlops) -> None:
+    jobs = jobs_of("vqav2", shots=(2,), seeds=(0, 1), limit=12)
+    (work,) = counted(tiny, flops, jobs).works
+    lengths = [tiny.count_tokens(render(e, jobs[0].spec.prompt, jobs[0].spec.protocol)) for e in jobs[0].episodes or ()]
+    decode = jobs[0].spec.decode
+    by_hand = sum(
+        flops.reading(n) + 3 * flops.visual_keys + decode.beams * decode.max_new_tokens * flops.next_token(n)
+        for n in lengths
+    )
+    assert (work.queries, work.seeds, work.prompts, work.longest) == (12, 2, 24, max(lengths))
+    assert work.tokens == pytest.approx(sum(lengths) / 12)
+    assert work.flops == pytest.approx(2 * by_hand)
+    assert work.official is None  # with --limit nobody asks for the official size
+
+
+def test_candidates_cost_the_tokens_that_they_do_not_share(tiny: Model, flops: ModelFlops) -> None:
+    jobs = jobs_of("imagenet", shots=(0,), limit=2)
+    job = jobs[0]
+    names = job.data.queries.candidates
+    tokens = {tiny.tokenizer.encode_text(candidate_text(n, job.spec.prompt)) for n in names}
+    inner = {t[:i] for t in tokens for i in range(1, len(t))}
+    assert Reader(tiny.tokenizer).tree(names, job.spec) == len(inner)
+    assert Reader(None).tree(names, job.spec) >= len(names)
+    assert counted(tiny, flops, jobs).works[0].candidates == len(names)
+
+
+def test_a_picture_is_counted_once_for_all_shots_and_seeds(tiny: Model, flops: ModelFlops) -> None:
+    jobs = jobs_of("vqav2", shots=(1, 4), seeds=(0, 1), limit=10)
+    pictures = {m for j in jobs for e in j.episodes or () for x in (e.query, *e.shots) for m in x.media}
+    found = counted(tiny, flops, jobs)
+    assert found.pictures == len(pictures)
+    assert found.picture_flops == len(pictures) * flops.picture()
+
+
+def test_orders_of_the_shots_multiply_the_prompts(tiny: Model, flops: ModelFlops) -> None:
+    jobs = jobs_of("hateful_memes", shots=(4,), limit=8)
+    plain, six = (
+        counted(tiny, flops, [replace(j, spec=spec) for j in jobs]).works[0]
+        for spec in (
+            jobs[0].spec,
+            jobs_of("hateful_memes", shots=(4,), limit=8, permutations=6)[0].spec,
+        )
+    )
+    assert (plain.prompts, six.prompts) == (8, 48)
+    assert six.flops == pytest.approx(6 * plain.flops)
+
+
+def test_the_official_size_scales_queries_and_their_pictures(tiny: Model, flops: ModelFlops) -> None:
+    found = counted(tiny, flops, jobs_of("vqav2", shots=(4,)), looked_at=20)
+    (work,) = found.works
+    assert work.official == 214_354
+    assert work.scale == pytest.approx(214_354 / work.queries)
+    support = found.pictures - work.queries  # every query of the sample has a picture of its own
+    own = (214_354 + support) * flops.picture()
+    assert found.official_flops == pytest.approx(work.flops * work.scale + own)
+
+
+@pytest.mark.parametrize("demos", ["rices", "fixed"])
+def test_every_way_of_choosing_shots_can_be_estimated(tiny: Model, flops: ModelFlops, demos: str) -> None:
+    assert counted(tiny, flops, jobs_of("vqav2", shots=(2,), demos=demos, limit=4)).flops > 0
+
+
+def invoke(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["run", *arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_command_runs_nothing(tmp_path) -> None:
+    code, out, err = invoke("vqav2", "--shots", "0,4", "--limit", "20", "--out", str(tmp_path), "--dry-run")
+    assert code == 0, err
+    assert "vqav2@sample" in out
+    assert "weights" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_shape_without_weights_and_a_price() -> None:
+    code, out, err = invoke(
+        "vqav2", "--limit", "20", "--model", "openflamingo-9b", "--dry-run", "--tflops", "400", "--price", "2"
+    )
+    assert code == 0, err
+    assert "a token is taken for four characters" in err
+    assert "price" in out
+
+
+def test_json_says_the_same() -> None:
+    code, out, _ = invoke("vqav2", "--limit", "20", "--dry-run", "--tflops", "1", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["seconds_at_least"] == pytest.approx(found["flops"] / 1e12)
+    assert found["runs"][0]["queries"] == 20
+
+
+def test_what_is_wrong_is_said() -> None:
+    result = CliRunner().invoke(app, ["run", "vqav2", "--price", "2"])
+    assert result.exit_code
+    assert "--dry-run" in str(result.exception)
+    result = CliRunner().invoke(app, ["run", "vqav2", "--model", "nowhere", "--dry-run", "--tflops", "1"])
+    assert "nowhere: there is no such folder" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0.2 s"), (120, "2.0 min"), (7200, "2.0 h"), (864_000, "10.0 days")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,55 @@
+"""Prompts too long for the model are named before its weights are loaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flamingo_eval.cli import app
+from flamingo_eval.errors import PromptError
+from flamingo_eval.models import read_shape
+from flamingo_eval.models.config import FlamingoConfig
+from flamingo_eval.prompting.prompts import render
+from flamingo_eval.runs.length_check import require_short
+from flamingo_eval.runs.plan import Choices, Job, load_questions, plan_jobs
+
+CONFIG, TOKENIZER = read_shape("tiny")
+
+
+def with_context(tokens: int) -> FlamingoConfig:
+    return replace(CONFIG, decoder=replace(CONFIG.decoder, context=tokens))
+
+
+@pytest.fixture(scope="module")
+def jobs() -> list[Job]:
+    return plan_jobs(load_questions(["vqav2", "imagenet"], "flamingo")[0], Choices(shots=(0, 4), limit=4))
+
+
+def test_the_limit_is_prompt_and_answer_together(jobs: list[Job]) -> None:
+    job = jobs[1]
+    lengths = [len(TOKENIZER.encode(render(e, job.spec.prompt, job.spec.protocol)).ids) for e in job.episodes or ()]
+    longest = max(lengths) + job.spec.decode.max_new_tokens
+    require_short([job], with_context(longest), TOKENIZER)
+    with pytest.raises(PromptError, match=f"vqav2@sample, 4 shots: {longest} tokens with the answer"):
+        require_short([job], with_context(longest - 1), TOKENIZER)
+
+
+def test_every_task_and_number_of_shots_is_listed_once(jobs: list[Job]) -> None:
+    with pytest.raises(PromptError) as caught:
+        require_short([*jobs, *jobs], with_context(2), TOKENIZER)
+    assert str(caught.value).count("tokens with the answer") == 4
+
+
+def test_failed_queries_that_are_to_be_skipped_are_left_to_the_engine(jobs: list[Job]) -> None:
+    skipping = [replace(j, spec=replace(j.spec, on_error="skip")) for j in jobs]
+    require_short(skipping, with_context(2), TOKENIZER)
+
+
+def test_the_command_ends_before_the_model_is_loaded(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["run", "visdial", "--shots", "32", "--limit", "4", "--out", str(tmp_path)])
+    assert isinstance(result.exception, PromptError)
+    assert "visdial@sample, 32 shots" in str(result.exception)
+    assert "loading the model" not in result.stderr

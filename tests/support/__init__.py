@@ -1,0 +1,1 @@
+"""What several test files share: small models, files in official layouts, a pretended device."""
