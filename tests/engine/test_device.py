@@ -71,9 +71,9 @@ def test_no_step_waits_for_the_device(device: PretendDevice, tmp_path: Path) -> 
         engine = Engine(model, batch_size=4)
         waits = waits_of(device, lambda: texts(engine, prompts, DecodeSpec(beams=3, max_new_tokens=STEPS)))
         assert waits == {
-            "engine/encoding.py: cpu": 1,
+            "engine/vision.py: cpu": 1,
             "engine/generation.py: tolist": 2,
-            "engine/beam.py: __bool__": ASKED,
+            "engine/beam_search.py: __bool__": ASKED,
         }
         waits = waits_of(device, lambda: scores(engine, prompts, [["ab", "abc", "d"]] * 4, RankSpec()))
         assert waits == {"engine/ranking.py: tolist": 4}
