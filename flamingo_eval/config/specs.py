@@ -118,8 +118,8 @@ class CleanSpec:
     cut_at: tuple[str, ...] = ()  # keep the text before the first of these
     cut_at_after: tuple[str, ...] = ()  # then before the first of these (OpenFlamingo: ", ")
     delete: tuple[str, ...] = ()
-    stem_okvqa: bool = False  # OpenFlamingo's stemming of OK-VQA predictions
     strip: bool = True
+    stem_okvqa: bool = False  # stem the words as OpenFlamingo does for OK-VQA (prompting/okvqa_stem.py)
 
 
 @dataclass(frozen=True, slots=True)

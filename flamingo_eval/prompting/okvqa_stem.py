@@ -10,14 +10,21 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import resources
+from types import ModuleType
 
 from flamingo_eval.errors import MissingDependency
 from flamingo_eval.metrics.wordnet import load_wordnet, require_nltk_data
 
 
+def require_stemming() -> None:
+    """Check that answers can be stemmed here. Raises MissingDependency without nltk, its data or inflection."""
+    require_nltk_data()
+    _inflection()
+
+
 def stem_okvqa(answer: str) -> str:
     """The answer's words stemmed, joined by spaces. Raises MissingDependency without nltk, its data or inflection."""
-    require_nltk_data()
+    require_stemming()
     from nltk import pos_tag, word_tokenize
 
     return " ".join(_stem(word, tag) for word, tag in pos_tag(word_tokenize(answer)))
@@ -42,12 +49,18 @@ def _table() -> dict[str, str]:
 
 
 def _singular(word: str) -> str:
+    singular: str = _inflection().singularize(word)
+    return singular
+
+
+@lru_cache(maxsize=1)
+def _inflection() -> ModuleType:
     try:
-        from inflection import singularize
+        import inflection
     except ImportError as error:
         raise MissingDependency(
-            "the stemming of OK-VQA answers needs inflection, which is not installed.",
+            "The stemming of OK-VQA answers needs the package inflection, which is not installed.",
             fix="pip install 'flamingo-eval[wups]'",
         ) from error
-    singular: str = singularize(word)
-    return singular
+    module: ModuleType = inflection
+    return module

@@ -92,7 +92,7 @@ def _generated(episodes: Sequence[Episode], spec: RunSpec, engine: Engine) -> It
 
 def _cleaned(text: str, spec: RunSpec) -> str:
     prediction = clean(text, spec.prompt.clean)
-    if spec.prompt.clean.stem_okvqa and spec.task.name == "okvqa":
+    if spec.prompt.clean.stem_okvqa:
         from flamingo_eval.prompting.okvqa_stem import stem_okvqa
 
         prediction = stem_okvqa(prediction)

@@ -26,8 +26,8 @@ from flamingo_eval.data.roots import data_root
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import FlamingoEvalError, MissingDependency, UsageError
 from flamingo_eval.metrics import require_installed
-from flamingo_eval.metrics.wordnet import require_nltk_data
 from flamingo_eval.prompting.ablations import check_ablation
+from flamingo_eval.prompting.okvqa_stem import require_stemming
 from flamingo_eval.records import Episode
 from flamingo_eval.runs.answer import check_wanted
 from flamingo_eval.runs.runner import TaskData, episodes_of, load_data
@@ -91,8 +91,8 @@ def load_questions(tasks: Sequence[str], protocol: str) -> tuple[list[Question],
     for task in dict.fromkeys((*named, *(task_names() if ALL in tasks else ()))):
         try:
             question = load_question(task, protocol)
-            if question.prompt.clean.stem_okvqa and question.task.name == "okvqa":
-                require_nltk_data()
+            if question.prompt.clean.stem_okvqa:
+                require_stemming()
         except (NoPromptError, MissingDependency) as error:
             if task in named:
                 errors.append(error)

@@ -1,0 +1,54 @@
+"""OK-VQA's references are stemmed; a protocol that stems the predictions too does so in every run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flamingo_eval.data.roots import data_root
+from flamingo_eval.errors import MissingDependency
+from flamingo_eval.metrics import wordnet
+from flamingo_eval.prompting.okvqa_stem import require_stemming
+from flamingo_eval.runs.plan import Choices, load_question, load_questions, spec_of
+from flamingo_eval.runs.runner import load_data, run
+
+
+def _run(engine: Any, protocol: str, out: Path) -> dict[str, Any]:
+    """The run.json of OK-VQA's sample under a protocol, with the first line of its outputs."""
+    question = load_question("okvqa", protocol)
+    spec = spec_of(question, Choices(limit=2), shots=0, seed=0, split=question.task.data.query)
+    data = load_data(question.task, data_root("sample", "okvqa"))
+    folder = run(replace(spec, model="m", model_sha256="0"), data, engine, out).folder
+    with folder.outputs.open(encoding="utf-8") as lines:
+        return {"run": json.loads(folder.run.read_text()), "output": json.loads(next(lines))}
+
+
+def test_openflamingo_stems_predictions_of_okvqa_and_says_so(saying_engine: Any, tmp_path: Path) -> None:
+    try:
+        require_stemming()
+    except MissingDependency as missing:
+        pytest.skip(str(missing))
+    engine = saying_engine(lambda prompt: " racing boats, maybe")
+    stemmed, plain = (_run(engine, protocol, tmp_path) for protocol in ("openflamingo", "flamingo"))
+    assert stemmed["output"]["raw"] == plain["output"]["raw"] == " racing boats, maybe"
+    assert stemmed["output"]["prediction"] == "race boat"
+    assert plain["output"]["prediction"] == "racing boats, maybe"
+    assert stemmed["run"]["spec"]["prompt"]["clean"]["stem_okvqa"] is True
+    assert plain["run"]["spec"]["prompt"]["clean"]["stem_okvqa"] is False
+
+
+def test_a_missing_stemmer_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("nltk")
+    monkeypatch.setattr(wordnet, "_nltk_paths", lambda: [str(tmp_path)])
+    wordnet.require_nltk_data.cache_clear()
+    try:
+        with pytest.raises(MissingDependency, match="NLTK data"):
+            load_questions(["okvqa"], "openflamingo")
+        questions, _ = load_questions(["okvqa"], "flamingo")
+    finally:
+        wordnet.require_nltk_data.cache_clear()
+    assert [q.prompt.name for q in questions] == ["qa"]
