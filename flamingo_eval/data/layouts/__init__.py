@@ -67,7 +67,7 @@ LAYOUTS = {
     "imagenet": Layout(
         "flamingo_eval.data.layouts.imagenet:load",
         files=(),
-        optional=("synsets", "solution", "ground_truth", "meta"),
+        optional=("synsets", "solution", "ground_truth", "meta"),  # meta: in older records, no longer read
         media=("images",),
         any_of=("images", "solution", "ground_truth"),
     ),

@@ -1,8 +1,8 @@
 """ImageNet-1k: the class index is the position among the sorted WordNet ids, never the development kit's own number.
 
 Labels come from folders named by WordNet id, or, where val is flat, from Kaggle's LOC_val_solution.csv, or from the
-development kit (1-based ids in file-name order, mapped by meta.mat). A class is shown by the first lemma of its synset;
-where another class has that too, by the next one, or with a number: names are unique and scored by index.
+development kit's ground truth (a 1-based ILSVRC2012_ID a line, in file-name order). A class is shown by the first lemma
+of its synset; where another class has that too, by the next one, or with a number: names are unique, scored by index.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from flamingo_eval.data.annotations import ProblemLog, read_csv, read_text
-from flamingo_eval.data.matlab import read_matlab
 from flamingo_eval.data.source import IMAGE_SUFFIXES, Source
 from flamingo_eval.errors import DataError
 from flamingo_eval.records import Example, Image, Split
@@ -71,11 +70,7 @@ def _numbered(name: str, taken: Mapping[str, None]) -> str:
 def _synsets(source: Source) -> dict[str, str]:
     """WordNet id -> lemmas, sorted by id: the download's LOC_synset_mapping.txt, or the list of ILSVRC 2012."""
     own = source.optional_file("synsets")
-    text = (
-        read_text(own)
-        if own
-        else files("flamingo_eval.data.layouts").joinpath("imagenet_synsets.txt").read_text("utf-8")
-    )
+    text = read_text(own) if own else _shipped("imagenet_synsets.txt")
     synsets = {}
     for number, line in enumerate(text.splitlines(), start=1):
         wnid, _, lemmas = line.partition(" ")
@@ -83,6 +78,10 @@ def _synsets(source: Source) -> dict[str, str]:
             source.log.add(own, "", f"expected '<WordNet id> <names>', found '{line[:60]}'.", line=number)
         synsets[wnid] = lemmas.strip()
     return dict(sorted(synsets.items()))
+
+
+def _shipped(name: str) -> str:
+    return files("flamingo_eval.data.layouts").joinpath(name).read_text("utf-8")
 
 
 def _labels(source: Source, synsets: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
@@ -103,9 +102,9 @@ def _labels(source: Source, synsets: Mapping[str, str]) -> tuple[dict[str, Path]
     solution = source.optional_file("solution")
     if solution is not None:
         return pictures, _kaggle(solution, source.log)
-    ground_truth, meta = source.optional_file("ground_truth"), source.optional_file("meta")
-    if ground_truth is not None and meta is not None:
-        return pictures, _devkit(ground_truth, meta, pictures, source.log)
+    ground_truth = source.optional_file("ground_truth")
+    if ground_truth is not None:
+        return pictures, _devkit(ground_truth, pictures, source.log)
     raise DataError(f"{source.title}: nothing says which class a picture is of: no {WAYS} in {source.root}.")
 
 
@@ -127,26 +126,21 @@ def _kaggle(path: Path, log: ProblemLog) -> dict[str, str]:
     return labels
 
 
-def _devkit(path: Path, meta: Path, pictures: Mapping[str, Path], log: ProblemLog) -> dict[str, str]:
-    """The n-th line is the class of the n-th file by name, as a number of the development kit."""
-    synsets = read_matlab(meta).get("synsets")
-    wnids: dict[int, str] = {}
-    for row in synsets if isinstance(synsets, list) else []:
-        number, children = row.get("ILSVRC2012_ID"), row.get("num_children")
-        if number and children and int(children[0]) == 0:  # inner nodes of the tree are no classes
-            wnids[int(number[0])] = str(row.get("WNID"))
-    if not wnids:
-        raise DataError(f"{meta}: no synsets in it.", fix="Download the development kit again.")
-    lines = [line for line in read_text(path).splitlines() if line.strip()]
+def _devkit(path: Path, pictures: Mapping[str, Path], log: ProblemLog) -> dict[str, str]:
+    """The n-th line is the ILSVRC2012_ID of the n-th file by name; the n-th shipped id has number n."""
+    wnids = _shipped("ilsvrc2012_ids.txt").split()
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     stems = sorted(pictures) or [f"ILSVRC2012_val_{n:08d}" for n in range(1, len(lines) + 1)]
     if len(stems) != len(lines):
-        raise DataError(f"{path}: {len(lines)} lines for {len(stems)} pictures.", fix="They must be of one release.")
+        raise DataError(
+            f"{path}: {len(lines)} lines for {len(stems)} pictures.", fix="Use files of the same ILSVRC 2012 release."
+        )
     labels = {}
     for number, (stem, line) in enumerate(zip(stems, lines, strict=True), start=1):
-        if not line.strip().isdecimal() or int(line) not in wnids:
-            log.add(path, "", f"'{line[:40]}' is no class number of {meta.name}.", line=number)
+        if not (line.isascii() and line.isdecimal() and 1 <= int(line[:9]) <= len(wnids)):
+            log.add(path, "", f"expected a class number from 1 to {len(wnids)}, got '{line[:40]}'.", line=number)
             continue
-        labels[stem] = wnids[int(line)]
+        labels[stem] = wnids[int(line) - 1]
     return labels
 
 
