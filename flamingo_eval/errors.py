@@ -7,6 +7,7 @@ FlamingoEvalError             exit code 1, message without traceback
 ├── MediaError                one picture or clip: missing, truncated, too large
 ├── PromptError               an episode cannot become a prompt: too long, reserved text, too few shots
 ├── CheckpointError           weights, config or tokenizer of a model
+├── ModelError                the model computes no numbers (NaN) for a query
 ├── PredictionError           a predictions file for `score`
 ├── RunError                  a run folder: locked, of another spec, cut
 └── MissingDependency         an extra, Java or NLTK data that has to be installed
@@ -79,6 +80,10 @@ class PromptError(FlamingoEvalError):
 
 class CheckpointError(FlamingoEvalError):
     """Weights, configuration or tokenizer of a model do not fit."""
+
+
+class ModelError(FlamingoEvalError):
+    """A model computes no numbers for a query: NaN, or minus infinity for every candidate."""
 
 
 class PredictionError(FlamingoEvalError):

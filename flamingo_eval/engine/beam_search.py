@@ -22,7 +22,8 @@ class BeamState:
 
     `tokens` int[B, K, T] and `scores` float32[B, K] (summed log-probabilities) are the running ones, best first.
     Finished ones keep their penalised score (-inf: place free), their tokens (padded with 0) and their length without
-    the stop token. `parents` int[B, K] says which beam of the step before each running one continues.
+    the stop token. `parents` int[B, K] says which beam of the step before each running one continues. `lost` bool[B]:
+    a log-probability was not a number (NaN) before the prompt was done, so that its beams mean nothing.
     """
 
     tokens: Tensor
@@ -32,6 +33,7 @@ class BeamState:
     ended_scores: Tensor
     ended_lengths: Tensor
     done: Tensor
+    lost: Tensor
     length_penalty: float
 
     @classmethod
@@ -47,6 +49,7 @@ class BeamState:
             ended_scores=torch.full((prompts, beams), UNUSED, device=device),
             ended_lengths=torch.zeros(prompts, beams, dtype=torch.long, device=device),
             done=torch.zeros(prompts, dtype=torch.bool, device=device),
+            lost=torch.zeros(prompts, dtype=torch.bool, device=device),
             length_penalty=length_penalty,
         )
 
@@ -69,6 +72,7 @@ class BeamState:
         sums = (self.scores[:, :, None] + log_probs).view(B, K * V)
         n_seen = K * (1 + max(len(stop_tokens), 1))  # so that K beams go on, whatever stops
         best, flat = ordered_topk(sums, min(n_seen, K * V))
+        self.lost = self.lost | (best[:, 0].isnan() & ~self.done)  # NaN ranks above every number
         beam, token = flat // V, flat % V
         stops = torch.isin(token, stop_tokens)
 

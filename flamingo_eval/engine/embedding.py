@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from flamingo_eval.engine.numbers_check import no_visual_tokens
 from flamingo_eval.models.loaded import LoadedModel
 from flamingo_eval.records import Media, Prompt
 
@@ -28,9 +29,15 @@ class ModelEncoder:
         return self.model.sha256
 
     def embed_media(self, media: Sequence[Media]) -> NDArray[np.float32]:
-        """Mean of the frozen vision encoder's output over frames and positions. -> float32[N, V]"""
-        rows = [self.model.features(m).float().mean(dim=(0, 1)) for m in media]
-        return F.normalize(torch.stack(rows), dim=-1).cpu().numpy()
+        """Mean of the frozen vision encoder's output over frames and positions. -> float32[N, V]
+
+        Raises ModelError where they are not numbers.
+        """
+        vectors = torch.stack([self.model.features(m).float().mean(dim=(0, 1)) for m in media])
+        for own, vector in zip(media, vectors, strict=True):
+            if not vector.isfinite().all():
+                raise no_visual_tokens(own, self.model.dtype)
+        return F.normalize(vectors, dim=-1).cpu().numpy()
 
     @torch.inference_mode()
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from flamingo_eval.engine.batching import Limits, batches, drawn_ahead
 from flamingo_eval.engine.best_first import SearchTree, all_columns
 from flamingo_eval.engine.generation import generate
 from flamingo_eval.engine.media_loader import PictureLoader
+from flamingo_eval.engine.numbers_check import check_scores, no_numbers
 from flamingo_eval.engine.packed_linear import packed
 from flamingo_eval.engine.prefill import Reader, VisualTokens
 from flamingo_eval.engine.prefix_cache import with_heads
@@ -106,7 +107,12 @@ class Engine:
 
         def answered(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
             texts = generate(self.reader, queries, pictures, spec)
-            return [Answer(q.length, text=text) for q, text in zip(queries, texts, strict=True)]
+            return [
+                Answer(q.length, text=text)
+                if text is not None
+                else Answer(q.length, error=no_numbers(q.id, "logits", self.model.dtype))
+                for q, text in zip(queries, texts, strict=True)
+            ]
 
         return self._answers(((i, p, prepared) for i, p in enumerate(prompts)), answered)
 
@@ -120,7 +126,9 @@ class Engine:
 
         def answered(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
             rows = self.ranker.score(queries, pictures, spec)
-            return [Answer(q.length, scores=tuple(row)) for q, row in zip(queries, rows, strict=True)]
+            return [
+                self._checked(q, row, Answer(q.length, scores=tuple(row))) for q, row in zip(queries, rows, strict=True)
+            ]
 
         return self._answers(self._ranked(prompts, candidates, spec, all_columns), answered)
 
@@ -134,11 +142,16 @@ class Engine:
         """
 
         def answered(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
-            found = self.ranker.best(queries, pictures, spec, self.limits)
-            return [Answer(q.length, best=best) for q, best in zip(queries, found, strict=True)]
+            best = self.ranker.best(queries, pictures, spec, self.limits)
+            return [self._checked(q, [b.score], Answer(q.length, best=b)) for q, b in zip(queries, best, strict=True)]
 
         columns_of = self.ranker.columns_for_search
         return self._answers(self._ranked(prompts, candidates, spec, columns_of), answered)
+
+    def _checked(self, query: Query, scores: Sequence[float], answer: Answer) -> Answer:
+        """The answer, or its error where the scores behind it are not numbers."""
+        error = check_scores(query.id, scores, self.model.dtype)
+        return answer if error is None else Answer(query.length, error=error)
 
     def _ranked(
         self,
@@ -213,7 +226,9 @@ class Engine:
             answers = None  # leaving the block first frees what the failed attempt still holds
         if answers is not None:
             self._counts["batches"] += 1
-            self._counts["prompts"] += len(batch)
+            wrong = sum(answer.error is not None for answer in answers)
+            self._counts["failed"] += wrong
+            self._counts["prompts"] += len(batch) - wrong
             self._counts["prompt_tokens"] += sum(q.length for q in batch)
             yield from zip((q.index for q in batch), answers, strict=True)
             return

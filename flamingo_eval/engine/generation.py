@@ -28,15 +28,15 @@ RECORDED_TO = 1.5e12  # operations of a step: beyond them the device computes fo
 
 
 @torch.inference_mode()
-def generate(reader: Reader, queries: Sequence[Query], pictures: VisualTokens, spec: DecodeSpec) -> list[str]:
-    """The best continuation of each prompt of one shape."""
+def generate(reader: Reader, queries: Sequence[Query], pictures: VisualTokens, spec: DecodeSpec) -> list[str | None]:
+    """The best continuation of each prompt of one shape; None where the model's logits are not numbers."""
     model, K = reader.model, spec.beams
     columns = queries[0].columns
-    rows = max(len(queries), -(-MIN_ROWS // K))  # rows beyond the queries are empty prompts
-    cache, last, visual = reader.read_prompts(queries, pictures, rows, columns + queries[0].branching)
-    lengths = torch.tensor([q.length for q in queries] + [0] * (rows - len(queries)), device=model.device)
-    sees = [q.last_image >= 0 for q in queries] + [False] * (rows - len(queries))
-    pieces = Pieces.of_rows(rows, K, sees, model.device)
+    n_rows = max(len(queries), -(-MIN_ROWS // K))  # rows beyond the queries are empty prompts
+    cache, last, visual = reader.read_prompts(queries, pictures, n_rows, columns + queries[0].branching)
+    lengths = torch.tensor([q.length for q in queries] + [0] * (n_rows - len(queries)), device=model.device)
+    sees = [q.last_image >= 0 for q in queries] + [False] * (n_rows - len(queries))
+    pieces = Pieces.of_rows(n_rows, K, sees, model.device)
     beams = Beams(reader, cache, visual, pieces, lengths, columns, spec)
     stop = torch.tensor(model.tokenizer.stop_ids, device=model.device)
 
@@ -47,10 +47,11 @@ def generate(reader: Reader, queries: Sequence[Query], pictures: VisualTokens, s
         state.step(log_probs, stop)
         if step + 1 == spec.max_new_tokens or (step % asks == asks - 1 and state.finished()):
             break
-        tokens, parents = (F.pad(x, (0, 0, 0, rows - len(queries))) for x in (state.tokens[:, :, -1], state.parents))
+        tokens, parents = (F.pad(x, (0, 0, 0, n_rows - len(queries))) for x in (state.tokens[:, :, -1], state.parents))
         log_probs = beams.read(tokens, parents)[: len(queries)]
     tokens, n_tokens = state.best()
-    return [model.tokenizer.decode(t[:n]) for t, n in zip(tokens.tolist(), n_tokens.tolist(), strict=True)]
+    rows = zip(tokens.tolist(), n_tokens.tolist(), state.lost.tolist(), strict=True)
+    return [None if lost else model.tokenizer.decode(t[:n]) for t, n, lost in rows]
 
 
 class Beams:

@@ -12,7 +12,7 @@ from typing import Any
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
 from flamingo_eval.engine import reference
 from flamingo_eval.engine.vision_cache import VisionCache
-from flamingo_eval.errors import MediaError, PromptError
+from flamingo_eval.errors import MediaError, ModelError, PromptError
 from flamingo_eval.models.loaded import LoadedModel
 from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Prompt, best_of
 
@@ -67,7 +67,7 @@ class PlainEngine:
         try:
             tokens = self.model.count_tokens(prompt)
             answer = said(prompt, tokens)
-        except (PromptError, MediaError) as error:
+        except (PromptError, MediaError, ModelError) as error:
             self._counts["failed"] += 1
             return Answer(0, error=error)
         self._counts["prompts"] += 1

@@ -5,6 +5,7 @@ Shapes: B prompts, N nodes of a tree, D width.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -74,7 +75,10 @@ class Ranker:
         return scores
 
     def best(self, queries: Sequence[Query], pictures: VisualTokens, spec: RankSpec, limits: Limits) -> list[Best]:
-        """The best candidate of each prompt. Where the search does not tell, all nodes are read, as by `score`."""
+        """The best candidate of each prompt. Where the search does not tell, all nodes are read, as by `score`.
+
+        Its score is NaN where a score among all is.
+        """
         found: list[Best | None] = [None] * len(queries)
         searched = [i for i, q in enumerate(queries) if q.tree and worth_searching(q.tree, self.at_once)]
         if searched:
@@ -87,7 +91,8 @@ class Ranker:
         for some in batches(left, replace(limits, window=len(left) + 1)):
             for query, scores in zip(some, self.score(some, pictures, spec), strict=True):
                 first = best_of([round(s, SCORE_DECIMALS) for s in scores])
-                found[query.index] = Best(first, scores[first])
+                lost = any(math.isnan(s) for s in scores)
+                found[query.index] = Best(first, math.nan if lost else scores[first])
         return [best for best in found if best is not None]
 
     @torch.inference_mode()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.engine.numbers_check import check_scores, no_numbers, no_visual_tokens
 from flamingo_eval.errors import PromptError
 from flamingo_eval.models.kv_cache import KVCache
 from flamingo_eval.models.tokenizer import Encoded
@@ -33,7 +34,10 @@ def logits(model: LoadedModel, prompt: Prompt) -> Tensor:
 
 @torch.inference_mode()
 def score(model: LoadedModel, prompt: Prompt, candidates: Sequence[str], rank: RankSpec) -> list[float]:
-    """Log-likelihood of each candidate's tokens after the prompt, summed or averaged over them."""
+    """Log-likelihood of each candidate's tokens after the prompt, summed or averaged over them.
+
+    Raises ModelError where they are not numbers, or all minus infinity.
+    """
     encoded = model.encode(prompt)
     visual = _visual(model, encoded)
     scores = []
@@ -49,6 +53,9 @@ def score(model: LoadedModel, prompt: Prompt, candidates: Sequence[str], rank: R
         read = _read(model, whole, visual, None)[0, len(encoded.ids) - 1 : -1]  # [candidate's tokens, W]
         chosen = read.float().log_softmax(dim=-1)[range(len(ids)), list(ids)]
         scores.append(float(chosen.sum() if rank.normalise == "sum" else chosen.mean()))
+    error = check_scores(prompt.id, scores, model.dtype)
+    if error is not None:
+        raise error
     return scores
 
 
@@ -65,6 +72,7 @@ def generate_ids(model: LoadedModel, prompt: Prompt, spec: DecodeSpec) -> list[i
     Beam search as Hugging Face's (which OpenFlamingo evaluates with, early stopping off): 2N candidates a step; stop
     tokens among the first N of them finish a beam; finished beams are ranked by log-likelihood / tokens^length_penalty,
     the stop token counted. It ends when no running beam can beat the worst of N finished ones by its present score.
+    Raises ModelError where the logits are not numbers.
     """
     encoded = model.encode(prompt)
     _check_length(model, prompt, len(encoded.ids) + spec.max_new_tokens)
@@ -79,6 +87,8 @@ def generate_ids(model: LoadedModel, prompt: Prompt, spec: DecodeSpec) -> list[i
     log_probs = first.float().log_softmax(dim=-1)  # [beams, W]
     stop = model.tokenizer.stop_ids
     for n_new in range(1, spec.max_new_tokens + 1):
+        if log_probs.isnan().any():
+            raise no_numbers(prompt.id, "logits", model.dtype)
         totals = (sums[:, None] + log_probs).flatten()
         best = totals.topk(min((len(stop) + 1) * spec.beams, len(totals)))
         running: list[tuple[float, int, list[int]]] = []  # log-likelihood, beam it comes from, ids
@@ -110,6 +120,9 @@ def _visual(model: LoadedModel, encoded: Encoded) -> Mapping[int, VisualKV] | No
     if not encoded.media:
         return None
     tokens = torch.stack([model.visual_tokens(media) for media in encoded.media])  # [M, L, R]
+    for media, own in zip(encoded.media, tokens, strict=True):
+        if not own.isfinite().all():
+            raise no_visual_tokens(media, model.dtype)
     return model.flamingo.project_visual(tokens[None])
 
 

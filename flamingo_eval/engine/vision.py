@@ -14,8 +14,9 @@ from torch import Tensor
 
 from flamingo_eval.data.media import content_hash
 from flamingo_eval.engine.media_loader import PictureLoader
+from flamingo_eval.engine.numbers_check import no_visual_tokens
 from flamingo_eval.engine.vision_cache import VisionCache
-from flamingo_eval.errors import MediaError
+from flamingo_eval.errors import FlamingoEvalError, MediaError
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.models.preprocess import media_pixels
 from flamingo_eval.models.xattn import GatedXattn, VisualKV
@@ -45,13 +46,15 @@ class PictureEncoder:
                 self.loader.ahead(media)
 
     @torch.inference_mode()
-    def tokens(self, wanted: Iterable[AnyMedia]) -> tuple[dict[AnyMedia, Tensor], dict[AnyMedia, MediaError]]:
-        """Visual tokens [L, R] on the CPU of each picture, and what went wrong with those that cannot be opened.
+    def tokens(self, wanted: Iterable[AnyMedia]) -> tuple[dict[AnyMedia, Tensor], dict[AnyMedia, FlamingoEvalError]]:
+        """Visual tokens [L, R] on the CPU of each picture, and what went wrong with the others.
+
+        Wrong is a picture that cannot be opened (MediaError), and one whose tokens are not numbers (ModelError).
 
         Pictures of one number of frames are encoded in groups of one size, the last filled up with copies: what comes
         out for a picture does not depend on what else is encoded.
         """
-        wrong: dict[AnyMedia, MediaError] = {}
+        wrong: dict[AnyMedia, FlamingoEvalError] = {}
         keys: dict[AnyMedia, str] = {}
         under_way: set[str] = set()
         found: dict[str, Tensor] = {}
@@ -72,12 +75,14 @@ class PictureEncoder:
                     self._encode(by_frames.pop(len(pixels)), found)
         for group in by_frames.values():
             self._encode(group, found)
-        return {media: found[key] for media, key in keys.items()}, wrong
+        dtype = self.flamingo.decoder.embedding.weight.dtype
+        wrong |= {media: no_visual_tokens(media, dtype) for media, key in keys.items() if key not in found}
+        return {media: found[key] for media, key in keys.items() if key in found}, wrong
 
     def _pixels_of_unknown(self, key: str, media: AnyMedia, found: dict[str, Tensor]) -> Tensor | None:
         """The pixels of a picture that has to be encoded; None where the cache has its tokens, which are then found."""
         cached = self.cache.get(key)
-        if cached is None:
+        if cached is None or not cached.isfinite().all():
             return self._pixels(media)
         found[key] = cached
         if not isinstance(media, Pixels):
@@ -100,6 +105,8 @@ class PictureEncoder:
         batch = torch.stack(filled).to(weight.device, weight.dtype)  # [size, T, 3, h, w]
         tokens = self.flamingo.visual_tokens(self.flamingo.features(batch)).cpu()
         for (key, _), own in zip(group, tokens, strict=False):
+            if not own.isfinite().all():
+                continue  # never cached; whoever asked for it gets an error
             self.cache.put(key, own.clone())
             found[key] = own
         self.encoded += len(group)

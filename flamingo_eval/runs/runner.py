@@ -198,6 +198,11 @@ def _close(
 ) -> RunRecord:
     """Score what was answered and write the three files in their final form."""
     ordered = [outputs[e.query.id] for e in episodes]
+    if ordered and all(o.error for o in ordered):
+        folder.outputs.unlink(missing_ok=True)  # nothing to resume: the same command tries all of them again
+        raise RunError(
+            f"{spec.task.name}: all {len(ordered)} queries failed, so there is no score.\n{ordered[0].error}"
+        )
     examples = [e.query for e in episodes]
     shown = {s.id: s for e in episodes for s in e.shots}
     scores, per_example = scored(ordered, examples, spec, data.queries, shown)

@@ -137,11 +137,11 @@ def test_skipped_failures_are_counted_listed_and_never_scored(vqa_root: Path, tm
     assert [(o.id, o.score) for o in failed] == [("100", None), ("103", None)]
 
 
-def test_all_failed_is_undefined_not_zero(vqa_root: Path, tmp_path: Path) -> None:
+def test_a_run_whose_every_query_fails_is_an_error_and_is_tried_again(vqa_root: Path, tmp_path: Path) -> None:
     spec, data = spec_and_data(vqa_root, on_error="skip")
-    record = run(spec, data, FailingEngine([e.id for e in data.queries.examples]), tmp_path)
-    assert record.scores[0].value is None
-    assert record.scores[0].why_undefined == "no query was answered"
+    with pytest.raises(RunError, match=r"vqav2: all 12 queries failed, so there is no score.\n100.jpg: cut"):
+        run(spec, data, FailingEngine([e.id for e in data.queries.examples]), tmp_path)
+    assert run(spec, data, FailingEngine(["100"]), tmp_path).n_failed == 1
 
 
 def test_an_episode_without_a_prompt_fails_alone(vqa_root: Path, tmp_path: Path) -> None:
