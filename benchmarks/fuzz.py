@@ -44,8 +44,9 @@ from flamingo_eval.models.tokenizer import read_tokenizer
 from flamingo_eval.prompting.ablations import BLANK
 from flamingo_eval.prompting.prompts import render
 from flamingo_eval.records import Episode, Example, Image, Prompt, Video
+from flamingo_eval.report.formats import csv_text, json_value, latex, markdown
 from flamingo_eval.report.page import PageOptions, html_page
-from flamingo_eval.report.tables import csv_text, json_value, latex, markdown, table_of
+from flamingo_eval.report.tables import table_of
 from flamingo_eval.runs.folder import find_runs
 from flamingo_eval.runs.predictions import read_predictions
 from flamingo_eval.sample import sample_root

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from flamingo_eval.report.tables import Table
+
 PLAIN_EVERY = 5.0  # seconds between two lines of progress where there is no terminal
 
 
@@ -48,6 +50,20 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], numbers
     if least > screen.width:  # a number is never cut: the lines are longer than the screen instead
         screen.width = least
     screen.print(table)
+
+
+def print_results(table: Table) -> None:
+    """A table of results on standard output, within the terminal's width; its notes on standard error."""
+    import shutil
+    import textwrap
+
+    from flamingo_eval.report.tables import notes_of
+    from flamingo_eval.report.text_table import text_table
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(text_table(table, width), flush=True)
+    for note in notes_of(table):
+        say(textwrap.fill(note, width, subsequent_indent="  ", break_on_hyphens=False) if width else note)
 
 
 def say(text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +41,12 @@ def report(
         Path | None, typer.Option("--figure", metavar="FILE.svg", help="Write the figure of score over shots.")
     ] = None,
     data: Data = None,
-    title: Annotated[str, typer.Option(help="html: the page's title.")] = "Few-shot results",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME", help="Show these metrics of each task, or `all`; default: the first."),
+    ] = None,
+    title: Annotated[str, typer.Option(help="html: the page's title. latex: the caption.")] = "Few-shot results",
+    label: Annotated[str, typer.Option(help="latex: the table's label.")] = "tab:few-shot",
     queries: Annotated[int, typer.Option(min=0, help="html: at most so many queries of a task.")] = 60,
     pictures: Annotated[int, typer.Option(min=0, help="html: at most so many pictures in all.")] = 1000,
     picture_size: Annotated[int, typer.Option(min=16, max=1024, help="html: pixels of their longer side.")] = 160,
@@ -63,7 +70,7 @@ def report(
     if format == "html" and out is None:
         raise UsageError("--format html writes a file: give its name with --out report.html.")
     folders = find_runs(runs or [Path(load_settings().out)])
-    table = table_of(folders)
+    table = table_of(folders, metric or ())
     if compare:
         from flamingo_eval.report.beside_published import compared
 
@@ -80,7 +87,7 @@ def report(
         root = None if chosen == SAMPLE else chosen
         _write_page(folders, table, out, PageOptions(title, root, queries, pictures, picture_size))
         return
-    _print_table(table, "json" if as_json else format, out)
+    _print_table(table, "json" if as_json else format, out, title, label)
 
 
 def _write_page(folders: list[RunFolder], table: Table, out: Path, options: PageOptions) -> None:
@@ -95,24 +102,25 @@ def _write_page(folders: list[RunFolder], table: Table, out: Path, options: Page
     say(f"{out}: {len(folders)} runs, {len(page.html.encode()) / 1e6:.1f} MB")
 
 
-def _print_table(table: Table, format: str, out: Path | None) -> None:
-    from flamingo_eval.cli.console import print_json, print_table, say
-    from flamingo_eval.report.tables import NUMBERS_FROM, csv_text, header, json_value, latex, lines, markdown, notes_of
+def _print_table(table: Table, format: str, out: Path | None, title: str, label: str) -> None:
+    from flamingo_eval.cli.console import print_json, print_results
+    from flamingo_eval.report.formats import csv_text, json_value, latex, markdown
+    from flamingo_eval.report.text_table import text_table
 
     if out is None and format == "table":
-        print_table(header(table), lines(table), NUMBERS_FROM)
-        for note in notes_of(table):
-            say(note)
+        print_results(table)
         return
     if out is None and format == "json":
         print_json(json_value(table))
         return
-    if format == "json":
-        import json
-
-        text = json.dumps(json_value(table), indent=1, ensure_ascii=False) + "\n"
-    else:
-        text = {"table": markdown, "markdown": markdown, "csv": csv_text, "latex": latex}[format](table)
+    writers: dict[str, Callable[[], str]] = {
+        "json": lambda: json.dumps(json_value(table), indent=1, ensure_ascii=False) + "\n",
+        "table": lambda: text_table(table),
+        "markdown": lambda: markdown(table),
+        "csv": lambda: csv_text(table),
+        "latex": lambda: latex(table, title, label),
+    }
+    text = writers[format]()
     if out is None:
         print(text, end="")
     else:

@@ -261,8 +261,8 @@ def _line(title: str, record: RunRecord) -> str:
 
 
 def _print(records: list[RunRecord], as_json: bool) -> None:
-    from flamingo_eval.cli.console import print_json, print_table, say
-    from flamingo_eval.report.tables import NUMBERS_FROM, header, lines, notes_of, table_of
+    from flamingo_eval.cli.console import print_json, print_results, say
+    from flamingo_eval.report.tables import table_of
     from flamingo_eval.runs.folder import read_json
 
     if as_json:
@@ -271,10 +271,7 @@ def _print(records: list[RunRecord], as_json: bool) -> None:
         ]
         print_json({"runs": runs})
         return
-    table = table_of([r.folder for r in records])
-    print_table(header(table), lines(table), NUMBERS_FROM)
-    for note in notes_of(table):
-        say(note)
+    print_results(table_of([r.folder for r in records]))
     folders = list(dict.fromkeys(r.folder.path.parent for r in records))
     if len(folders) > FOLDERS_NAMED:
         folders = [folders[0].parents[1]]  # out/<task>/<model>

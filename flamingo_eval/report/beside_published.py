@@ -15,7 +15,7 @@ from typing import Any
 from flamingo_eval.report.published import PRACTICES, Published, find_model, published
 from flamingo_eval.report.rows import rows_of
 from flamingo_eval.report.tables import Cell, Row, Table
-from flamingo_eval.runs.folder import CEILING, RunFolder
+from flamingo_eval.runs.folder import RunFolder
 
 OFFICIAL = "official"  # scored as the benchmark's own scorer does
 
@@ -48,7 +48,7 @@ def compared(table: Table, folders: Sequence[RunFolder], names: Sequence[str]) -
         beside: dict[tuple[str, str, str, int], Row] = {}
         for row in group:
             rows.append(row)
-            for name in wanted if row.metric != CEILING else ():
+            for name in wanted if row.key in records else ():
                 given, why = _beside(row, name, records[row.key])
                 left_out |= dict.fromkeys(why)
                 for p, cells, found in given:
@@ -141,8 +141,10 @@ def differences(p: Published, row: Row, records: Sequence[Mapping[str, Any]]) ->
         pairs.append(("seeds", p.seeds, len({r["spec"]["demos"]["seed"] for r in records})))
     found = [f"{what}: theirs {theirs}, ours {ours}" for what, theirs, ours in pairs if theirs not in (None, ours)]
     counts = [r["counts"] for r in records]
-    if any(c["queries"] < c["of"] for c in counts):
-        found.append(f"queries: ours {min(c['queries'] for c in counts)} of {counts[0]['of']}")
+    official = spec["task"].get("data", {}).get("counts", {}).get(row.split, 0)
+    complete = max(official, *(c["of"] for c in counts))
+    if any(c["queries"] < complete for c in counts):
+        found.append(f"queries: ours {min(c['queries'] for c in counts)} of {complete}")
     if any(c.get("failed") for c in counts):
         found.append(f"queries: {sum(c.get('failed', 0) for c in counts)} of ours failed and were not scored")
     return tuple(found)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from flamingo_eval.report.diff import answer_of, outputs_by_id
-from flamingo_eval.report.rows import rows_of
+from flamingo_eval.report.rows import RowKey, rows_of
 from flamingo_eval.runs.folder import RunFolder, find_runs, read_json
 
 IDENTITY = ("task", "split", "model", "protocol", "demos", "ablation", "shots", "text_only_shots", "seed")
@@ -22,29 +22,38 @@ def load_results(
 ) -> pd.DataFrame:
     """The complete runs in or below one or several folders, a row a score (all metrics), or a row a query.
 
-    Scores: value, low and high (95 % interval), n, n_failed, why_undefined, beside what tells runs apart; `variant`
-    names what else differs among runs of one name (`limit 100`). Queries: id, media (rows of one picture share it),
-    shot ids, tokens, answer, own score of the headline metric (0-100, None where it has none), error. Raises RunError.
+    Scores: value, low and high (95 % interval), n, n_failed, why_undefined, beside what tells runs apart. `row`
+    names the row of the table that a run belongs to: runs with the same `row`, `metric` and `shots` differ in the
+    seed alone. `variant` names what else differs among runs of one name (`limit 100`). Queries: id, media (rows of
+    one picture share it), shot ids, tokens, answer, own score of the headline metric (0-100, None where it has
+    none), error. Raises RunError.
     """
     if per not in ("score", "query"):
         raise ValueError(f"per='{per}': 'score' or 'query'")
     places = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     folders = find_runs([Path(p) for p in places])
-    told_apart = {r.folder.path: key[-1] for key, records in rows_of(folders).items() for r in records}
+    keys = {r.folder.path: key for key, records in rows_of(folders).items() for r in records}
     rows: list[dict[str, Any]] = []
     for folder in folders:
-        if folder.path in told_apart:  # the same run, given twice, counts once
-            rows += (_scores if per == "score" else _queries)(folder, told_apart[folder.path])
+        if folder.path in keys:  # a duplicate of a run counts once
+            rows += (_scores if per == "score" else _queries)(folder, keys[folder.path])
     return pd.DataFrame(rows)
 
 
-def _identity(folder: RunFolder, variant: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _identity(folder: RunFolder, key: RowKey) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     value = read_json(folder.scores)
-    return {**{key: value[key] for key in IDENTITY}, "variant": variant}, value["scores"]
+    identity = {name: value[name] for name in IDENTITY}
+    return {**identity, "variant": key[-1], "row": _row_label(key)}, value["scores"]
 
 
-def _scores(folder: RunFolder, variant: str) -> list[dict[str, Any]]:
-    identity, scores = _identity(folder, variant)
+def _row_label(key: RowKey) -> str:
+    """`vqav2 val, tiny, flamingo, rices`: what makes a row of the table a row, the metric apart."""
+    task, split, _, model, protocol, demos, ablation, variant = key
+    return ", ".join(filter(None, (f"{task} {split}", model, protocol, demos, ablation, variant)))
+
+
+def _scores(folder: RunFolder, key: RowKey) -> list[dict[str, Any]]:
+    identity, scores = _identity(folder, key)
     record = read_json(folder.run)
     rows = []
     for number, score in enumerate(scores):
@@ -68,8 +77,8 @@ def _scores(folder: RunFolder, variant: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _queries(folder: RunFolder, variant: str) -> list[dict[str, Any]]:
-    identity, scores = _identity(folder, variant)
+def _queries(folder: RunFolder, key: RowKey) -> list[dict[str, Any]]:
+    identity, scores = _identity(folder, key)
     return [
         {
             **identity,

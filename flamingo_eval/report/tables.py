@@ -1,4 +1,4 @@
-"""Run records -> a table of plain data -> text, Markdown, CSV, LaTeX, JSON. Never imports a model.
+"""Run records -> a table of plain data (rendered by text_table.py and formats.py). Never imports a model.
 
 Tasks are rows and shots are columns. A cell is the mean over seeds with a 95 % interval over queries (pictures) and,
 apart from it, the spread over seeds: the two doubts are not mixed.
@@ -6,22 +6,24 @@ apart from it, the spread over seeds: the two doubts are not mixed.
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
+from flamingo_eval.errors import UsageError, did_you_mean
 from flamingo_eval.metrics.bootstrap import over_seeds
 from flamingo_eval.report.rows import Recorded, RowKey, rows_of
 from flamingo_eval.runs.folder import CEILING, RunFolder, read_outputs
 
+CEILING_TITLE = "ceiling: answer among the shots"
+ALL_METRICS = "all"
 METRIC_TITLES = {
-    CEILING: "ceiling: answer shown",
+    CEILING: CEILING_TITLE,
     "vqa_accuracy": "VQA acc.",
     "cider": "CIDEr",
+    "bleu": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "meteor": "METEOR",
     "exact_match": "top-1",
     "top1": "top-1",
     "ivqa": "iVQA acc.",
@@ -31,6 +33,7 @@ METRIC_TITLES = {
     "star_mean": "mean of types",
     "wups": "WUPS",
     "mwap": "mWAP",
+    "msap": "mSAP",
 }
 
 
@@ -46,6 +49,7 @@ class Cell:
     n_failed: int
     why_undefined: str = ""
     notes: tuple[str, ...] = ()
+    text_only_shots: int | None = None  # demonstrations without pictures at zero shots; None: more shots, or unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +96,48 @@ class Table:
     footnotes: tuple[str, ...] = ()  # sources and differences of published rows, and what was left out
 
 
-def table_of(folders: Sequence[RunFolder]) -> Table:
-    """The table of complete runs: runs that differ only in seed share a cell."""
+def table_of(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> Table:
+    """The table of complete runs: runs that differ only in seed share a cell.
+
+    `metrics` names the metrics of each task to show, `all` for every one; the headline where it is empty. Raises
+    UsageError for a metric that none of the runs has.
+    """
     rows: list[Row] = []
-    for key, records in rows_of(folders).items():
+    groups = rows_of(folders)
+    _check_metrics(metrics, [record for records in groups.values() for record in records])
+    for key, records in groups.items():
         by_shots: dict[int, list[Recorded]] = {}
         for record in sorted(records, key=lambda r: (int(r.scores["shots"]), int(r.scores["seed"]))):
             by_shots.setdefault(int(record.scores["shots"]), []).append(record)
-        task, split, metric, model, protocol, demos, ablation, variant = key
-        cells = {k: _cell(runs) for k, runs in by_shots.items()}
-        rows.append(Row(task, split, metric, model, protocol, demos, ablation, cells, variant=variant))
+        task, split, headline, model, protocol, demos, ablation, variant = key
+        for metric in _chosen(metrics, headline, records):
+            cells = {k: cell for k, runs in by_shots.items() if (cell := _cell(runs, metric)) is not None}
+            rows.append(Row(task, split, metric, model, protocol, demos, ablation, cells, variant=variant))
         ceilings = {k: cell for k, runs in by_shots.items() if (cell := _ceiling(runs)) is not None}
         if ceilings:
-            rows.append(replace(rows[-1], metric=CEILING, cells=ceilings))
+            rows.append(Row(task, split, CEILING, model, protocol, demos, ablation, ceilings, variant=variant))
     shots = sorted({k for row in rows for k in row.cells})
     return Table(tuple(rows), tuple(shots))
 
 
+def _check_metrics(metrics: Sequence[str], records: Sequence[Recorded]) -> None:
+    known = list(dict.fromkeys(s["metric"] for r in records for s in r.scores["scores"]))
+    for name in metrics:
+        if name not in (ALL_METRICS, *known):
+            hint = did_you_mean(name, known)
+            message = f"invalid value for --metric: '{name}'. {hint}".rstrip()
+            raise UsageError(message, fix=f"These runs have: {', '.join(known)}; or give 'all'.")
+
+
+def _chosen(metrics: Sequence[str], headline: str, records: Sequence[Recorded]) -> list[str]:
+    if not metrics:
+        return [headline]
+    names = dict.fromkeys(s["metric"] for r in records for s in r.scores["scores"])
+    return [name for name in names if name in metrics or ALL_METRICS in metrics]
+
+
 def _ceiling(runs: Sequence[Recorded]) -> Cell | None:
-    """How many queries had their answer among the shots at all (fast binding), for the row below the score's."""
+    """Share of queries whose answer is among their shots (fast binding), for the row below the score's."""
     heads = [r.scores["scores"][0] for r in runs]
     values = [h["breakdown"][CEILING] for h in heads if CEILING in h["breakdown"]]
     if not values:
@@ -118,24 +145,34 @@ def _ceiling(runs: Sequence[Recorded]) -> Cell | None:
     return Cell(fmean(values), None, _seeds(runs), None, heads[0]["n"], 0)
 
 
-def _cell(runs: Sequence[Recorded]) -> Cell:
+def _cell(runs: Sequence[Recorded], metric: str) -> Cell | None:
     """Mean over seeds, its interval over queries, and apart from it the standard deviation over seeds."""
-    heads = [r.scores["scores"][0] for r in runs]
-    values = [h["value"] for h in heads]
+    scores = [s for r in runs for s in r.scores["scores"] if s["metric"] == metric]
+    if len(scores) != len(runs):
+        return None
+    values = [s["value"] for s in scores]
     undefined = any(v is None for v in values)
-    found = None if undefined else over_seeds(values, [h.get("draws") or () for h in heads] if _aligned(runs) else [])
-    one = heads[0].get("ci95") if len(heads) == 1 and not undefined else None
-    notes = dict.fromkeys(f"{k}: {v}" for h in heads for k, v in h.get("notes", {}).items())
+    draws = [s.get("draws") or () for s in scores] if _aligned(runs) else []
+    mean = None if undefined else over_seeds(values, draws)
+    interval = scores[0].get("ci95") if len(scores) == 1 and not undefined else None
+    notes = dict.fromkeys(f"{k}: {v}" for s in scores for k, v in s.get("notes", {}).items())
     return Cell(
-        value=found.value if found else None,
-        ci95=tuple(one) if one else found.ci95 if found else None,
+        value=mean.value if mean else None,
+        ci95=tuple(interval) if interval else mean.ci95 if mean else None,
         seeds=_seeds(runs),
-        spread=found.spread if found else None,
-        n=min(h["n"] for h in heads),
-        n_failed=sum(h["n_failed"] for h in heads),
-        why_undefined=next((h["why_undefined"] for h in heads if h["value"] is None), ""),
+        spread=mean.spread if mean else None,
+        n=min(s["n"] for s in scores),
+        n_failed=sum(s["n_failed"] for s in scores),
+        why_undefined=next((s["why_undefined"] for s in scores if s["value"] is None), ""),
         notes=tuple(notes),
+        text_only_shots=_text_only_shots(runs),
     )
+
+
+def _text_only_shots(runs: Sequence[Recorded]) -> int | None:
+    """What the records say about demonstrations without pictures, at zero shots."""
+    numbers = {r.scores.get("text_only_shots") for r in runs if r.scores["shots"] == 0}
+    return numbers.pop() if len(numbers) == 1 else None
 
 
 def _seeds(runs: Sequence[Recorded]) -> tuple[int, ...]:
@@ -189,6 +226,21 @@ def lines(table: Table, plus_minus: str = "±") -> list[list[str]]:
     ]
 
 
+def _zero_shot_notes(table: Table) -> list[str]:
+    """What the prompts at zero shots held, as the records say."""
+    tasks: dict[int, dict[str, None]] = {}
+    for row in table.rows:
+        cell = row.cells.get(0)
+        if cell is not None and cell.text_only_shots is not None and not row.published:
+            tasks.setdefault(cell.text_only_shots, {})[row.task] = None
+    notes = []
+    for number, names in sorted(tasks.items(), reverse=True):
+        of = f" ({', '.join(names)})" if len(tasks) > 1 else ""
+        demonstrations = "no demonstrations" if not number else f"{number} demonstrations without pictures"
+        notes.append(f"0 shots{of}: {demonstrations}")
+    return notes
+
+
 def notes_of(table: Table) -> list[str]:
     """What stands below a table: seeds and intervals, zero shots, sample data, failures, undefined cells."""
     cells = [c for row in table.rows for c in row.cells.values() if not row.published]
@@ -198,8 +250,9 @@ def notes_of(table: Table) -> list[str]:
         notes.append(
             "@sample: drawn by flamingo-eval itself to try things out; never to be put beside published scores"
         )
-    if 0 in table.shots:
-        notes.append("0 shots: two demonstrations without pictures for open-ended tasks, as the paper does")
+    notes += _zero_shot_notes(table)
+    if any(row.metric == CEILING for row in table.rows):
+        notes.append("ceiling: share of queries whose answer is among their shots; only guessing can exceed it")
     for row in table.rows:
         undefined: dict[str, list[str]] = {}
         for shots, cell in row.cells.items():
@@ -210,58 +263,3 @@ def notes_of(table: Table) -> list[str]:
                 undefined.setdefault(cell.why_undefined, []).append(str(shots))
         notes += [f"{row.label}, {', '.join(at)} shots: undefined: {why}" for why, at in undefined.items()]
     return [*notes, *table.footnotes]
-
-
-def markdown(table: Table) -> str:
-    """GitHub Markdown."""
-    rows = [header(table), ["---"] * NUMBERS_FROM + ["--:"] * (1 + len(table.shots)), *lines(table)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows) + "\n"
-
-
-CSV_COLUMNS = (
-    "task", "split", "metric", "model", "protocol", "demos", "ablation", "shots",
-    "value", "low", "high", "seeds", "spread", "n", "failed", "why", "published", "differences",
-)  # fmt: skip
-
-
-def csv_text(table: Table) -> str:
-    """One line a number, with all that tells it from the others."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for row in table.rows:
-        for shots, c in row.cells.items():
-            low, high = c.ci95 or (None, None)
-            writer.writerow(
-                [
-                    *(row.task, row.split, row.metric, row.model, row.protocol, row.demos, row.ablation, shots),
-                    *(c.value, low, high, " ".join(map(str, c.seeds)), c.spread, c.n, c.n_failed, c.why_undefined),
-                    *(row.published, "; ".join(row.differences)),
-                ]
-            )
-    return out.getvalue()
-
-
-_LATEX = str.maketrans(
-    {c: f"\\{c}" for c in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
-
-
-def latex(table: Table) -> str:
-    """A booktabs tabular."""
-    columns = "lllllr" + "r" * len(table.shots)
-    rows = [[cell.translate(_LATEX) for cell in row] for row in [header(table), *lines(table, "@@")]]
-    body = [" & ".join(row).replace("@@", r"$\pm$") + r" \\" for row in rows]
-    top = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", body[0], r"\midrule"]
-    return "\n".join([*top, *body[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def json_value(table: Table) -> dict[str, Any]:
-    """The table as JSON."""
-    rows = []
-    for row in table.rows:
-        value = dataclasses.asdict(row)
-        value["cells"] = {str(k): dataclasses.asdict(c) for k, c in row.cells.items()}
-        rows.append(value)
-    return {"shots": list(table.shots), "rows": rows, "notes": notes_of(table)}

@@ -44,3 +44,15 @@ def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
 def test_the_package_does_not_import_pandas_before_it_is_needed() -> None:
     probe = "import sys, flamingo_eval; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
+
+
+def test_a_pivot_by_row_never_averages_unlike_runs(make_run: Any, tmp_path: Path) -> None:
+    make_run("red", shots=4)
+    make_run("red", shots=4, seed=1)
+    make_run("nothing", shots=4, ablation="labels-shuffled")
+    make_run("nothing", shots=4, protocol="openflamingo")
+    make_run("nothing", shots=4, limit=6)
+    scores = flamingo_eval.load_results(tmp_path / "results")
+    grid = scores[scores.headline].pivot_table("value", "row", "shots")
+    assert len(grid) == 4
+    assert sorted(grid[4].round(6)) == pytest.approx([0.0, 0.0, 0.0, 100 / 6])

@@ -12,19 +12,8 @@ from statistics import fmean, stdev
 import pytest
 
 from flamingo_eval.records import Prompt
-from flamingo_eval.report.tables import (
-    Cell,
-    Row,
-    Table,
-    cell_text,
-    csv_text,
-    json_value,
-    latex,
-    lines,
-    markdown,
-    notes_of,
-    table_of,
-)
+from flamingo_eval.report.formats import csv_text, json_value, latex, markdown
+from flamingo_eval.report.tables import Cell, Row, Table, cell_text, lines, notes_of, table_of
 from flamingo_eval.runs.folder import RunFolder, find_runs
 
 MakeRun = Callable[..., RunFolder]
@@ -90,7 +79,12 @@ def test_latex_escapes() -> None:
     text = latex(TABLE)
     assert r"tiny\_1" in text
     assert r"63.1 $\pm$2.0" in text
-    assert text.startswith(r"\begin{tabular}{lllllrrr}")
+    assert r"\begin{tabular}{lllllrrr}" not in text, "the protocol is the same in both rows: it goes into the caption"
+    assert r"\begin{tabular}{llllrrr}" in text
+    assert r"protocol flamingo" in text.splitlines()[3]
+    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
+    assert r"never to be put beside published scores\par" in text
+    assert latex(TABLE, "A caption & more", "tab:mine").count(r"\label{tab:mine}") == 1
 
 
 def test_json_and_notes() -> None:

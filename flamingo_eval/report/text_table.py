@@ -1,0 +1,167 @@
+"""A table of results as lines of text for a terminal of any width: every number, and what it is of.
+
+Columns with one value in all rows move into a line above the table. Shot columns that do not fit beside each other go
+into a second block below the first, with the names of the rows written again. On the narrowest screens each row is a
+heading with its numbers below it. Nothing is ever cut.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+
+from flamingo_eval.report.tables import Row, Table, header, lines
+from flamingo_eval.runs.folder import CEILING
+
+GAP = "  "
+LABELS = 6  # columns before the numbers: task, split, metric, model, protocol, n
+TASK, METRIC, MODEL, N = 0, 2, 3, 5
+LEAST_LABEL = 12  # cells that a folded name gets at least
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Names and numbers of a table as text, with the columns that are the same everywhere taken out."""
+
+    constants: tuple[str, ...]
+    titles: tuple[str, ...]
+    names: tuple[tuple[str, ...], ...]  # by row
+    shots: tuple[str, ...]
+    numbers: tuple[tuple[str, ...], ...]  # by row
+
+
+def text_table(table: Table, width: int | None = None) -> str:
+    """The table within `width` cells, of any length where it is None (a pipe, a file)."""
+    grid = _grid(table)
+    limit = width or 10**6
+    blocks = _blocks(grid, limit)
+    body = _stacked(grid, limit) if blocks is None else _side_by_side(grid, blocks, limit)
+    constants = textwrap.wrap(", ".join(grid.constants), limit, break_on_hyphens=False)
+    return "\n".join(line.rstrip() for line in (*constants, *([""] if constants else []), *body)) + "\n"
+
+
+def _grid(table: Table) -> _Grid:
+    titles, cells = header(table), lines(table)
+    scores = [i for i, row in enumerate(table.rows) if row.metric != CEILING]
+    kept = [TASK]
+    constants = []
+    for column in range(1, LABELS):
+        values = {cells[i][column] for i in scores}
+        if len(values) == 1 and cells:
+            value = values.pop()
+            constants.append(value if column in (METRIC, MODEL) else f"{titles[column]} {value}")
+        else:
+            kept.append(column)
+    names = tuple(_names(row, cells[i], kept) for i, row in enumerate(table.rows))
+    return _Grid(
+        constants=tuple(constants),
+        titles=tuple(titles[c] for c in kept),
+        names=names,
+        shots=tuple(titles[LABELS:]),
+        numbers=tuple(tuple(row[LABELS:]) for row in cells),
+    )
+
+
+def _names(row: Row, cells: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:
+    """The texts before a row's numbers; a ceiling stands indented below its score and repeats none of its names."""
+    if row.metric == CEILING:
+        return ("  ceiling", *("" for _ in kept[1:]))  # its meaning stands in the notes
+    return tuple(cells[c] for c in kept)
+
+
+# ------------------------------------------------------------------------------------------------------------- blocks
+
+
+def _blocks(grid: _Grid, limit: int) -> list[range] | None:
+    """Which shot columns stand beside each other, block by block; None where not even one fits beside the names."""
+    widths = [_width([title, *(row[i] for row in grid.numbers)]) for i, title in enumerate(grid.shots)]
+    space = limit - sum(_folded_widths(grid, limit)) - len(GAP) * (len(grid.titles) - 1)
+    blocks: list[range] = []
+    first, used = 0, 0
+    for i, width in enumerate(widths):
+        needed = len(GAP) + width
+        if needed > space:
+            return None
+        if used + needed > space:
+            blocks.append(range(first, i))
+            first, used = i, 0
+        used += needed
+    blocks.append(range(first, len(widths)))
+    return blocks
+
+
+def _folded_widths(grid: _Grid, limit: int) -> list[int]:
+    """Widths of the name columns: as long as the longest name, or folded so that they take half of the screen."""
+    natural = [_width([title, *(row[i] for row in grid.names)]) for i, title in enumerate(grid.titles)]
+    longest_word = [
+        _width([w for text in (title, *(row[i] for row in grid.names)) for w in text.split()] or [""])
+        for i, title in enumerate(grid.titles)
+    ]
+    budget = limit // 2
+    widths = list(natural)
+    while sum(widths) + len(GAP) * (len(widths) - 1) > budget:
+        shrinkable = [i for i, w in enumerate(widths) if w > max(longest_word[i], min(LEAST_LABEL, natural[i]))]
+        if not shrinkable:
+            break
+        widest = max(shrinkable, key=lambda i: widths[i])
+        widths[widest] -= 1
+    return widths
+
+
+def _side_by_side(grid: _Grid, blocks: Sequence[range], limit: int) -> Iterator[str]:
+    names = _folded_widths(grid, limit)
+    for number, block in enumerate(blocks):
+        if number:
+            yield ""
+        columns = [_width([grid.shots[i], *(row[i] for row in grid.numbers)]) for i in block]
+        yield from _line(grid.titles, [grid.shots[i] for i in block], names, columns)
+        yield "─" * (sum(names) + sum(columns) + len(GAP) * (len(names) + len(columns) - 1))
+        for texts, numbers in zip(grid.names, grid.numbers, strict=True):
+            shown = [numbers[i] for i in block]
+            if len(blocks) == 1 or any(number != "-" for number in shown):
+                yield from _line(texts, shown, names, columns)
+
+
+def _line(texts: Sequence[str], numbers: Sequence[str], names: Sequence[int], columns: Sequence[int]) -> Iterator[str]:
+    """One row: names to the left and folded where they must be, numbers to the right and on the first line."""
+    folded = [_fold(text, width) for text, width in zip(texts, names, strict=True)]
+    for i in range(max(map(len, folded))):
+        left = [_pad(parts[i] if i < len(parts) else "", width) for parts, width in zip(folded, names, strict=True)]
+        right = [_pad(text if i == 0 else "", width, right=True) for text, width in zip(numbers, columns, strict=True)]
+        yield GAP.join([*left, *right])
+
+
+# ------------------------------------------------------------------------------------------------------------ stacked
+
+
+def _stacked(grid: _Grid, limit: int) -> Iterator[str]:
+    """Each row as a heading and its numbers, each with its shots."""
+    for i, (names, numbers) in enumerate(zip(grid.names, grid.numbers, strict=True)):
+        if i and names[0][:1] != " ":
+            yield ""
+        yield from _fold(GAP.join(filter(None, names)), limit)
+        pairs = [f"{shots}: {number}" for shots, number in zip(grid.shots, numbers, strict=True) if number != "-"]
+        yield from textwrap.wrap(
+            GAP.join(pair.replace(" ", "\u00a0") for pair in pairs), limit, initial_indent="  ", subsequent_indent="  "
+        )
+
+
+# --------------------------------------------------------------------------------------------------------------- text
+
+
+def _width(texts: Sequence[str]) -> int:
+    return max(map(cell_len, texts), default=0)
+
+
+def _pad(text: str, width: int, right: bool = False) -> str:
+    blank = " " * (width - cell_len(text))
+    return blank + text if right else text + blank
+
+
+def _fold(text: str, width: int) -> list[str]:
+    """The text in lines of at most `width` cells, broken at spaces, inside words only where one is too long."""
+    indent = text[: len(text) - len(text.lstrip())]
+    return textwrap.wrap(text, max(width, 1), subsequent_indent=indent, break_on_hyphens=False) or [""]
