@@ -55,4 +55,4 @@ def test_a_pivot_by_row_never_averages_unlike_runs(make_run: Any, tmp_path: Path
     scores = flamingo_eval.load_results(tmp_path / "results")
     grid = scores[scores.headline].pivot_table("value", "row", "shots")
     assert len(grid) == 4
-    assert sorted(grid[4].round(6)) == pytest.approx([0.0, 0.0, 0.0, 100 / 6])
+    assert sorted(grid[4].round(6)) == pytest.approx([0.0, 0.0, 0.0, 100 / 12])

@@ -139,7 +139,7 @@ def test_a_published_row_stands_below_ours_in_every_format(make_run: Any, monkey
     assert notes_of(both)[-1].startswith("[1] Flamingo-9B, published: ")
     assert "| Flamingo-9B [1] |" in markdown(both)
     assert "Flamingo-9B [1]" in latex(both)
-    assert csv_text(both).splitlines()[-1].split(",")[8] == "56.3"
+    assert csv_text(both).splitlines()[-1].split(",")[9] == "56.3"
     assert json_value(both)["rows"][1]["published"] == theirs.published
 
 
