@@ -38,7 +38,11 @@ def report(
     ] = None,
     out: OutFile = None,
     figure: Annotated[
-        Path | None, typer.Option("--figure", metavar="FILE.svg", help="Write the figure of score over shots.")
+        Path | None, typer.Option("--figure", metavar="FILE", help="Write score over shots as .svg, .pdf or .png.")
+    ] = None,
+    panels: Annotated[
+        list[str] | None,
+        typer.Option("--panel", metavar="TASK", help="Only this task's panels in --figure; repeatable."),
     ] = None,
     data: Data = None,
     metric: Annotated[
@@ -75,10 +79,12 @@ def report(
         from flamingo_eval.report.beside_published import compared
 
         table = compared(table, folders, compare)
+    if panels and figure is None:
+        raise UsageError("--panel chooses panels of a figure.", fix="Add --figure figure.svg.")
     if figure is not None:
-        from flamingo_eval.report.figure import svg_file
+        from flamingo_eval.report.figure_file import chosen_panels, figure_bytes
 
-        write_text(figure, svg_file(table), "--figure")
+        write_file(figure, figure_bytes(figure, chosen_panels(table, panels or ())), "--figure")
         say(f"{figure}: the figure")
     if format == "html" and out is not None:
         from flamingo_eval.report.page import PageOptions
@@ -96,7 +102,7 @@ def _write_page(folders: list[RunFolder], table: Table, out: Path, options: Page
 
     with status("drawing the page"):
         page = html_page(folders, table, options)
-    write_text(out, page.html)
+    write_file(out, page.html.encode())
     for note in page.notes:
         say(note)
     say(f"{out}: {len(folders)} runs, {len(page.html.encode()) / 1e6:.1f} MB")
@@ -124,18 +130,18 @@ def _print_table(table: Table, format: str, out: Path | None, title: str, label:
     if out is None:
         print(text, end="")
     else:
-        write_text(out, text)
+        write_file(out, text.encode())
 
 
-def write_text(path: Path, text: str, option: str = "--out") -> None:
+def write_file(path: Path, data: bytes, option: str = "--out") -> None:
     """Write a report file whole or not at all. Raises RunError when the place cannot be written."""
     from flamingo_eval.errors import RunError
     from flamingo_eval.runs.folder import write_whole
 
     try:
         if path.exists() and not path.is_file():  # /dev/stdout, a named pipe
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(data)
         else:
-            write_whole(path, text)
+            write_whole(path, data)
     except OSError as error:
         raise RunError(f"{option} {path}: cannot be written: {error.strerror}.") from error

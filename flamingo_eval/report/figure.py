@@ -22,6 +22,10 @@ LEFT, RIGHT, TOP, BOTTOM = 40, 12, 44, 34
 GAP = 20  # between the panels of a file
 LEGEND_LINE = 20
 COLOURS = 8
+FONTS = "system-ui, sans-serif"
+PLAIN_FONT = "Bitstream Vera Sans"  # comes with the PDF library: the same letters on every machine
+DASHES = ("7 3", "2 3", "9 3 2 3", "4 2")  # of the second and later lines of a model
+INK, MUTED, RULE, SURFACE = "#1d1a20", "#67616c", "#e7e2e6", "#ffffff"
 LIGHT = ("#c81d6b", "#1f6fc4", "#1a8a5f", "#b06a00", "#7446b8", "#00808c", "#8a4b32", "#5a6472")
 DARK = ("#ff79b0", "#6fb3ff", "#53d3a0", "#f0b04a", "#b899f5", "#4fd0dc", "#d99a7c", "#a9b4c2")
 
@@ -31,17 +35,25 @@ SeriesKey: TypeAlias = tuple[str, str, str, str, str, str]  # model, protocol, d
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of the figure: a way of measuring, the same in every panel."""
+    """One line of the figure: a way of measuring, the same in every panel.
+
+    Lines of one model share its colour and differ in their dashes; where there is one model alone, each line has a
+    colour of its own.
+    """
 
     number: int
     label: str
-    kind: str  # ours, published, or ceiling: what no model can exceed
+    kind: str  # ours, published, or ceiling: what only guessing can exceed
+    colour: int
+    dash: int = 0
 
     @property
     def style(self) -> str:
         """Its CSS classes."""
-        colour = "" if self.kind == "ceiling" else f"s{self.number % COLOURS}"
-        return colour if self.kind == "ours" else f"{colour} {self.kind}".strip()
+        if self.kind == "ceiling":
+            return "ceiling"
+        dash = f"d{1 + (self.dash - 1) % len(DASHES)}" if self.dash else ""
+        return " ".join(filter(None, (f"s{self.colour}", dash, "" if self.kind == "ours" else self.kind)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +71,21 @@ def series_of(table: Table) -> dict[SeriesKey, Series]:
     order = ("ours", "published", "ceiling")
     keys = sorted(dict.fromkeys(map(series_key, table.rows)), key=lambda k: order.index(k[-1]))
     several_protocols = len({k[1] for k in keys if k[-1] == "ours"}) > 1
-    found = {}
+    models = list(dict.fromkeys(k[0] for k in keys if k[-1] != "ceiling"))
+    lines_of = dict.fromkeys(models, 0)  # how many lines of a model have their dashes
+    series = {}
     for number, key in enumerate(keys):
         model, protocol, demos, ablation, variant, kind = key
         words = [model]
         words += [protocol] if several_protocols and kind == "ours" else []
         words += [w for w in (demos if demos != "random" else "", ablation, variant) if w]
         words += ["published"] if kind == "published" else []
-        found[key] = Series(number, visible(", ".join(words), 80), kind)
-    return found
+        colour, dash = number, 0
+        if len(models) > 1 and kind != "ceiling":
+            colour, dash = models.index(model), lines_of[model]
+            lines_of[model] += 1
+        series[key] = Series(number, visible(", ".join(words), 80), kind, colour % COLOURS, dash)
+    return series
 
 
 def series_key(row: Row) -> SeriesKey:
@@ -88,11 +106,15 @@ def panels_of(table: Table) -> list[Panel]:
         points = _points(row)
         if points:
             groups.setdefault((row.task, row.split, metric), {})[series[series_key(row)]] = points
+    extents: dict[tuple[str, str], list[float]] = {}  # panels of one task and metric share their axis
+    for (task, _, metric), lines in groups.items():
+        values = [v for points in lines.values() for _, _, cell in points for v in _extent(cell)]
+        extents.setdefault((task, metric), []).extend(values)
     panels = []
     for (task, split, metric), lines in groups.items():
         title = visible(f"{task} ({split})" if split else task, 60)
         name = METRIC_TITLES.get(metric, metric)
-        drawn = _drawn(title, name, list(lines.items()), table.shots)
+        drawn = _drawn(title, name, list(lines.items()), table.shots, extents[task, metric])
         panels.append(Panel(title, name, _described(title, name, list(lines.items())), drawn))
     return panels
 
@@ -111,8 +133,8 @@ def _described(title: str, metric: str, lines: Sequence[_Line]) -> str:
     return f"{title}, {metric} over shots. " + "; ".join(parts)
 
 
-def _drawn(title: str, metric: str, lines: Sequence[_Line], shots: Sequence[int]) -> str:
-    low, high, step = axis([v for _, points in lines for _, _, c in points for v in _extent(c)])
+def _drawn(title: str, metric: str, lines: Sequence[_Line], shots: Sequence[int], extent: Sequence[float]) -> str:
+    low, high, step = axis(extent)
     xs = [math.log2(k + 2) for k in shots]  # 0, 4, 8, 16, 32 stand at nearly equal distances, as in the paper
     span = (xs[-1] - xs[0]) or 1.0
 
@@ -183,20 +205,22 @@ def _text(x: float, y: float, text: str, style: str) -> str:
 def style(prefix: str = "") -> str:
     """CSS of the panels; colours are the page's variables --s0 to --s7, --ink, --muted, --rule, --surface."""
     rules = [
-        f"{prefix} text {{ font: 10px system-ui, sans-serif; fill: var(--muted); font-variant-numeric: tabular-nums }}",
+        f"{prefix} text {{ font-size: 10px; font-family: {FONTS}; fill: var(--muted) }}",
+        f"{prefix} text {{ font-variant-numeric: tabular-nums }}",
         f"{prefix} .title {{ font-size: 12.5px; font-weight: 600; fill: var(--ink) }}",
         f"{prefix} .end {{ text-anchor: end }}",
         f"{prefix} .middle {{ text-anchor: middle }}",
         f"{prefix} .grid {{ stroke: var(--rule); stroke-width: 1 }}",
-        f"{prefix} .band {{ fill: var(--c); opacity: 0.13; stroke: none }}",
-        f"{prefix} .whisker {{ stroke: var(--c); stroke-width: 1.2; opacity: 0.55 }}",
+        f"{prefix} .band {{ fill: var(--c); fill-opacity: 0.13; stroke: none }}",
+        f"{prefix} .whisker {{ stroke: var(--c); stroke-width: 1.2; stroke-opacity: 0.55 }}",
         f"{prefix} .line {{ fill: none; stroke: var(--c); stroke-width: 2.2; stroke-linejoin: round }}",
         f"{prefix} .point {{ fill: var(--c); stroke: var(--surface); stroke-width: 1.2 }}",
         f"{prefix} .ceiling {{ --c: var(--muted) }}",
         f"{prefix} .ceiling .line {{ stroke-dasharray: 1.5 4; stroke-width: 1.6; stroke-linecap: round }}",
-        f"{prefix} .ceiling .point {{ opacity: 0 }}",
+        f"{prefix} .ceiling .point {{ fill: none; stroke: none }}",
         f"{prefix} .published .line {{ stroke-dasharray: 5 4; stroke-width: 1.6 }}",
         f"{prefix} .published .point {{ fill: var(--surface); stroke: var(--c); stroke-width: 1.6 }}",
+        *(f"{prefix} .d{i} .line {{ stroke-dasharray: {dash} }}" for i, dash in enumerate(DASHES, start=1)),
         *(f"{prefix} .s{i} {{ --c: var(--s{i}) }}" for i in range(COLOURS)),
     ]
     return "\n".join(rules)
@@ -207,8 +231,28 @@ def colour_variables(colours: Sequence[str]) -> str:
     return " ".join(f"--s{i}: {c};" for i, c in enumerate(colours))
 
 
-def svg_file(table: Table, columns: int = 3) -> str:
-    """The whole figure as one SVG document, light or dark as its reader prefers."""
+def plain_style() -> str:
+    """The light style with every colour written out, for readers of SVG that know no CSS variables."""
+    colours = {"--ink": INK, "--muted": MUTED, "--rule": RULE, "--surface": SURFACE}
+    rules = []
+    for rule in style().splitlines():
+        if "--c:" in rule:
+            continue
+        if "var(--c)" not in rule:
+            rules.append(rule)
+            continue
+        rules += [f".s{i}{rule.replace('var(--c)', colour)}" for i, colour in enumerate(LIGHT)]
+        rules += [f".ceiling{rule.replace('var(--c)', MUTED)}"]
+    text = "\n".join(rules)
+    for name, colour in colours.items():
+        text = text.replace(f"var({name})", colour)
+    return text.replace(FONTS, f"'{PLAIN_FONT}', Helvetica, sans-serif").replace(
+        "font-weight: 600", "font-weight: bold"
+    )
+
+
+def svg_file(table: Table, columns: int = 3, *, plain: bool = False) -> str:
+    """The whole figure as one SVG document, light or dark as its reader prefers; `plain`: light, without variables."""
     panels = panels_of(table)
     columns = max(1, min(columns, len(panels)))
     rows = math.ceil(len(panels) / columns)
@@ -221,15 +265,15 @@ def svg_file(table: Table, columns: int = 3) -> str:
         f"{panel.markup}</g>"
         for i, panel in enumerate(panels)
     ]
-    light = f"--ink: #1d1a20; --muted: #67616c; --rule: #e7e2e6; --surface: #ffffff; {colour_variables(LIGHT)}"
+    light = f"--ink: {INK}; --muted: {MUTED}; --rule: {RULE}; --surface: {SURFACE}; {colour_variables(LIGHT)}"
     dark = f"--ink: #f1edf2; --muted: #a59fab; --rule: #35323b; --surface: #17161b; {colour_variables(DARK)}"
     height = top + legend_height + GAP
     label = quoteattr("Score over shots. " + " ".join(p.description + "." for p in panels))
+    css = f"svg {{ {light} }}\n@media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}\n{style()}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label={label}>\n<style>\nsvg {{ {light} }}\n'
-        f"@media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}\n{style()}\n</style>\n"
-        f'<rect width="{width}" height="{height}" rx="10" fill="var(--surface)"/>\n'
+        f'role="img" aria-label={label}>\n<style>\n{plain_style() if plain else css}\n</style>\n'
+        f'<rect width="{width}" height="{height}" rx="10" fill="{SURFACE if plain else "var(--surface)"}"/>\n'
         + "\n".join(groups)
         + f'\n<g transform="translate({GAP},{top})">{entries}</g>\n</svg>\n'
     )

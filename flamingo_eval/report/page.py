@@ -171,7 +171,7 @@ def _score_table(table: Table) -> ShownTable:
     rows = []
     for row, texts in zip(table.rows, lines(table), strict=True):
         line = series[figure.series_key(row)]
-        swatch = None if line.kind == "ceiling" else line.number % figure.COLOURS
+        swatch = None if line.kind == "ceiling" else line.colour
         words = [ShownCell(t, t, swatch=swatch if i == 3 else None) for i, t in enumerate(texts[:NUMBERS_FROM])]
         n = ShownCell(texts[NUMBERS_FROM], texts[NUMBERS_FROM].replace("-", ""))
         cells = [_score_cell(row, row.cells.get(k)) for k in table.shots]

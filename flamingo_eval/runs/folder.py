@@ -118,12 +118,12 @@ def _replace(path: Path, text: str) -> None:
         raise write_error(path, error) from error
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename: it is old or new, never half. Raises OSError."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file under a temporary name, then rename: it is old or new, never half. Raises OSError."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
