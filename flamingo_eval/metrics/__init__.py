@@ -51,6 +51,7 @@ class MetricRow:
 #   class_id, verb, noun         int, str, str. RareAct: one class a row
 #   annotation, video_id         int 0-4, str. RareAct
 #   video_id                     str. YouCook2: the video whose clips make up one macro CIDEr
+#   operator, attribute          str. VL-ICL: +, -, x; size, shape, material, color
 #   domain                       str. NoCaps: in-domain, near-domain, out-domain
 METRICS: Mapping[str, MetricRow] = {
     "vqa_accuracy": MetricRow(
@@ -65,6 +66,32 @@ METRICS: Mapping[str, MetricRow] = {
         "equal to a reference, character by character",
         "text",
         ("exact", "normalised", "llava", "vqa_clean"),
+    ),
+    "vl_icl_text": MetricRow(
+        "flamingo_eval.metrics.vl_icl:text",
+        "equal to the answer after the cut of VL-ICL's scorer",
+        "text",
+        ("official", "stripped", "first_line"),
+    ),
+    "vl_icl_count": MetricRow(
+        "flamingo_eval.metrics.vl_icl:count",
+        "the same for counts (CLEVR of VL-ICL)",
+        "text",
+        ("official", "stripped", "number"),
+        optional_labels=("attribute",),
+    ),
+    "vl_icl_number": MetricRow(
+        "flamingo_eval.metrics.vl_icl:number",
+        "the first digits are the answer; a sign is not read (VL-ICL's operator induction)",
+        "text",
+        ("official", "signed"),
+        optional_labels=("operator",),
+    ),
+    "vl_icl_yes_no": MetricRow(
+        "flamingo_eval.metrics.vl_icl:yes_no",
+        "`yes` is part of the text or not (VL-ICL's matching)",
+        "text",
+        ("official", "yes_or_no"),
     ),
     "ivqa": MetricRow("flamingo_eval.metrics.ivqa:ivqa", "min(1, agreeing annotators / 2), of five", "text"),
     "wups": MetricRow(

@@ -3,20 +3,31 @@
 Order, --limit, batch size, resume and rank cannot change anybody's shots, because nothing is drawn from a running
 generator. The k-shot demonstrations of a query are the first k of one endless draw, so they are contained in the
 2k-shot ones, and a curve over shots compares like with like.
+
+What is drawn are shots. A shot is one row of the support set, or several that are shown together in a fixed order.
+Labels of the rows say what differs from the usual case, and no other module knows of it:
+
+    pool         (query, support)  the query's shots come from the support rows of this pool
+    answers      (support)         the row's answer by key; the query's `answer_key` chooses
+    group        (support)         rows of one group are one shot, in the order of their ids
+    ways_shown   (query)           a shot is a round over so many answers: the query's own and others of its pool
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
+from typing import TypeAlias, TypeVar
 
 from flamingo_eval.config.specs import DemoSpec
 from flamingo_eval.errors import PromptError
 from flamingo_eval.records import Example
 
 Ranking = Callable[[Example], Sequence[str]]  # query -> ids of support examples, nearest first
+_Item = TypeVar("_Item")
+Shot: TypeAlias = tuple[Example, ...]  # rows that are shown together, in this order
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,88 @@ class Support:
     def by_id(self) -> Mapping[str, Example]:
         return {e.id: e for e in self.examples}
 
+    def pool(self, query: Example) -> tuple[Example, ...]:
+        """The rows that a query's shots come from, with the answers that they show to it."""
+        return self._pool(pool_of(query), str(query.labels.get("answer_key", "")))
+
+    def shots(self, query: Example, seed: int) -> tuple[Shot, ...]:
+        """What can be drawn for a query: single rows, groups, or the rounds over the answers drawn for it."""
+        ways = query.labels.get("ways_shown")
+        if isinstance(ways, int):
+            return _rounds(self.pool(query), query, ways, f"{seed}:{self.task}:{query.id}:ways")
+        return self._grouped(pool_of(query), str(query.labels.get("answer_key", "")))
+
+    def shot_by_id(self, query: Example, seed: int) -> Mapping[str, Shot]:
+        """The shot that a row belongs to, by the row's id, among what can be drawn for a query."""
+        shots = self.shots(query, seed)
+        if "ways_shown" in query.labels:
+            return {e.id: shot for shot in shots for e in shot}
+        key = (pool_of(query), str(query.labels.get("answer_key", "")))
+        if key not in self._shot_by_id:
+            self._shot_by_id[key] = {e.id: shot for shot in shots for e in shot}
+        return self._shot_by_id[key]
+
+    def answers(self, query: Example) -> tuple[str, ...]:
+        """The distinct answers of the support set, in its order; where they depend on the query, those of its pool."""
+        return self._answers_of(self.pool(query)) if "answer_key" in query.labels else self._all_answers
+
+    @cached_property
+    def _all_answers(self) -> tuple[str, ...]:
+        return self._answers_of(self.examples)
+
+    @staticmethod
+    def _answers_of(examples: Sequence[Example]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(e.answer for e in examples))
+
+    @cached_property
+    def _resolved(self) -> dict[tuple[str, str], tuple[Example, ...]]:
+        return {}
+
+    @cached_property
+    def _shots(self) -> dict[tuple[str, str], tuple[Shot, ...]]:
+        return {}
+
+    @cached_property
+    def _shot_by_id(self) -> dict[tuple[str, str], dict[str, Shot]]:
+        return {}
+
+    def _pool(self, name: str, answer_key: str) -> tuple[Example, ...]:
+        key = (name, answer_key)
+        if key not in self._resolved:
+            self._resolved[key] = tuple(shown_under(e, answer_key) for e in self.pools.get(name, ()))
+        return self._resolved[key]
+
+    def _grouped(self, name: str, answer_key: str) -> tuple[Shot, ...]:
+        key = (name, answer_key)
+        if key not in self._shots:
+            groups: dict[str, list[Example]] = {}
+            for example in self._pool(name, answer_key):
+                groups.setdefault(group_of(example), []).append(example)
+            self._shots[key] = tuple(map(tuple, groups.values()))
+        return self._shots[key]
+
+
+def group_of(example: Example) -> str:
+    """What rows of one shot have in common; a row without a group is a shot of its own."""
+    return f"group {example.labels['group']}" if "group" in example.labels else f"row {example.id}"
+
+
+def shown_under(example: Example, answer_key: str) -> Example:
+    """The row with the answer that it shows under a query's `answer_key`; a row with one answer is left as it is."""
+    answers = example.labels.get("answers")
+    return replace(example, answer=answers[answer_key]) if isinstance(answers, Mapping) else example
+
+
+def _rounds(pool: Sequence[Example], query: Example, ways: int, key: str) -> tuple[Shot, ...]:
+    """Round i shows the i-th row of `ways` answers: the query's and others drawn by `key`, in an order drawn by it."""
+    rows: dict[str, list[Example]] = {}
+    for example in pool:
+        rows.setdefault(example.answer, []).append(example)
+    others = sorted(answer for answer in rows if answer != query.answer)
+    chosen = [query.answer, *(others[i] for i, _ in zip(endless_draw(len(others), key), range(ways - 1), strict=False))]
+    order = [chosen[i] for i in endless_draw(len(chosen), f"{key}:order")]
+    return tuple(zip(*(rows.get(answer, []) for answer in order), strict=False))
+
 
 def pool_of(example: Example) -> str:
     """Tasks whose labels mean something within one episode only (fast binding) name the pool their shots come from."""
@@ -46,7 +139,7 @@ def pool_of(example: Example) -> str:
 
 
 def draw_support(task: str, split: str, examples: Sequence[Example], spec: DemoSpec) -> Support:
-    """The support set of one seed: `support_size` examples, or `support_per_class` of each class.
+    """The support set of one seed: `support_size` shots, or `support_per_class` examples of each class.
 
     Pooled examples are never thinned out: their pools are the support.
     """
@@ -62,70 +155,92 @@ def draw_support(task: str, split: str, examples: Sequence[Example], spec: DemoS
             key = f"{spec.seed}:{task}:support:{name}"
             chosen += _first(classes[name], spec.support_per_class, key)
     elif spec.support_size and spec.support_size < len(ordered):
-        chosen = _first(ordered, spec.support_size, f"{spec.seed}:{task}:support")
+        groups: dict[str, list[Example]] = {}
+        for example in ordered:
+            groups.setdefault(group_of(example), []).append(example)
+        drawn = _first(list(groups.values()), spec.support_size, f"{spec.seed}:{task}:support")
+        chosen = [example for group in drawn for example in group]
     else:
         chosen = ordered
     return Support(task, split, tuple(sorted(chosen, key=lambda e: e.id)))
 
 
 def random_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
-    """`spec.shots` demonstrations drawn without replacement, in the order drawn; never the query's own picture."""
-    pool = support.pools.get(pool_of(query), ())
-    shots: list[Example] = []
-    if spec.shots:
-        for index in endless_draw(len(pool), f"{spec.seed}:{support.task}:{query.id}"):
-            if pool[index].media_id != query.media_id:
-                shots.append(pool[index])
-                if len(shots) == spec.shots:
-                    break
-    return _enough(shots, query, support, spec)
+    """`spec.shots` shots drawn without replacement, in the order drawn; never the query's own picture.
+
+    The rounds of a query that shows some of its pool's answers (`ways_shown`) keep their order: those are drawn.
+    """
+    shots = support.shots(query, spec.seed)
+    in_order = "ways_shown" in query.labels
+    draw = range(len(shots)) if in_order else endless_draw(len(shots), f"{spec.seed}:{support.task}:{query.id}")
+    return _taken((shots[i] for i in draw), query, support, spec)
 
 
 def balanced_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
     """As random_demos, but every answer comes up equally often: in each round of the draw, each answer once.
 
-    With shots = n x answers, every answer is shown n times ("n a way"); the rounds are nested over shots.
+    With shots = n x answers, every answer is shown n times ("n a way"); the rounds are nested over shots. Shots of
+    several rows count by all their answers.
     """
-    pool = support.pools.get(pool_of(query), ())
-    answers = sorted({e.answer for e in pool})
     key = f"{spec.seed}:{support.task}:{query.id}:balanced"
-    shelves = {a: [e for e in pool if e.answer == a and e.media_id != query.media_id] for a in answers}
+    shelves: dict[str, list[Shot]] = {}
+    for shot in support.shots(query, spec.seed):
+        shelf = shelves.setdefault(" ".join(e.answer for e in shot), [])
+        if not _shows_query(shot, query):
+            shelf.append(shot)
+    answers = sorted(shelves)
     draws = {a: endless_draw(len(shelves[a]), f"{key}:{a}") for a in answers}
-    shots: list[Example] = []
-    for round_ in range(spec.shots):
-        order = list(answers)
-        Random(f"{key}:round {round_}").shuffle(order)
-        for answer in order:
-            index = next(draws[answer], None)
-            if index is not None and len(shots) < spec.shots:
-                shots.append(shelves[answer][index])
-        if len(shots) == spec.shots:
-            break
-    return _enough(shots, query, support, spec)
+
+    def rounds() -> Iterator[Shot]:
+        for round_ in range(spec.shots):
+            order = list(answers)
+            Random(f"{key}:round {round_}").shuffle(order)
+            for answer in order:
+                index = next(draws[answer], None)
+                if index is not None:
+                    yield shelves[answer][index]
+
+    return _taken(rounds(), query, support, spec)
 
 
 def fixed_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
     """The same demonstrations for every query of a seed; one whose picture is the query's own gives way to the next."""
-    pool = support.pools.get(pool_of(query), ())
-    order = endless_draw(len(pool), f"{spec.seed}:{support.task}:fixed")
-    shots: list[Example] = []
-    for index in order:
-        if len(shots) == spec.shots:
-            break
-        if pool[index].media_id != query.media_id:
-            shots.append(pool[index])
-    return _enough(shots, query, support, spec)
+    shots = support.shots(query, spec.seed)
+    return _taken(
+        (shots[i] for i in endless_draw(len(shots), f"{spec.seed}:{support.task}:fixed")), query, support, spec
+    )
 
 
 def ranked_demos(query: Example, support: Support, spec: DemoSpec, ranking: Ranking) -> tuple[Example, ...]:
-    """RICES (Flamingo v2 A.2): the nearest support examples, nearest LAST, next to the query."""
-    shots: list[Example] = []
-    for id in ranking(query):
-        if len(shots) == spec.shots:
+    """RICES (Flamingo v2 A.2): the nearest support examples, nearest LAST, next to the query.
+
+    A shot of several rows is as near as the nearest of them, and its rows keep their order.
+    """
+    shot_of = support.shot_by_id(query, spec.seed)
+    nearest = {shot_of[id][0].id: shot_of[id] for id in ranking(query) if id in shot_of}  # each where it comes first
+    shots = _shots_taken(nearest.values(), query, support, spec)
+    return tuple(example for shot in reversed(shots) for example in shot)
+
+
+def _shows_query(shot: Shot, query: Example) -> bool:
+    return any(e.media_id == query.media_id for e in shot)
+
+
+def _taken(shots: Iterable[Shot], query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
+    """The rows of the first `spec.shots` shots that do not show the query's own picture."""
+    return tuple(example for shot in _shots_taken(shots, query, support, spec) for example in shot)
+
+
+def _shots_taken(shots: Iterable[Shot], query: Example, support: Support, spec: DemoSpec) -> list[Shot]:
+    taken: list[Shot] = []
+    for shot in shots:
+        if len(taken) == spec.shots:
             break
-        if support.by_id[id].media_id != query.media_id:
-            shots.append(support.by_id[id])
-    return tuple(reversed(_enough(shots, query, support, spec)))
+        if not _shows_query(shot, query):
+            taken.append(shot)
+    if len(taken) < spec.shots:
+        raise _too_few(len(taken), query, support, spec)
+    return taken
 
 
 def endless_draw(n: int, key: str) -> Iterator[int]:
@@ -138,19 +253,17 @@ def endless_draw(n: int, key: str) -> Iterator[int]:
         moved[j] = moved.get(i, i)
 
 
-def _first(examples: Sequence[Example], n: int, key: str) -> list[Example]:
-    draw = endless_draw(len(examples), key)
-    return [examples[i] for i, _ in zip(draw, range(min(n, len(examples))), strict=False)]
+def _first(items: Sequence[_Item], n: int, key: str) -> list[_Item]:
+    draw = endless_draw(len(items), key)
+    return [items[i] for i, _ in zip(draw, range(min(n, len(items))), strict=False)]
 
 
-def _enough(shots: Sequence[Example], query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
-    if len(shots) == spec.shots:
-        return tuple(shots)
-    pool = support.pools.get(pool_of(query), ())
+def _too_few(n: int, query: Example, support: Support, spec: DemoSpec) -> PromptError:
+    pool = support.pool(query)
     pictures = len({e.media_id for e in pool})
-    raise PromptError(
-        f"{support.task}: {spec.shots} shots asked, but only {len(shots)} demonstrations can go with query {query.id}: "
+    return PromptError(
+        f"{support.task}: {spec.shots} shots asked, but only {n} demonstrations can go with query {query.id}: "
         f"the support set from split '{support.split}' has {len(pool)} rows on {pictures} pictures, and the query's "
         f"own picture is never shown.",
-        fix=f"Lower --shots to {len(shots)} or less, or give more support data.",
+        fix=f"Lower --shots to {n} or less, or give more support data.",
     )

@@ -18,7 +18,7 @@ from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.data.roots import data_root
 from flamingo_eval.errors import FlamingoEvalError, PromptError
 from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
-from flamingo_eval.prompting.demos import Support, draw_support
+from flamingo_eval.prompting.demos import Support, draw_support, shown_under
 from flamingo_eval.prompting.episodes import build_episodes
 from flamingo_eval.prompting.prompts import render
 from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prediction, Prompt, Video, best_of
@@ -124,16 +124,16 @@ class TaskPrompts:
         else:
             episodes = list(build_episodes(queries, support, spec.demos, spec.text_only_shots))
         if spec.ablation and not (spec.ablation.startswith("order-") and spec.demos.method.startswith("rices")):
-            answers = tuple(dict.fromkeys(e.answer for e in support.examples)) if support else ()
             key = f"{spec.demos.seed}:{spec.task.name}"
-            episodes = [ablate(e, spec.ablation, key, answers) for e in episodes]
+            episodes = [ablate(e, spec.ablation, key, support.answers(e.query) if support else ()) for e in episodes]
         return {e.query.id: e for e in episodes}
 
 
 def _recorded_episode(query: Example, run: Run, support: Support | None) -> Episode:
     """Shots that a model chose are taken from the record: the page loads no model."""
     known = support.by_id if support else {}
-    shots = tuple(known[id] for id in run.outputs[query.id].shots if id in known)
+    key = str(query.labels.get("answer_key", ""))
+    shots = tuple(shown_under(known[id], key) for id in run.outputs[query.id].shots if id in known)
     return Episode(query, shots, text_only=run.spec.demos.shots == 0)
 
 

@@ -17,7 +17,7 @@ from flamingo_eval.data import layouts
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.metrics import score_all
 from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
-from flamingo_eval.prompting.demos import Ranking, draw_support
+from flamingo_eval.prompting.demos import Ranking, draw_support, shown_under
 from flamingo_eval.prompting.episodes import build_episodes, choose_queries
 from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
 from flamingo_eval.runs.answer import Engine, answer, check_wanted
@@ -111,9 +111,8 @@ def episodes_of(spec: RunSpec, data: TaskData, ranking: Ranking | None = None) -
     episodes = build_episodes(queries, support, spec.demos, spec.text_only_shots, ranking)
     if not spec.ablation:
         return list(episodes)
-    answers = tuple(dict.fromkeys(e.answer for e in support.examples)) if support else ()
     key = f"{spec.demos.seed}:{spec.task.name}"
-    return [ablate(e, spec.ablation, key, answers) for e in episodes]
+    return [ablate(e, spec.ablation, key, support.answers(e.query) if support else ()) for e in episodes]
 
 
 def fingerprint(spec: RunSpec, data: TaskData) -> str:
@@ -243,8 +242,12 @@ def coverage(kept: Sequence[tuple[Output, Example]], shown: Mapping[str, Example
     Where labels mean something within an episode only (fast binding), it is the ceiling: no model does better but by
     guessing.
     """
-    covered = [any(shown[s].answer in e.references for s in o.shots) for o, e in kept]
+    covered = [any(_answer_to(e, shown[s]) in e.references for s in o.shots) for o, e in kept]
     return 100 * sum(covered) / len(covered)
+
+
+def _answer_to(query: Example, shot: Example) -> str:
+    return shown_under(shot, str(query.labels.get("answer_key", ""))).answer
 
 
 def scored(

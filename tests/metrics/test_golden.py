@@ -74,6 +74,26 @@ def test_exact_match(task: str, variant: str) -> None:
     assert result(task, "exact_match").breakdown[variant] == found.value
 
 
+VL_ICL = {
+    "vl_icl_open_mi": "vl_icl_text",
+    "vl_icl_clevr": "vl_icl_count",
+    "vl_icl_operator_induction": "vl_icl_number",
+    "vl_icl_operator_induction_interleaved": "vl_icl_number",
+    "vl_icl_textocr": "vl_icl_text",
+    "vl_icl_matching_mi": "vl_icl_yes_no",
+}
+
+
+@pytest.mark.parametrize(("task", "metric"), VL_ICL.items())
+def test_vl_icl(task: str, metric: str) -> None:
+    golden = case(task)
+    expected = golden.expected["variants"]["official"]
+    found = result(task, metric)
+    assert found.value == pytest.approx(expected["overall"], abs=CLOSE)
+    check_rows(golden, found, expected["per_example"])
+    assert found.notes["ceiling"].startswith(f"{golden.expected['ceiling']:.2f} ")
+
+
 def test_ivqa_counts_null_as_an_answer() -> None:
     golden = case("ivqa")
     expected = golden.expected["variants"]["as_text"]

@@ -160,3 +160,72 @@ def test_shots_without_a_support_split() -> None:
 
 FROZEN_DRAW = [8, 9, 1, 6, 3, 0, 2, 7, 5, 4]
 FROZEN_SHOTS = ["0045", "0015", "0022", "0036"]
+
+
+# ------------------------------------------------------------------------------ shots of several rows, answers by query
+
+PAIRS = [row(2 * n + half, answer=("yes", "no")[half], group=f"g{n}") for n in range(20) for half in (0, 1)]
+
+
+@pytest.mark.parametrize("method", [random_demos, fixed_demos, balanced_demos])
+def test_rows_of_a_group_are_one_shot_in_their_order(method: object) -> None:
+    drawn = support(PAIRS)
+    few = method(row(900), drawn, DemoSpec(shots=3))  # type: ignore[operator]
+    many = method(row(900), drawn, DemoSpec(shots=8))  # type: ignore[operator]
+    assert [s.answer for s in many] == ["yes", "no"] * 8
+    assert [a.labels["group"] for a in many[::2]] == [b.labels["group"] for b in many[1::2]]
+    assert few == many[:6]
+
+
+def test_a_group_with_the_querys_picture_is_never_shown() -> None:
+    own = random_demos(row(900), support(PAIRS), DemoSpec(shots=1))
+    others = random_demos(row(900, int(own[1].media_id)), support(PAIRS), DemoSpec(shots=19))
+    assert not {s.id for s in own} & {s.id for s in others}
+
+
+def test_the_nearest_row_brings_its_group() -> None:
+    shots = ranked_demos(row(900), support(PAIRS), DemoSpec(shots=2), lambda _: ["0007", "0006", "0030", "0002"])
+    assert ids(shots) == ["0030", "0031", "0006", "0007"]  # nearest last
+
+
+def test_the_support_set_is_drawn_in_whole_groups() -> None:
+    drawn = support(PAIRS, support_size=7)
+    assert len(drawn.examples) == 14
+    assert set(Counter(e.labels["group"] for e in drawn.examples).values()) == {2}
+
+
+def test_an_answer_may_depend_on_the_query() -> None:
+    rows = [row(n, answer="", answers={"+": str(n), "x": str(-n)}) for n in range(30)]
+    plus = random_demos(row(900, answer_key="+"), support(rows), DemoSpec(shots=4))
+    times = random_demos(row(900, answer_key="x"), support(rows), DemoSpec(shots=4))
+    assert [s.answer for s in plus] == [str(int(s.id)) for s in plus]
+    assert [s.answer for s in times] == [str(-int(s.id)) for s in times]
+    assert ids(plus) == ids(times)  # the draw is the query's
+    assert support(rows).answers(row(900, answer_key="x"))[:2] == ("0", "-1")
+
+
+WAYS = [
+    Example(f"q/{name}/{i}", (), f"{name}{i}", answer=name, labels={"pool": "q"}) for name in "abcde" for i in range(5)
+]
+
+
+def test_a_round_shows_the_querys_answer_and_another_always_in_the_same_order() -> None:
+    orders, others = set(), set()
+    for seed in range(40):
+        query = Example("q", (), "q", answer="c", labels={"pool": "q", "ways_shown": 2})
+        shots = random_demos(query, support(WAYS), DemoSpec(shots=5, seed=seed))
+        names = [s.answer for s in shots]
+        assert len(shots) == 10
+        assert names == names[:2] * 5
+        assert "c" in names
+        assert [s.id[-1] for s in shots] == list("0011223344")
+        assert random_demos(query, support(WAYS), DemoSpec(shots=2, seed=seed)) == shots[:4]
+        orders.add(names.index("c"))
+        others |= set(names) - {"c"}
+    assert (orders, others) == ({0, 1}, set("abde"))
+
+
+def test_more_rounds_than_there_are_say_so() -> None:
+    query = Example("q", (), "q", answer="c", labels={"pool": "q", "ways_shown": 2})
+    with pytest.raises(PromptError, match="6 shots asked, but only 5"):
+        random_demos(query, support(WAYS), DemoSpec(shots=6))

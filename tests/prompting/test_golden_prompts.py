@@ -17,6 +17,7 @@ from flamingo_eval.config.names import NoPromptError, protocol_names, task_names
 from flamingo_eval.prompting.prompts import candidate_text, render, shown
 from flamingo_eval.runs.plan import Choices, Job, load_question, plan_jobs
 from flamingo_eval.sample.benchmarks import writers
+from flamingo_eval.sample.fresh import clevr, objects, operators, textocr
 from flamingo_eval.sample.world import clips
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
@@ -46,6 +47,8 @@ def texts_of_the_sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         patch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(writers, "render", lambda scene: dot)
         patch.setattr(clips, "render_clip", lambda scene, frames: [dot])
+        for module in (clevr, objects, operators, textocr):
+            patch.setattr(module, "save", lambda pixels, path: writers.save_picture(path, dot))
         yield
 
 

@@ -19,6 +19,7 @@ from flamingo_eval.runs.plan import Choices, load_question, plan_jobs
 from flamingo_eval.sample import sample_root
 from flamingo_eval.sample.benchmarks import actions, classification, draws, fastbind, writers
 from flamingo_eval.sample.benchmarks.writers import BUILDERS
+from flamingo_eval.sample.fresh.dials import DIALS, ClevrDials, MatchingDials, OpenMiDials, TextDials
 
 TASKS = Path(__file__).parents[2] / "tasks"
 SMALL: dict[ModuleType, dict[str, object]] = {
@@ -27,6 +28,12 @@ SMALL: dict[ModuleType, dict[str, object]] = {
     draws: {"TRAIN_ROWS": 16, "EVAL_ROWS": 8},
     classification: {"CLASSES": 4, "TRAIN_VIEWS": 3, "EVAL_VIEWS": 2},
     actions: {"OBJECTS": 2, "TRAIN_CLIPS": 2, "EVAL_CLIPS": 1, "EVAL_ROWS": 8},
+}
+SMALL_DIALS = {
+    "vl_icl_open_mi": OpenMiDials(queries=4, classes=3, pictures=2),
+    "vl_icl_clevr": ClevrDials(queries=6, support=8),
+    "vl_icl_textocr": TextDials(queries=6, support=8),
+    "vl_icl_matching_mi": MatchingDials(queries=6, support=4),
 }
 
 
@@ -37,6 +44,8 @@ def cache(tmp_path_factory):
         for module, values in SMALL.items():
             for name, value in values.items():
                 patch.setattr(module, name, value)
+        for task, dials in SMALL_DIALS.items():
+            patch.setitem(DIALS, task, dials)
         yield
 
 

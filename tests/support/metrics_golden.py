@@ -159,6 +159,12 @@ def _rareact(data: Path) -> Iterator[Example]:
         yield Example(row["id"], (), row["video_id"], labels={**numbers, **texts})
 
 
+def _vl_icl(data: Path) -> Iterator[Example]:
+    (folder,) = data.iterdir()
+    for q in _json(folder / "query.json"):
+        yield _example(q["id"], [str(q["answer"])])
+
+
 READERS: dict[str, Callable[[Path], Iterator[Example]]] = {
     "vqav2": _vqa,
     "okvqa": _vqa,
@@ -178,4 +184,10 @@ READERS: dict[str, Callable[[Path], Iterator[Example]]] = {
     "star": _star,
     "nextqa": _nextqa,
     "rareact": _rareact,
+    "vl_icl_open_mi": _vl_icl,
+    "vl_icl_clevr": _vl_icl,
+    "vl_icl_operator_induction": _vl_icl,
+    "vl_icl_operator_induction_interleaved": _vl_icl,
+    "vl_icl_textocr": _vl_icl,
+    "vl_icl_matching_mi": _vl_icl,
 }

@@ -134,6 +134,13 @@ LAYOUTS = {
         options=("question_mark",),
         files=("annotations",),
     ),
+    "vl_icl": Layout(
+        "flamingo_eval.data.layouts.vl_icl:load",
+        files=("annotations",),
+        media=("images",),
+        words=("subset",),
+        options=("shots",),
+    ),
     "rows": Layout(
         "flamingo_eval.data.layouts.rows:load",
         files=("rows",),

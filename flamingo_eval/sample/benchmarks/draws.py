@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 
-from flamingo_eval.sample.world.scenes import WORLD_VERSION, Scene, group_scene, seen
+from flamingo_eval.sample.world.scenes import Scene, drawn_from, group_scene, seen, world
 from flamingo_eval.sample.world.wording import COLOURS, NUMBERS, Asked, Conventions, ask, caption
 
 TRAIN_ROWS, EVAL_ROWS = 288, 96
@@ -28,13 +28,14 @@ class Drawn:
 
 def rng_of(*key: object) -> Random:
     """A generator of its own for whatever the key names."""
-    return Random(":".join([WORLD_VERSION, *map(str, key)]))
+    return Random(":".join([world(), *map(str, key)]))
 
 
 @cache
 def conventions(benchmark: str) -> Conventions:
-    """How the annotators of one benchmark write."""
-    return Conventions.draw(rng_of("conventions", benchmark))
+    """How the annotators of one benchmark write; the same in every fresh copy."""
+    with drawn_from(None):
+        return Conventions.draw(rng_of("conventions", benchmark))
 
 
 def rows(part: str) -> range:

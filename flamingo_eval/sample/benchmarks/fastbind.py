@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from flamingo_eval.sample.benchmarks.writers import write_json, write_picture
-from flamingo_eval.sample.world.scenes import BACKGROUNDS, WORLD_VERSION, group_scene, held_out, seen
+from flamingo_eval.sample.world.scenes import BACKGROUNDS, group_scene, held_out, seen, world
 from flamingo_eval.sample.world.wording import NONSENSE
 
 WAYS = (2, 5, 8)
@@ -24,7 +24,7 @@ OBJECTS = 58  # of each part
 
 def build_fastbind(root: Path) -> None:
     """fastbind.json (pools with support and queries) and images/."""
-    parts = {"seen": Random(f"{WORLD_VERSION}:fastbind").sample(seen(), OBJECTS), "unseen": list(held_out()[:OBJECTS])}
+    parts = {"seen": Random(f"{world()}:fastbind").sample(seen(), OBJECTS), "unseen": list(held_out()[:OBJECTS])}
     for part, objects in parts.items():
         for o in objects:
             for v in range(VIEWS):
@@ -45,7 +45,7 @@ def _image(part: str, concept: int, view: int) -> str:
 
 def _pool(part: str, objects: list[int], ways: int, number: int) -> dict[str, object]:
     id = f"{part}-{ways}-{number:03d}"
-    rng = Random(f"{WORLD_VERSION}:{id}")
+    rng = Random(f"{world()}:{id}")
     chosen, names = rng.sample(objects, ways), rng.sample(NONSENSE, ways)
     support = [
         {"image": _image(part, o, v), "name": name}

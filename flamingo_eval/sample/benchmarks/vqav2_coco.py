@@ -8,12 +8,12 @@ from random import Random
 
 from flamingo_eval.sample.world.scenes import (
     SAMPLE_VERSION,
-    WORLD_VERSION,
     Scene,
     concepts,
     group_scene,
     pair_scene,
     seen,
+    world,
 )
 from flamingo_eval.sample.world.wording import COLOURS, NUMBERS, Asked, Conventions, ask, caption, name_of
 
@@ -62,7 +62,7 @@ def draw_part(part: str, n: int, first_id: int) -> list[Pictured]:
 
 
 def _draw(key: str, id: int) -> Pictured:
-    rng = Random(f"{WORLD_VERSION}:{key}")
+    rng = Random(f"{world()}:{key}")
     type = rng.choices(tuple(QUESTIONS), tuple(QUESTIONS.values()))[0]
     background = rng.choice(BACKGROUNDS)
     objects = seen()

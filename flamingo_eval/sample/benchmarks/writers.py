@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from flamingo_eval.sample.benchmarks.vqav2_coco import ANSWER_TYPES, EVAL_PICTURES, TRAIN_PICTURES, Pictured, draw_part
-from flamingo_eval.sample.world.render import render
-from flamingo_eval.sample.world.scenes import Scene
+from PIL import Image
 
-Builder = Callable[[Path], None]
+from flamingo_eval.sample.benchmarks.vqav2_coco import ANSWER_TYPES, EVAL_PICTURES, TRAIN_PICTURES, Pictured, draw_part
+from flamingo_eval.sample.fresh.dials import DIALS, Dials
+from flamingo_eval.sample.world.render import render
+from flamingo_eval.sample.world.scenes import Scene, drawn_from
+
 PARTS = {"train2014": ("train", TRAIN_PICTURES, 1), "val2014": ("eval", EVAL_PICTURES, 100_001)}
 JPEG_QUALITY = 92
 
@@ -25,8 +27,13 @@ def write_json(path: Path, value: object) -> None:
 
 def write_picture(path: Path, scene: Scene) -> None:
     """A scene as a JPEG file, its folder made."""
+    save_picture(path, render(scene))
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """A picture as a file of its name's kind, its folder made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    render(scene).save(path, quality=JPEG_QUALITY)
+    picture.save(path, quality=JPEG_QUALITY)
 
 
 def coco_name(subset: str, id: int) -> str:
@@ -112,6 +119,7 @@ def _coco_captions(subset: str, pictures: Sequence[Pictured]) -> dict[str, objec
     }
 
 
+# the function of a task with dials takes them after the folder (sample/fresh/dials.py)
 BUILDERS: Mapping[str, str] = {
     "vqav2": "flamingo_eval.sample.benchmarks.writers:build_vqav2",
     "coco": "flamingo_eval.sample.benchmarks.writers:build_coco",
@@ -135,11 +143,19 @@ BUILDERS: Mapping[str, str] = {
     "youcook2": "flamingo_eval.sample.benchmarks.video:build_youcook2",
     "rareact": "flamingo_eval.sample.benchmarks.actions:build_rareact",
     "kinetics700": "flamingo_eval.sample.benchmarks.actions:build_kinetics700",
+    "vl_icl_open_mi": "flamingo_eval.sample.fresh.objects:build_open_mi",
+    "vl_icl_matching_mi": "flamingo_eval.sample.fresh.objects:build_matching_mi",
+    "vl_icl_clevr": "flamingo_eval.sample.fresh.clevr:build_clevr",
+    "vl_icl_operator_induction": "flamingo_eval.sample.fresh.operators:build_operator_induction",
+    "vl_icl_operator_induction_interleaved": "flamingo_eval.sample.fresh.operators:build_interleaved",
+    "vl_icl_textocr": "flamingo_eval.sample.fresh.textocr:build_textocr",
 }
 
 
-def build(task: str, root: Path) -> None:
-    """Write one task's sample into a folder."""
+def build(task: str, root: Path, seed: int | None = None, dials: Dials | None = None) -> None:
+    """Write one task's files into a folder: the sample's, or those of a fresh copy by its seed and dials."""
     module, _, function = BUILDERS[task].partition(":")
-    builder: Builder = getattr(import_module(module), function)
-    builder(root)
+    builder: Callable[..., None] = getattr(import_module(module), function)
+    chosen = dials or DIALS.get(task)
+    with drawn_from(seed):
+        builder(root, chosen) if chosen else builder(root)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from flamingo_eval.sample.world.scenes import BACKGROUNDS, WORLD_VERSION, Scene
+from flamingo_eval.sample.world.scenes import BACKGROUNDS, Scene, world
 
 SIDE = 128  # pixels of a picture
 TILE = 64
@@ -62,6 +62,11 @@ def _exchanged(tile: Image.Image, order: str) -> Image.Image:
     return Image.merge("RGBA", [bands[b] for b in order] + [bands["A"]])
 
 
+def tile_of(concept: int) -> Image.Image:
+    """The artwork of an object as it is: RGBA, 64 x 64."""
+    return _tiles()[concept]
+
+
 @cache
 def _tile(concept: int, look: int) -> Image.Image:
     return LOOKS[look](_tiles()[concept])
@@ -103,7 +108,7 @@ def render_clip(scene: Scene, frames: int) -> list[Image.Image]:
 
 
 def _draw(scene: Scene, shift: tuple[float, float]) -> Image.Image:
-    rng = Random(f"{WORLD_VERSION}:draw:{scene.key}")
+    rng = Random(f"{world()}:draw:{scene.key}")
     picture = _background(scene, rng)
     places = _pair_places(rng) if scene.layout == "pair" else _group_places(rng, scene.count, bool(scene.sign))
     for place, concept in zip(places, scene.objects * scene.count, strict=False):
@@ -115,7 +120,7 @@ def _draw(scene: Scene, shift: tuple[float, float]) -> Image.Image:
 
 def _background(scene: Scene, rng: Random) -> Image.Image:
     """A colour near the background's own, with a gradient, perhaps a pattern, and noise."""
-    seed = hashlib.sha256(f"{WORLD_VERSION}:noise:{scene.key}".encode()).digest()[:8]
+    seed = hashlib.sha256(f"{world()}:noise:{scene.key}".encode()).digest()[:8]
     noise = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big")))
     colour = np.array([c + rng.uniform(-14, 14) for c in BACKGROUNDS[scene.background]], np.float32)
     angle = rng.uniform(0, 2 * math.pi)

@@ -6,6 +6,9 @@ Nothing here is drawn from a running generator: a scene's record and the world's
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import Literal
 
 WORLD_VERSION = "1"  # part of every random key: another one is another world, and needs another checkpoint
 SAMPLE_VERSION = "3"  # of the rendered benchmarks: any change of their pixels, texts or draws is a new one
+
+_seed: ContextVar[int | None] = ContextVar("seed of the world", default=None)
 
 Layout = Literal["group", "pair"]
 Motion = Literal["", "left", "right", "up", "down", "still"]
@@ -29,6 +34,22 @@ BACKGROUNDS: tuple[tuple[int, int, int], ...] = (
     (150, 150, 154),
     (122, 82, 50),
 )
+
+
+def world() -> str:
+    """What every key of a draw begins with: the world's version, and the seed of a fresh copy."""
+    seed = _seed.get()
+    return WORLD_VERSION if seed is None else f"{WORLD_VERSION} seed {seed}"
+
+
+@contextmanager
+def drawn_from(seed: int | None) -> Iterator[None]:
+    """All draws in this block are those of a fresh copy; None: those of the sample."""
+    token = _seed.set(seed)
+    try:
+        yield
+    finally:
+        _seed.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +109,7 @@ def group_scene(
     key: str, concept: int, background: int | None = None, count: int | None = None, look: int = 0
 ) -> Scene:
     """A scene of one kind of object; what is not given is drawn from the key."""
-    rng = Random(f"{WORLD_VERSION}:{key}")
+    rng = Random(f"{world()}:{key}")
     drawn_background, drawn_count = rng.randrange(len(BACKGROUNDS)), rng.choice((1, 1, 2, 3, 4))
     return Scene(
         key,
@@ -101,5 +122,5 @@ def group_scene(
 
 def pair_scene(key: str, left: int, right: int, background: int | None = None) -> Scene:
     """Two different objects, the first on the left."""
-    drawn = Random(f"{WORLD_VERSION}:{key}").randrange(len(BACKGROUNDS))
+    drawn = Random(f"{world()}:{key}").randrange(len(BACKGROUNDS))
     return Scene(key, (left, right), 1, drawn if background is None else background, "pair")

@@ -1,0 +1,162 @@
+"""VL-ICL Bench and TrueMICL, which has the same records: query.json and support.json, one folder a task.
+
+    {"id", "image": [path, ...], "question", "answer"}
+
+`image` is a list of one or two paths, or one path, relative to the folder that holds all tasks. What a shot is differs,
+and option `shots` says which it is:
+
+    rows        a support row is a shot; a list of answers beside a query's `operator` means one answer an operator
+    pairs       a support row holds two examples, `same` and `diff`, which are shown together in this order
+    of_query    the shots stand in the query's own record: `support` has five pictures of each of its `classes`
+
+The labels that demos.py reads say so row by row: `group`, `answers` and `answer_key`, `pool` and `ways_shown`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flamingo_eval.data.annotations import Record, read_list, shown, unique
+from flamingo_eval.data.source import MediaFolders, Source
+from flamingo_eval.errors import ConfigError
+from flamingo_eval.records import Example, Split
+
+OPERATORS = ("+", "-", "x")  # a support row's answers stand in this order
+PAIR = ("same", "diff")
+SUPPORT = "support"
+SHOTS = ("rows", "pairs", "of_query")
+WAYS_SHOWN = 2  # classes of a round in open_mi: the query's own and one other; fresh copies may name another number
+OPEN_QUESTION = "This is a"  # what the released code writes before every name in open_mi
+
+
+def load(source: Source) -> Split:
+    """Examples in file order. id: the record's. labels: operator (operator induction), attribute (CLEVR)."""
+    kind = source.option("shots", "rows")
+    if kind not in SHOTS:
+        known = ", ".join(SHOTS)
+        raise ConfigError(f"task '{source.task.name}', data.options.shots: '{kind}' is not one of {known}.")
+    folders = source.folders("images")
+    rows = read_list(source.file("annotations"), source.log)
+    if SUPPORT not in source.words("subset"):
+        queries = unique([(row.id("id"), row) for row in rows], "id")
+        return source.finish([_query(source, folders, id, row, kind) for id, row in queries.items()])
+    if kind == "of_query":
+        queries = unique([(row.id("id"), row) for row in rows], "id")
+        return source.finish([e for id, row in queries.items() for e in _shots_of(source, folders, id, row)])
+    if kind == "pairs":
+        rows = [_labelled_pair(half) for row in rows for half in _halves(row)]
+    shots = unique([(row.id("id"), row) for row in rows], "id")
+    return source.finish([_shot(source, folders, id, row) for id, row in shots.items()])
+
+
+def _query(source: Source, folders: MediaFolders, id: str, row: Record, kind: str) -> Example:
+    answer, question = _answer(row), row.filled("question")
+    labels: dict[str, object] = {}
+    if row.has("operator"):
+        labels = {"operator": row.text("operator"), "answer_key": row.text("operator")}
+        if labels["operator"] not in OPERATORS:
+            row.problem("operator", f"expected one of {' '.join(OPERATORS)}, found {shown(row.values['operator'])}.")
+    elif kind == "of_query":
+        ways = row.integer("ways_shown") if row.has("ways_shown") else WAYS_SHOWN
+        labels = {"pool": id, "ways_shown": ways}
+        if answer not in row.texts("classes"):
+            row.problem("answer", f"'{answer}' is none of the query's classes.")
+    elif kind == "pairs" and answer.lower() not in ("yes", "no"):
+        row.problem("answer", f"expected Yes or No, found {shown(answer)}.")
+    elif _names_attribute(question):
+        labels = {"attribute": question.partition(":")[0]}
+    return _example(source, folders, id, row, question, answer, labels)
+
+
+def _shot(source: Source, folders: MediaFolders, id: str, row: Record) -> Example:
+    answers = row.values.get("answer")
+    labels: dict[str, object] = {key: row.values[key] for key in ("group",) if key in row.values}
+    if not isinstance(answers, list):
+        return _example(source, folders, id, row, row.filled("question"), _answer(row), labels)
+    if len(answers) != len(OPERATORS) or not all(_is_answer(a) for a in answers):
+        row.problem("answer", f"expected {len(OPERATORS)} answers, one an operator, found {shown(answers)}.")
+    labels["answers"] = dict(zip(OPERATORS, map(str, answers), strict=False))
+    return _example(source, folders, id, row, row.filled("question"), "", labels)
+
+
+def _shots_of(source: Source, folders: MediaFolders, query: str, row: Record) -> Iterator[Example]:
+    """The pictures that a query of open_mi brings: those of each class in their order."""
+    support = row.values.get("support")
+    if not isinstance(support, dict):
+        row.problem("support", "is missing." if support is None else f"expected an object, found {shown(support)}.")
+        return
+    for name in row.texts("classes"):
+        pictures = support.get(name)
+        if not isinstance(pictures, dict):
+            row.problem(f"support.{name}", "is missing." if pictures is None else f"found {shown(pictures)}.")
+            continue
+        images = Record(pictures, row.file, f"{row.place}.support.{name}", row.log, row.line).texts("images")
+        digits = len(str(len(images) - 1))
+        for number, image in enumerate(images):
+            yield Example(
+                id=f"{query}/{name}/{number:0{digits}d}",
+                media=source.image(folders, image),
+                media_id=image,
+                fields={"question": OPEN_QUESTION},
+                answer=name,
+                references=(name,),
+                labels={"pool": query},
+            )
+
+
+def _halves(row: Record) -> Iterator[tuple[str, Record]]:
+    """The two examples of a pair under the name of their group."""
+    halves = []
+    for key in PAIR:
+        value = row.values.get(key)
+        if isinstance(value, dict):
+            halves.append(Record(value, row.file, f"{row.place}.{key}", row.log, row.line))
+        else:
+            row.problem(key, "is missing." if value is None else f"expected an object, found {shown(value)}.")
+    for half in halves:
+        yield row.place, half
+
+
+def _labelled_pair(named: tuple[str, Record]) -> Record:
+    group, half = named
+    return Record({**half.values, "group": group}, half.file, half.place, half.log, half.line)
+
+
+def _example(
+    source: Source, folders: MediaFolders, id: str, row: Record, question: str, answer: str, labels: dict[str, object]
+) -> Example:
+    images = _images(row)
+    return Example(
+        id=id,
+        media=tuple(picture for image in images for picture in source.image(folders, image)),
+        media_id=" ".join(images) or id,
+        fields={"question": question},
+        answer=answer,
+        references=(answer,) if answer else (),
+        labels=labels,
+    )
+
+
+def _images(row: Record) -> tuple[str, ...]:
+    value = row.values.get("image")
+    return (row.filled("image"),) if isinstance(value, str) else row.texts("image")
+
+
+def _answer(row: Record) -> str:
+    """A text or a whole number, as text."""
+    value = row.values.get("answer")
+    if not _is_answer(value):
+        what = f"expected a text or a whole number, found {shown(value)}."
+        row.problem("answer", what if "answer" in row.values else "is missing.")
+        return ""
+    return str(value)
+
+
+def _is_answer(value: object) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value != "")
+
+
+def _names_attribute(question: str) -> bool:
+    """Is it a CLEVR question, `shape: cylinder`?"""
+    name, colon, value = question.partition(": ")
+    return bool(colon and value) and name.isalpha()

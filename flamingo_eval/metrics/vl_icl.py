@@ -1,0 +1,134 @@
+"""VL-ICL Bench: accuracy as its released scorer gives it, and repaired readings of the same predictions beside it.
+
+The released scorer (ys-zong/VL-ICL, evals/eval.py) strips a prediction and keeps what stands before its first newline
+or, where there is none, before its first period, unless the prediction begins with it; nothing is stripped after that.
+What is compared then depends on the task, and each kind has a metric of its own:
+
+    vl_icl_text     the whole text, lower-cased, equals the answer (open_mi, textocr)
+    vl_icl_count    the same; repaired dialects read a number (clevr)
+    vl_icl_number   the first run of digits equals the answer: a sign is never read (operator induction)
+    vl_icl_yes_no   `yes` is part of the text or it is not: anything without it counts as `No` (matching_mi)
+
+The dialect `official` is that scorer. Some right answers can never score under it: the notes give its ceiling, the
+score of predictions that are the answers themselves. The other dialects are repairs of it, shown in the breakdown:
+
+    stripped    text, count: white space is stripped after the cut as well
+    first_line  text: also right where the first line, with or without a period at its end, is the answer
+    number      count: the first number of the cut text, with its sign
+    signed      number: the first number of the cut text, with its sign
+    yes_or_no   yes_no: the cut text has the word of the answer, and not the other one
+
+Reads Example.references (one answer) and, for the breakdown, Example.labels `operator` and `attribute`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+from flamingo_eval.metrics.bootstrap import group_means
+from flamingo_eval.records import Example, MetricResult, Prediction
+
+IsRight = Callable[[str, str], bool]  # prediction, answer
+
+DIGITS = re.compile(r"\d+")
+SIGNED = re.compile(r"(?:(?<![\w)])[-\u2212])?\d+")  # a minus after a digit or a letter joins words: `3-1`, `item-3`
+YES_OR_NO = re.compile(r"\b(yes|no)\b")
+
+
+def cut(prediction: str) -> str:
+    """The released scorer's cut: at the first newline, else at the first period, unless nothing would be left."""
+    text = prediction.strip()
+    end = text.find("\n")
+    if end < 0:
+        end = text.find(".")
+    return text[:end] if end > 0 else text
+
+
+def _text(prediction: str, answer: str) -> bool:
+    return cut(prediction).lower() == answer.lower()
+
+
+def _stripped(prediction: str, answer: str) -> bool:
+    return cut(prediction).strip().lower() == answer.strip().lower()
+
+
+def _first_line(prediction: str, answer: str) -> bool:
+    line = prediction.strip().split("\n")[0].strip().lower()
+    return answer.strip().lower() in (line, line.removesuffix(".")) or _stripped(prediction, answer)
+
+
+def _digits(prediction: str, answer: str) -> bool:
+    number = DIGITS.search(cut(prediction))
+    return (number.group() if number else "").lower() == answer.lower()
+
+
+def _signed(prediction: str, answer: str) -> bool:
+    number, wanted = SIGNED.search(cut(prediction)), SIGNED.fullmatch(answer.strip())
+    return number is not None and wanted is not None and _whole(number.group()) == _whole(wanted.group())
+
+
+def _whole(number: str) -> tuple[bool, str]:
+    """Sign and digits without leading zeros; compared as text, for Python reads no number of thousands of digits."""
+    digits = number.lstrip("-\u2212").lstrip("0")
+    return bool(digits) and number[0] in "-\u2212", digits
+
+
+def _says_yes(prediction: str, answer: str) -> bool:
+    yes = "yes" in cut(prediction).lower()
+    return {"yes": yes, "no": not yes}.get(answer.lower(), False)
+
+
+def _yes_or_no(prediction: str, answer: str) -> bool:
+    return set(YES_OR_NO.findall(cut(prediction).lower())) == {answer.strip().lower()}
+
+
+TEXT: Mapping[str, IsRight] = {"official": _text, "stripped": _stripped, "first_line": _first_line}
+COUNT: Mapping[str, IsRight] = {"official": _text, "stripped": _stripped, "number": _signed}
+NUMBER: Mapping[str, IsRight] = {"official": _digits, "signed": _signed}
+YES_NO: Mapping[str, IsRight] = {"official": _says_yes, "yes_or_no": _yes_or_no}
+
+
+def text(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
+    """Accuracy of short texts (open_mi, textocr), 0-100."""
+    return _result(TEXT, predictions, examples, dialect)
+
+
+def count(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
+    """Accuracy of counts that the released scorer compares as texts (clevr), 0-100."""
+    return _result(COUNT, predictions, examples, dialect)
+
+
+def number(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
+    """Accuracy of the first digits (operator induction), 0-100."""
+    return _result(NUMBER, predictions, examples, dialect)
+
+
+def yes_no(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
+    """Accuracy of yes or no by whether `yes` is there (matching_mi), 0-100."""
+    return _result(YES_NO, predictions, examples, dialect)
+
+
+def _result(
+    dialects: Mapping[str, IsRight], predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str
+) -> MetricResult:
+    scores = {name: _scores(is_right, predictions, examples) for name, is_right in dialects.items()}
+    chosen = scores[dialect or "official"]
+    breakdown: dict[str, float | None] = {name: fmean(values) for name, values in scores.items()}
+    for label in ("operator", "attribute"):
+        groups = [str(e.labels[label]) if label in e.labels else None for e in examples]
+        breakdown |= group_means(chosen, groups, label)
+    if dialects is YES_NO:
+        breakdown |= group_means(chosen, [e.references[0] for e in examples], "answer")
+    answers = [Prediction(e.id, e.references[0]) for e in examples]
+    ceiling = _scores(dialects["official"], answers, examples)
+    lost = f"{ceiling.count(0.0)} of {len(examples)} answers cannot score"
+    notes = {"ceiling": f"{fmean(ceiling):.2f} under dialect official, {lost}"}
+    return MetricResult(fmean(chosen), tuple(chosen), breakdown, notes=notes)
+
+
+def _scores(is_right: IsRight, predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[float]:
+    return [
+        100.0 if is_right(p.text or "", e.references[0]) else 0.0 for p, e in zip(predictions, examples, strict=True)
+    ]

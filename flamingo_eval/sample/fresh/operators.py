@@ -1,0 +1,89 @@
+"""Operator induction, after VL-ICL: `A ? B` in one picture, or a picture for each digit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flamingo_eval.sample.benchmarks.draws import rng_of
+from flamingo_eval.sample.benchmarks.writers import write_json
+from flamingo_eval.sample.fresh.canvas import add_noise, ground, save, write_text
+from flamingo_eval.sample.fresh.dials import OperatorDials
+from flamingo_eval.sample.fresh.glyphs import HEIGHT, WIDTH
+
+SIDE = 256  # pixels of a picture
+QUESTION = "What is the result of the following mathematical expression?"
+OPERATORS = ("+", "-", "x")
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+DIGITS = 10
+
+Pair = tuple[int, int]
+_Images = Callable[[str, int, int], list[str]]  # part, first and second digit -> paths below the root
+
+
+def build_operator_induction(root: Path, dials: OperatorDials) -> None:
+    """operator_induction/query.json, support.json, query/ and support/."""
+    task = "operator_induction"
+    asked, rest = _pairs(task, dials.pairs)
+    for part, pairs in (("query", asked), ("support", rest)):
+        for a, b in pairs:
+            _draw(root / task / part / f"{a}_{b}.png", f"{a}?{b}", task, dials)
+    _write(root, task, asked, rest, lambda part, a, b: [f"{task}/{part}/{a}_{b}.png"])
+
+
+def build_interleaved(root: Path, dials: OperatorDials) -> None:
+    """operator_induction_interleaved/query.json, support.json, and the ten digits in support/, which serve both."""
+    task = "operator_induction_interleaved"
+    asked, rest = _pairs(task, dials.pairs)
+    for digit in range(DIGITS):
+        _draw(root / task / "support" / f"{digit}.png", str(digit), task, dials)
+    _write(root, task, asked, rest, lambda _, a, b: [f"{task}/support/{a}.png", f"{task}/support/{b}.png"])
+
+
+def _pairs(task: str, asked: int) -> tuple[list[Pair], list[Pair]]:
+    """The pairs of digits that are asked, and the others."""
+    pairs = [(a, b) for a in range(DIGITS) for b in range(DIGITS)]
+    rng_of("vl_icl", task).shuffle(pairs)
+    return pairs[:asked], sorted(pairs[asked:])
+
+
+def results(a: int, b: int) -> list[int]:
+    """Under +, - and x."""
+    return [a + b, a - b, a * b]
+
+
+def _write(root: Path, task: str, asked: list[Pair], rest: list[Pair], images: _Images) -> None:
+    queries = [
+        {
+            "id": f"{task}_query_{a}_{b}_{operator}",
+            "image": images("query", a, b),
+            "question": QUESTION,
+            "answer": result,
+            "operator": operator,
+        }
+        for a, b in asked
+        for operator, result in zip(OPERATORS, results(a, b), strict=True)
+    ]
+    support = [
+        {
+            "id": f"{task}_support_{a}_{b}",
+            "image": images("support", a, b),
+            "question": QUESTION,
+            "answer": results(a, b),
+        }
+        for a, b in rest
+    ]
+    write_json(root / task / "query.json", queries)
+    write_json(root / task / "support.json", support)
+
+
+def _draw(path: Path, text: str, task: str, dials: OperatorDials) -> None:
+    """Black on white, as large as fits, a little off the middle."""
+    rng = rng_of("vl_icl", task, "picture", text)
+    pixels = ground(SIDE, SIDE, WHITE, rng)
+    scale = SIDE // ((WIDTH + 1) * max(len(text), 2) + 2)
+    width, height = ((WIDTH + 1) * len(text) - 1) * scale, HEIGHT * scale
+    x, y = (SIDE - width) // 2 + rng.randint(-4, 4), (SIDE - height) // 2 + rng.randint(-12, 12)
+    write_text(pixels, text, x, y, scale, BLACK)
+    add_noise(pixels, dials.noise, rng_of("vl_icl", task, "noise", text))
+    save(pixels, path)
