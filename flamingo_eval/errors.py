@@ -10,6 +10,7 @@ FlamingoEvalError             exit code 1, message without traceback
 ├── ModelError                the model computes no numbers (NaN) for a query
 ├── PredictionError           a predictions file for `score`
 ├── RunError                  a run folder: locked, of another spec, cut
+├── MetricError               a program that computes a metric failed: Java stopped, gave no number
 └── MissingDependency         an extra, Java or NLTK data that has to be installed
 """
 
@@ -92,6 +93,10 @@ class PredictionError(FlamingoEvalError):
 
 class RunError(FlamingoEvalError):
     """A run folder cannot be written, resumed or read."""
+
+
+class MetricError(FlamingoEvalError):
+    """A program that computes a metric failed."""
 
 
 class MissingDependency(FlamingoEvalError):  # noqa: N818 - says what is wrong, not that something is

@@ -50,6 +50,8 @@ def check(
         )
         for problem in report.problems:
             say(str(problem))
+        for note in report.notes:
+            say(note)
         n = len(report.problems)
         say("everything is there" if not n else "1 problem" if n == 1 else f"{n} problems")
     if report.problems:

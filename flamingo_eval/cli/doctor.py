@@ -17,6 +17,7 @@ class Finding:
     ok: bool
     seen: str
     fix: str = ""
+    command: str = ""  # what installs it, printed on a line of its own that can be copied
 
 
 def doctor(as_json: Json = False) -> None:
@@ -35,6 +36,9 @@ def doctor(as_json: Json = False) -> None:
         marks = {True: "ok", False: "NO"}
         rows = [("--" if f.what in OPTIONAL and not f.ok else marks[f.ok], f.what, f.seen, f.fix) for f in findings]
         print_table(("", "what", "seen", "how to mend it"), rows)
+        for finding in findings:
+            if finding.command:
+                print(f"{finding.what}:  {finding.command}")
     if any(not f.ok and f.what not in OPTIONAL for f in findings):
         raise typer.Exit(1)
 
@@ -86,7 +90,9 @@ def _nltk() -> Finding:
     try:
         require_nltk_data()
     except MissingDependency as error:
-        return Finding("NLTK data", False, "not complete; only WUPS (NExT-QA) needs it", str(error))
+        what, command = str(error).split("\n")
+        needs = "only WUPS (NExT-QA) and OpenFlamingo's stemming of OK-VQA need it"
+        return Finding("NLTK data", False, f"{what} {needs}", "the command below", command)
     return Finding("NLTK data", True, "WordNet, tagger, tokenizer")
 
 

@@ -31,10 +31,12 @@ def score(
     from flamingo_eval.data.roots import data_root
     from flamingo_eval.data.task_file import load_task
     from flamingo_eval.errors import DataError
-    from flamingo_eval.metrics import score_all
+    from flamingo_eval.metrics import own_dialect
+    from flamingo_eval.metrics.scoring import score_all
     from flamingo_eval.runs.predictions import read_predictions
 
     spec = load_task(find_task(task))
+    metrics = own_dialect(spec.metrics, dialect)
     root = data_root(data_choice(data), spec.name)
     loaded = layouts.load_split(spec, root, split, media=False) if split else layouts.load_labelled(spec, root)
     name = loaded.name
@@ -43,7 +45,7 @@ def score(
             f"{spec.name}: split '{name}' has no public answers.", fix="Score a labelled split with --split."
         )
     read, examples = read_predictions(predictions, spec, loaded)
-    scores, per_example = score_all(read, examples, spec.metrics, dialect=dialect)
+    scores, per_example = score_all(read, examples, metrics)
     head = scores[0]
     if as_json:
         print_json(

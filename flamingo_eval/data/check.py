@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +14,8 @@ from flamingo_eval.data.layouts import load_split, source_of, splits_on_disk
 from flamingo_eval.data.media import media_exists, open_image, open_video
 from flamingo_eval.data.source import NoExamplesError
 from flamingo_eval.errors import DataError, MediaError, Problem
-from flamingo_eval.records import Example, Image, Media
+from flamingo_eval.metrics import references_note
+from flamingo_eval.records import Example, Image, Media, Split
 
 AT_ONCE = 256  # files handed to the threads before their results are taken: progress moves, memory stays small
 PROBE_FRAMES = 16  # of a clip, spread over all of it: a cut file lacks the last of them
@@ -44,6 +45,7 @@ class CheckReport:
     root: Path
     splits: tuple[SplitCheck, ...]
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()  # nothing is wrong, but a reader of the scores should know
 
 
 def check_task(
@@ -88,7 +90,15 @@ def check_task(
             )
         )
     problems += [verdict.problem for verdict in verdicts.values() if verdict]
-    return CheckReport(task.name, root, tuple(splits), tuple(problems))
+    return CheckReport(task.name, root, tuple(splits), tuple(problems), tuple(_notes(task, loaded)))
+
+
+def _notes(task: TaskSpec, splits: Mapping[str, Split]) -> Iterator[str]:
+    """What the metrics say of the splits' references."""
+    for name, part in splits.items():
+        for metric in task.metrics:
+            if note := references_note(metric.name, part.examples):
+                yield f"{name}, {metric.name}: {note}"
 
 
 def unreadable_media(media: Iterable[Media], on_progress: OnProgress | None = None) -> list[Problem]:

@@ -8,15 +8,14 @@ published tables. What it reads of an example beyond `references`, `target` and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from typing import Literal, Protocol
 
 from flamingo_eval.config.specs import MetricSpec
-from flamingo_eval.errors import ConfigError, DataError, MissingDependency, Problem, did_you_mean
-from flamingo_eval.metrics.bootstrap import bootstrap, draws_note
-from flamingo_eval.records import Example, MetricResult, Prediction, Score
+from flamingo_eval.errors import ConfigError, UsageError, did_you_mean
+from flamingo_eval.records import Example, MetricResult, Prediction
 
 
 class Metric(Protocol):
@@ -35,11 +34,15 @@ class MetricRow:
     about: str
     needs: Literal["text", "scores"]
     dialects: tuple[str, ...] = ("",)
+    title: str = field(kw_only=True)  # in tables and figures
+    published: str = ""  # what the sources of published scores call the same quantity
     target: bool = False  # reads Example.target
     labels: tuple[str, ...] = ()  # keys of Example.labels without which there is no value
     optional_labels: tuple[str, ...] = ()  # keys that add a breakdown
     quick: bool = True  # the mean of cheap per-example values: shown while a run goes on
     best_suffices: bool = False  # the best candidate and its score are enough, the others' are not read
+    full_marks_from: int = 1  # references that an example needs before an answer can reach 100
+    short_of_that: str = ""  # what an example with fewer can reach
     requires: tuple[Literal["java", "nltk"], ...] = ()  # `openflamingo` stemming needs nltk as well: okvqa_stem.py
 
 
@@ -59,25 +62,42 @@ METRICS: Mapping[str, MetricRow] = {
         "agreement with ten annotators, each left out in turn",
         "text",
         ("official", "openflamingo", "always_normalised", "textvqa", "vizwiz", "prophet"),
+        title="VQA acc.",
+        published="vqa_accuracy",
         optional_labels=("answer_type", "question_type"),
+        full_marks_from=4,
+        short_of_that="one answer always scores 0, two reach 33.3, three 66.7; `exact_match` has no such limit",
     ),
     "exact_match": MetricRow(
         "flamingo_eval.metrics.exact_match:exact_match",
         "equal to a reference, character by character",
         "text",
         ("exact", "normalised", "llava", "vqa_clean"),
+        title="top-1",
+        published="top1_accuracy",
+    ),
+    "ivqa": MetricRow(
+        "flamingo_eval.metrics.ivqa:ivqa",
+        "min(1, agreeing annotators / 2), of five",
+        "text",
+        title="iVQA acc.",
+        published="ivqa_accuracy",
+        full_marks_from=2,
+        short_of_that="one answer reaches 50",
     ),
     "vl_icl_text": MetricRow(
         "flamingo_eval.metrics.vl_icl:text",
         "equal to the answer after the cut of VL-ICL's scorer",
         "text",
         ("official", "stripped", "first_line"),
+        title="VL-ICL acc.",
     ),
     "vl_icl_count": MetricRow(
         "flamingo_eval.metrics.vl_icl:count",
         "the same for counts (CLEVR of VL-ICL)",
         "text",
         ("official", "stripped", "number"),
+        title="VL-ICL acc.",
         optional_labels=("attribute",),
     ),
     "vl_icl_number": MetricRow(
@@ -85,6 +105,7 @@ METRICS: Mapping[str, MetricRow] = {
         "the first digits are the answer; a sign is not read (VL-ICL's operator induction)",
         "text",
         ("official", "signed"),
+        title="VL-ICL acc.",
         optional_labels=("operator",),
     ),
     "vl_icl_yes_no": MetricRow(
@@ -92,12 +113,14 @@ METRICS: Mapping[str, MetricRow] = {
         "`yes` is part of the text or not (VL-ICL's matching)",
         "text",
         ("official", "yes_or_no"),
+        title="VL-ICL acc.",
     ),
-    "ivqa": MetricRow("flamingo_eval.metrics.ivqa:ivqa", "min(1, agreeing annotators / 2), of five", "text"),
     "wups": MetricRow(
         "flamingo_eval.metrics.wups:wups",
         "Wu-Palmer similarity of words on WordNet 3.0, NExT-QA's rule",
         "text",
+        title="WUPS",
+        published="wups",
         labels=("question_type",),
         optional_labels=("extra_references",),
         quick=False,
@@ -107,21 +130,37 @@ METRICS: Mapping[str, MetricRow] = {
         "flamingo_eval.metrics.captions:cider",
         "CIDEr-D x 100 on PTB tokens",
         "text",
+        title="CIDEr",
+        published="cider",
         optional_labels=("video_id", "domain"),
         quick=False,
         requires=("java",),
     ),
-    "bleu": MetricRow("flamingo_eval.metrics.captions:bleu", "BLEU-4 x 100", "text", quick=False, requires=("java",)),
+    "bleu": MetricRow(
+        "flamingo_eval.metrics.captions:bleu", "BLEU-4 x 100", "text", title="BLEU-4", quick=False, requires=("java",)
+    ),
     "rouge_l": MetricRow(
-        "flamingo_eval.metrics.captions:rouge_l", "ROUGE-L x 100", "text", quick=False, requires=("java",)
+        "flamingo_eval.metrics.captions:rouge_l",
+        "ROUGE-L x 100",
+        "text",
+        title="ROUGE-L",
+        quick=False,
+        requires=("java",),
     ),
     "meteor": MetricRow(
-        "flamingo_eval.metrics.captions:meteor", "METEOR 1.5 x 100", "text", quick=False, requires=("java",)
+        "flamingo_eval.metrics.captions:meteor",
+        "METEOR 1.5 x 100",
+        "text",
+        title="METEOR",
+        quick=False,
+        requires=("java",),
     ),
     "top1": MetricRow(
         "flamingo_eval.metrics.top_k:top1",
         "the best candidate is the right one",
         "scores",
+        title="top-1",
+        published="top1_accuracy",
         target=True,
         best_suffices=True,
     ),
@@ -129,12 +168,16 @@ METRICS: Mapping[str, MetricRow] = {
         "flamingo_eval.metrics.top_k:top1_top5_mean",
         "mean of top-1 and top-5 accuracy (Kinetics)",
         "scores",
+        title="mean top-1/5",
+        published="mean_top1_top5",
         target=True,
     ),
     "star_mean": MetricRow(
         "flamingo_eval.metrics.star:star_mean",
         "accuracy, unweighted mean over question types",
         "scores",
+        title="mean of types",
+        published="top1_accuracy",
         target=True,
         labels=("question_type",),
         quick=False,
@@ -144,16 +187,26 @@ METRICS: Mapping[str, MetricRow] = {
         "flamingo_eval.metrics.ndcg:ndcg",
         "NDCG of the candidates by annotated relevance (VisDial)",
         "scores",
+        title="NDCG",
+        published="ndcg",
         labels=("relevance",),
         optional_labels=("gt_index",),
     ),
     "roc_auc": MetricRow(
-        "flamingo_eval.metrics.roc_auc:roc_auc", "ROC AUC of P(yes)", "scores", target=True, quick=False
+        "flamingo_eval.metrics.roc_auc:roc_auc",
+        "ROC AUC of P(yes)",
+        "scores",
+        title="ROC AUC",
+        published="roc_auc",
+        target=True,
+        quick=False,
     ),
     "mwap": MetricRow(
         "flamingo_eval.metrics.rareact:mwap",
         "mean weighted average precision over the classes with a positive (RareAct)",
         "scores",
+        title="mWAP",
+        published="mwap",
         labels=("class_id", "verb", "noun", "annotation", "video_id"),
         quick=False,
     ),
@@ -161,6 +214,7 @@ METRICS: Mapping[str, MetricRow] = {
         "flamingo_eval.metrics.rareact:msap",
         "mean sampled average precision, 100 seeded draws of one clip a video (RareAct)",
         "scores",
+        title="mSAP",
         labels=("class_id", "verb", "noun", "annotation", "video_id"),
         quick=False,
     ),
@@ -198,6 +252,34 @@ def dialect_of(spec: MetricSpec, protocol: str = "") -> str:
     return spec.dialect or (protocol if protocol in known else known[0])
 
 
+def own_dialect(metrics: Sequence[MetricSpec], dialect: str) -> tuple[MetricSpec, ...]:
+    """A task's metrics with the dialect that a user asks for, in the place of the task's own.
+
+    Metrics without that dialect keep theirs. Raises UsageError, with the nearest known one, if none of them has it.
+    """
+    if not dialect:
+        return tuple(metrics)
+    known = dict.fromkeys(d for m in metrics for d in metric_row(m.name).dialects if d)
+    if dialect not in known:
+        names = ", ".join(m.name for m in metrics)
+        fix = f"Known: {', '.join(known)}." if known else f"{names}: no dialects. Leave --dialect out."
+        hint = did_you_mean(dialect, known)
+        raise UsageError(f"--dialect {dialect}: no metric of this task has it. {hint}".rstrip(), fix=fix)
+    return tuple(replace(m, dialect=dialect) if dialect in metric_row(m.name).dialects else m for m in metrics)
+
+
+def references_note(name: str, examples: Sequence[Example]) -> str:
+    """What to know where examples have too few references for an answer to reach 100; "" where all have enough."""
+    row = metric_row(name)
+    short = sum(len(e.references) < row.full_marks_from for e in examples if e.references)
+    if not short:
+        return ""
+    return (
+        f"{short:,} of {len(examples):,} queries have fewer than {row.full_marks_from} references, so that even a "
+        f"perfect answer does not reach 100: {row.short_of_that}"
+    )
+
+
 def require_installed(name: str) -> None:
     """Whether a metric can be computed here. Raises MissingDependency with the one-line install."""
     needed = metric_row(name).requires
@@ -209,76 +291,3 @@ def require_installed(name: str) -> None:
         from flamingo_eval.metrics.wordnet import require_nltk_data
 
         require_nltk_data()
-
-
-def check_inputs(name: str, predictions: Sequence[Prediction], examples: Sequence[Example]) -> None:
-    """Whether the rows have what the metric reads. Raises DataError naming the first rows that do not."""
-    row = metric_row(name)
-    problems: list[Problem] = []
-    for prediction, example in zip(predictions, examples, strict=True):
-        lacking = [f"label '{key}'" for key in row.labels if key not in example.labels]
-        if row.needs == "text" and not example.references:
-            lacking.append("references")
-        if row.target and example.target is None:
-            lacking.append("target")
-        given = prediction.text if row.needs == "text" else prediction.scores
-        if given is None and not (row.best_suffices and prediction.best is not None):
-            lacking.append("a predicted text" if row.needs == "text" else "candidate scores")
-        if lacking:
-            problems.append(Problem(f"'{example.id}' has no {', no '.join(lacking)}."))
-    if problems:
-        fix = f"The task's layout does not give what {name} reads; `flamingo-eval list metrics` names other metrics."
-        raise DataError(f"metric {name}: {len(problems)} of {len(examples)} examples cannot be scored", problems, fix)
-
-
-def score_all(
-    predictions: Sequence[Prediction],
-    examples: Sequence[Example],
-    metrics: Sequence[MetricSpec],
-    *,
-    dialect: str = "",
-    n_failed: int = 0,
-    keep_unscored: bool = False,
-) -> tuple[list[Score], list[float | None]]:
-    """Every metric of a task with its interval, and the per-example values of the first (the headline).
-
-    `dialect` is the protocol's wish for metrics whose task names none. Predictions and examples are aligned. A metric
-    that needs what is not installed raises MissingDependency, or with `keep_unscored` is undefined and says why.
-    """
-    scores: list[Score] = []
-    headline: list[float | None] = [None] * len(predictions)
-    for i, spec in enumerate(metrics):
-        chosen = dialect_of(spec, dialect)
-        if not predictions:
-            why = "no query was answered"
-            scores.append(Score(spec.name, None, 0, n_failed, why_undefined=why))
-            continue
-        check_inputs(spec.name, predictions, examples)
-        try:
-            result = load_metric(spec.name)(predictions, examples, chosen)
-        except MissingDependency as missing:
-            if not keep_unscored:
-                raise
-            why = " ".join(str(missing).split())
-            scores.append(Score(spec.name, None, len(predictions), n_failed, why_undefined=why, unscored=True))
-            continue
-        ci95, draws = bootstrap(result, [e.media_id for e in examples])
-        notes = {"dialect": chosen, **result.notes} if chosen else dict(result.notes)
-        if remark := draws_note(draws):
-            notes["bootstrap"] = remark
-        scores.append(
-            Score(
-                spec.name,
-                result.value,
-                len(predictions),
-                n_failed,
-                ci95,
-                result.why_undefined,
-                breakdown=dict(result.breakdown),
-                notes=notes,
-                draws=draws,
-            )
-        )
-        if i == 0:
-            headline = list(result.per_example)
-    return scores, headline

@@ -44,7 +44,7 @@ Draws: TypeAlias = tuple[float | None, ...]  # None: the metric is undefined on 
 def bootstrap(
     result: MetricResult, media_ids: Sequence[str], draws: int = DRAWS
 ) -> tuple[tuple[float, float] | None, Draws]:
-    """95 % percentile interval of a metric and the draws it rests on; None and () where there is nothing to doubt.
+    """95 % interval of a metric and the draws it rests on; None and () where there is nothing to doubt.
 
     With fewer than two pictures, or for a corpus metric without `resample`, there is no interval. A draw in which the
     metric is undefined (one class only, for ROC AUC) keeps its place as None, so that the draws of two runs stay
@@ -57,30 +57,48 @@ def bootstrap(
         return None, ()  # a corpus value that nobody can resample (METEOR): the mean of its rows is another quantity
     values = _mean_draws(result, groups, draws) if result.resample is None else _draws(result, groups, draws)
     kept = tuple(None if v is None else round(float(v), DECIMALS) for v in values)
-    return interval(kept), kept
+    return interval(kept, result.value), kept
 
 
-def interval(draws: Sequence[float | None]) -> tuple[float, float] | None:
-    """The middle 95 % of the draws that have a value; None where too few have one to speak for the rest.
+def interval(draws: Sequence[float | None], value: float) -> tuple[float, float] | None:
+    """The 95 % interval of `value`: the middle 95 % of the draws, or those shifted to the value (`_middle`).
 
-    None also where all are the same: drawing again from queries that all scored alike (every one right, say) shows no
-    doubt, which does not mean that there is none.
+    Draws without a value are left out. None where too few have one to speak for the rest, and where all are the same:
+    drawing again from queries that all scored alike (every one right, say) shows no doubt, which does not mean that
+    there is none.
     """
-    given = [d for d in draws if d is not None]
-    if not given or len(given) < LEAST_DEFINED * len(draws) or min(given) == max(given):
+    defined = [d for d in draws if d is not None]
+    if not defined or len(defined) < LEAST_DEFINED * len(draws) or min(defined) == max(defined):
         return None
-    low, high = np.percentile(np.asarray(given), [2.5, 97.5])
-    return float(low), float(high)
+    low, high, _ = _middle(defined, value)
+    return max(0.0, low), high  # no metric goes below 0
 
 
-def draws_note(draws: Sequence[float | None]) -> str:
-    """What a reader must know of the draws; "" if each has a value of its own to add."""
-    lacking = sum(d is None for d in draws)
+def _middle(draws: Sequence[float] | NDArray[np.float64], value: float) -> tuple[float, float, float]:
+    """Ends of the middle 95 % of the draws, and how far the draws were shifted.
+
+    Drawing with repetition alone moves some metrics: mWAP rises with repeated clips, CIDEr falls with fewer different
+    pictures. Where the middle 95 % do not contain the value they are an interval of something else. The draws are then
+    shifted until their median is the value, which keeps their width and shape. (A basic or bias-corrected interval
+    would move the other way and miss the value as well.)
+    """
+    low, median, high = map(float, np.percentile(np.asarray(draws), [2.5, 50, 97.5]))
+    shift = 0.0 if low <= value <= high else value - median
+    return low + shift, high + shift, shift
+
+
+def draws_note(draws: Sequence[float | None], value: float) -> str:
+    """What a reader must know of the draws; "" where there is nothing to say."""
+    defined = [d for d in draws if d is not None]
+    lacking = len(draws) - len(defined)
     remarks = [f"undefined on {lacking:,} of {len(draws):,} draws"] if lacking else []
-    if draws and interval(draws) is None:
-        too_many = len(draws) - lacking < LEAST_DEFINED * len(draws)
+    if draws and interval(draws, value) is None:
+        too_many = len(defined) < LEAST_DEFINED * len(draws)
         same = "every other draw is the same" if lacking else "every draw is the same"
         remarks.append(f"{'too many' if too_many else same}, so there is no interval")
+    elif draws and (shift := _middle(defined, value)[2]):
+        where = "below" if shift > 0 else "above"
+        remarks.append(f"the draws lie {where} the value: the interval is theirs, shifted by {shift:+.2f}")
     return ", ".join(remarks)
 
 
@@ -127,8 +145,8 @@ def paired(a: float, b: float, draws_a: Sequence[float | None], draws_b: Sequenc
     differences = np.array([y - x for x, y in both])
     observed = b - a
     extreme = np.count_nonzero(np.abs(differences - observed) >= abs(observed))
-    low, high = np.percentile(differences, [2.5, 97.5])
-    return Paired(observed, (float(low), float(high)), float((extreme + 1) / (len(differences) + 1)))
+    low, high, _ = _middle(differences, observed)
+    return Paired(observed, (low, high), float((extreme + 1) / (len(differences) + 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +166,8 @@ def over_seeds(values: Sequence[float], draws: Sequence[Sequence[float | None]])
     """
     aligned = bool(draws) and all(len(d) == len(draws[0]) > 0 for d in draws)
     averaged = tuple(map(_mean_or_none, zip(*draws, strict=True))) if aligned else ()
-    return OverSeeds(fmean(values), interval(averaged), stdev(values) if len(values) > 1 else None, averaged)
+    mean = fmean(values)
+    return OverSeeds(mean, interval(averaged, mean), stdev(values) if len(values) > 1 else None, averaged)
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:

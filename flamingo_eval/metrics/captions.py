@@ -20,7 +20,7 @@ from statistics import fmean
 from typing import Any
 
 from flamingo_eval.metrics.bootstrap import group_means
-from flamingo_eval.metrics.java import find_java, java_on_path
+from flamingo_eval.metrics.java import find_java
 from flamingo_eval.records import Example, MetricResult, Prediction
 
 Tokenised = tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]  # predictions, references of each
@@ -114,22 +114,10 @@ def rouge_l(predictions: Sequence[Prediction], examples: Sequence[Example], dial
 
 def meteor(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
     """METEOR 1.5 x 100 over the corpus, by its own Java program."""
-    said, given = _tokenised(predictions, examples)
-    try:
-        overall, each = _meteor_program().compute_score(*_as_coco(said, given))
-    except BaseException:  # stopped between question and answer: what it says next would belong to this call
-        _meteor_program.cache_clear()
-        raise
-    return MetricResult(100 * float(overall), tuple(100 * float(v) for v in each), notes=_notes())
+    from flamingo_eval.metrics.meteor import meteor_scores
 
-
-@lru_cache(maxsize=1)
-def _meteor_program() -> Any:
-    """The running METEOR. It reads its paraphrases for seconds when it starts: all tasks of a command share it."""
-    from pycocoevalcap.meteor.meteor import Meteor
-
-    with java_on_path():
-        return Meteor()
+    overall, each = meteor_scores(*_tokenised(predictions, examples))
+    return MetricResult(100 * overall, tuple(100 * v for v in each), notes=_notes())
 
 
 def _tokenised(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Tokenised:

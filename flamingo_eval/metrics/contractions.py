@@ -1,7 +1,8 @@
 """Spellings that the VQA scorer expands, as its table has them.
 
-The table is part of the protocol, slips included: keys with capitals never match, because text is lower-cased before,
-and `somebody'd` loses its apostrophe.
+The tables are part of the protocols, slips included: keys with capitals never match, because text is lower-cased
+before, and `somebody'd` loses its apostrophe. VizWiz's scorer has the same entries, typed with a typographic apostrophe
+but for eight of the values and two of the keys; they were read off its answers to every entry.
 """
 
 from __future__ import annotations
@@ -31,3 +32,16 @@ _IRREGULAR = {
 }  # fmt: skip
 
 CONTRACTIONS: dict[str, str] = {word.replace("'", ""): word for word in _REGULAR.split()} | _IRREGULAR
+
+_VIZWIZ_PLAIN_VALUES = ("ain't", "aren't", "can't", "could've", "couldn't", "we've", "where's", "who've")
+_VIZWIZ_PLAIN_KEYS = ("couldn'tve", "hadn'tve")
+
+
+def _typographic(text: str, plain: tuple[str, ...]) -> str:
+    return text if text in plain else text.replace("'", "\u2019")
+
+
+VIZWIZ_CONTRACTIONS: dict[str, str] = {
+    _typographic(key, _VIZWIZ_PLAIN_KEYS): _typographic(value, _VIZWIZ_PLAIN_VALUES)
+    for key, value in CONTRACTIONS.items()
+}

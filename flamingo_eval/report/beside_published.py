@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from flamingo_eval.metrics import METRICS
 from flamingo_eval.report.published import PRACTICES, Published, find_model, published
 from flamingo_eval.report.rows import rows_of
 from flamingo_eval.report.tables import Cell, Row, Table
@@ -19,19 +20,8 @@ from flamingo_eval.runs.folder import RunFolder
 
 OFFICIAL = "official"  # scored as the benchmark's own scorer does
 
-# What the sources call a metric -> our names for the same quantity. STAR's `top-1` is read as the mean over question
-# types, as its leaderboard does; the paper's text leaves that open (see `Practice.unstated`).
-METRICS = {
-    "vqa_accuracy": ("vqa_accuracy",),
-    "cider": ("cider",),
-    "top1_accuracy": ("exact_match", "top1", "star_mean"),
-    "ivqa_accuracy": ("ivqa",),
-    "mean_top1_top5": ("top1_top5_mean",),
-    "ndcg": ("ndcg",),
-    "roc_auc": ("roc_auc",),
-    "wups": ("wups",),
-    "mwap": ("mwap",),
-}
+# STAR's `top-1` is read as the mean over question types (MetricRow.published), as its leaderboard does; the paper's
+# text leaves that open (see `Practice.unstated`).
 
 
 def compared(table: Table, folders: Sequence[RunFolder], names: Sequence[str]) -> Table:
@@ -95,7 +85,7 @@ def _beside(row: Row, model: str, records: Sequence[Mapping[str, Any]]) -> tuple
 
 def disagreement(p: Published, row: Row) -> str:
     """Why a published score is of something else than a row, or "" if task, split, metric and shots agree."""
-    if row.metric not in METRICS.get(p.metric, ()):
+    if row.metric not in METRICS or METRICS[row.metric].published != p.metric:
         return f"its metric is {p.metric}, ours {row.metric}"
     if p.split == "not stated":
         return "its source does not name the split"

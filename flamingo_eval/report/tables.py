@@ -11,30 +11,15 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from flamingo_eval.errors import UsageError, did_you_mean
+from flamingo_eval.metrics import METRICS
 from flamingo_eval.metrics.bootstrap import over_seeds
+from flamingo_eval.metrics.scoring import REFERENCES
 from flamingo_eval.report.rows import Recorded, RowKey, rows_of
 from flamingo_eval.runs.folder import CEILING, RunFolder, read_outputs
 
 CEILING_TITLE = "ceiling: answer among the shots"
 ALL_METRICS = "all"
-METRIC_TITLES = {
-    CEILING: CEILING_TITLE,
-    "vqa_accuracy": "VQA acc.",
-    "cider": "CIDEr",
-    "bleu": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "meteor": "METEOR",
-    "exact_match": "top-1",
-    "top1": "top-1",
-    "ivqa": "iVQA acc.",
-    "ndcg": "NDCG",
-    "roc_auc": "ROC AUC",
-    "top1_top5_mean": "mean top-1/5",
-    "star_mean": "mean of types",
-    "wups": "WUPS",
-    "mwap": "mWAP",
-    "msap": "mSAP",
-}
+METRIC_TITLES = {CEILING: CEILING_TITLE} | {name: row.title for name, row in METRICS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +139,12 @@ def _cell(runs: Sequence[Recorded], metric: str) -> Cell | None:
     undefined = any(v is None for v in values)
     draws = [s.get("draws") or () for s in scores] if _aligned(runs) else []
     mean = None if undefined else over_seeds(values, draws)
-    interval = scores[0].get("ci95") if len(scores) == 1 and not undefined else None
+    recorded = scores[0].get("ci95") if len(scores) == 1 and mean else None
+    contained = tuple(recorded) if mean and recorded and recorded[0] <= mean.value <= recorded[1] else None
     notes = dict.fromkeys(f"{k}: {v}" for s in scores for k, v in s.get("notes", {}).items())
     return Cell(
         value=mean.value if mean else None,
-        ci95=tuple(interval) if interval else mean.ci95 if mean else None,
+        ci95=mean.ci95 or contained if mean else None,
         seeds=_seeds(runs),
         spread=mean.spread if mean else None,
         n=min(s["n"] for s in scores),
@@ -262,4 +248,6 @@ def notes_of(table: Table) -> list[str]:
             if cell.value is None:
                 undefined.setdefault(cell.why_undefined, []).append(str(shots))
         notes += [f"{row.label}, {', '.join(at)} shots: undefined: {why}" for why, at in undefined.items()]
+        few = dict.fromkeys(n for c in row.cells.values() for n in c.notes if n.startswith(f"{REFERENCES}: "))
+        notes += [f"{row.label}: {note}" for note in few]
     return [*notes, *table.footnotes]

@@ -106,7 +106,7 @@ def load_questions(tasks: Sequence[str], protocol: str) -> tuple[list[Question],
         if missing and task in named:
             errors.extend(missing)
             continue
-        remarks += [f"{task} will be answered but not scored: {_line(m)}" for m in missing]
+        remarks += [f"{task}: answered, not scored: {_what(m)} `flamingo-eval doctor` shows the fix" for m in missing]
         questions[task] = question
     if errors:
         texts = dict.fromkeys(str(e) for e in errors)
@@ -116,6 +116,11 @@ def load_questions(tasks: Sequence[str], protocol: str) -> tuple[list[Question],
 
 def _line(error: FlamingoEvalError) -> str:
     return " ".join(str(error).split())
+
+
+def _what(error: FlamingoEvalError) -> str:
+    """The first line of a message, without the list and the fix."""
+    return str(error).split("\n")[0]
 
 
 def _missing_scorers(question: Question) -> list[MissingDependency]:

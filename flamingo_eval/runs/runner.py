@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from flamingo_eval.config.specs import RunSpec, TaskSpec
 from flamingo_eval.data import layouts
 from flamingo_eval.errors import DataError, RunError
-from flamingo_eval.metrics import score_all
+from flamingo_eval.metrics.scoring import score_all
 from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
 from flamingo_eval.prompting.demos import Ranking, draw_support, shown_under
 from flamingo_eval.prompting.episodes import build_episodes, choose_queries

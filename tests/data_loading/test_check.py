@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from PIL import Image as PillowImage
 
 from flamingo_eval.data.check import check_task, unreadable_media
+from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import DataError
 from flamingo_eval.records import Image
 
@@ -68,3 +70,16 @@ def test_unreadable_media_keeps_the_order(write, tmp_path):
     good, bad = write("a.jpg", jpeg()), write("b.jpg", b"no picture")
     problems = unreadable_media([Image(tmp_path / "c.jpg"), Image(good), Image(bad)])
     assert [p.file.name for p in problems] == ["c.jpg", "b.jpg"]
+
+
+def test_questions_with_few_answers_are_a_note_and_no_problem(write, tmp_path):
+    write("images/a.jpg", jpeg())
+    rows = [{"id": n, "image": "a.jpg", "question": "q?", "answers": ["a cat"] * n} for n in (1, 10)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "t.yaml").write_text(
+        "name: mine\ntitle: mine\nmodality: image\nmode: open-ended\nprompt: qa\nmetrics: [vqa_accuracy]\n"
+        "data: {layout: rows, query: val, support: val, splits: {val: {rows: [rows.jsonl], images: [images]}}}\n"
+    )
+    report = check_task(load_task(tmp_path / "t.yaml"), tmp_path)
+    assert not report.problems
+    assert report.notes[0].startswith("val, vqa_accuracy: 1 of 2 queries have fewer than 4 references")

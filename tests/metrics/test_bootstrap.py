@@ -7,11 +7,12 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flamingo_eval.config.specs import MetricSpec
-from flamingo_eval.errors import ConfigError, DataError
-from flamingo_eval.metrics import METRICS, dialect_of, load_metric, metric_row, score_all
-from flamingo_eval.metrics.bootstrap import bootstrap, interval, over_seeds, paired
+from flamingo_eval.errors import ConfigError, DataError, UsageError
+from flamingo_eval.metrics import METRICS, dialect_of, load_metric, metric_row, own_dialect, references_note
+from flamingo_eval.metrics.bootstrap import bootstrap, draws_note, interval, over_seeds, paired
 from flamingo_eval.metrics.rareact import RankedRows
 from flamingo_eval.metrics.roc_auc import RankedScores
+from flamingo_eval.metrics.scoring import score_all
 from flamingo_eval.metrics.vqa import question_accuracy
 from flamingo_eval.records import Example, MetricResult, Prediction
 from tests.support.metrics_golden import case
@@ -75,7 +76,7 @@ def test_seeds_are_averaged_draw_by_draw_and_their_spread_stays_apart() -> None:
     found = over_seeds([10.0, 20.0], [(9.0, 10.0, 11.0), (19.0, 20.0, 21.0)])
     assert found.value == 15.0
     assert found.draws == (14.0, 15.0, 16.0)
-    assert found.ci95 == interval((14.0, 15.0, 16.0))
+    assert found.ci95 == interval((14.0, 15.0, 16.0), 15.0)
     assert found.spread == pytest.approx(7.0710678)
     assert over_seeds([10.0], [(9.0, 11.0)]).spread is None
     assert over_seeds([10.0, 20.0], [(9.0,), ()]).ci95 is None
@@ -226,6 +227,46 @@ def test_unknown_names_are_errors_with_the_nearest_word() -> None:
     with pytest.raises(ConfigError, match=r"no dialect 'oficial'\. Did you mean 'official'"):
         dialect_of(MetricSpec("vqa_accuracy", "oficial"))
     assert dialect_of(MetricSpec("cider"), "openflamingo") == ""
+
+
+def test_a_users_dialect_takes_the_place_of_the_tasks() -> None:
+    metrics = (MetricSpec("vqa_accuracy", "textvqa"), MetricSpec("cider"))
+    assert own_dialect(metrics, "openflamingo") == (MetricSpec("vqa_accuracy", "openflamingo"), MetricSpec("cider"))
+    assert own_dialect(metrics, "") == metrics
+    with pytest.raises(UsageError, match=r"--dialect oficial.*Did you mean 'official'"):
+        own_dialect(metrics, "oficial")
+    with pytest.raises(UsageError, match="no dialects"):
+        own_dialect(metrics[1:], "official")
+
+
+def test_few_references_are_said_with_what_can_be_reached() -> None:
+    examples = [Example(str(n), (), str(n), references=("a cat",) * n) for n in (1, 2, 3, 10)]
+    (score,), values = score_all([Prediction(e.id, "a cat") for e in examples], examples, [MetricSpec("vqa_accuracy")])
+    assert values == pytest.approx([0.0, 100 / 3, 200 / 3, 100.0])
+    assert score.notes["references"].startswith("3 of 4 queries have fewer than 4 references")
+    (score,), _ = score_all([Prediction("10", "a cat")], examples[3:], [MetricSpec("vqa_accuracy")])
+    assert "references" not in score.notes
+    assert references_note("ivqa", examples).startswith("1 of 4 queries have fewer than 2")
+    assert references_note("exact_match", examples) == ""
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, 16.45, 40.0, 99.0])
+def test_an_interval_always_contains_its_value(value: float) -> None:
+    """Draws that lie beside the value keep their width, unless an end would be below 0, and the notes say so."""
+    draws = tuple(20 + 0.01 * i for i in range(1000))
+    ends = interval(draws, value)
+    assert ends is not None
+    assert 0 <= ends[0] <= value <= ends[1]
+    assert "the draws lie above the value" in draws_note(draws, 5.0)
+    assert draws_note(draws, 25.0) == ""
+    assert interval(draws, 25.0) == pytest.approx((20.24975, 29.74025))
+
+
+def test_the_interval_of_a_difference_contains_the_difference() -> None:
+    draws = [float(i % 7) for i in range(1000)]
+    found = paired(10.0, 40.0, draws, [d + i % 5 for i, d in enumerate(draws)])
+    assert found is not None
+    assert found.ci95[0] <= found.difference <= found.ci95[1]
 
 
 def test_rows_that_a_metric_cannot_read_are_named() -> None:

@@ -42,6 +42,7 @@ VQA = [
     ("textvqa", "vqa_code", "official"),
     ("textvqa", "always_normalised", "openflamingo"),
     ("vizwiz", "official", "vizwiz"),
+    ("vizwiz_contractions", "official", "vizwiz"),
     ("vizwiz", "vqa_code_by_position", "official"),
     ("vizwiz", "always_normalised_by_position", "openflamingo"),
 ]

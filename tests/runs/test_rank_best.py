@@ -17,7 +17,7 @@ from flamingo_eval.config.names import shipped, task_names
 from flamingo_eval.config.specs import MetricSpec, RunSpec
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import ConfigError, PredictionError, UsageError
-from flamingo_eval.metrics import score_all
+from flamingo_eval.metrics.scoring import score_all
 from flamingo_eval.records import Best, Example, Output, Prediction, Split
 from flamingo_eval.report.diff import answer_of, compare
 from flamingo_eval.runs.answer import check_wanted

@@ -170,6 +170,7 @@ READERS: dict[str, Callable[[Path], Iterator[Example]]] = {
     "okvqa": _vqa,
     "textvqa": _textvqa,
     "vizwiz": _vizwiz,
+    "vizwiz_contractions": _vizwiz,
     "coco": _karpathy,
     "flickr30k": _karpathy,
     "vatex": _vatex,

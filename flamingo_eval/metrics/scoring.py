@@ -1,0 +1,89 @@
+"""Predictions and examples of one task -> its scores, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flamingo_eval.config.specs import MetricSpec
+from flamingo_eval.errors import DataError, MetricError, MissingDependency, Problem
+from flamingo_eval.metrics import dialect_of, load_metric, metric_row, references_note
+from flamingo_eval.metrics.bootstrap import bootstrap, draws_note
+from flamingo_eval.records import Example, Prediction, Score
+
+REFERENCES = "references"  # key of the note that examples have too few references for full marks
+
+
+def check_inputs(name: str, predictions: Sequence[Prediction], examples: Sequence[Example]) -> None:
+    """Whether the rows have what the metric reads. Raises DataError naming the first rows that do not."""
+    row = metric_row(name)
+    problems: list[Problem] = []
+    for prediction, example in zip(predictions, examples, strict=True):
+        lacking = [f"label '{key}'" for key in row.labels if key not in example.labels]
+        if row.needs == "text" and not example.references:
+            lacking.append("references")
+        if row.target and example.target is None:
+            lacking.append("target")
+        given = prediction.text if row.needs == "text" else prediction.scores
+        if given is None and not (row.best_suffices and prediction.best is not None):
+            lacking.append("a predicted text" if row.needs == "text" else "candidate scores")
+        if lacking:
+            problems.append(Problem(f"'{example.id}' has no {', no '.join(lacking)}."))
+    if problems:
+        fix = f"The task's layout does not give what {name} reads; `flamingo-eval list metrics` names other metrics."
+        raise DataError(f"metric {name}: {len(problems)} of {len(examples)} examples cannot be scored", problems, fix)
+
+
+def score_all(
+    predictions: Sequence[Prediction],
+    examples: Sequence[Example],
+    metrics: Sequence[MetricSpec],
+    *,
+    dialect: str = "",
+    n_failed: int = 0,
+    keep_unscored: bool = False,
+) -> tuple[list[Score], list[float | None]]:
+    """Every metric of a task with its interval, and the per-example values of the first (the headline).
+
+    `dialect` is the protocol's wish for metrics whose task names none. Predictions and examples are aligned. A metric
+    that needs what is not installed (MissingDependency), or whose program fails (MetricError), is undefined and says
+    why, and the others keep their values; the headline's error is raised unless `keep_unscored`.
+    """
+    scores: list[Score] = []
+    headline: list[float | None] = [None] * len(predictions)
+    for i, spec in enumerate(metrics):
+        chosen = dialect_of(spec, dialect)
+        if not predictions:
+            why = "no query was answered"
+            scores.append(Score(spec.name, None, 0, n_failed, why_undefined=why))
+            continue
+        check_inputs(spec.name, predictions, examples)
+        try:
+            result = load_metric(spec.name)(predictions, examples, chosen)
+        except (MissingDependency, MetricError) as error:
+            if not keep_unscored and i == 0:
+                raise
+            why = " ".join(str(error).split())
+            scores.append(Score(spec.name, None, len(predictions), n_failed, why_undefined=why, unscored=True))
+            continue
+        ci95, draws = bootstrap(result, [e.media_id for e in examples])
+        notes = {"dialect": chosen, **result.notes} if chosen else dict(result.notes)
+        if result.value is not None and (remark := draws_note(draws, result.value)):
+            notes["bootstrap"] = remark
+        if remark := references_note(spec.name, examples):
+            notes[REFERENCES] = remark
+        scores.append(
+            Score(
+                spec.name,
+                result.value,
+                len(predictions),
+                n_failed,
+                ci95,
+                result.why_undefined,
+                breakdown=dict(result.breakdown),
+                notes=notes,
+                draws=draws,
+            )
+        )
+        if i == 0:
+            headline = list(result.per_example)
+    return scores, headline
