@@ -118,3 +118,18 @@ def test_cleaning_cuts_in_order() -> None:
 
 def test_shown_writes_the_protocols_marks() -> None:
     assert shown(Prompt([Image("a"), "x", END_OF_CHUNK]), PROTOCOL) == "<BOS><image>x<EOC>"
+
+
+def test_openflamingo_strips_the_captions_of_demonstrations_and_nothing_else() -> None:
+    """Real captions end in blanks and new lines; OpenFlamingo's evaluation strips those, and no question or answer."""
+
+    def shown_as(task: str, query: Example, shot: Example) -> str:
+        question = load_question(task, "openflamingo")
+        return shown(render(Episode(query, (shot,), False), question.prompt, question.protocol), question.protocol)
+
+    shot = Example("1", (), "1", answer=" A bus\nparked \r\n")
+    assert shown_as("coco", Example("2", (), "2"), shot) == "Output:A bus\nparked<|endofchunk|>\nOutput:"
+    shot = Example("1", (), "1", fields={"question": "where? "}, answer=" here ")
+    assert shown_as("vqav2", Example("2", (), "2", fields={"question": "what ?"}), shot) == (
+        "Question:where?  Short answer: here <|endofchunk|>\nQuestion:what ? Short answer:"
+    )
