@@ -31,6 +31,7 @@ from flamingo_eval.runs.folder import RunFolder
 from flamingo_eval.runs.recorded import recorded_spec
 from flamingo_eval.runs.runner import TaskData, load_data
 
+QUERY, SHOT = 0, 1  # query pictures get their places first; then both go round the tasks, query by query
 TOP_CANDIDATES = 5
 MOST_TYPES = 24  # a label with more values than this is no type
 RIGHT = 50.0  # of 100: from here on a query's own score counts as right
@@ -174,8 +175,8 @@ class Browser:
         groups: dict[tuple[str, str], list[Run]] = {}
         for run in runs:
             groups.setdefault((run.spec.task_label, run.spec.split), []).append(run)
-        for (label, split), group in groups.items():
-            tasks.append(self._task(label, split, group, limit, data))
+        for number, ((label, split), group) in enumerate(groups.items()):
+            tasks.append(self._task(number, label, split, group, limit, data))
         return {
             "tasks": tasks,
             "cards": self.cards.items,
@@ -186,7 +187,9 @@ class Browser:
             ],
         }
 
-    def _task(self, label: str, split: str, runs: Sequence[Run], limit: int, data: str | None) -> dict[str, Any]:
+    def _task(
+        self, number: int, label: str, split: str, runs: Sequence[Run], limit: int, data: str | None
+    ) -> dict[str, Any]:
         ids = chosen_ids(runs, limit, label)
         prompts, why = _task_prompts(runs, data)
         if why:
@@ -199,26 +202,26 @@ class Browser:
             "shown": len(ids),
             "of": of,
             "why": visible(why),
-            "queries": [self._query(id, examples.get(id)) for id in ids],
+            "queries": [self._query(id, examples.get(id), place, number) for place, id in enumerate(ids)],
             "types": _types(list(examples.values())),
-            "runs": [self._run(run, ids, examples, prompts) for run in runs],
+            "runs": [self._run(run, ids, examples, prompts, number) for run in runs],
         }
 
-    def _query(self, id: str, example: Example | None) -> dict[str, Any]:
+    def _query(self, id: str, example: Example | None, place: int, task: int) -> dict[str, Any]:
         if example is None:
             return {"id": visible(id, 200), "pictures": [], "text": "", "labels": [], "references": []}
         words = [example.fields[k] for k in ("question", "text") if k in example.fields]
         references: Iterable[str] = example.references
         return {
             "id": visible(id, 200),
-            "pictures": [self.book.number(m, (-1,)) for m in example.media],
+            "pictures": [self.book.number(m, (QUERY, place, task)) for m in example.media],
             "text": visible(" ".join(map(str, words)), 300),
             "labels": [visible(t) for t in _labels(example)],
             "references": [[visible(text, 500), n] for text, n in Counter(references).items()],
         }
 
     def _run(
-        self, run: Run, ids: Sequence[str], examples: Mapping[str, Example], prompts: TaskPrompts | None
+        self, run: Run, ids: Sequence[str], examples: Mapping[str, Example], prompts: TaskPrompts | None, task: int
     ) -> dict[str, Any]:
         spec = run.spec
         episodes = prompts.episodes(run, ids) if prompts else {}
@@ -229,7 +232,9 @@ class Browser:
         for place, id in enumerate(ids):
             output = run.outputs.get(id)
             answers.append(
-                None if output is None else self._answer(output, run, examples.get(id), episodes, prompts, place)
+                None
+                if output is None
+                else self._answer(output, run, examples.get(id), episodes, prompts, (place, task))
             )
         return {
             "series": visible(" · ".join(names), 120),
@@ -248,7 +253,7 @@ class Browser:
         example: Example | None,
         episodes: Mapping[str, Episode],
         prompts: TaskPrompts | None,
-        place: int,
+        place: tuple[int, int],
     ) -> dict[str, Any]:
         value: dict[str, Any] = {"tokens": output.tokens}
         if output.error:
@@ -290,7 +295,7 @@ class Browser:
         shown = round(score, 3) if math.isfinite(score) else None
         return [self.texts.number(_name(i, names)), shown, rank, right]
 
-    def _prompt(self, episode: Episode, output: Output, spec: RunSpec, place: int) -> list[int] | str:
+    def _prompt(self, episode: Episode, output: Output, spec: RunSpec, place: tuple[int, int]) -> list[int] | str:
         """The prompt as numbers of cards, or why it cannot be shown."""
         if tuple(s.id for s in episode.shots) != output.shots:
             return "the shots at hand are not those of the record"
@@ -299,7 +304,7 @@ class Browser:
         except PromptError as error:
             return visible(str(error))
         cards = cards_of(prompt)
-        wanted = (spec.demos.seed, spec.demos.shots, place)  # whole prompts of the first seed before anything of others
+        wanted = (SHOT, spec.demos.seed, spec.demos.shots, *place)  # whole prompts of the first seed before others
         return [self._card(*card, wanted) for card in cards]
 
     def _card(self, media: tuple[Image | Video, ...], text: str, closed: bool, wanted: tuple[int, ...]) -> int:

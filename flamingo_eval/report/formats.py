@@ -7,7 +7,7 @@ import dataclasses
 import io
 from typing import Any
 
-from flamingo_eval.report.tables import NUMBERS_FROM, Table, header, lines, notes_of
+from flamingo_eval.report.tables import NUMBERS_FROM, Table, header, lines, name_columns, notes_of
 
 
 def markdown(table: Table) -> str:
@@ -63,9 +63,9 @@ def latex(table: Table, caption: str = "", label: str = "tab:few-shot") -> str:
     Columns with one value in all rows stand in the caption.
     """
     titles, cells = header(table), lines(table, PLUS_MINUS)
-    constant = [c for c in range(1, NUMBERS_FROM) if len({row[c] for row in cells}) == 1]
-    kept = [c for c in range(len(titles)) if c not in constant]
-    common = ", ".join(f"{titles[c]} {cells[0][c]}" for c in constant)
+    constants, names = name_columns(table)
+    kept = [*names, *range(NUMBERS_FROM + 1, len(titles))]
+    common = ", ".join(constants)
     columns = "".join("l" if c < NUMBERS_FROM else "r" for c in kept)
     body = [" & ".join(_tex(row[c]) for c in kept) + r" \\" for row in (titles, *cells)]
     return "\n".join(

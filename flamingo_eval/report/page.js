@@ -200,7 +200,24 @@
     else if (bottom > list.scrollTop + list.clientHeight) list.scrollTop = bottom - list.clientHeight + 6;
     detail();
     if (focus) list.focus();
-    try { history.replaceState(null, "", `#query=${state.task}.${state.run}.${q}`); } catch { /* not everywhere from file:// */ }
+    try { history.replaceState(null, "", address()); } catch { /* not everywhere from file:// */ }
+  }
+  /* What is shown, by name: a link keeps its meaning when runs are added to the page. */
+  function address() {
+    const r = run();
+    return "#" + new URLSearchParams({ query: task().queries[state.query].id, task: task().label, run: runName(r) });
+  }
+  const runName = (r) => `${r.series}, ${r.shots} shots, seed ${r.seed}`;
+  function addressed() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    if (!asked.has("query")) return false;
+    const at = data.tasks.findIndex((t) => t.label === asked.get("task"));
+    if (at < 0) return false;
+    const runAt = data.tasks[at].runs.findIndex((r) => runName(r) === asked.get("run"));
+    const queryAt = data.tasks[at].queries.findIndex((q) => q.id === asked.get("query"));
+    if (runAt < 0 || queryAt < 0) return false;
+    Object.assign(state, { task: at, run: runAt, query: queryAt });
+    return true;
   }
   function step(by) {
     if (!shown.length) return;
@@ -302,22 +319,30 @@
   $("list").addEventListener("keydown", (e) => {
     if (keys[e.key] && !e.ctrlKey && !e.metaKey && !e.altKey) { e.preventDefault(); keys[e.key](); }
   });
+  /* Arrow keys work without a click wherever the queries fill the window and nothing else has the focus. */
+  const inView = () => {
+    const box = document.querySelector(".split").getBoundingClientRect();
+    return box.top < innerHeight * 0.6 && box.bottom > innerHeight * 0.3;
+  };
+  document.addEventListener("keydown", (e) => {
+    const free = document.activeElement === document.body || document.activeElement === $("detail");
+    if (free && inView() && /^Arrow/.test(e.key) && !e.ctrlKey && !e.metaKey && !e.altKey) { e.preventDefault(); keys[e.key](); }
+  });
   document.addEventListener("keydown", (e) => {
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName) && e.target.type !== "radio";
     if (e.key === "/" && !typing && !e.ctrlKey && !e.metaKey) { e.preventDefault(); $("search").focus(); }
     if (e.key === "Escape" && e.target === $("search")) { e.target.value = state.search = ""; listing(); $("list").focus(); }
   });
 
-  const wanted = /^#query=(\d+)\.(\d+)\.(\d+)$/.exec(location.hash);
-  if (wanted && data.tasks[wanted[1]]?.runs[wanted[2]] && data.tasks[wanted[1]].queries[wanted[3]]) {
-    [state.task, state.run, state.query] = wanted.slice(1).map(Number);
-  } else {
+  const linked = addressed();
+  if (!linked) {
     const runs = task().runs;
     state.run = pick(runs[0].series, 4, runs[0].seed);
   }
   controls();
   const hash = location.hash;
   listing();
-  if (!wanted && hash !== location.hash) try { history.replaceState(null, "", hash || location.pathname); } catch { /* as above */ }
-  if (wanted) $("queries").scrollIntoView();
+  if (!linked && hash !== location.hash) try { history.replaceState(null, "", hash || location.pathname); } catch { /* as above */ }
+  if (linked) $("queries").scrollIntoView();
+  addEventListener("hashchange", () => { if (addressed()) { controls(); listing(); } });
 })();

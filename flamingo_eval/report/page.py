@@ -22,7 +22,17 @@ from markupsafe import Markup
 from flamingo_eval import __version__
 from flamingo_eval.report import figure
 from flamingo_eval.report.browser import Browser, Run, read_runs
-from flamingo_eval.report.tables import METRIC_TITLES, NUMBERS_FROM, Cell, Row, Table, header, lines, notes_of
+from flamingo_eval.report.tables import (
+    METRIC_TITLES,
+    NUMBERS_FROM,
+    Cell,
+    Row,
+    Table,
+    header,
+    lines,
+    name_columns,
+    notes_of,
+)
 from flamingo_eval.report.thumbnails import PictureBook
 from flamingo_eval.report.visible import visible
 from flamingo_eval.runs.folder import RunFolder
@@ -55,12 +65,13 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ShownCell:
-    """A table cell: its text, a smaller text beside it, what it sorts by, a tooltip, a colour."""
+    """A table cell: its text, a smaller text beside it, what it sorts by, a tooltip, a text for phones, a colour."""
 
     text: str
     sort: str
     small: str = ""
     about: str = ""
+    detail: str = ""
     swatch: int | None = None
 
 
@@ -72,12 +83,14 @@ class ShownRow:
 
 @dataclass(frozen=True, slots=True)
 class ShownTable:
-    """A sortable table; columns from `numbers_from` on hold numbers."""
+    """A sortable table; columns from `numbers_from` on hold numbers, those before `names` give way on a phone."""
 
     caption: str
     titles: tuple[str, ...]
     rows: tuple[ShownRow, ...]
     numbers_from: int
+    above: str = ""  # a line over the table
+    names: int = 0
 
 
 def html_page(folders: Sequence[RunFolder], table: Table, options: PageOptions) -> Page:
@@ -167,16 +180,23 @@ def _count(n: int) -> str:
 
 
 def _score_table(table: Table) -> ShownTable:
+    """Rows as in the terminal: what is the same everywhere stands above, and on a phone below the task's name."""
     series = figure.series_of(table)
+    constants, names = name_columns(table)
+    titles = header(table)
     rows = []
     for row, texts in zip(table.rows, lines(table), strict=True):
         line = series[figure.series_key(row)]
         swatch = None if line.kind == "ceiling" else line.colour
-        words = [ShownCell(t, t, swatch=swatch if i == 3 else None) for i, t in enumerate(texts[:NUMBERS_FROM])]
-        n = ShownCell(texts[NUMBERS_FROM], texts[NUMBERS_FROM].replace("-", ""))
-        cells = [_score_cell(row, row.cells.get(k)) for k in table.shots]
-        rows.append(ShownRow((*words, n, *cells), bool(row.published)))
-    return ShownTable("Scores by task and number of shots", tuple(header(table)), tuple(rows), NUMBERS_FROM)
+        detail = ", ".join(texts[c] for c in names[1:] if c < NUMBERS_FROM)
+        cells = [ShownCell(texts[0], texts[0], detail=detail, swatch=swatch)]
+        cells += [ShownCell(texts[c], texts[c].replace("-", "") if c == NUMBERS_FROM else texts[c]) for c in names[1:]]
+        cells += [_score_cell(row, row.cells.get(k)) for k in table.shots]
+        rows.append(ShownRow(tuple(cells), bool(row.published)))
+    shown = (*(titles[c] for c in names), *titles[NUMBERS_FROM + 1 :])
+    above = f"All rows: {', '.join(constants)}." if constants else ""
+    first_number = sum(c < NUMBERS_FROM for c in names)
+    return ShownTable("Scores by task and number of shots", shown, tuple(rows), first_number, above, len(names))
 
 
 def _score_cell(row: Row, cell: Cell | None) -> ShownCell:

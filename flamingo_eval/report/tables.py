@@ -188,12 +188,31 @@ def cell_text(cell: Cell | None, plus_minus: str = "±") -> str:
     return f"{text} !{cell.n_failed}" if cell.n_failed else text
 
 
-NUMBERS_FROM = 5  # columns from here on hold numbers
+NUMBERS_FROM = 5  # columns from here on hold numbers: the count of queries, then a score for each number of shots
 
 
 def header(table: Table) -> list[str]:
     """Column titles."""
     return ["task", "split", "metric", "model", "protocol", "n", *(f"{k} shots" for k in table.shots)]
+
+
+def name_columns(table: Table) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """What is the same in all rows, as words for a line above, and the columns before the numbers that are left.
+
+    A ceiling repeats its score's names and does not count; the task stays in any case.
+    """
+    titles = header(table)
+    rows = [cells for cells, row in zip(lines(table), table.rows, strict=True) if row.metric != CEILING]
+    constants: list[str] = []
+    kept = [0]
+    for column in range(1, NUMBERS_FROM + 1):
+        values = {cells[column] for cells in rows}
+        if len(values) == 1:
+            value = values.pop()
+            constants.append(value if titles[column] in ("metric", "model") else f"{titles[column]} {value}")
+        else:
+            kept.append(column)
+    return tuple(constants), tuple(kept)
 
 
 def lines(table: Table, plus_minus: str = "±") -> list[list[str]]:

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from flamingo_eval.report.tables import Row, Table, header, lines
+from flamingo_eval.report.tables import NUMBERS_FROM, Row, Table, header, lines, name_columns
 from flamingo_eval.runs.folder import CEILING
 
 GAP = "  "
-LABELS = 6  # columns before the numbers: task, split, metric, model, protocol, n
-TASK, METRIC, MODEL, N = 0, 2, 3, 5
 LEAST_LABEL = 12  # cells that a folded name gets at least
 
 
@@ -45,23 +43,14 @@ def text_table(table: Table, width: int | None = None) -> str:
 
 def _grid(table: Table) -> _Grid:
     titles, cells = header(table), lines(table)
-    scores = [i for i, row in enumerate(table.rows) if row.metric != CEILING]
-    kept = [TASK]
-    constants = []
-    for column in range(1, LABELS):
-        values = {cells[i][column] for i in scores}
-        if len(values) == 1 and cells:
-            value = values.pop()
-            constants.append(value if column in (METRIC, MODEL) else f"{titles[column]} {value}")
-        else:
-            kept.append(column)
+    constants, kept = name_columns(table)
     names = tuple(_names(row, cells[i], kept) for i, row in enumerate(table.rows))
     return _Grid(
-        constants=tuple(constants),
+        constants=constants,
         titles=tuple(titles[c] for c in kept),
         names=names,
-        shots=tuple(titles[LABELS:]),
-        numbers=tuple(tuple(row[LABELS:]) for row in cells),
+        shots=tuple(titles[NUMBERS_FROM + 1 :]),
+        numbers=tuple(tuple(row[NUMBERS_FROM + 1 :]) for row in cells),
     )
 
 

@@ -117,6 +117,55 @@ def test_keys_walk_queries_and_shots(opened: Opened) -> None:
     assert opened.complaints == []
 
 
+def test_arrow_keys_work_without_a_click_while_queries_are_in_view(opened: Opened) -> None:
+    page = opened.page
+    page.keyboard.press("ArrowDown")
+    assert opened.texts("#detail .head b") == ["100"], "at the top of the page the key scrolls"
+    page.evaluate("document.querySelector('.split').scrollIntoView({behavior: 'instant'})")
+    page.keyboard.press("ArrowDown")
+    assert opened.texts("#detail .head b") == ["101"]
+    page.keyboard.press("ArrowLeft")
+    assert opened.texts("#detail .said-big") == ["red"]
+
+
+def test_a_link_names_task_run_and_query(opened: Opened, report_file: Path) -> None:
+    page = opened.page
+    page.focus("#list")
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    link = page.url
+    for part in ("query=111", "task=vqav2", "run=m%2C+0+shots%2C+seed+0"):
+        assert part in link
+    page.goto("about:blank")
+    page.goto(link)
+    assert opened.texts("#detail .head b") == ["111"]
+    assert opened.texts("#detail .said-big") == ["red"]
+    page.goto(report_file.as_uri() + "#query=nowhere&task=x&run=y")
+    page.reload()
+    assert opened.texts("#detail .head b") == ["100"]
+
+
+def test_scores_of_five_shots_are_visible_at_1400_pixels_and_one_on_a_phone(
+    browser: Any, run_maker: Any, vqa_root: Path, tmp_path: Path
+) -> None:
+    make_run = run_maker(tmp_path)
+    models = (("a-model-with-a-long-name-7b", "flamingo"), ("another-model", "openflamingo"))
+    shots = (0, 2, 4, 6, 8)
+    folders = [make_run("red", shots=k, model=name, protocol=protocol) for name, protocol in models for k in shots]
+    path = tmp_path / "report.html"
+    path.write_text(html_page(folders, table_of(folders), PageOptions(data=str(vqa_root))).html, encoding="utf-8")
+    for width, scores in ((1400, 5), (390, 1)):
+        context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+        opened = Opened(context.new_page(), path)
+        seen = opened.page.evaluate(
+            """[...document.querySelectorAll('#table thead th')].filter(e => /shots/.test(e.textContent))
+              .map(e => e.getBoundingClientRect()).filter(r => r.width && r.right <= innerWidth).length"""
+        )
+        assert seen >= scores, f"{seen} columns of scores at {width} pixels"
+        assert opened.overflow() == 0
+        context.close()
+
+
 def test_filters_by_verdict_change_and_type(opened: Opened) -> None:
     page = opened.page
     page.check("#filter input[value=wrong]", force=True)

@@ -80,3 +80,18 @@ def test_a_clip_becomes_a_strip_of_frames(tmp_path: Path) -> None:
     shades = [opened(copy).convert("L").getpixel((20 + 42 * i, 10)) for i in range(4)]
     assert shades == sorted(shades)
     assert shades[0] < shades[3]
+
+
+def test_places_go_round_the_tasks_query_pictures_first(tmp_path: Path) -> None:
+    book = PictureBook(16, limit=5)
+    pictures = {}
+    for task in range(2):
+        for place in range(3):
+            for kind in (0, 1):  # a query's picture, a demonstration's
+                path = tmp_path / f"{task}{place}{kind}.png"
+                PillowImage.new("RGB", (4, 4)).save(path)
+                wanted = (kind, place, task) if kind == 0 else (kind, 0, 4, place, task)
+                pictures[task, place, kind] = book.number(Image(path), wanted)
+    copies = book.copies()
+    kept = {key for key, number in pictures.items() if copies[number].uri}
+    assert kept == {(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 2, 0)}
