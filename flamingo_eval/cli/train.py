@@ -34,6 +34,7 @@ def train(
     from rich.console import Console
 
     from flamingo_eval.api import load_model
+    from flamingo_eval.files import write_error
     from flamingo_eval.models.loaded import choose_device
     from flamingo_eval.training.recipe import load_recipe
     from flamingo_eval.training.trainer import train_recipe
@@ -46,5 +47,8 @@ def train(
     )
     console = Console(stderr=True)
     given = None if frozen is None else load_model(frozen)
-    folder = train_recipe(chosen.smoke() if smoke else chosen, out, choose_device(device).type, console, given)
+    try:
+        folder = train_recipe(chosen.smoke() if smoke else chosen, out, choose_device(device).type, console, given)
+    except OSError as error:
+        raise write_error(out, error) from error
     console.print(f"checkpoint: {folder}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from flamingo_eval.engine.numbers_check import no_visual_tokens
 from flamingo_eval.models.loaded import LoadedModel
@@ -42,6 +43,10 @@ class ModelEncoder:
     @torch.inference_mode()
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Mean of the frozen language model's input embeddings over the text's tokens. -> float32[N, D]"""
+        return F.normalize(torch.stack([self._of_text(text) for text in texts]), dim=-1).cpu().numpy()
+
+    def _of_text(self, text: str) -> Tensor:
         weight = self.model.flamingo.decoder.embedding.weight
-        rows = [weight[self.model.encode(Prompt([text])).ids].float().mean(dim=0) for text in texts]
-        return F.normalize(torch.stack(rows), dim=-1).cpu().numpy()
+        if not text and not self.model.begin:
+            return weight.new_zeros(weight.shape[1], dtype=torch.float32)  # no token at all: like no other text
+        return weight[list(self.model.encode(Prompt([text])).ids)].float().mean(dim=0)

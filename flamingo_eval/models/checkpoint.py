@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from flamingo_eval.errors import CheckpointError, Problem, did_you_mean, problems_in
+from flamingo_eval.files import placeholder
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import read_config, read_json, write_config
 from flamingo_eval.models.flamingo import Flamingo
@@ -38,6 +39,8 @@ def open_safetensors(path: Path, device: torch.device | None = None) -> Iterator
     """A safetensors file, memory-mapped. Raises CheckpointError if it is missing or cut."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
+    if instead := placeholder(path):
+        raise CheckpointError(f"{path}: {instead}")
     try:
         with safe_open(str(path), framework="pt", device=str(device or "cpu")) as file:
             yield file
@@ -140,7 +143,11 @@ def save_flamingo(
         expected = {name: tensor.shape for name, tensor in Flamingo(config).state_dict().items()}
     check_account(folder, expected, {name: tuple(tensor.shape) for name, tensor in weights.items()})
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+    except SafetensorError as error:
+        (folder / WEIGHTS).unlink(missing_ok=True)
+        raise CheckpointError(f"{folder / WEIGHTS}: cannot be written: {error}.") from error
     write_config(config, folder / CONFIG)
     (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")

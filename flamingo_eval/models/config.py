@@ -150,6 +150,21 @@ class XattnConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RotaryScaling:
+    """Rotary positions stretched to a longer context than the model was first trained with.
+
+    `linear`: every frequency divided by `factor`. `llama3` (Dubey et al. 2024): frequencies with fewer than `low` turns
+    in `context` tokens are divided, those with more than `high` kept, and those between interpolated.
+    """
+
+    kind: Literal["linear", "llama3"] = "llama3"
+    factor: float = 8.0
+    low: float = 1.0
+    high: float = 4.0
+    context: int = 8192
+
+
+@dataclass(frozen=True, slots=True)
 class DecoderConfig:
     """A causal language model; the defaults are Chinchilla's family at 1.4B (Gopher: RMSNorm, relative positions)."""
 
@@ -178,11 +193,13 @@ class DecoderConfig:
     logit_scale: float = 1.0
     attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
     qk_norm: bool = False  # LayerNorm over all heads' queries, and keys, together (MPT's qk_ln)
+    head_norm: bool = False  # RMSNorm on each head's queries and keys (Qwen3)
     clip_qkv: float | None = None
     positions: Positions = "relative"
     position_offset: int = 0  # learned: rows before the first position (OPT: 2)
     rotary_dim: int = 0  # leading dimensions of each head that are rotated
     rotary_base: float = 10_000.0
+    rotary_scaling: RotaryScaling | None = None
     rotary_pairs: Literal["halves", "neighbours"] = "halves"  # x[i] with x[i + rotary_dim/2], or x[2i] with x[2i + 1]
     alibi_max: float = 8.0
     short_conv: int = 0  # taps of a causal depthwise convolution on the attention's input: what a tiny model needs to

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 from flamingo_eval.errors import CheckpointError, Problem, did_you_mean, problems_in
-from flamingo_eval.files import RepeatedKeyError, agreed
+from flamingo_eval.files import RepeatedKeyError, agreed, placeholder
 from flamingo_eval.models.config import FlamingoConfig, PoolingConfig
 
 # Choices that came later, with what a file written before them means
-ADDED: dict[str, Any] = {"resampler.kind": "perceiver", "xattn.sees": "last"}
+ADDED: dict[str, Any] = {
+    "resampler.kind": "perceiver",
+    "xattn.sees": "last",
+    "decoder.head_norm": False,
+    "decoder.rotary_scaling": None,
+}
 
 _NAMES: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -58,7 +63,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}.") from error
     except RepeatedKeyError as error:
         raise CheckpointError(f"{path}: {error}.", fix="Keep the right one.") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits, nested deeply
+    except (ValueError, RecursionError) as error:
+        if instead := placeholder(path):
+            raise CheckpointError(f"{path}: {instead}") from error
+        # not UTF-8, not JSON, a number of thousands of digits, nested deeply
         raise CheckpointError(f"{path}: not JSON: {error}.") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: expected an object, found {type(values).__name__}.")

@@ -1,4 +1,4 @@
-"""The language model: one decoder that is, by configuration, Chinchilla, MPT, GPT-NeoX, LLaMA, OPT, GPT-2 or GPT-J.
+"""The language model: one decoder that is, by configuration, Chinchilla, MPT, GPT-NeoX, LLaMA, Qwen, OPT, GPT-2, GPT-J.
 
 Shapes: B batch, S new tokens, T cached and new tokens, D width, H heads, K key-value heads, d head size, W vocabulary.
 """
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flamingo_eval.models.config import DecoderConfig
+from flamingo_eval.models.config import DecoderConfig, RotaryScaling
 from flamingo_eval.models.kv_cache import DecoderCache
 from flamingo_eval.models.layers import FeedForward, join_heads, make_norm, split_heads
 
@@ -60,6 +60,19 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor], pairs: str) -> Tensor:
         a, b = turned[..., ::2], turned[..., 1::2]
         turned = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
     return torch.cat([turned, kept], dim=-1)
+
+
+def scaled_frequencies(frequencies: Tensor, scaling: RotaryScaling) -> Tensor:
+    """Rotary frequencies for a longer context (RotaryScaling says how). float32[n] -> float32[n]"""
+    slow = frequencies / scaling.factor
+    if scaling.kind == "linear":
+        return slow
+    lengths = 2 * math.pi / frequencies  # tokens a turn
+    share = (scaling.context / lengths - scaling.low) / (scaling.high - scaling.low)
+    between = (1 - share) * slow + share * frequencies
+    scaled = torch.where(lengths > scaling.context / scaling.low, slow, frequencies)
+    medium = (lengths >= scaling.context / scaling.high) & (lengths <= scaling.context / scaling.low)
+    return torch.where(medium, between, scaled)
 
 
 class RelativePositions(nn.Module):
@@ -131,6 +144,9 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(config.width, inner + 2 * kv_inner, config.qkv_bias)  # queries, keys, values in this order
         self.query_norm = make_norm("layernorm", inner, config.norm_eps, config.norm_bias) if config.qk_norm else None
         self.key_norm = make_norm("layernorm", kv_inner, config.norm_eps, config.norm_bias) if config.qk_norm else None
+        if config.head_norm:
+            self.query_norm = make_norm("rmsnorm", config.head_dim, config.norm_eps)
+            self.key_norm = make_norm("rmsnorm", config.head_dim, config.norm_eps)
         self.relative = RelativePositions(config) if config.positions == "relative" else None
         self.out = nn.Linear(inner, config.width, config.out_bias)
 
@@ -144,9 +160,11 @@ class SelfAttention(nn.Module):
             qkv = qkv.clamp(-config.clip_qkv, config.clip_qkv)
         kv_inner = config.kv_heads * config.head_dim
         q, k, v = qkv.split([config.heads * config.head_dim, kv_inner, kv_inner], dim=-1)
-        if self.query_norm is not None and self.key_norm is not None:
+        if self.query_norm is not None and self.key_norm is not None and not config.head_norm:
             q, k = self.query_norm(q), self.key_norm(k)
         q, k, v = split_heads(q, config.heads), split_heads(k, config.kv_heads), split_heads(v, config.kv_heads)
+        if self.query_norm is not None and self.key_norm is not None and config.head_norm:
+            q, k = self.query_norm(q), self.key_norm(k)
         if sight.rotation is not None:
             q = rotate(q, sight.rotation, config.rotary_pairs)
             k = rotate(k, sight.rotation, config.rotary_pairs)
@@ -274,7 +292,10 @@ class Decoder(nn.Module):
             return None
         size = self.config.rotary_dim
         steps = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size
-        angles = positions[:, None, :, None].float() * (1.0 / self.config.rotary_base**steps)  # [B, 1, S, size / 2]
+        frequencies = 1.0 / self.config.rotary_base**steps
+        if self.config.rotary_scaling is not None:
+            frequencies = scaled_frequencies(frequencies, self.config.rotary_scaling)
+        angles = positions[:, None, :, None].float() * frequencies  # [B, 1, S, size / 2]
         return angles.cos(), angles.sin()
 
     def forward(

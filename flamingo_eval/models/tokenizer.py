@@ -12,6 +12,7 @@ from pathlib import Path
 from tokenizers import Tokenizer as FastTokenizer
 
 from flamingo_eval.errors import CheckpointError, Problem, PromptError, problems_in
+from flamingo_eval.files import placeholder
 from flamingo_eval.models.config import TokenConfig
 from flamingo_eval.records import EndOfChunk, Image, Pixels, Prompt, Video
 
@@ -76,13 +77,18 @@ class Tokenizer:
         return "".join(text for text, _ in self._pieces(prompt))
 
     def encode(self, prompt: Prompt) -> Encoded:
-        """Ids of the whole text, and the picture each token sees. Raises PromptError: tags and pictures must agree."""
+        """Ids of the whole text, and the picture each token sees. Raises PromptError.
+
+        Wrong are tags that do not agree with the pictures, and a prompt without a single token.
+        """
         pieces = self._pieces(prompt)
         encoding = self.fast.encode("".join(text for text, _ in pieces))
         if self.image_id is None:
             sees = self._sees_by_offset(pieces, encoding.offsets)
         else:
             sees = self._sees_by_tag(encoding.ids)
+        if not encoding.ids:
+            raise PromptError(f"{_named(prompt)}: the prompt is empty, and the model has no begin token to start from.")
         if max(sees, default=0) != len(prompt.media):
             raise PromptError(f"{_named(prompt)}: {max(sees)} image tags for {len(prompt.media)} pictures.")
         return Encoded(tuple(encoding.ids), tuple(sees), prompt.media)
@@ -147,6 +153,8 @@ def read_tokenizer(path: Path) -> FastTokenizer:
     """A tokenizer.json as it is. Raises CheckpointError."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
+    if instead := placeholder(path):
+        raise CheckpointError(f"{path}: {instead}")
     try:
         return FastTokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception for whatever it cannot read

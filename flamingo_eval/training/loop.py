@@ -137,8 +137,13 @@ def _save(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.O
     weights = {name: module.state_dict() for name, module in modules.items()}
     state = {"update": n, "seconds": s, "modules": weights, "optimizer": optimizer.state_dict()}
     part = file.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, file)
+    try:
+        with part.open("wb") as handle:  # to a path, PyTorch writes itself and hides that the disk is full
+            torch.save(state, handle)
+        os.replace(part, file)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _resume(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> tuple[int, float]:

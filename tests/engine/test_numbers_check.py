@@ -15,7 +15,7 @@ from flamingo_eval import DecodeSpec, Prompt, RankSpec
 from flamingo_eval.api import Model
 from flamingo_eval.engine import Engine, PlainEngine
 from flamingo_eval.engine.embedding import ModelEncoder
-from flamingo_eval.errors import ModelError
+from flamingo_eval.errors import ModelError, PromptError
 from flamingo_eval.records import Answer, Pixels
 from tests.support.small_flamingo import SMALL, picture, save_small
 
@@ -101,3 +101,14 @@ def test_the_hint_depends_on_the_type(model: Model) -> None:
         ((_, answer),) = Engine(model).generate([Prompt(["a"], "one")], GENERATE)
         assert hint in str(answer.error)
         assert json.dumps(str(answer.error)).count("NaN") == 1
+
+
+@pytest.mark.parametrize("engine_of", [Engine, PlainEngine])
+@pytest.mark.parametrize("parts", [[], [""]])
+def test_an_empty_prompt_is_a_named_problem(model: Model, engine_of: Callable[[Model], Any], parts: list[str]) -> None:
+    for row in answers(engine_of(model), [Prompt(parts, "one")]):
+        assert isinstance(row[0].error, PromptError)
+        assert "one: the prompt is empty" in str(row[0].error)
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        model.logits(Prompt(parts))
+    assert not ModelEncoder(model).embed_text([""]).any()

@@ -158,3 +158,48 @@ def test_pixels_that_do_not_fit_the_tower(tmp_path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "crop_size": 64}))
     with pytest.raises(CheckpointError, match="crops to 64, the tower reads 32"):
         read_tower(folder, None)
+
+
+def test_a_folder_of_two_formats(tmp_path: Path) -> None:
+    """As LAION publishes its towers: both pairs side by side, either of which fits."""
+    for source in ("vision_open_clip", "vision_hf"):
+        for file in (DATA / "neox" / source).iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model_config.json").rename(tmp_path / "open_clip_config.json")
+    expected = vit_of(read_tower(DATA / "neox" / "vision_hf", None))(pixels(32))
+    assert_close(vit_of(read_tower(tmp_path, None))(pixels(32)), expected, atol=1e-5, rtol=1e-5)
+    (tmp_path / "open_clip_visual.safetensors").unlink()
+    assert torch.equal(vit_of(read_tower(tmp_path, None))(pixels(32)), expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "options"),
+    [
+        ("act_kwargs", {"act_kwargs": {"approximate": "tanh"}}),  # beside quick GELU, which takes none
+        ("norm_kwargs.elementwise_affine", {"norm_kwargs": {"elementwise_affine": "x"}}),
+        ("scaled_cosine", {"scaled_cosine": True}),
+        ("qk_norm", {"qk_norm": True}),
+        ("input_patchnorm", {"input_patchnorm": True}),
+        ("something_new", {"something_new": 3}),
+    ],
+)
+def test_options_of_open_clip_that_show_in_no_tensor(tmp_path: Path, key: str, options: dict[str, object]) -> None:
+    write_vision(tmp_path / "vision", torch.Generator().manual_seed(0))
+    path = tmp_path / "vision" / "model_config.json"
+    values = json.loads(path.read_text())
+    values["vision_cfg"] |= options
+    path.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=rf"vision_cfg\.{key}: .* is not supported"):
+        read_tower(tmp_path / "vision", None)
+
+
+def test_options_of_open_clip_that_are_honoured(tmp_path: Path) -> None:
+    write_vision(tmp_path / "vision", torch.Generator().manual_seed(0))
+    path = tmp_path / "vision" / "model_config.json"
+    values = json.loads(path.read_text()) | {"quick_gelu": False}
+    values["vision_cfg"] |= {"act_kwargs": {"approximate": "tanh"}, "norm_kwargs": {"eps": 1e-3}, "patch_dropout": 0.5}
+    pixels = {"interpolation": "bilinear", "resize_mode": "squash", "size": [8, 8]}
+    path.write_text(json.dumps({"model_cfg": values, "preprocess_cfg": pixels}))
+    tower = read_tower(tmp_path / "vision", None)
+    assert (tower.config.activation, tower.config.norm_eps) == ("gelu_tanh", 1e-3)
+    assert (tower.preprocess.fit, tower.preprocess.resample) == ("squash", "bilinear")

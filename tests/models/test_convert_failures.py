@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flamingo_eval.errors import CheckpointError, UsageError
+from flamingo_eval.models.config_json import read_config
+from flamingo_eval.models.convert import writer
 from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 
 DATA = Path(__file__).parent.parent / "data" / "openflamingo" / "opt"
@@ -90,8 +93,8 @@ def test_unknown_and_missing_tensors_are_all_named(files: dict[str, Any]) -> Non
     message = problem(files)
     assert "module.perceiver.media_time_embs [2, 16] that no part of the model takes" in message
     assert "module.head.weight" in message
-    assert "lacks the tensor norm.bias of shape [16]" in message
-    assert "lacks the tensor 1.ff_gate of shape [1]" in message
+    assert "the tensor norm.bias of shape [16] is missing" in message
+    assert "the tensor 1.ff_gate of shape [1] is missing" in message
     assert "4 problems" in message
 
 
@@ -133,10 +136,157 @@ def test_options_that_the_decoder_does_not_have(files: dict[str, Any]) -> None:
     assert "ffn_dim: expected a whole number, found 'x'" in message
 
 
-def test_a_language_model_of_another_size(files: dict[str, Any]) -> None:
+def test_widths_come_from_the_weights_and_a_contradiction_is_named(files: dict[str, Any]) -> None:
+    plain = files["out"].with_name("plain")
+    assert convert_openflamingo(**{**files, "out": plain}) == ()
     path = files["language_model"] / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "ffn_dim": 128}))
-    assert "model.decoder.layers.0.fc1.weight [64, 32]: expected [128, 32]" in problem(files)
+    changes = {"ffn_dim": 128, "hidden_size": 64, "max_position_embeddings": 9}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes, "word_embed_proj_dim": 32}))
+    notes = convert_openflamingo(**files)
+    assert "ffn_dim says 128, but model.decoder.layers.0.fc1.weight of model.safetensors has shape" in notes[1]
+    assert "[64, 32]: 64 is taken" in notes[1]
+    assert [note.split(": ")[1].split()[0] for note in notes] == ["hidden_size", "ffn_dim", "max_position_embeddings"]
+    one, other = (read_config(out / "config.json") for out in (plain, files["out"]))
+    assert one.decoder == other.decoder
+    assert notes[0] in (files["out"] / "README.md").read_text()
+
+
+def test_a_layer_of_another_width_than_the_first_is_a_problem_of_its_file(files: dict[str, Any]) -> None:
+    path = files["language_model"] / "model.safetensors"
+    weights = load_file(path)
+    weights["model.decoder.layers.1.fc1.weight"] = torch.zeros(128, 32)
+    save_file(weights, path)
+    message = problem(files)
+    assert message.startswith(f"{path}: 1 problem")
+    assert "model.decoder.layers.1.fc1.weight [128, 32]: expected [64, 32]" in message
+
+
+def test_problems_stand_under_the_files_they_are_in(files: dict[str, Any]) -> None:
+    language, vision = files["language_model"] / "model.safetensors", files["vision"] / "model.safetensors"
+    weights = load_file(language)
+    del weights["model.decoder.layers.1.fc1.weight"]
+    save_file(weights, language)
+    weights = load_file(vision)
+    weights["vision_model.more"] = torch.zeros(2)
+    save_file(weights, vision)
+    message = problem(files)
+    assert message.startswith(f"{vision}, {language}: 2 problems")
+    assert f"{language}: lm: the tensor layers.1.fc1.weight of shape [64, 32] is missing" in message
+    assert f"{vision}: vision_hf has a tensor vision_model.more [2]" in message
+
+
+# ------------------------------------------------------------------------------------------------- broken downloads
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5368709120\n"
+
+
+@pytest.mark.parametrize(
+    "file", ["checkpoint.pt", "lm/model.safetensors", "vision_hf/config.json", "tokenizer/tokenizer.json"]
+)
+def test_files_that_were_never_fetched(files: dict[str, Any], file: str) -> None:
+    path = files["checkpoint"].parent / file
+    path.write_text(POINTER)
+    message = problem(files)
+    assert f"{path}: a Git LFS pointer, not the file itself. Fetch it with `git lfs pull`" in message
+    assert "weights_only" not in message
+    path.write_text("<!DOCTYPE html><html>Log in")
+    assert f"{path}: a web page, not the file itself" in problem(files)
+
+
+def test_code_in_a_checkpoint_is_never_advised(files: dict[str, Any]) -> None:
+    torch.save({"model_state_dict": {"a": torch.zeros(1), "b": Path("x")}}, files["checkpoint"])
+    message = problem(files)
+    assert "it holds a pathlib" in message
+    assert "weights_only" not in message
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        {"model.decoder.layers.0.fc1.weight": torch.zeros(8, 1, dtype=torch.uint8)},
+        {"model.decoder.layers.0.fc1.weight": torch.zeros(64, 32, dtype=torch.int8)},
+        {"model.decoder.layers.0.fc1.weight": torch.zeros(64, 32).to(torch.float8_e4m3fn)},
+        {"model.decoder.layers.0.fc1.qweight": torch.zeros(8, 32, dtype=torch.int32)},
+        {"model.decoder.layers.0.fc1.weight_scale": torch.zeros(64)},
+    ],
+)
+@pytest.mark.parametrize("said", [True, False])
+def test_quantised_language_models_are_refused_in_one_sentence(
+    files: dict[str, Any], packed: dict[str, torch.Tensor], said: bool
+) -> None:
+    path = files["language_model"] / "model.safetensors"
+    save_file({**load_file(path), **packed}, path)
+    config = files["language_model"] / "config.json"
+    if said:
+        config.write_text(json.dumps({**json.loads(config.read_text()), "quantization_config": {"quant_method": "x"}}))
+    message = problem(files)
+    assert message.startswith(f"{config if said else path}: quantised weights (")
+    assert "the original model" in message
+    assert len(message.splitlines()) == 2
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("part", ["checkpoint", "language model"])
+def test_weights_that_are_no_numbers_are_refused(files: dict[str, Any], part: str, value: float) -> None:
+    if part == "checkpoint":
+        name, path = "module.perceiver.norm.bias", files["checkpoint"]
+        change_state(files, lambda state: state[name].__setitem__(3, value))
+    else:
+        name, path = "model.decoder.layers.1.self_attn.q_proj.weight", files["language_model"] / "model.safetensors"
+        weights = load_file(path)
+        weights[name][2, 5] = value
+        save_file(weights, path)
+    message = problem(files)
+    assert message.startswith(f"{path}: 1 problem")
+    assert name in message
+    assert "weights are NaN or infinite" in message
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module._fsdp_wrapped_module.", "module.module.", "_orig_mod.module."]
+)
+def test_prefixes_of_wrappers_are_taken_off(files: dict[str, Any], prefix: str) -> None:
+    plain = files["out"].with_name("plain")
+    convert_openflamingo(**{**files, "out": plain})
+    state = torch.load(files["checkpoint"], weights_only=True)["model_state_dict"]
+    wrapped = {
+        prefix + n.removeprefix("module.").replace(".attn.", "._checkpoint_wrapped_module.attn."): t
+        for n, t in state.items()
+    }
+    torch.save({"module": wrapped, "epoch": 3}, files["checkpoint"])  # DeepSpeed's key
+    path = files["language_model"] / "model.safetensors"
+    save_file({f"_orig_mod.{n}": t for n, t in load_file(path).items()}, path)
+    convert_openflamingo(**files)
+    assert (plain / "model.safetensors").read_bytes() == (files["out"] / "model.safetensors").read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------------- where it goes
+
+
+def test_out_below_a_file(files: dict[str, Any]) -> None:
+    (files["out"].parent / "file").write_text("x")
+    out = files["out"].parent / "file" / "x"
+    with pytest.raises(UsageError, match=r"file/x: cannot be written: Not a directory"):
+        convert_openflamingo(**{**files, "out": out})
+
+
+def test_out_is_the_folder_one_stands_in(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    files["out"].mkdir()
+    monkeypatch.chdir(files["out"])
+    convert_openflamingo(**{**files, "out": Path(".")})
+    names = sorted(path.name for path in files["out"].iterdir())
+    assert names == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
+    assert read_config(files["out"] / "config.json").name == "out"
+
+
+def test_a_full_disk_leaves_nothing_behind(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer, "write_config", full)
+    with pytest.raises(UsageError, match=r"out: the disk is full"):
+        convert_openflamingo(**files)
+    assert not list(files["out"].parent.glob("*out*"))
 
 
 def test_a_truncated_language_model(files: dict[str, Any]) -> None:

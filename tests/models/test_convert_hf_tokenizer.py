@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flamingo_eval.errors import CheckpointError
-from flamingo_eval.models.convert.hf_tokenizer import read_vocabulary
+from flamingo_eval.models.convert.hf_tokenizer import cleans_up_spaces, read_vocabulary
 from tests.support.small_flamingo import byte_tokenizer
 
 ADDED = {"</s>": 256, "<|endofchunk|>": 257, "<image>": 258}
@@ -56,3 +56,18 @@ def test_a_tokenizer_that_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model"')
     with pytest.raises(CheckpointError, match=r"not a tokenizer.json"):
         read_vocabulary(tmp_path, ())
+
+
+@pytest.mark.parametrize(
+    ("settings", "cleans_up"),
+    [
+        ({"tokenizer_class": "LlamaTokenizer"}, False),
+        ({"tokenizer_class": "LlamaTokenizerFast"}, False),
+        ({"tokenizer_class": "LlamaTokenizer", "clean_up_tokenization_spaces": True}, True),
+        ({"tokenizer_class": "GPTNeoXTokenizer"}, True),
+        ({"tokenizer_class": "GPTNeoXTokenizer", "clean_up_tokenization_spaces": False}, False),
+        ({}, True),
+    ],
+)
+def test_spaces_are_cleaned_up_where_the_class_does_so(settings: dict[str, object], cleans_up: bool) -> None:
+    assert cleans_up_spaces(settings, default=True) is cleans_up

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from flamingo_eval import Prompt, load_model
+from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 from tests.support.openflamingo_files import Files, write_files
 
@@ -112,5 +113,68 @@ def test_a_norm_that_is_promised_must_be_there(tmp_path: Path, mpt: tuple[Files,
     files, _ = mpt
     path = files.language_model / "model.safetensors"
     save_file({k: v for k, v in load_file(path).items() if "q_ln" not in k}, path)
-    with pytest.raises(Exception, match=r"lm lacks the tensor blocks.0.attn.q_ln.weight of shape \[32\]"):
+    with pytest.raises(Exception, match=r"the tensor blocks.0.attn.q_ln.weight of shape \[32\] is missing"):
         convert_openflamingo(**files.arguments(), out=tmp_path / "out")
+
+
+def test_the_width_of_transformers_port_is_taken_whatever_the_ratio_says(
+    tmp_path: Path, mpt: tuple[Files, nn.Module]
+) -> None:
+    files, model = mpt
+    set_config(files, expansion_ratio=2)
+    (note,) = convert_openflamingo(**files.arguments(), out=tmp_path / "out")
+    assert "expansion_ratio says a feed-forward width of 64" in note
+    assert "[128, 32]: 128 is taken" in note
+    ours = load_model(tmp_path / "out")
+    ids = torch.tensor([ours.encode(Prompt([TEXT])).ids])
+    with torch.inference_mode():
+        assert_close(ours.logits(Prompt([TEXT])), model(ids).logits[0], atol=2e-5, rtol=1e-4)
+
+
+ALIBI = {"alibi": True, "alibi_bias_max": 8, "qk_ln": True}
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("ffn_config.ffn_act_fn", {"ffn_config": {"ffn_type": "mptmlp", "ffn_act_fn": {"name": "mish"}}}),
+        ("ffn_config.some_limit", {"ffn_config": {"some_limit": 7.0}}),
+        ("ffn_type", {"ffn_config": {"ffn_type": "mptglu"}}),
+        ("attn_config.sliding_window_size", {"attn_config": {**ALIBI, "sliding_window_size": 16}}),
+        ("attn_config.rope", {"attn_config": {**ALIBI, "rope": True, "rope_theta": 10000}}),
+        ("attn_config.attn_logit_softcapping", {"attn_config": {**ALIBI, "attn_logit_softcapping": 30.0}}),
+        ("attn_config.something_new", {"attn_config": {**ALIBI, "something_new": "on"}}),
+        ("final_logit_softcapping", {"final_logit_softcapping": 50.0}),
+        ("embedding_fraction", {"embedding_fraction": 0.5}),
+        ("learned_pos_emb", {"learned_pos_emb": False, "attn_config": {"alibi": False}}),
+        ("block_overrides", {"block_overrides": {"order": [1]}}),
+    ],
+)
+def test_options_that_show_in_no_tensor_are_refused_by_their_key(
+    tmp_path: Path, mpt: tuple[Files, nn.Module], key: str, values: dict[str, Any]
+) -> None:
+    set_config(mpt[0], **values)
+    with pytest.raises(CheckpointError) as caught:
+        convert_openflamingo(**mpt[0].arguments(), out=tmp_path / "out")
+    assert f"{key}: " in str(caught.value)
+    assert "not supported" in str(caught.value)
+
+
+def test_options_that_are_off_or_harmless_pass(tmp_path: Path, mpt: tuple[Files, nn.Module]) -> None:
+    off = {"sliding_window_size": -1, "rope": False, "rope_theta": 10000, "rope_dail_config": {"type": "original"}}
+    set_config(
+        mpt[0],
+        attn_config={**ALIBI, **off, "attn_logit_softcapping": None, "kv_n_heads": None},
+        ffn_config={"ffn_type": "mptmlp", "fc_type": "torch"},
+        init_config={"name": "kaiming_normal_", "fan_mode": "fan_in"},
+        tokenizer_name="x",
+    )
+    (note,) = convert_openflamingo(**mpt[0].arguments(), out=tmp_path / "out")
+    assert note == "config.json: unknown options, taken to change nothing: tokenizer_name."
+
+
+@pytest.mark.parametrize(("name", "ours"), [("silu", "silu"), ("relu", "relu"), ("gelu", "gelu")])
+def test_activations_of_llm_foundry(tmp_path: Path, mpt: tuple[Files, nn.Module], name: str, ours: str) -> None:
+    set_config(mpt[0], ffn_config={"ffn_act_fn": {"name": name}})
+    convert_openflamingo(**mpt[0].arguments(), out=tmp_path / "out")
+    assert load_model(tmp_path / "out").config.decoder.activation == ours

@@ -9,7 +9,7 @@ import torch
 from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, RankSpec, load_model
 from flamingo_eval.api import Model
 from flamingo_eval.engine import reference
-from flamingo_eval.errors import CheckpointError, MediaError, PromptError, UsageError
+from flamingo_eval.errors import CheckpointError, MediaError, ModelError, PromptError, UsageError
 from flamingo_eval.records import Pixels
 from tests.support.small_flamingo import SMALL, picture, save_small, small_model
 
@@ -141,4 +141,5 @@ def test_tokens_that_cannot_be_generated_end_no_answer(tmp_path: Path, beams: in
     ids = [reference.generate_ids(model, prompt, spec) for prompt in prompts]
     assert all(len(row) == 5 and max(row) < 256 for row in ids)
     assert model.generate(prompts, spec) == [model.tokenizer.decode(row) for row in ids]
-    assert model.score(prompts, [["a"], ["b"]], RankSpec(end_of_chunk=True)) == [[-torch.inf], [-torch.inf]]
+    with pytest.raises(ModelError, match="all candidates score minus infinity"):
+        model.score(prompts, [["a"], ["b"]], RankSpec(end_of_chunk=True))

@@ -9,10 +9,18 @@ from typing import Any
 
 import torch
 
-from flamingo_eval.errors import CheckpointError, did_you_mean
-from flamingo_eval.models.config import PreprocessConfig, ViTConfig
+from flamingo_eval.errors import CheckpointError, Problem, did_you_mean
+from flamingo_eval.models.config import Activation, PreprocessConfig, ViTConfig
 from flamingo_eval.models.config_json import read_json
-from flamingo_eval.models.convert.foreign_weights import Foreign, Weights, file_weights, folder_weights, without_prefix
+from flamingo_eval.models.convert.foreign_weights import (
+    HUGGING_FACE_FILES,
+    OPEN_CLIP_FILES,
+    Foreign,
+    Weights,
+    file_weights,
+    folder_weights,
+    without_prefix,
+)
 from flamingo_eval.models.convert.hf_config import ForeignConfig
 from flamingo_eval.models.convert.tensor_map import Table, stack
 from flamingo_eval.models.presets import CLIP_PIXELS, VITS
@@ -46,6 +54,22 @@ OPEN_CLIP: Table = {
     "blocks.{i}.ff.up": "transformer.resblocks.{i}.mlp.c_fc",
     "blocks.{i}.ff.down": "transformer.resblocks.{i}.mlp.c_proj",
 }
+# Settings of open_clip for what follows the patch tokens, or for training
+_AFTER_THE_PATCHES = (
+    "pool_type",
+    "final_ln_after_pool",
+    "global_average_pool",
+    "output_tokens",
+    "attn_pooler_queries",
+    "attn_pooler_heads",
+    "n_queries",
+    "timm_pool",
+    "timm_proj",
+    "timm_proj_bias",
+    "timm_drop",
+    "timm_drop_path",
+)
+_BOOKKEEPING = ("image_processor_type", "feature_extractor_type", "processor_class")
 OPEN_CLIP_UNUSED = ("ln_post.weight", "ln_post.bias", "proj")
 _OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")  # entries that only OpenAI's state dicts have
 
@@ -73,10 +97,15 @@ def read_tower(path: Path, vision_config: str | None) -> Tower:
         return _plain(path, vision_config)
     if not path.is_dir():
         raise CheckpointError(f"{path}: there is no such file or folder.")
-    for name in ("open_clip_config.json", "model_config.json"):
-        if (path / name).is_file():
-            return _open_clip(path, path / name)
-    if (path / "config.json").is_file():
+    settings = next((path / n for n in ("open_clip_config.json", "model_config.json") if (path / n).is_file()), None)
+    hugging_face = (path / "config.json").is_file()
+    two_descriptions = settings is not None and hugging_face
+    if two_descriptions and not any((path / name).is_file() for name in OPEN_CLIP_FILES):
+        named = any(name.startswith("vision_model.") for name in folder_weights(path))  # of one file of weights
+        return _hugging_face(path) if named or settings is None else _open_clip(path, settings)
+    if settings is not None:
+        return _open_clip(path, settings)
+    if hugging_face:
         return _hugging_face(path)
     raise CheckpointError(
         f"{path}: neither a config.json (Hugging Face) nor a model_config.json (open_clip) is in it.",
@@ -130,6 +159,10 @@ def hugging_face_pixels(path: Path, image_size: int) -> PreprocessConfig:
     config.require("do_center_crop", True, default=True)
     config.require("do_normalize", True, default=True)
     config.require("resample", 2, 3, default=3)
+    config.require("do_rescale", True, default=True)
+    if abs(config.number("rescale_factor", default=1 / 255) - 1 / 255) > 1e-6:
+        config.require("rescale_factor", 1 / 255)
+    config.known("size", "crop_size", "do_convert_rgb", "image_mean", "image_std", *_BOOKKEEPING)
     size, crop = values.get("size", image_size), values.get("crop_size", image_size)
     short = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
     side = crop.get("height") if isinstance(crop, dict) else crop
@@ -149,7 +182,7 @@ def hugging_face_pixels(path: Path, image_size: int) -> PreprocessConfig:
 
 
 def _open_clip(folder: Path, path: Path) -> Tower:
-    weights = folder_weights(folder)
+    weights = folder_weights(folder, OPEN_CLIP_FILES + HUGGING_FACE_FILES)
     vit, preprocess = _open_clip_config(path)
     return Tower(vit, preprocess, _visual(weights), OPEN_CLIP)
 
@@ -163,6 +196,8 @@ def _open_clip_config(path: Path) -> tuple[ViTConfig, PreprocessConfig]:
         raise CheckpointError(f"{path}: vision_cfg is no vision transformer of open_clip's own.")
     for name in ("ls_init_value", "attentional_pool", "no_ln_pre", "pos_embed_type"):
         vision.require(name, None, False, "learnable")
+    activation, norm_eps = _open_clip_options(vision, quick=bool(model.get("quick_gelu")))
+    vision.known("timm_model_name", *_AFTER_THE_PATCHES)
     vit = ViTConfig(
         image_size=vision.whole("image_size"),
         patch=vision.whole("patch_size"),
@@ -170,12 +205,47 @@ def _open_clip_config(path: Path) -> tuple[ViTConfig, PreprocessConfig]:
         layers=vision.layers("layers"),
         heads=width // head_width,
         ff_width=int(width * vision.number("mlp_ratio", default=4.0)),
-        activation="quick_gelu" if model.get("quick_gelu") else "gelu",
+        activation=activation,
+        norm_eps=norm_eps,
     )
+    vision.refuse_unknown("vision_cfg")
+    pixels = vision.inner(values.get("preprocess_cfg", {}))
+    preprocess = _open_clip_pixels(pixels, vit.image_size)
     vision.done()
-    pixels = values.get("preprocess_cfg", {})
-    mean, std = pixels.get("mean", CLIP_PIXELS.mean), pixels.get("std", CLIP_PIXELS.std)
-    return vit, replace(CLIP_PIXELS, size=vit.image_size, mean=_three(mean), std=_three(std))
+    return vit, preprocess
+
+
+def _open_clip_options(vision: ForeignConfig, quick: bool) -> tuple[Activation, float]:
+    """Activation and epsilon of the norms: what open_clip hands to PyTorch's modules as it stands."""
+    act, norm = (vision.get(name, default={}) for name in ("act_kwargs", "norm_kwargs"))
+    activation: Activation = "quick_gelu" if quick else "gelu"
+    if act == {"approximate": "tanh"} and not quick:
+        activation = "gelu_tanh"
+    elif act not in ({}, {"approximate": "none"}):
+        vision.problems.append(Problem(f"{act!r} is not supported.", key="vision_cfg.act_kwargs"))
+    options = vision.inner(norm)
+    eps = options.number("eps", default=1e-5)
+    options.refuse_unknown("vision_cfg.norm_kwargs")
+    return activation, eps
+
+
+def _open_clip_pixels(pixels: ForeignConfig, image_size: int) -> PreprocessConfig:
+    pixels.require("mode", "RGB", default="RGB")
+    pixels.require("interpolation", "bicubic", "bilinear", default="bicubic")
+    pixels.require("resize_mode", "shortest", "squash", default="shortest")
+    size = pixels.get("size", default=image_size)
+    if size not in (image_size, [image_size, image_size], [3, image_size, image_size]):
+        what = f"{size}, the tower reads {image_size}."
+        pixels.problems.append(Problem(what, key="preprocess_cfg.size"))
+    mean, std = pixels.get("mean", default=CLIP_PIXELS.mean), pixels.get("std", default=CLIP_PIXELS.std)
+    return replace(
+        CLIP_PIXELS,
+        size=image_size,
+        fit="squash" if pixels.get("resize_mode") == "squash" else CLIP_PIXELS.fit,
+        resample="bilinear" if pixels.get("interpolation") == "bilinear" else "bicubic",
+        mean=_three(mean),
+        std=_three(std),
+    )
 
 
 def _plain(path: Path, vision_config: str | None) -> Tower:
@@ -216,10 +286,9 @@ def _cut_gelu(name: str) -> tuple[str, str, str]:
 
 
 def _visual(weights: Weights) -> dict[str, Foreign]:
-    """The vision half of a state dict, whose names may begin with `visual.`, `module.visual.` or neither."""
-    for prefix in ("visual.", "module.visual."):
-        if found := without_prefix(weights, prefix):
-            return _without(found, OPEN_CLIP_UNUSED)
+    """The vision half of a state dict, whose names may begin with `visual.` or not."""
+    if visual := without_prefix(weights, "visual."):
+        return _without(visual, OPEN_CLIP_UNUSED)
     return _without(dict(weights), (*OPEN_CLIP_UNUSED, *_OPENAI_MARKS))
 
 

@@ -6,9 +6,10 @@ PyTorch files are memory-mapped and unpickled with `weights_only=True`: no code 
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,22 +19,23 @@ import torch
 from torch import Tensor
 
 from flamingo_eval.errors import CheckpointError, Problem, problems_in
+from flamingo_eval.files import placeholder
 from flamingo_eval.models.checkpoint import open_safetensors
 from flamingo_eval.models.config_json import read_json
+from flamingo_eval.models.convert.weight_names import plain_name, quantised
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
-_DTYPES |= {"BOOL": torch.bool, "U8": torch.uint8, "I32": torch.int32}
+_DTYPES |= {"BOOL": torch.bool, "U8": torch.uint8, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8}
+_DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 
-# What a Hugging Face or open_clip folder may hold, first come first served; an index names shards.
-_FILES = (
+# What a folder may hold, first come first served; an index names shards. LAION's have both kinds side by side.
+HUGGING_FACE_FILES = (
     "model.safetensors.index.json",
     "model.safetensors",
     "pytorch_model.bin.index.json",
     "pytorch_model.bin",
-    "open_clip_model.safetensors",
-    "open_clip_visual.safetensors",
-    "open_clip_pytorch_model.bin",
 )
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_visual.safetensors", "open_clip_pytorch_model.bin")
 
 # What PyTorch's loader raises on broken files; its unpickler runs a list of operations that a flipped bit turns wrong.
 _BROKEN_PICKLE: tuple[type[Exception], ...] = (
@@ -63,18 +65,34 @@ class Foreign:
 Weights = Mapping[str, Foreign]
 
 
-def folder_weights(folder: Path) -> Weights:
-    """All tensors of a folder, by name. Raises CheckpointError."""
-    found = next((folder / name for name in _FILES if (folder / name).is_file()), None)
+def folder_weights(folder: Path, files: Sequence[str] = HUGGING_FACE_FILES + OPEN_CLIP_FILES) -> Weights:
+    """All tensors of a folder, by name; `files` are looked for in this order. Raises CheckpointError."""
+    found = next((folder / name for name in files if (folder / name).is_file()), None)
     if found is None:
         others = sorted(p for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".pt"))
         if len(others) != 1:
             names = ", ".join(p.name for p in others) or "none"
-            raise CheckpointError(f"{folder}: no weights. Looked for {', '.join(_FILES)}; files of weights: {names}.")
+            raise CheckpointError(f"{folder}: no weights. Looked for {', '.join(files)}; files of weights: {names}.")
         found = others[0]
-    if not found.name.endswith(".index.json"):
-        return file_weights(found)
-    shards: dict[str, str] = read_json(found).get("weight_map", {})
+    weights = _sharded(found) if found.name.endswith(".index.json") else file_weights(found)
+    if packed := quantised((name, foreign.dtype) for name, foreign in weights.items()):
+        raise quantised_error(found, packed)
+    return weights
+
+
+def quantised_error(path: Path, what: str) -> CheckpointError:
+    """The error for a quantised model, in one sentence; `what` shows that it is one."""
+    return CheckpointError(
+        f"{path}: quantised weights ({what}), whose numbers are packed; float32, bfloat16 and float16 can be read.",
+        fix="Give the folder of the original model that was quantised.",
+    )
+
+
+def _sharded(found: Path) -> Weights:
+    folder = found.parent
+    shards = read_json(found).get("weight_map", {})
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise problems_in(found, [Problem("expected names of files by tensor.", key="weight_map")], CheckpointError)
     paths = [folder / name for name in dict.fromkeys(shards.values())]
     absent = [Problem(f"shard {path.name} is missing.") for path in paths if not path.is_file()]
     if absent or not paths:
@@ -82,21 +100,28 @@ def folder_weights(folder: Path) -> Weights:
     weights: dict[str, Foreign] = {}
     for path in paths:
         weights |= file_weights(path)
-    lost = [Problem(f"{shards[name]} does not hold it.", key=name) for name in shards if name not in weights]
+    lost = [Problem(f"{shards[n]} does not hold it.", key=n) for n in shards if plain_name(n) not in weights]
     if lost:
         raise problems_in(found, lost, CheckpointError)
     return weights
 
 
 def file_weights(path: Path) -> Weights:
-    """All tensors of one file: safetensors, or a PyTorch state dict, bare or below a key. Raises CheckpointError."""
+    """All tensors of one file: safetensors, or a PyTorch state dict, bare or below a key. Raises CheckpointError.
+
+    They go by their plain names (weight_names.py); `Foreign.name` is the one in the file.
+    """
     if path.suffix == ".safetensors":
-        return _safetensors(path)
-    state = _state_dict(path)
-    return {
-        name: Foreign(name, path, tuple(tensor.shape), tensor.dtype, _torch_reader(path, name))
-        for name, tensor in state.items()
-    }
+        stored = _safetensors(path)
+    else:
+        state = _state_dict(path)
+        stored = [Foreign(n, path, tuple(t.shape), t.dtype, _torch_reader(path, n)) for n, t in state.items()]
+    weights: dict[str, Foreign] = {}
+    for foreign in stored:
+        twin = weights.setdefault(plain_name(foreign.name), foreign)
+        if twin is not foreign:
+            raise CheckpointError(f"{path}: {twin.name} and {foreign.name} are one tensor's names: which one is meant?")
+    return weights
 
 
 def renamed(weights: Weights, rename: Callable[[str], str | None]) -> dict[str, Foreign]:
@@ -110,15 +135,15 @@ def without_prefix(weights: Weights, prefix: str) -> dict[str, Foreign]:
     return {name[len(prefix) :]: foreign for name, foreign in weights.items() if name.startswith(prefix)}
 
 
-def _safetensors(path: Path) -> Weights:
-    weights: dict[str, Foreign] = {}
+def _safetensors(path: Path) -> list[Foreign]:
+    weights: list[Foreign] = []
     with open_safetensors(path) as file:
         for name in file.keys():  # noqa: SIM118 - no mapping
             piece = file.get_slice(name)
             dtype = _DTYPES.get(piece.get_dtype())
             if dtype is None:
                 raise CheckpointError(f"{path}: {name} is stored as {piece.get_dtype()}, which is not supported.")
-            weights[name] = Foreign(name, path, tuple(piece.get_shape()), dtype, _safetensors_reader(path, name))
+            weights.append(Foreign(name, path, tuple(piece.get_shape()), dtype, _safetensors_reader(path, name)))
     return weights
 
 
@@ -152,7 +177,7 @@ def _state_dict(path: Path) -> Mapping[str, Tensor]:
 def _mapped(path: Path, size: int, mtime_ns: int) -> Mapping[str, Tensor]:
     del size, mtime_ns  # only part of the key: a file that changed is another file
     loaded: Any = _load(path)
-    for key in ("model_state_dict", "state_dict"):
+    for key in ("model_state_dict", "state_dict", "module", "model"):  # `module`: DeepSpeed
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not any(isinstance(value, Tensor) for value in loaded.values()):
@@ -161,6 +186,8 @@ def _mapped(path: Path, size: int, mtime_ns: int) -> Mapping[str, Tensor]:
 
 
 def _load(path: Path) -> object:
+    if instead := placeholder(path):
+        raise CheckpointError(f"{path}: {instead}")
     if _is_torchscript(path):
         saved = f"{path.stem}-state.pt"
         raise CheckpointError(
@@ -176,10 +203,11 @@ def _load(path: Path) -> object:
                 raise
             return torch.load(path, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        # PyTorch's own text advises to load without that protection
+        global_ = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f": it holds a {global_.group(1)}" if global_ else ", or it is damaged"
         raise CheckpointError(
-            f"{path}: not a plain PyTorch file of tensors: {reason}",
-            fix="Only tensors are read, never code.",
+            f"{path}: not a plain PyTorch file of tensors{reason}.", fix="Only tensors are read, never code."
         ) from error
     except _BROKEN_PICKLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

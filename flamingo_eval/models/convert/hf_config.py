@@ -1,13 +1,19 @@
-"""Reads a Hugging Face config.json: what this network lacks is refused by its key, never ignored."""
+"""Reads a Hugging Face config.json: an option that this network does not have is refused by its key, never ignored.
+
+A key that nobody asked for is harmless (training, generation, bookkeeping), or looks as if it changed what is computed
+and is refused, or is unknown and named in a warning. Inside `attn_config`, `vision_cfg` and their like, where there is
+no bookkeeping, whatever is unknown is refused.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flamingo_eval.errors import CheckpointError, Problem, problems_in
-from flamingo_eval.models.config import Activation
+from flamingo_eval.models.config import Activation, RotaryScaling
 
 ACTIVATIONS: Mapping[str, Activation] = {
     "gelu": "gelu",
@@ -22,6 +28,25 @@ ACTIVATIONS: Mapping[str, Activation] = {
 
 MOST_LAYERS = 1024
 
+# Keys without influence on what a loaded model computes, or whose influence shows in the tensors' names and shapes
+_HARMLESS = re.compile(
+    r"_.*|.*(dropout|_pdrop|_drop|layerdrop|token_id|token_ids|_device|_impl|implementation)(_.*)?|init(ializer)?_.*|"
+    r"emb_init.*|dropout|patch_dropout|architectures|model_type|model_name|transformers.*|(torch_)?dtype|auto_map|"
+    r"use_cache|output_\w+|return_dict|use_return_dict|chunk_size_feed_forward|is_(encoder_)?decoder|id2label|label2id|"
+    r"num_labels|problem_type|finetuning_task|task_specific_params|summary_\w+|tokenizer_class|gradient_checkpointing|"
+    r"pretraining_tp|verbose|fc_type|init_std|prefix|use_bfloat16|torchscript|pruned_heads|tie_encoder_decoder|"
+    r"cross_attention_hidden_size|add_cross_attention|reorder_and_upcast_attn|attention_bias|mlp_bias|attn_bias|"
+    r"qkv_bias|enable_bias|no_bias|vocab_size|n_ctx|max_sequence_length|n_positions|max_position_embeddings|"
+    r"max_window_layers|projection_dim|embed_dim|temperature|top_[kp]|repetition_penalty|max_length|min_length|"
+    r"do_sample|num_beams|logits_to_keep|learned_pos_emb|attn_uses_sequence_id|flash_attn|use_flash_attn\w*|"
+    r"original_max_position_embeddings|tensor_parallel\w*|use_pad_tok_in_ffn|ffn_type|seq_length|model_max_length"
+)
+# Words in keys that speak of the computation
+_COMPUTES = re.compile(
+    r"softcap|scal|multiplier|window|rope|rotary|norm|act(_|$)|activation|bias|resid|alibi|position|attn|attention|"
+    r"qk|clip|expert|moe|router|gate|glu|embed|emb_|logit|layer|head|mlp|ffn|conv|parallel|width|dim|hidden|fraction|block|override"
+)
+
 
 class ForeignConfig:
     """A foreign config.json; what cannot be taken over is collected and raised at once by `done`."""
@@ -29,9 +54,12 @@ class ForeignConfig:
     def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
         self.path, self.values = path, values
         self.problems: list[Problem] = []
+        self.notes: list[str] = []  # what the user should know
+        self._asked: set[str] = set()
 
     def get(self, *names: str, default: Any = None) -> Any:
         """The first of these keys that is there and not null."""
+        self._asked.update(names)
         return next((self.values[n] for n in names if self.values.get(n) is not None), default)
 
     def whole(self, *names: str, default: int | None = None) -> int:
@@ -86,29 +114,70 @@ class ForeignConfig:
         """Refuse a model with an option that this decoder does not have."""
         value = self.get(name, default=default)
         if value not in allowed:
-            fix = f"Supported: {', '.join(map(str, allowed))}."
+            fix = f"Supported: {', '.join(str(v) for v in allowed if v is not None) or 'none'}."
             self.problems.append(Problem(f"{value!r} is not supported.", key=name, fix=fix))
 
-    def rotary(self) -> tuple[float, float]:
-        """Base and fraction of rotary positions, in the old keys and the new."""
-        rope = self.get("rope_parameters", "rope_scaling", default={})
-        inner = self.inner(rope)
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            self.problems.append(Problem(f"rotary scaling {kind!r} is not supported.", key="rope_scaling"))
-        base = inner.number("rope_theta", default=self.number("rope_theta", "rotary_emb_base", default=10_000.0))
+    def rotary(self) -> tuple[float, float, RotaryScaling | None]:
+        """Base, fraction and scaling of rotary positions, in the old keys and the new."""
+        rope = self.inner(self.get("rope_parameters", default={}) or self.get("rope_scaling", default={}))
+        base = rope.number("rope_theta", default=self.number("rope_theta", "rotary_emb_base", default=10_000.0))
         whole = self.number("partial_rotary_factor", "rotary_pct", default=1.0)
-        return base, inner.number("partial_rotary_factor", default=whole)
+        fraction = rope.number("partial_rotary_factor", default=whole)
+        kind = rope.get("rope_type", "type", default="default")
+        scaling = None
+        if kind == "linear":
+            scaling = RotaryScaling("linear", rope.number("factor", default=1.0))
+        elif kind == "llama3":
+            scaling = RotaryScaling(
+                "llama3",
+                rope.number("factor", default=8.0),
+                rope.number("low_freq_factor", default=1.0),
+                rope.number("high_freq_factor", default=4.0),
+                rope.whole("original_max_position_embeddings"),
+            )
+        elif kind != "default":
+            fix = "Supported: default, linear, llama3."
+            self.problems.append(Problem(f"rotary scaling {kind!r} is not supported.", key="rope_scaling", fix=fix))
+        if scaling is not None and (scaling.factor <= 0 or scaling.high <= scaling.low):
+            self.problems.append(Problem("factors that give no scaling.", key="rope_scaling"))
+        return base, fraction, scaling
 
     def inner(self, values: Mapping[str, Any]) -> ForeignConfig:
         """An object inside this one; its problems are this one's."""
         if not isinstance(values, Mapping):
             raise CheckpointError(f"{self.path}: expected an object, found {values!r}.")
         found = ForeignConfig(self.path, values)
-        found.problems = self.problems
+        found.problems, found.notes = self.problems, self.notes
         return found
 
+    def known(self, *names: str) -> None:
+        """Keys that are read elsewhere, or that do not matter here."""
+        self._asked.update(names)
+
+    def refuse_unknown(self, prefix: str) -> None:
+        """Refuse every key of an inner object that nobody asked for; `prefix` stands before its name."""
+        for name in self._unasked():
+            what = f"{self.values[name]!r} is not supported."
+            self.problems.append(Problem(what, key=f"{prefix}.{name}"))
+
+    def _unasked(self) -> list[str]:
+        unasked = (n for n in self.values if n not in self._asked and not _HARMLESS.fullmatch(n))
+        return [name for name in unasked if not _off(self.values[name])]
+
     def done(self) -> None:
-        """Raise CheckpointError with all that was found."""
+        """Raise CheckpointError with all that was found; keys that are merely unknown become a note."""
+        unasked = self._unasked()
+        for name in (n for n in unasked if _COMPUTES.search(n)):
+            self.problems.append(Problem(f"{self.values[name]!r}: this option is not supported.", key=name))
+        others = [n for n in unasked if not _COMPUTES.search(n)]
+        if others:
+            self.notes.append(f"{self.path.name}: unknown options, taken to change nothing: {', '.join(others)}.")
         if self.problems:
             raise problems_in(self.path, self.problems, CheckpointError)
+
+
+def _off(value: object) -> bool:
+    """Whether a value switches an option off: nothing, false, a factor of 1, a size of -1."""
+    if value is None or isinstance(value, bool):
+        return not value
+    return value in (0, 1, -1, "", "default", "none") or value == [] or value == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from tokenizers import models as tokenizer_models
 from flamingo_eval.errors import CheckpointError, Problem, did_you_mean, problems_in
 from flamingo_eval.models.config_json import read_json
 from flamingo_eval.models.tokenizer import read_tokenizer
+
+# Tokenizer classes of transformers that set `clean_up_tokenization_spaces` to False themselves
+_KEEP_SPACES = ("Llama", "CodeLlama", "Gemma", "Qwen2", "Bloom", "Cohere", "Code_Llama")
 
 
 def read_vocabulary(folder: Path, needed: tuple[str, ...]) -> tuple[FastTokenizer, dict[str, Any]]:
@@ -46,6 +50,19 @@ def read_vocabulary(folder: Path, needed: tuple[str, ...]) -> tuple[FastTokenize
             CheckpointError,
         )
     return fast, settings
+
+
+def cleans_up_spaces(settings: Mapping[str, Any], default: bool) -> bool:
+    """Whether decoded text loses the spaces before punctuation.
+
+    Where tokenizer_config.json does not say it, the class does; `default` is for the classes without a default of their
+    own, which was true until transformers 4.44.
+    """
+    said = settings.get("clean_up_tokenization_spaces")
+    if said is not None:
+        return said is not False
+    kind = str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
+    return default and kind not in _KEEP_SPACES
 
 
 def _byte_pairs(folder: Path, settings: dict[str, Any]) -> FastTokenizer:

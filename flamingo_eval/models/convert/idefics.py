@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from flamingo_eval.errors import CheckpointError, Problem
+from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.config import FlamingoConfig, PreprocessConfig, ResamplerConfig, TokenConfig, XattnConfig
 from flamingo_eval.models.config_json import read_json
 from flamingo_eval.models.convert.card import model_card
@@ -19,7 +19,7 @@ from flamingo_eval.models.convert.hf_config import ForeignConfig
 from flamingo_eval.models.convert.hf_tokenizer import read_vocabulary
 from flamingo_eval.models.convert.language_models import FAMILIES
 from flamingo_eval.models.convert.tensor_map import Kitchen, Recipe, Table, expected_shapes, stack
-from flamingo_eval.models.convert.writer import new_folder, write_checkpoint
+from flamingo_eval.models.convert.writer import check_out, new_folder, write_checkpoint
 from flamingo_eval.models.presets import IDEFICS_PIXELS, IDEFICS_TOKENS
 
 PERCEIVER: Table = {
@@ -59,17 +59,20 @@ VISION_DEFAULTS: dict[str, Any] = {
     "hidden_act": "gelu",
 }
 _UNUSED_VISION = ("post_layernorm.weight", "post_layernorm.bias", "embeddings.position_ids")
+# Keys of its config.json that matter in training alone
+_TRAINING = ("alpha_initializer", "alphas_initializer_range", "cross_layer_activation_function")
 _END_OF_UTTERANCE = "<end_of_utterance>"
 
 
 def convert_idefics(model: Path, out: Path, tokenizer: Path | None = None) -> tuple[str, ...]:
     """Write a checkpoint folder to `out`; returns what the user should know. Raises CheckpointError, UsageError."""
+    check_out(out)
     path = model / "config.json"
     values = read_json(path)
     if values.get("model_type") != "idefics":
         raise CheckpointError(f"{path}: model_type '{values.get('model_type')}' is not 'idefics'.")
     weights = renamed(folder_weights(model), lambda name: name.removeprefix("model."))
-    config = _config(out.name, path, values, weights)
+    config, notes = _config(out.resolve().name, path, values, weights)
     fast, settings = read_vocabulary(tokenizer or model, (IDEFICS_TOKENS.image, IDEFICS_TOKENS.around_image))
     n_tokens = fast.get_vocab_size(with_added_tokens=True)
     if n_tokens > config.decoder.vocabulary:
@@ -97,14 +100,16 @@ def convert_idefics(model: Path, out: Path, tokenizer: Path | None = None) -> tu
     _cook_decoder(kitchen, weights, config, model.name)
     recipes = kitchen.finish(str(model))
     sources = {"model": model} | ({"tokenizer": tokenizer} if tokenizer else {})
-    card = model_card(config, "IDEFICS", "LLaMA", sources, ())
+    card = model_card(config, "IDEFICS", "LLaMA", sources, notes)
     with new_folder(out) as folder:
         write_checkpoint(folder, config, recipes, fast.to_str(), card)
     close_files()
-    return ()
+    return notes
 
 
-def _config(name: str, path: Path, values: Mapping[str, Any], weights: Mapping[str, Foreign]) -> FlamingoConfig:
+def _config(
+    name: str, path: Path, values: Mapping[str, Any], weights: Mapping[str, Foreign]
+) -> tuple[FlamingoConfig, tuple[str, ...]]:
     foreign = ForeignConfig(path, values)
     given = foreign.get("vision_config", default={})
     named = {k: v for k, v in foreign.inner(given).values.items() if v is not None}
@@ -116,6 +121,7 @@ def _config(name: str, path: Path, values: Mapping[str, Any], weights: Mapping[s
     qk_norm = foreign.flag("qk_layer_norms", default=False)
     resampler = _resampler(foreign, vision.width)
     every = foreign.whole("cross_layer_interval", default=1)
+    foreign.known(*_TRAINING, *(key for key in values if key.startswith("freeze_")))
     foreign.done()
     xattn = XattnConfig(
         every=every,
@@ -130,7 +136,7 @@ def _config(name: str, path: Path, values: Mapping[str, Any], weights: Mapping[s
         gate="vector" if foreign.get("alpha_type", default="float") == "vector" else "scalar",
         norm_eps=decoder.norm_eps,
     )
-    return FlamingoConfig(
+    config = FlamingoConfig(
         name=name,
         vision=vision,
         preprocess=replace(IDEFICS_PIXELS, size=vision.image_size),
@@ -139,6 +145,7 @@ def _config(name: str, path: Path, values: Mapping[str, Any], weights: Mapping[s
         decoder=replace(decoder, vocabulary=decoder.vocabulary + additional),
         tokens=IDEFICS_TOKENS,
     )
+    return config, tuple(foreign.notes)
 
 
 def _resampler(config: ForeignConfig, width: int) -> ResamplerConfig | None:
@@ -194,7 +201,7 @@ def _cook_decoder(kitchen: Kitchen, weights: Mapping[str, Foreign], config: Flam
     for ours, *names in pieces:
         parts = [rest.pop(name) for name in names if name in rest]
         if not parts or parts[0].name.removeprefix("model.") != names[0]:
-            kitchen.problems.append(Problem(f"{source} lacks the tensor {names[0]}."))
+            kitchen.missing(names[0], source, next(iter(weights.values())).file)
             continue
         kitchen.set(f"decoder.{ours}", _joined(parts), " and ".join(part.name for part in parts))
     kitchen.cook("decoder.", FAMILIES["llama"].table, rest, source)
@@ -203,7 +210,7 @@ def _cook_decoder(kitchen: Kitchen, weights: Mapping[str, Foreign], config: Flam
 def _joined(parts: list[Foreign]) -> Recipe:
     shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
     dtype = parts[0].dtype
-    return Recipe(shape, dtype, lambda: torch.cat([part.read().to(dtype) for part in parts]))
+    return Recipe(shape, dtype, lambda: torch.cat([part.read().to(dtype) for part in parts]), tuple(parts))
 
 
 def _flat(foreign: Foreign) -> Foreign:

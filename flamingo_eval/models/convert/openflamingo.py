@@ -23,14 +23,13 @@ from flamingo_eval.models.convert.foreign_weights import (
     Weights,
     close_files,
     file_weights,
-    folder_weights,
     renamed,
     without_prefix,
 )
-from flamingo_eval.models.convert.hf_tokenizer import read_vocabulary
-from flamingo_eval.models.convert.language_models import Family, family_of, language_names
+from flamingo_eval.models.convert.hf_tokenizer import cleans_up_spaces, read_vocabulary
+from flamingo_eval.models.convert.language_models import Family, language_names, read_language_model
 from flamingo_eval.models.convert.tensor_map import Kitchen, Recipe, Table, expected_shapes
-from flamingo_eval.models.convert.writer import new_folder, write_checkpoint
+from flamingo_eval.models.convert.writer import check_out, new_folder, write_checkpoint
 from flamingo_eval.models.presets import OPENFLAMINGO_RESAMPLER, OPENFLAMINGO_TOKENS, OPENFLAMINGO_XATTN
 
 GATED: Table = {
@@ -83,20 +82,18 @@ def convert_openflamingo(
 ) -> tuple[str, ...]:
     """Write a checkpoint folder to `out`; returns what the user should know, which also stands in its README.md.
 
-    Raises CheckpointError (with all problems of a part at once) and UsageError (`out` is taken).
+    Raises CheckpointError (with all problems at once, each under its file) and UsageError (`out` is taken, or cannot be
+    written).
     """
+    check_out(out)
     tower = read_tower(vision, vision_config)
-    family, foreign_config = family_of(language_model)
-    base = language_names(family, folder_weights(language_model))
-    decoder = family.read(foreign_config, base)
-    foreign_config.done()
+    family, decoder, base, language_notes = read_language_model(language_model)
     parts = split(file_weights(checkpoint), family, str(checkpoint))
     fast, settings = read_vocabulary(tokenizer, (OPENFLAMINGO_TOKENS.end_of_chunk, OPENFLAMINGO_TOKENS.image))
-    tokens = replace(
-        OPENFLAMINGO_TOKENS, clean_up_spaces=settings.get("clean_up_tokenization_spaces", True) is not False
-    )
+    tokens = replace(OPENFLAMINGO_TOKENS, clean_up_spaces=cleans_up_spaces(settings, default=True))
 
-    language = Language(family, decoder, {**base, **parts.language}, trained=frozenset(parts.language))
+    file = next((foreign.file for foreign in base.values()), language_model)
+    language = Language(family, decoder, {**base, **parts.language}, frozenset(parts.language), file)
     n_tokens = fast.get_vocab_size(with_added_tokens=True)
     vocabulary = language.vocabulary(n_tokens)
     if n_tokens > vocabulary:
@@ -104,7 +101,7 @@ def convert_openflamingo(
             f"{tokenizer}: {n_tokens} tokens, but the checkpoint's embeddings have {vocabulary} rows."
         )
     config = FlamingoConfig(
-        name=out.name,
+        name=out.resolve().name,
         vision=tower.config,
         preprocess=tower.preprocess,
         resampler=_resampler(checkpoint, parts.perceiver, tower),
@@ -117,7 +114,7 @@ def convert_openflamingo(
     kitchen.cook("vision.", tower.table, tower.weights, vision.name)
     kitchen.cook("resampler.", PERCEIVER, parts.perceiver, f"{checkpoint.name}, perceiver")
     kitchen.cook("xattn.", GATED, parts.gated, checkpoint.name)
-    notes = tower.notes + language.cook(kitchen, config.decoder, language_model.name)
+    notes = tower.notes + language_notes + language.cook(kitchen, config.decoder, language_model.name)
     kitchen.leftover(parts.others, (), checkpoint.name)
     recipes = kitchen.finish(str(checkpoint))
     sources = {"checkpoint": checkpoint, "language model": language_model, "vision": vision, "tokenizer": tokenizer}
@@ -135,7 +132,6 @@ def split(weights: Weights, family: Family, source: str) -> Parts:
     """
 
     def rename(name: str) -> str | None:
-        name = name.removeprefix("module.")
         # The frozen tower, saved by early versions, is the one given by --vision
         return None if name.startswith((*_TWICE, "vision_encoder.")) else name
 
@@ -203,6 +199,7 @@ class Language:
     decoder: DecoderConfig
     weights: Mapping[str, Foreign]
     trained: frozenset[str]
+    file: Path  # of the frozen weights
 
     @property
     def _embedding(self) -> str:
@@ -231,11 +228,13 @@ class Language:
         for ours, name in (("embedding.weight", self._embedding), *self._head_names(config)):
             foreign = weights.pop(name, None)
             if foreign is None:
-                kitchen.problems.append(Problem(f"{source} lacks the tensor {name}."))
+                kitchen.missing(name, source, self.file)
                 continue
             unset = config.vocabulary - foreign.shape[0]
             if name in self.trained or unset == 0:
-                kitchen.set(f"decoder.{ours}", Recipe(foreign.shape, foreign.dtype, foreign.read), foreign.name)
+                kitchen.set(
+                    f"decoder.{ours}", Recipe(foreign.shape, foreign.dtype, foreign.read, (foreign,)), foreign.name
+                )
             else:
                 kitchen.set(f"decoder.{ours}", _resized(foreign, config.vocabulary), foreign.name)
             if ours == "embedding.weight" and unset > 0:
@@ -251,7 +250,7 @@ class Language:
                 "is one): in the original they are random at every load. Here they can never be generated, so "
                 "answers end by length or by the protocol's own cuts."
             )
-        kitchen.cook("decoder.", self.family.table, weights, source, config.heads)
+        kitchen.cook("decoder.", self.family.table, weights, source, config.heads, self.file)
         return tuple(notes)
 
     def _head_names(self, config: DecoderConfig) -> list[tuple[str, str]]:
@@ -263,8 +262,8 @@ class Language:
         if head.file == embedding.file and not (
             head.shape == embedding.shape and torch.equal(head.read(), embedding.read())
         ):
-            what = f"{head.file.name}: {head.name} differs from {embedding.name}, but the config says they are tied."
-            kitchen.problems.append(Problem(what))
+            what = f"{head.name} differs from {embedding.name}, but the config says they are tied."
+            kitchen.problems.append(Problem(what, file=head.file))
 
 
 def _resized(foreign: Foreign, rows: int) -> Recipe:
@@ -277,4 +276,4 @@ def _resized(foreign: Foreign, rows: int) -> Recipe:
         resized[:kept] = foreign.read()[:kept]
         return resized
 
-    return Recipe(shape, foreign.dtype, make)
+    return Recipe(shape, foreign.dtype, make, (foreign,))

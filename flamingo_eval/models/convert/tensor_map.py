@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from flamingo_eval.errors import CheckpointError, Problem, did_you_mean
+from flamingo_eval.errors import CheckpointError, FlamingoEvalError, Problem, did_you_mean, problems_in
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.convert.foreign_weights import Foreign, Weights
 from flamingo_eval.models.flamingo import Flamingo
@@ -54,6 +55,7 @@ class Recipe:
     shape: tuple[int, ...]
     dtype: torch.dtype
     make: Callable[[], Tensor]
+    sources: tuple[Foreign, ...] = ()  # what it is made of; empty: nothing foreign
 
 
 class Kitchen:
@@ -64,10 +66,13 @@ class Kitchen:
         self.recipes: dict[str, Recipe] = {}
         self.problems: list[Problem] = []
 
-    def cook(self, ours: str, table: Table, weights: Weights, source: str, heads: int = 1) -> None:
+    def cook(
+        self, ours: str, table: Table, weights: Weights, source: str, heads: int = 1, file: Path | None = None
+    ) -> None:
         """Find the foreign tensors of every one of ours whose name begins with `ours`; name those left over.
 
-        `source` is what the user knows the weights as; `heads` is for rules that regroup them.
+        `source` is what the user knows the weights as, `file` where a missing one should be (None: where the first of
+        them is); `heads` is for rules that regroup them.
         """
         used: set[str] = set()
         for name in self.expected:
@@ -81,10 +86,14 @@ class Kitchen:
                 # a guess for the first ones only: with hundreds missing, comparing names would take minutes
                 fix = did_you_mean(absent, (n for n in weights if n not in used)) if len(self.problems) < 5 else ""
                 shape = f" of shape {list(self.expected[name])}" if len(names) == 1 and rule.how == "stack" else ""
-                self.problems.append(Problem(f"{source} lacks the tensor {absent}{shape}.", fix=fix))
+                self.missing(f"{absent}{shape}", source, file or _first_file(weights), fix)
             if not missing:
                 self._add(name, rule.how, [weights[n] for n in names], heads)
         self.leftover(weights, used, source)
+
+    def missing(self, what: str, source: str, file: Path | None, fix: str = "") -> None:
+        """Note a tensor that is not in the file where it should be."""
+        self.problems.append(Problem(f"{source}: the tensor {what} is missing.", file=file, fix=fix))
 
     def leftover(self, weights: Weights, used: Iterable[str], source: str) -> None:
         """Note tensors that nothing asked for."""
@@ -93,7 +102,8 @@ class Kitchen:
             if name not in known:
                 self.problems.append(
                     Problem(
-                        f"{source} has a tensor {foreign.name} {list(foreign.shape)} that no part of the model takes."
+                        f"{source} has a tensor {foreign.name} {list(foreign.shape)} that no part of the model takes.",
+                        file=foreign.file,
                     )
                 )
 
@@ -101,14 +111,17 @@ class Kitchen:
         """Give a recipe for one of ours by hand; `of` names where it comes from."""
         if recipe.shape != tuple(self.expected[name]):
             wanted = list(self.expected[name])
-            self.problems.append(Problem(f"{of} has shape {list(recipe.shape)}, expected {wanted}."))
+            file = recipe.sources[0].file if recipe.sources else None
+            self.problems.append(Problem(f"{of} has shape {list(recipe.shape)}, expected {wanted}.", file=file))
         self.recipes[name] = recipe
 
     def finish(self, what: str) -> dict[str, Recipe]:
-        """All recipes, in the model's order. Raises CheckpointError with all problems."""
+        """All recipes, in the model's order. Raises CheckpointError with all problems, each under its file.
+
+        `what` stands where a problem is of no file.
+        """
         if self.problems:
-            count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-            raise CheckpointError(f"{what}: {count}", self.problems)
+            raise problems_by_file(self.problems, what)
         return {name: self.recipes[name] for name in self.expected}
 
     def _add(self, name: str, how: How, parts: Sequence[Foreign], heads: int) -> None:
@@ -117,10 +130,28 @@ class Kitchen:
         if found != expected:
             shapes = ", ".join(f"{p.name} {list(p.shape)}" for p in parts)
             wanted = list(reversed(expected)) if how == "transpose" and len(expected) == 2 else list(expected)
-            self.problems.append(Problem(f"{parts[0].file.name}: {shapes}: expected {wanted}."))
+            self.problems.append(Problem(f"{shapes}: expected {wanted}.", file=parts[0].file))
         elif not parts[0].dtype.is_floating_point:
-            self.problems.append(Problem(f"{parts[0].file.name}: {parts[0].name} holds {parts[0].dtype}, not numbers."))
-        self.recipes[name] = Recipe(expected, parts[0].dtype, lambda: _make(how, [p.read() for p in parts], heads))
+            what = f"{parts[0].name} holds {parts[0].dtype}, not numbers."
+            self.problems.append(Problem(what, file=parts[0].file))
+        self.recipes[name] = Recipe(
+            expected, parts[0].dtype, lambda: _make(how, [p.read() for p in parts], heads), tuple(parts)
+        )
+
+
+def _first_file(weights: Weights) -> Path | None:
+    return next((foreign.file for foreign in weights.values()), None)
+
+
+def problems_by_file(problems: Sequence[Problem], what: str) -> FlamingoEvalError:
+    """All problems under the files they are in."""
+    by_file: dict[str, list[Problem]] = {}
+    for problem in problems:
+        by_file.setdefault(str(problem.file or what), []).append(problem)
+    if len(by_file) == 1:
+        return problems_in(next(iter(by_file)), problems, CheckpointError)
+    named = [replace(p, what=f"{file}: {p.what}") for file, some in by_file.items() for p in some]
+    return problems_in(", ".join(by_file), named, CheckpointError)
 
 
 def _rule_of(name: str, table: Table) -> tuple[Rule, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import torch
 
-from flamingo_eval.errors import UsageError
+from flamingo_eval.errors import Problem, UsageError
+from flamingo_eval.files import write_error
 from flamingo_eval.models.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, write_index
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import write_config
-from flamingo_eval.models.convert.tensor_map import Recipe
+from flamingo_eval.models.convert.tensor_map import Recipe, problems_by_file
 
 MAX_SHARD = 5_000_000_000  # bytes
 _NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -22,42 +24,72 @@ _NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torc
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears under its name only when it is complete. Raises UsageError if the name is taken."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: exists and is not empty.", fix="Give another --out, or remove it.")
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    """A folder that appears under its name only when it is complete.
+
+    An empty folder of that name is filled, config.json last. Raises UsageError if the name is taken, if nothing can
+    be written there, or if the disk is full; nothing is left behind then.
+    """
+    check_out(out)
+    place = out.absolute() if out.name else out.resolve()  # `.` and `..` have no name of their own
+    unfinished = place.with_name(f".{place.name}.unfinished")
     try:
+        if place.is_dir() and os.path.samefile(place, Path.cwd()):
+            unfinished = place / ".unfinished"  # its parent may be somebody else's
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
         yield unfinished
-        if out.exists():
-            out.rmdir()
-        unfinished.rename(out)
+        if place.exists():
+            for path in sorted(unfinished.iterdir(), key=lambda path: path.name == CONFIG):
+                path.rename(place / path.name)
+        else:
+            unfinished.rename(place)
+    except OSError as error:
+        raise write_error(out, error) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a name that is taken, before any work is done. Raises UsageError."""
+    try:
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        raise write_error(out, error) from error
+    if taken:
+        raise UsageError(f"{out}: exists and is not empty.", fix="Give another --out, or remove it.")
 
 
 def write_checkpoint(
     folder: Path, config: FlamingoConfig, recipes: Mapping[str, Recipe], tokenizer_json: str, card: str
 ) -> None:
-    """Write all files of a checkpoint folder, weights in shards of at most MAX_SHARD bytes."""
+    """Write all files of a checkpoint folder, weights in shards of at most MAX_SHARD bytes.
+
+    Raises CheckpointError that names every tensor with NaN or infinity in it.
+    """
+    broken: list[Problem] = []
     shards = _shards(recipes)
     if len(shards) == 1:
-        write_safetensors(folder / WEIGHTS, recipes)
+        broken += write_safetensors(folder / WEIGHTS, recipes)
     else:
         files: dict[str, str] = {}
         for i, names in enumerate(shards, 1):
             file = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-            write_safetensors(folder / file, {name: recipes[name] for name in names})
+            broken += write_safetensors(folder / file, {name: recipes[name] for name in names})
             files |= dict.fromkeys(names, file)
         write_index(folder, files)
+    if broken:
+        raise problems_by_file(broken, config.name)
     write_config(config, folder / CONFIG)
     (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def write_safetensors(path: Path, recipes: Mapping[str, Recipe]) -> None:
-    """The safetensors format: length of the header (8 bytes), JSON header, then the tensors' bytes in a row."""
+def write_safetensors(path: Path, recipes: Mapping[str, Recipe]) -> list[Problem]:
+    """The safetensors format: length of the header (8 bytes), JSON header, then the tensors' bytes in a row.
+
+    -> the tensors in which a weight is NaN or infinite
+    """
+    broken: list[Problem] = []
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, recipe in recipes.items():
@@ -68,9 +100,19 @@ def write_safetensors(path: Path, recipes: Mapping[str, Recipe]) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for recipe in recipes.values():
+        for name, recipe in recipes.items():
             made = recipe.make().to(recipe.dtype).contiguous()
+            if not made.isfinite().all():
+                broken.append(_broken(name, recipe, made))
             file.write(made.view(-1).view(torch.uint8).numpy().data)
+    return broken
+
+
+def _broken(name: str, recipe: Recipe, made: torch.Tensor) -> Problem:
+    count = int((~made.isfinite()).sum())
+    names = " and ".join(foreign.name for foreign in recipe.sources) or name
+    what = f"{names}: {count:,} of {made.numel():,} weights are NaN or infinite."
+    return Problem(what, file=recipe.sources[0].file if recipe.sources else None, fix="Is the file damaged?")
 
 
 def _shards(recipes: Mapping[str, Recipe]) -> Sequence[Sequence[str]]:

@@ -1,0 +1,48 @@
+"""Widths of a language model as its weights show them, where its config.json says something else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flamingo_eval.models.convert.foreign_weights import Foreign, Weights
+from flamingo_eval.models.convert.hf_config import ForeignConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """A width under its key (or one of its keys): the size of a tensor along `dim`, less `extra`."""
+
+    keys: tuple[str, ...]
+    tensor: str
+    dim: int
+    extra: int = 0
+
+
+def take_widths(config: ForeignConfig, widths: Sequence[Width], weights: Weights) -> ForeignConfig:
+    """The configuration with the widths that the weights show; each contradiction becomes a note."""
+    values = dict(config.values)
+    notes = list(config.notes)
+    for width in widths:
+        stored = weights.get(width.tensor)
+        if stored is None or len(stored.shape) <= width.dim:
+            continue
+        size = stored.shape[width.dim] - width.extra
+        key = next((key for key in width.keys if values.get(key) is not None), width.keys[0])
+        said = values.get(key)
+        if said is not None and type(said) is not int:
+            continue  # whoever reads it will refuse it
+        if said is not None and said != size:
+            notes.append(contradiction(config, key, str(said), size, stored))
+        values[key] = size
+    taken = ForeignConfig(config.path, values)
+    taken.problems, taken.notes = config.problems, notes
+    return taken
+
+
+def contradiction(config: ForeignConfig, key: str, said: str, size: int, stored: Foreign) -> str:
+    """The note that the configuration says one thing and the weights another."""
+    return (
+        f"{config.path.name}: {key} says {said}, but {stored.name} of {stored.file.name} has shape "
+        f"{list(stored.shape)}: {size} is taken."
+    )
