@@ -46,7 +46,8 @@ print(loaded, touched, sum(p.numel() * 2 for p in flamingo.parameters()))
 _RICES = """
 import resource, sys, time
 import numpy as np
-from flamingo_eval.prompting.feature_store import SEARCH_ROWS, nearest
+from flamingo_eval.prompting.feature_store import SEARCH_ROWS
+from flamingo_eval.prompting.rices import nearest
 rows, rng = int(sys.argv[1]), np.random.default_rng(0)
 def blocks():
     for first in range(0, rows, SEARCH_ROWS):

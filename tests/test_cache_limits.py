@@ -11,9 +11,11 @@ import pytest
 
 from flamingo_eval.config.settings import cache_bytes
 from flamingo_eval.config.specs import DemoSpec
+from flamingo_eval.data.disk_store import trim
 from flamingo_eval.errors import ConfigError
-from flamingo_eval.prompting import feature_store as features
-from flamingo_eval.prompting.feature_store import FeatureStore, ranking_of, trim
+from flamingo_eval.prompting import rices
+from flamingo_eval.prompting.feature_store import FeatureStore
+from flamingo_eval.prompting.rices import ranking_of
 from flamingo_eval.records import Example, Split
 
 
@@ -35,7 +37,7 @@ def test_shards_used_longest_ago_go_first(tmp_path):
     store = FeatureStore(tmp_path / "media" / "a")
     for i in range(3):
         store.add([bytes([i]) * 32], np.ones((1, 8), np.float32))
-    shards = {key[0]: path for key, (path, _) in store._where.items()}
+    shards = {key[0]: store._disk.path(name) for key, (name, _) in store._where.items()}
     for i, path in shards.items():
         os.utime(path, (1000 + i, 1000 + i))
     next(store.blocks([bytes(32)]))  # the oldest is used again
@@ -56,7 +58,7 @@ def test_ranking_starts_again_when_another_process_clears_the_cache(tmp_path, mo
 
     encoder = SimpleNamespace(sha256="0" * 64, embed_text=embed_text)
     expected = [ranking_of(spec, data, encoder)(q) for q in rows[:2]]
-    fill, calls = features._fill, []
+    fill, calls = rices._fill, []
 
     def cleared_after(store, *rest):
         fill(store, *rest)
@@ -65,7 +67,7 @@ def test_ranking_starts_again_when_another_process_clears_the_cache(tmp_path, mo
             for path in tmp_path.rglob("*.safetensors"):
                 path.unlink()
 
-    monkeypatch.setattr(features, "_fill", cleared_after)
+    monkeypatch.setattr(rices, "_fill", cleared_after)
     assert [ranking_of(spec, data, encoder)(q) for q in rows[:2]] == expected
     assert len(calls) == 3  # the first query ranks twice
     assert len(encoded) == 12

@@ -98,7 +98,7 @@ class _Again:
         ranking = None
         if by_model:
             from flamingo_eval.engine.embedding import ModelEncoder
-            from flamingo_eval.prompting.feature_store import ranking_of
+            from flamingo_eval.prompting.rices import ranking_of
 
             ranking = ranking_of(now, data, ModelEncoder(loaded))
         total = len(episodes) if episodes is not None else len(data.queries.examples)

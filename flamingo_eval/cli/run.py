@@ -213,7 +213,7 @@ def _answer_all(
 
             ranking = None
             if job.episodes is None:
-                from flamingo_eval.prompting.feature_store import ranking_of
+                from flamingo_eval.prompting.rices import ranking_of
 
                 ranking = ranking_of(spec, job.data, at_work.encoder())
             try:

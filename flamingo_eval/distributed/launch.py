@@ -16,7 +16,7 @@ from flamingo_eval.runs.runner import OutputSource
 if TYPE_CHECKING:
     from flamingo_eval.distributed.environment import World
     from flamingo_eval.distributed.replica import Worker
-    from flamingo_eval.prompting.feature_store import Encoder
+    from flamingo_eval.prompting.rices import Encoder
 
 
 @dataclass(frozen=True, slots=True)

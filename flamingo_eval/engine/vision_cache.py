@@ -6,23 +6,18 @@ seeds, tasks and runs share them. `namespace` stands for all but the bytes.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import logging
-import os
-import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
+
+from flamingo_eval.data.disk_store import DiskStore, trim
 
 MEMORY_BYTES = 512 * 2**20
 DISK_BYTES = 20 * 2**30
-_MAGIC = b"flamingo-eval visual tokens 1\n"
-_PART = ".part"  # what is being written
+KEEP = 0.8  # of the limit: a full cache is not searched at every write
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +25,8 @@ log = logging.getLogger(__name__)
 class VisionCache:
     """Visual tokens by content hash: the most recent ones in memory, all of them below `folder` (None: memory only).
 
-    Several processes may share a folder: files are written under another name and renamed. A file that is cut, damaged
-    or not of this namespace is removed and its picture encoded again. Beyond `disk_bytes` the files that were read
-    longest ago are deleted.
+    Several processes may share a folder. A picture whose file is truncated, damaged or of another namespace is encoded
+    again. Beyond `disk_bytes`, for all namespaces together, the files used longest ago are deleted.
     """
 
     def __init__(
@@ -43,7 +37,9 @@ class VisionCache:
         disk_bytes: int = DISK_BYTES,
     ) -> None:
         self.namespace = namespace
-        self.folder = None if folder is None else folder / hashlib.sha256(namespace.encode()).hexdigest()[:16]
+        self.root = folder
+        own = hashlib.sha256(namespace.encode()).hexdigest()[:16]
+        self._disk = None if folder is None else DiskStore(folder / own, namespace)
         self.memory_bytes, self.disk_bytes = memory_bytes, disk_bytes
         self.hits_memory = self.hits_disk = self.misses = self.damaged = 0
         self._memory: OrderedDict[str, Tensor] = OrderedDict()
@@ -52,29 +48,33 @@ class VisionCache:
 
     def get(self, key: str) -> Tensor | None:
         """The tokens of a picture, [L, R] on the CPU, or None: then encode it and `put` it. Counted."""
-        found = self._memory.get(key)
-        if found is not None:
+        tokens = self._memory.get(key)
+        if tokens is not None:
             self._memory.move_to_end(key)
             self.hits_memory += 1
-            return found
-        found = self._read(key)
-        if found is None:
+            return tokens
+        tokens = self._read(key)
+        if tokens is None:
             self.misses += 1
             return None
         self.hits_disk += 1
-        self._remember(key, found)
-        return found
+        self._remember(key, tokens)
+        return tokens
 
     def __contains__(self, key: str) -> bool:
         """Whether `get` would probably find it; not counted, and no file is read."""
-        return key in self._memory or (self.folder is not None and self._path(key).is_file())
+        return key in self._memory or (self._disk is not None and key in self._disk)
 
     def put(self, key: str, tokens: Tensor) -> None:
         """Remember the tokens of a picture, [L, R]."""
         tokens = tokens.detach().cpu().contiguous()
         self._remember(key, tokens)
-        if self.folder is not None:
-            self._write(self.folder, key, tokens)
+        self._write(key, tokens)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where this namespace's files lie; None where memory alone is used."""
+        return None if self._disk is None else self._disk.folder
 
     @property
     def stats(self) -> dict[str, float | int]:
@@ -100,97 +100,30 @@ class VisionCache:
 
     # ------------------------------------------------------------------------------------------------------ disk
 
-    def _path(self, key: str) -> Path:
-        assert self.folder is not None
-        return self.folder / key[:2] / key
-
     def _read(self, key: str) -> Tensor | None:
-        if self.folder is None:
+        if self._disk is None:
             return None
-        path = self._path(key)
         try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
+            shard = self._disk.read(key)
         except OSError as error:
-            log.warning("%s: cannot be read (%s), the picture is encoded again", path.name, error.strerror)
+            log.warning("%s: cannot be read (%s); the picture is encoded again", key, error.strerror)
             return None
-        tokens = self._unpacked(key, data)
-        if tokens is None:
-            self.damaged += 1
-            log.warning("%s: a file of the vision cache is damaged, the picture is encoded again", path.name)
-            path.unlink(missing_ok=True)
-            return None
-        with contextlib.suppress(FileNotFoundError):  # another process may just have trimmed it away
-            os.utime(path)
-        return tokens
+        if shard is not None and shard.keys != (bytes.fromhex(key),):  # renamed: undamaged, of another picture
+            self._disk.drop(key)
+            shard = None
+        self.damaged = self._disk.damaged
+        return None if shard is None else shard.values[0]
 
-    def _write(self, folder: Path, key: str, tokens: Tensor) -> None:
-        data = self._packed(key, tokens)
-        path, part = self._path(key), None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=_PART, delete=False) as file:
-                part = Path(file.name)
-                file.write(data)
-            os.replace(part, path)
-        except OSError as error:
-            if part is not None:
-                with contextlib.suppress(OSError):
-                    part.unlink(missing_ok=True)
-            log.warning("the vision cache %s cannot be written (%s), memory alone is used", folder, error.strerror)
-            self.folder = None
+    def _write(self, key: str, tokens: Tensor) -> None:
+        if self._disk is None or self.root is None:
             return
-        self._trim(folder, len(data))
-
-    def _trim(self, folder: Path, added: int) -> None:
-        if self._on_disk is None:
-            self._on_disk = sum(size for _, size, _ in _files(folder))
+        try:
+            added = self._disk.write(key, [bytes.fromhex(key)], tokens[None])
+        except OSError as error:
+            log.warning("%s: the vision cache cannot be written (%s); memory alone is used", self.root, error.strerror)
+            self._disk = None
+            return
+        if self._on_disk is None or self._on_disk + added > self.disk_bytes:
+            self._on_disk = trim(self.root, self.disk_bytes, KEEP)
         else:
             self._on_disk += added
-        if self._on_disk <= self.disk_bytes:
-            return
-        files = _files(folder)
-        self._on_disk = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files):
-            if self._on_disk <= self.disk_bytes * 0.8:
-                break
-            path.unlink(missing_ok=True)
-            self._on_disk -= size
-
-    def _header(self, key: str, tokens_dtype: str, shape: list[int], values: bytes) -> bytes:
-        digest = hashlib.sha256(values).hexdigest()
-        fields = {"namespace": self.namespace, "key": key, "dtype": tokens_dtype, "shape": shape, "sha256": digest}
-        return _MAGIC + json.dumps(fields).encode() + b"\n"
-
-    def _packed(self, key: str, tokens: Tensor) -> bytes:
-        values = tokens.view(torch.uint8).numpy().tobytes()
-        return self._header(key, str(tokens.dtype).removeprefix("torch."), list(tokens.shape), values) + values
-
-    def _unpacked(self, key: str, data: bytes) -> Tensor | None:
-        """The tokens in a file, None if it is not exactly what `_packed` would have written for them."""
-        end = data.find(b"\n", len(_MAGIC))
-        if not data.startswith(_MAGIC) or end < 0:
-            return None
-        values = data[end + 1 :]
-        try:
-            fields = json.loads(data[len(_MAGIC) : end])
-            header = self._header(key, fields["dtype"], fields["shape"], values)
-        except (ValueError, KeyError, TypeError):
-            return None
-        if header != data[: end + 1]:
-            return None
-        flat = torch.from_numpy(np.frombuffer(values, np.uint8).copy())
-        return flat.view(getattr(torch, fields["dtype"])).view(fields["shape"])
-
-
-def _files(folder: Path) -> list[tuple[int, int, Path]]:
-    """Time of the last reading, size and path of every file that is whole."""
-    files = []
-    for path in folder.glob("??/*"):
-        if path.suffix == _PART:
-            continue
-        with contextlib.suppress(FileNotFoundError):  # another process trims too
-            stat = path.stat()
-            files.append((stat.st_mtime_ns, stat.st_size, path))
-    return files

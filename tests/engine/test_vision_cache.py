@@ -42,9 +42,10 @@ def test_namespaces_do_not_mix(tmp_path: Path) -> None:
     assert other.get(KEY) is None
     assert one.folder is not None
     assert other.folder is not None
-    foreign = other.folder / KEY[:2] / KEY
+    path = only_file(one.folder)
+    foreign = other.folder / path.relative_to(one.folder)
     foreign.parent.mkdir(parents=True)
-    foreign.write_bytes((one.folder / KEY[:2] / KEY).read_bytes())
+    foreign.write_bytes(path.read_bytes())
     assert other.get(KEY) is None
     assert other.stats["damaged"] == 1
 
@@ -57,7 +58,7 @@ def test_damaged_files_are_noticed_and_rebuilt(tmp_path: Path, damage: str) -> N
     wanted = KEY
     if damage == "renamed":
         wanted = "ab" + "1" * 62
-        path.rename(path.with_name(wanted))
+        path.rename(path.with_stem(wanted))
     else:
         path.write_bytes({"cut": data[:-5], "flipped": data[:-1] + bytes([data[-1] ^ 1]), "emptied": b""}[damage])
     cache = VisionCache("model", tmp_path)
@@ -82,9 +83,9 @@ def test_disk_is_bounded_and_the_longest_unread_go(tmp_path: Path) -> None:
     cache = VisionCache("model", tmp_path, disk_bytes=10_000)
     for i in range(40):
         cache.put(f"{i:064}", tokens(i))
-        path = next(tmp_path.rglob(f"{i:064}"))
+        path = next(tmp_path.rglob(f"{i:064}.*"))
         os.utime(path, ns=(i, i))
-    left = sorted(p.name for p in tmp_path.rglob("0*") if p.is_file())
+    left = sorted(p.stem for p in tmp_path.rglob("0*") if p.is_file())
     assert sum(p.stat().st_size for p in tmp_path.rglob("0*") if p.is_file()) <= 10_000
     assert left[-1] == f"{39:064}"
     assert f"{0:064}" not in left
@@ -101,7 +102,7 @@ def test_a_full_disk_leaves_memory_and_no_half_file(tmp_path: Path, monkeypatch:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("flamingo_eval.engine.vision_cache.os.replace", full)
+    monkeypatch.setattr("flamingo_eval.data.disk_store.os.replace", full)
     cache = VisionCache("model", tmp_path)
     cache.put(KEY, tokens())
     assert cache.get(KEY) is not None

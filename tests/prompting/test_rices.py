@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flamingo_eval.errors import RunError
-from flamingo_eval.prompting.feature_store import FeatureStore, nearest
+from flamingo_eval.prompting.feature_store import FeatureStore
+from flamingo_eval.prompting.rices import nearest
 
 
 def blocks_of(rows: NDArray[np.float32], size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -64,7 +65,7 @@ def test_a_damaged_shard_is_dropped_alone(tmp_path: Path, damage: bytes | None) 
     store = FeatureStore(tmp_path)
     store.add(keys(4)[:2], unit(2, 0))
     store.add(keys(4)[2:], unit(2, 1))
-    victim = sorted(tmp_path.glob("*.safetensors"))[0]
+    victim = sorted(tmp_path.rglob("*.safetensors"))[0]
     whole = victim.read_bytes()
     flipped = whole[:-1] + bytes([whole[-1] ^ 1])
     victim.write_bytes(flipped if damage is None else damage)
