@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from flamingo_eval.api import load_model
     from flamingo_eval.config.specs import DecodeSpec, RankSpec
-    from flamingo_eval.records import END_OF_CHUNK, Image, Pixels, Prompt, Video
+    from flamingo_eval.records import END_OF_CHUNK, Image, Pixels, Prompt, Turn, Video
     from flamingo_eval.report.frame import load_results
 
 # Public names and where they live. Loaded on first use, so that `import flamingo_eval` stays free of torch.
@@ -21,6 +21,7 @@ _PUBLIC = {
     "Image": "flamingo_eval.records",
     "Pixels": "flamingo_eval.records",
     "Prompt": "flamingo_eval.records",
+    "Turn": "flamingo_eval.records",
     "Video": "flamingo_eval.records",
     "DecodeSpec": "flamingo_eval.config.specs",
     "RankSpec": "flamingo_eval.config.specs",
@@ -33,6 +34,7 @@ __all__ = [
     "Pixels",
     "Prompt",
     "RankSpec",
+    "Turn",
     "Video",
     "__version__",
     "load_model",

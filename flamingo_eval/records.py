@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from flamingo_eval.errors import FlamingoEvalError
 
@@ -81,6 +81,31 @@ END_OF_CHUNK = EndOfChunk()
 
 Part: TypeAlias = str | Image | Video | Pixels | EndOfChunk
 
+Role: TypeAlias = Literal["system", "user", "assistant"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one side of a conversation says: text and media, interleaved."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    def __init__(self, role: Role, parts: Sequence[Part] | str) -> None:
+        """`parts` may be one text. Raises ValueError for an unknown role or a part that a turn cannot hold."""
+        if role not in ROLES:
+            raise ValueError(f"role {role!r}: expected one of {', '.join(ROLES)}")
+        parts = (parts,) if isinstance(parts, str) else tuple(parts)
+        wrong = next(
+            (p for p in parts if isinstance(p, EndOfChunk) or not isinstance(p, str | Image | Video | Pixels)), None
+        )
+        if wrong is not None:
+            raise ValueError(f"a turn holds text, pictures and clips, got {wrong!r}")
+        object.__setattr__(self, "role", role)
+        object.__setattr__(self, "parts", parts)
+
+
 # ------------------------------------------------------------------------------------------------- examples, episodes
 
 
@@ -125,20 +150,34 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Text, media and end-of-chunk marks, interleaved. `id` names the query in error messages.
+    """Text, media and end-of-chunk marks, interleaved; or the turns of a conversation, for models with a chat template.
 
-    `common_head`: whether others begin like it (the same demonstrations), so that their beginning is read once. None:
-    the engine looks at the prompts asked just before and after.
+    `parts` holds what is shown in reading order, of all turns where there are some. `id` names the query in error
+    messages. `common_head`: whether others begin like it (the same demonstrations), so that their beginning is read
+    once. None: the engine looks at the prompts asked just before and after.
     """
 
     parts: tuple[Part, ...]
     id: str = ""
     common_head: bool | None = None
+    turns: tuple[Turn, ...] = ()
 
-    def __init__(self, parts: Sequence[Part], id: str = "", common_head: bool | None = None) -> None:
-        object.__setattr__(self, "parts", tuple(parts))
+    def __init__(
+        self,
+        parts: Sequence[Part] | Sequence[Turn],
+        id: str = "",
+        common_head: bool | None = None,
+        turns: Sequence[Turn] = (),
+    ) -> None:
+        """`parts` are parts, or turns alone. Raises ValueError where both are mixed."""
+        said = tuple(p for p in parts if isinstance(p, Turn)) or tuple(turns)
+        plain = tuple(p for p in parts if not isinstance(p, Turn))
+        if len(plain) < len(parts) and plain:
+            raise ValueError("a prompt holds parts or turns, not both: put the parts into a turn")
+        object.__setattr__(self, "parts", tuple(p for t in said for p in t.parts) if said else plain)
         object.__setattr__(self, "id", id)
         object.__setattr__(self, "common_head", common_head)
+        object.__setattr__(self, "turns", said)
 
     @property
     def media(self) -> tuple[Image | Video | Pixels, ...]:

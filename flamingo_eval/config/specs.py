@@ -11,6 +11,8 @@ Mode = Literal["open-ended", "close-ended"]
 DemoMethod = Literal["random", "balanced", "rices", "rices-text", "fixed"]
 Normalisation = Literal["sum", "mean"]
 Wanted = Literal["all", "best"]
+Style = Literal["chat", "interleaved"]
+AnswerRule = Literal["", "short-answer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,12 @@ class TaskSpec:
 
 @dataclass(frozen=True, slots=True)
 class CleanSpec:
-    """What a protocol does to generated text before it is scored, in this order."""
+    """What a protocol does to generated text before it is scored, in this order.
 
+    `rule` names how an answer is read out of a chat model's text (prompting/answer_rules.py); it comes first.
+    """
+
+    rule: AnswerRule = ""
     cut_at: tuple[str, ...] = ()  # keep the text before the first of these
     cut_at_after: tuple[str, ...] = ()  # then before the first of these (OpenFlamingo: ", ")
     delete: tuple[str, ...] = ()
@@ -147,12 +153,18 @@ class PromptSpec:
 
     Templates see the example's fields, `answer` (demonstrations), and the marks `image` and `end_of_chunk`.
     `candidate` is appended to the query when a candidate is scored.
+
+    In a protocol of chat style `prefix` is the system text, `demonstration` and `query` are what the user says, and
+    `answer` what the assistant says to a demonstration. `{{ instruction }}` is one of `instructions` by name: that of
+    the protocol's variant, `default` without one.
     """
 
     name: str
     demonstration: str
     query: str
     prefix: str = ""
+    answer: str = "{{ answer }}"
+    instructions: Mapping[str, str] = field(default_factory=dict)
     candidate: str = "{{ candidate }}"
     text_only_shots: int = 0  # demonstrations without pictures at zero shots (Flamingo v2 A.2)
     clean: CleanSpec = field(default_factory=CleanSpec)
@@ -164,10 +176,16 @@ class PromptSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolSpec:
-    """prompts/<protocol>/protocol.yaml: the marks as a shown prompt writes them, and what it stands for."""
+    """prompts/<protocol>/protocol.yaml: the marks as a shown prompt writes them, and what it stands for.
+
+    `style`: one text with picture tags, or the turns of a conversation. `variants` names the wordings of the
+    instruction, with where each comes from; `--protocol NAME:VARIANT` takes one.
+    """
 
     name: str
     title: str
+    style: Style = "interleaved"
+    variants: Mapping[str, str] = field(default_factory=dict)
     begin: str = ""  # shown once at the start
     image: str = "<image>"
     end_of_chunk: str = "<EOC>"

@@ -108,6 +108,11 @@ class Tokenizer:
 
     def _pieces(self, prompt: Prompt) -> list[tuple[str, bool]]:
         """The text of every part, and whether it is a picture's."""
+        if prompt.turns:
+            raise PromptError(
+                f"{_named(prompt)}: this model has no chat template: it reads one text with pictures, not turns.",
+                fix="Use a protocol of interleaved style, such as --protocol flamingo.",
+            )
         pieces: list[tuple[str, bool]] = []
         config = self.config
         for part in prompt.parts:

@@ -8,6 +8,7 @@ dataset can be taken for one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,10 +17,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from flamingo_eval.config.specs import CleanSpec, PromptSpec, ProtocolSpec
 from flamingo_eval.errors import PromptError
-from flamingo_eval.records import END_OF_CHUNK, EndOfChunk, Episode, Example, Part, Prompt
+from flamingo_eval.prompting.answer_rules import RULES
+from flamingo_eval.records import END_OF_CHUNK, EndOfChunk, Episode, Example, Part, Prompt, Turn
 
 IMAGE_MARK = "\ufdd0"
 END_OF_CHUNK_MARK = "\ufdd1"
+DEFAULT_VARIANT = "default"
 
 
 @lru_cache(maxsize=1)
@@ -57,12 +60,16 @@ def _checked(values: Mapping[str, object], reserved: Iterable[str], id: str) -> 
 
 
 def render(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec) -> Prompt:
-    """The interleaved prompt of one episode: prefix, demonstrations, query stem (Flamingo v2 B.1.5, Fig. 8).
+    """The prompt of one episode: prefix, demonstrations, query stem (Flamingo v2 B.1.5, Fig. 8).
+
+    In chat style a system turn, a user and an assistant turn a demonstration, and the query as the last user turn.
 
     With `episode.text_only` the demonstrations keep their text and end-of-chunk marks and lose pictures and tags
     (v2 A.2). An example without media renders no tag. Raises PromptError for a template that asks for what the
     example does not have.
     """
+    if protocol.style == "chat":
+        return Prompt(_turns(episode, spec, protocol), id=episode.query.id)
     reserved = (protocol.image, protocol.end_of_chunk)
     parts: list[Part] = [spec.prefix] if spec.prefix else []
     for shot in episode.shots:
@@ -73,6 +80,35 @@ def render(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec) -> Prompt
     text = _fill(spec.query, "query", spec, {**_checked(query.fields, reserved, query.id), **_MARKS}, query.id)
     parts += _split(text, query.media, query)
     return Prompt(_joined(parts), id=query.id)
+
+
+def _turns(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec) -> list[Turn]:
+    """The same as a conversation, which ends with what the user asks."""
+    reserved = (protocol.image,)
+    instruction = {"instruction": next(iter(spec.instructions.values()), "")}
+    turns = [Turn("system", spec.prefix)] if spec.prefix else []
+
+    def said(source: str, what: str, example: Example, values: Mapping[str, Any], media: Iterable[Part]) -> list[Part]:
+        checked = _checked(values, reserved, example.id)
+        text = _fill(source, what, spec, {**checked, **instruction, "image": IMAGE_MARK}, example.id)
+        return _joined(_split(text, media, example))
+
+    for shot in episode.shots:
+        values = {**shot.fields, "answer": shot.answer}
+        media = () if episode.text_only else shot.media
+        turns.append(Turn("user", said(spec.demonstration, "demonstration", shot, values, media)))
+        turns.append(Turn("assistant", said(spec.answer, "answer", shot, values, ())))
+    query = episode.query
+    turns.append(Turn("user", said(spec.query, "query", query, query.fields, query.media)))
+    return turns
+
+
+def with_variant(spec: PromptSpec, variant: str) -> PromptSpec:
+    """The prompt with one wording of its instruction: the variant's, where it has one of its own, or `default`."""
+    if not spec.instructions:
+        return spec
+    name = variant if variant in spec.instructions else DEFAULT_VARIANT
+    return replace(spec, instructions={name: spec.instructions.get(name, "")})
 
 
 _MARKS = {"image": IMAGE_MARK, "end_of_chunk": END_OF_CHUNK_MARK}
@@ -123,8 +159,14 @@ def candidate_text(candidate: str, spec: PromptSpec) -> str:
 
 def shown(prompt: Prompt, protocol: ProtocolSpec) -> str:
     """The prompt as text, with the protocol's own marks: what `flamingo-eval show` prints."""
-    text = [protocol.begin]
-    for part in prompt.parts:
+    if prompt.turns:
+        return "".join(f"[{t.role}]\n{_shown_parts(t.parts, protocol)}\n" for t in prompt.turns) + "[assistant]\n"
+    return protocol.begin + _shown_parts(prompt.parts, protocol)
+
+
+def _shown_parts(parts: Iterable[Part], protocol: ProtocolSpec) -> str:
+    text = []
+    for part in parts:
         if isinstance(part, str):
             text.append(part)
         else:
@@ -134,6 +176,7 @@ def shown(prompt: Prompt, protocol: ProtocolSpec) -> str:
 
 def clean(text: str, spec: CleanSpec) -> str:
     """Generated text -> the prediction that is scored, by the protocol's rules and in their order."""
+    text = RULES[spec.rule](text)
     for words in (spec.cut_at, spec.cut_at_after):
         cuts = [text.find(word) for word in words if word in text]
         text = text[: min(cuts)] if cuts else text

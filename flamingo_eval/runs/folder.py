@@ -70,6 +70,15 @@ def spec_json(spec: RunSpec) -> dict[str, Any]:
     ):
         if rank["wanted"] == unasked:
             del rank["wanted"]
+    for part, key, unasked_value in (
+        (resolved["protocol"], "style", "interleaved"),
+        (resolved["protocol"], "variants", {}),
+        (resolved["prompt"], "answer", "{{ answer }}"),
+        (resolved["prompt"], "instructions", {}),
+        (resolved["prompt"]["clean"], "rule", ""),
+    ):
+        if part[key] == unasked_value:
+            del part[key]
     plain: dict[str, Any] = json.loads(json.dumps(resolved))
     return plain
 

@@ -24,10 +24,11 @@ from flamingo_eval.config.specs import (
 )
 from flamingo_eval.data.roots import data_root
 from flamingo_eval.data.task_file import load_task
-from flamingo_eval.errors import FlamingoEvalError, MissingDependency, UsageError
+from flamingo_eval.errors import ConfigError, FlamingoEvalError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.metrics import require_installed
 from flamingo_eval.prompting.ablations import check_ablation
 from flamingo_eval.prompting.okvqa_stem import require_stemming
+from flamingo_eval.prompting.prompts import with_variant
 from flamingo_eval.records import Episode
 from flamingo_eval.runs.answer import check_wanted
 from flamingo_eval.runs.runner import TaskData, episodes_of, load_data
@@ -69,10 +70,20 @@ class Job:
 
 
 def load_question(task: str, protocol: str) -> Question:
-    """Read a task's YAML and its prompt in a protocol's folder."""
+    """Read a task's YAML and its prompt in a protocol's folder; `protocol` may end in `:VARIANT`."""
     spec = load_task(find_task(task))
-    folder = find_protocol(protocol)
-    return Question(spec, load_protocol(folder / "protocol.yaml"), load_prompt(find_prompt(folder, spec.prompt)))
+    name, _, variant = protocol.partition(":") if not Path(protocol).is_dir() else (protocol, "", "")
+    folder = find_protocol(name)
+    told = load_protocol(folder / "protocol.yaml")
+    prompt = load_prompt(find_prompt(folder, spec.prompt))
+    if variant and variant not in told.variants:
+        known = ", ".join(told.variants) or "none"
+        hint = did_you_mean(variant, told.variants)
+        raise ConfigError(
+            f"protocol '{told.name}' has no variant '{variant}'. {hint}".rstrip(), fix=f"Its variants: {known}."
+        )
+    named = f"{told.name}:{variant}" if variant else told.name
+    return Question(spec, replace(told, name=named, variants={}), with_variant(prompt, variant))
 
 
 ALL = "all"

@@ -70,7 +70,11 @@ def part(job: Job) -> str:
 
 def test_every_task_is_covered_by_the_papers_protocol() -> None:
     assert {task for protocol, task in CASES if protocol == "flamingo"} == set(task_names())
-    assert {protocol for protocol, _ in CASES} == {"flamingo", "openflamingo", "idefics"}
+    assert {protocol for protocol, _ in CASES} == {"chat", "flamingo", "openflamingo", "idefics"}
+
+
+def test_every_task_is_covered_by_the_chat_protocol() -> None:
+    assert {task for protocol, task in CASES if protocol == "chat"} == set(task_names())
 
 
 @pytest.mark.parametrize(("protocol", "task"), CASES)
