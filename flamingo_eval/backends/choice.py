@@ -1,0 +1,92 @@
+"""What `--model` and `--model-args` say: which backend, which model, and the options that change its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from flamingo_eval.errors import UsageError, did_you_mean
+
+Scheme: TypeAlias = Literal["bundled", "hf"]
+ArgValue: TypeAlias = bool | int | float | str
+
+SCHEMES: tuple[Scheme, ...] = ("hf",)  # written before a colon; without one the model is of the bundled kind
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A backend, what it shall load, and its options. `target` is a name or a folder without the scheme."""
+
+    scheme: Scheme
+    target: str
+    args: Mapping[str, ArgValue] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.target if self.scheme == "bundled" else f"{self.scheme}:{self.target}"
+
+
+def choose_model(model: str | Path | ModelChoice, args: str | Mapping[str, ArgValue] = "") -> ModelChoice:
+    """`hf:FOLDER` and `k=v,...` -> a choice; a name or folder without a scheme is of the bundled kind.
+
+    Raises UsageError for an unknown scheme, for options that are no `name=value`, and for options of a bundled model.
+    """
+    if isinstance(model, ModelChoice):
+        return model
+    options = parse_args(args) if isinstance(args, str) else dict(args)
+    text = str(model)
+    scheme, colon, target = text.partition(":")
+    if colon and len(scheme) > 1 and not Path(text).exists():
+        if scheme not in SCHEMES:
+            known = ", ".join(f"{s}:" for s in SCHEMES)
+            raise UsageError(
+                f"--model {text}: no backend '{scheme}'. {did_you_mean(scheme, SCHEMES)}".rstrip(),
+                fix=f"Write tiny, a folder, or one of {known}. See `flamingo-eval list models`.",
+            )
+        if not target:
+            raise UsageError(f"--model {text}: nothing is named after the colon.", fix="Write hf:FOLDER or hf:NAME.")
+        return ModelChoice("hf", target, options)
+    if options:
+        raise UsageError(
+            f"--model-args {', '.join(options)}: a model of the bundled kind has no options.",
+            fix="Leave --model-args out, or name a model of another backend: --model hf:FOLDER.",
+        )
+    return ModelChoice("bundled", text)
+
+
+def parse_args(text: str) -> dict[str, ArgValue]:
+    """`max_pixels=401408,do_image_splitting=false` -> values; true, false and numbers are read as such.
+
+    Raises UsageError.
+    """
+    options: dict[str, ArgValue] = {}
+    for item in text.split(","):
+        if not item.strip():
+            continue
+        name, equals, value = (word.strip() for word in item.partition("="))
+        if not equals or not name or not value:
+            raise UsageError(f"--model-args {text}: '{item.strip()}' is no name=value.", fix="Write a=1,b=true.")
+        if name in options:
+            raise UsageError(f"--model-args {text}: duplicate option '{name}'.")
+        options[name] = parse_value(value)
+    return options
+
+
+def parse_value(text: str) -> ArgValue:
+    """A number or true/false where the text is one, else the text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def args_text(args: Mapping[str, ArgValue]) -> str:
+    """Options as --model-args takes them, sorted by name."""
+    return ",".join(
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in sorted(args.items())
+    )

@@ -1,0 +1,54 @@
+"""The self-check at load: one prompt with two pictures, answered by the model's own code and by the fast ways."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flamingo_eval.engine.trie import TokenTrie
+from flamingo_eval.prompting.ablations import BLANK
+from flamingo_eval.records import Image, Prompt
+
+if TYPE_CHECKING:
+    from flamingo_eval.backends.hf.engine import HFEngine
+
+log = logging.getLogger(__name__)
+
+SLOPE = Image(Path(__file__).with_name("check.png"))
+PROMPT = Prompt([BLANK, "This is grey.\n", SLOPE, "This is a"], id="self-check")
+SHORTER = Prompt([SLOPE, "This is"], id="self-check")
+CANDIDATES = (" dog", " dog and a cat", " red slope")
+PADDING = 3  # tokens before the longer prompt
+
+
+def difference(engine: HFEngine) -> float:
+    """Largest difference in log-probability of the next token, batched with a shorter prompt; inf if it fails."""
+    network, pictures = engine.network, engine.pictures
+    try:
+        plain = pictures.read_opened(PROMPT)
+        fast = [pictures.read(prompt) for prompt in (PROMPT, SHORTER)]
+        if fast[0].ids.tolist() != plain.ids.tolist():
+            log.info("self-check: the pictures' tokens differ")
+            return float("inf")
+        expected = network.prefill([plain], len(plain.ids), engine.pad_id).logits[0]
+        features = pictures.features([PROMPT, SHORTER])
+        got = network.prefill(fast, len(plain.ids) + PADDING, engine.pad_id, features).logits[0]
+    except Exception as error:  # whatever a family's own code raises for inputs that it does not take
+        log.info("self-check: features cannot be given: %s: %s", type(error).__name__, error)
+        return float("inf")
+    return float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
+
+
+def tree_difference(engine: HFEngine) -> float:
+    """Largest difference of a candidate's log-likelihood from a tree and from a row of its own; inf if it fails."""
+    candidates = [engine.reader.continuation(text) for text in CANDIDATES]
+    try:
+        read, features = engine.pictures.read(PROMPT), engine.pictures.features([PROMPT])
+        states = [engine.network.prefill([read], len(read.ids), engine.pad_id, features) for _ in range(2)]
+        rows = engine.row_sums(states[0], candidates)
+        tree = engine.tree_sums(states[1], TokenTrie.of(candidates))
+    except Exception as error:
+        log.info("self-check: no tree of candidates: %s: %s", type(error).__name__, error)
+        return float("inf")
+    return float((rows - tree).abs().max())

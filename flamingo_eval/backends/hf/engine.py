@@ -1,0 +1,302 @@
+"""Prompts in, answers out, through a model of transformers: pictures encoded once, batches of one padded length.
+
+The padded length is a function of a prompt alone, and candidates are scored prompt by prompt from one prefill, so what
+a prompt's numbers come out of does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from flamingo_eval.backends.hf.network import Network, Prefilled
+from flamingo_eval.backends.hf.reader import Read
+from flamingo_eval.backends.hf.vision import Pictures
+from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.engine.batching import Limits, batches, rounded_up
+from flamingo_eval.engine.beam_search import BeamState
+from flamingo_eval.engine.trie import TokenTrie
+from flamingo_eval.errors import FlamingoEvalError, PromptError
+from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Prompt, best_of
+
+AUTO_ROWS = {"cpu": 8, "cuda": 32}
+LENGTH_STEPS = {"cpu": 16, "cuda": 64}
+WINDOW = 8  # batches' worth of prompts to choose from
+TOKEN_BUDGET = {"cpu": 32_768, "cuda": 131_072}  # of a batch; out of memory halves it
+CANDIDATE_ROWS = 64  # candidates continued at once where they cannot be a tree
+
+Asked: TypeAlias = Iterator[tuple[int, Prompt, tuple[tuple[int, ...], ...], int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One prompt made ready: what the model reads, its pictures, the token ids of its candidates."""
+
+    index: int
+    prompt: Prompt
+    read: Read
+    candidates: tuple[tuple[int, ...], ...] = ()
+    step: int = 16
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.read.ids)
+
+    @property
+    def padded(self) -> int:
+        """Its length with padding before it."""
+        return rounded_up(self.length, self.step)
+
+    @property
+    def shape(self) -> int:
+        """Prompts of one shape may share a batch."""
+        return self.padded
+
+    @property
+    def cost(self) -> int:
+        """Tokens that it takes of a batch."""
+        return self.padded
+
+
+class HFEngine:
+    """Generates and scores with a model of transformers."""
+
+    def __init__(
+        self, network: Network, pictures: Pictures, context: int, stop_ids: Sequence[int], rows: int | None = None
+    ) -> None:
+        self.network, self.pictures, self.context = network, pictures, context
+        self.reader = pictures.reader
+        self.stop_ids = torch.tensor(sorted(stop_ids), dtype=torch.long, device=network.device)
+        kind = network.device.type if network.device.type in AUTO_ROWS else "cuda"
+        self.step = LENGTH_STEPS[kind]
+        rows = rows or AUTO_ROWS[kind]
+        self.limits = Limits(rows, TOKEN_BUDGET[kind], WINDOW * rows)
+        self.fast = network.takes_features and not pictures.family.plain
+        self.tree = self.fast and _may_take_tree(network)
+        tokenizer = self.reader.tokenizer
+        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
+        self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
+
+    def close(self) -> None:
+        """Nothing is left running."""
+
+    @property
+    def stats(self) -> Mapping[str, Any]:
+        """What was done since it was made."""
+        return {**self._counts, "batch_size": self.limits.rows, **self.pictures.stats}
+
+    # -------------------------------------------------------------------------------------------- prompts to answers
+
+    def generate(self, prompts: Iterable[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
+        """The best continuation of each prompt, as (index, Answer), batch by batch in the order of finishing.
+
+        A prompt that cannot be answered (too long, a picture that cannot be opened) gives an Answer with its error.
+        """
+
+        def answered(queries: list[Query]) -> list[Answer]:
+            texts = self._generated(queries, spec)
+            return [Answer(q.length, text=text) for q, text in zip(queries, texts, strict=True)]
+
+        return self._answers(((i, p, (), spec.max_new_tokens) for i, p in enumerate(prompts)), answered)
+
+    def score(
+        self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]:
+        """Log-likelihood of each candidate as continuation of its prompt, summed or averaged over its tokens."""
+
+        def answered(queries: list[Query]) -> list[Answer]:
+            return [
+                Answer(q.length, scores=tuple(row)) for q, row in zip(queries, self._scored(queries, spec), strict=True)
+            ]
+
+        return self._answers(self._ranked(prompts, candidates, spec), answered)
+
+    def best(
+        self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]:
+        """The best candidate of each prompt and its score: the one that `score` puts first."""
+        for index, answer in self.score(prompts, candidates, spec):
+            if answer.scores is None:
+                yield index, answer
+                continue
+            place = best_of([round(s, SCORE_DECIMALS) for s in answer.scores])
+            yield index, Answer(answer.tokens, best=Best(place, answer.scores[place]))
+
+    def _ranked(self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec) -> Asked:
+        known: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {}
+        names_of = iter(candidates)
+        for i, prompt in enumerate(prompts):
+            names = next(names_of, None)
+            if names is None:
+                raise PromptError(f"more prompts than lists of candidates ({i}).")
+            key = tuple(names)
+            if key not in known:
+                if len(known) > 64:
+                    known.clear()
+                known[key] = self._candidate_ids(key, spec)
+            yield i, prompt, known[key], max(map(len, known[key]), default=0)
+
+    def _candidate_ids(self, names: Sequence[str], spec: RankSpec) -> tuple[tuple[int, ...], ...]:
+        end = self.reader.end_ids if spec.end_of_chunk else ()
+        return tuple(self.reader.continuation(name) + end for name in names)
+
+    def _answers(self, asked: Asked, answered: Callable[[list[Query]], list[Answer]]) -> Iterator[tuple[int, Answer]]:
+        failed: list[tuple[int, Answer]] = []
+
+        def prepare() -> Iterator[Query]:
+            for index, prompt, candidates, room in asked:
+                try:
+                    yield self._prepared(index, prompt, candidates, room)
+                except FlamingoEvalError as error:
+                    failed.append((index, Answer(0, error=error)))
+
+        for batch in batches(prepare(), self.limits if self.fast else Limits(1, 1, 1)):
+            yield from self._settled(failed)
+            yield from self._answered(batch, answered, failed)
+        yield from self._settled(failed)
+
+    def _settled(self, failed: list[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:
+        while failed:
+            self._counts["failed"] += 1
+            yield failed.pop(0)
+
+    def _prepared(self, index: int, prompt: Prompt, candidates: tuple[tuple[int, ...], ...], room: int) -> Query:
+        if candidates == () and room == 0:
+            raise PromptError(f"{prompt.id or 'prompt'}: there are no candidates to score.")
+        if any(not ids for ids in candidates):
+            raise PromptError(f"{prompt.id or 'prompt'}: an empty candidate cannot be scored.")
+        read = self.pictures.read(prompt) if self.fast else self.pictures.read_opened(prompt)
+        if len(read.ids) + room > self.context:
+            raise PromptError(
+                f"{prompt.id or 'prompt'}: {len(read.ids) + room} tokens with the answer, the model reads "
+                f"{self.context}.",
+                fix=self.pictures.advice,
+            )
+        return Query(index, prompt, read, candidates, self.step)
+
+    def _answered(
+        self,
+        batch: list[Query],
+        answered: Callable[[list[Query]], list[Answer]],
+        failed: list[tuple[int, Answer]],
+    ) -> Iterator[tuple[int, Answer]]:
+        """One batch; in halves where the device's memory does not suffice."""
+        try:
+            answers = answered(batch)
+        except torch.OutOfMemoryError:
+            answers = None  # leaving the block first frees what the failed attempt still holds
+        if answers is not None:
+            self._counts["batches"] += 1
+            self._counts["prompts"] += len(batch)
+            self._counts["prompt_tokens"] += sum(q.length for q in batch)
+            yield from zip((q.index for q in batch), answers, strict=True)
+            return
+        if self.network.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            query = batch[0]
+            error = PromptError(f"{query.prompt.id or 'prompt'}: {query.length} tokens do not fit into the memory.")
+            failed.append((query.index, Answer(query.length, error=error)))
+            return
+        self._counts["memory_halvings"] += 1
+        half = (len(batch) + 1) // 2
+        self.limits.rows = min(self.limits.rows, half)
+        yield from self._answered(batch[:half], answered, failed)
+        yield from self._answered(batch[half:], answered, failed)
+
+    # ---------------------------------------------------------------------------------------------------- the model
+
+    def _prefilled(self, queries: Sequence[Query]) -> Prefilled:
+        reads = [q.read for q in queries]
+        if not self.fast:
+            return self.network.prefill(reads, queries[0].length, self.pad_id)
+        features = self.pictures.features([q.prompt for q in queries])
+        return self.network.prefill(reads, queries[0].padded, self.pad_id, features)
+
+    @torch.inference_mode()
+    def _generated(self, queries: Sequence[Query], spec: DecodeSpec) -> list[str]:
+        """Greedy or beam search (engine/beam_search.py) from one prefill of each prompt."""
+        state, B, K = self._prefilled(queries), len(queries), spec.beams
+        beams = BeamState.start(B, K, spec.length_penalty, self.network.device)
+        first = torch.log_softmax(state.logits, dim=-1)
+        beams.step(first[:, None].expand(B, K, -1), self.stop_ids)
+        if K > 1:
+            state = state.rows(torch.arange(B, device=self.network.device).repeat_interleave(K))
+        for _ in range(spec.max_new_tokens - 1):
+            if beams.finished():
+                break
+            if K > 1:
+                owner = torch.arange(B, device=self.network.device)[:, None] * K
+                state.cache.reorder_cache((owner + beams.parents).view(-1))
+            logits = self.network.extend(state, beams.tokens[:, :, -1].reshape(B * K, 1))[:, -1]
+            beams.step(torch.log_softmax(logits, dim=-1).view(B, K, -1), self.stop_ids)
+        tokens, lengths = beams.best()
+        rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
+        return [self.reader.decode(row[:n]) for row, n in rows]
+
+    @torch.inference_mode()
+    def _scored(self, queries: Sequence[Query], spec: RankSpec) -> list[list[float]]:
+        state = self._prefilled(queries)
+        rows = []
+        for i, query in enumerate(queries):
+            place = torch.tensor([i], device=self.network.device)
+            trie = TokenTrie.of(query.candidates)
+            own = state if len(queries) == 1 else state.rows(place)
+            sums = self.tree_sums(own, trie) if self.tree else self.row_sums(own, query.candidates)
+            if spec.normalise == "mean":
+                sums = sums / torch.tensor(trie.lengths, dtype=torch.float64)
+            rows.append(sums.tolist())
+        return rows
+
+    def tree_sums(self, state: Prefilled, trie: TokenTrie) -> Tensor:
+        """Log-likelihoods of all candidates from one pass over the inner nodes of their tree. -> float64[C]"""
+        device = self.network.device
+        first = torch.log_softmax(state.logits[0], dim=-1)
+        tokens, parents = torch.tensor(trie.tokens), torch.tensor(trie.parents)
+        scores = torch.empty(len(trie.tokens))
+        top = parents < 0
+        scores[top] = first[tokens[top].to(device)].cpu()
+        if trie.inner:
+            inner = torch.tensor(trie.inner)
+            place = torch.full((len(trie.tokens),), -1)
+            place[inner] = torch.arange(len(inner))
+            depths = torch.tensor(trie.depths)[inner]
+            logits = self.network.branch(state, tokens[inner].to(device), depths.to(device), trie.ancestry().to(device))
+            log_probs = torch.log_softmax(logits, dim=-1)
+            below = ~top
+            scores[below] = log_probs[place[parents[below]].to(device), tokens[below].to(device)].cpu()
+        return trie.sums(scores)
+
+    def row_sums(self, state: Prefilled, candidates: Sequence[Sequence[int]]) -> Tensor:
+        """The same with a copy of the cache for each candidate, some at a time, padded on the right. -> float64[C]"""
+        device = self.network.device
+        first = torch.log_softmax(state.logits[0], dim=-1)
+        sums: list[Tensor] = []
+        for start in range(0, len(candidates), CANDIDATE_ROWS):
+            some = candidates[start : start + CANDIDATE_ROWS]
+            longest = max(map(len, some))
+            total = first[torch.tensor([ids[0] for ids in some], device=device)].double()
+            if longest > 1:
+                rows = state.rows(torch.zeros(len(some), dtype=torch.long, device=device))
+                ids = torch.zeros(len(some), longest, dtype=torch.long)
+                for row, candidate in enumerate(some):
+                    ids[row, : len(candidate)] = torch.tensor(candidate)
+                real = torch.arange(longest)[None] < torch.tensor([len(c) for c in some])[:, None]
+                ids, real = ids.to(device), real.to(device)
+                logits = self.network.extend(rows, ids[:, :-1], real[:, :-1].long())
+                log_probs = torch.log_softmax(logits, dim=-1).gather(2, ids[:, 1:, None])[:, :, 0]
+                total = total + (log_probs * real[:, 1:]).double().sum(dim=1)
+            sums.append(total)
+        return torch.cat(sums).cpu()
+
+
+def _may_take_tree(network: Network) -> bool:
+    """Whether every layer may be given a mask of its own: full attention, computed by a kernel that takes masks."""
+    config = network.model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ("full_attention",))
+    return kinds == {"full_attention"} and config._attn_implementation in ("sdpa", "eager")

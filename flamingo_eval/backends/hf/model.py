@@ -1,0 +1,270 @@
+"""Load a model of transformers: its folder checked, its processor and weights read, its fast ways compared once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flamingo_eval.backends.choice import ModelChoice, args_text
+from flamingo_eval.backends.hf.engine import HFEngine
+from flamingo_eval.backends.hf.families import family_of
+from flamingo_eval.backends.hf.folder import ModelFolder, open_folder
+from flamingo_eval.backends.hf.network import Network
+from flamingo_eval.backends.hf.processor import image_options, load_processor, template_digest
+from flamingo_eval.backends.hf.reader import FRAMES, Reader, TokenIds
+from flamingo_eval.backends.hf.vision import Pictures
+from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.errors import CheckpointError, PromptError, UsageError
+from flamingo_eval.models.loaded import choose_device, choose_dtype
+from flamingo_eval.records import Answer, Prompt
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_CONTEXT = 1_000_000_000  # where neither configuration nor tokenizer says how long a prompt may be
+CHECK_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}  # in log-probability, fast against plain
+LOADING = {"attn_implementation": "", "device_map": "", "image_backend": "pil", "frames": FRAMES, "context": 0}
+
+
+class HFShape:
+    """What is known of a model without its weights: name, processor, how long a prompt is and may be."""
+
+    def __init__(self, choice: ModelChoice) -> None:
+        """Raises CheckpointError, MissingDependency, UsageError: all that is wrong before weights are read."""
+        self.choice = choice
+        self.folder: ModelFolder = open_folder(choice.target)
+        self.family = family_of(self.folder.model_type)
+        self.options = {**LOADING, **{k: v for k, v in choice.args.items() if k in LOADING}}
+        self._check_options()
+        self.processor = load_processor(self.folder, str(self.options["image_backend"]))
+        rest = {k: v for k, v in choice.args.items() if k not in LOADING}
+        self.image_args = image_options(self.processor, self.folder.model_type, rest)
+        self.reader = Reader(self.processor, int(self.options["frames"]))
+
+    def _check_options(self) -> None:
+        if self.options["image_backend"] not in ("pil", "torchvision"):
+            raise UsageError(f"--model-args image_backend={self.options['image_backend']}: give pil or torchvision.")
+        for name in ("frames", "context"):
+            value = self.options[name]
+            if not isinstance(value, int) or isinstance(value, bool) or value < (1 if name == "frames" else 0):
+                raise UsageError(f"--model-args {name}={value}: give a whole number from 1.")
+
+    @property
+    def name(self) -> str:
+        """What tables call it: the folder's name, and the options that change its outputs."""
+        args = args_text(self.choice.args)
+        return f"{self.folder.name}[{args}]" if args else self.folder.name
+
+    @property
+    def default_protocol(self) -> str:
+        """chat where the model has a chat template."""
+        return "chat" if self.reader.has_template else "flamingo"
+
+    @property
+    def context_length(self) -> int:
+        """Tokens it reads at once."""
+        if self.options["context"]:
+            return int(self.options["context"])
+        text = self.folder.config.get("text_config") or self.folder.config
+        known = [text.get("max_position_embeddings"), self.processor.tokenizer.model_max_length]
+        return min((int(n) for n in known if n and n < UNKNOWN_CONTEXT), default=UNKNOWN_CONTEXT)
+
+    @cached_property
+    def _counting(self) -> Pictures:
+        return Pictures(self.reader, None, self.family)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, those of its pictures included; no weights are needed, pictures are opened once."""
+        if self.family.plain:
+            return len(self._counting.read_opened(prompt).ids)
+        return len(self._counting.read(prompt).ids)
+
+    def count_continuation(self, text: str) -> int:
+        """Tokens of a candidate."""
+        return len(self.reader.continuation(text))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all files that decide outputs, and of the options."""
+        options = {k: v for k, v in self.options.items() if v != LOADING[k]}
+        fields = {"files": self.folder.digests, "args": {**self.image_args, **options}}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of it."""
+        import transformers
+
+        digests = self.folder.digests
+        return {
+            "backend": "hf",
+            "family": self.folder.model_type,
+            "args": dict(self.choice.args),
+            "image_args": dict(self.image_args),
+            "image_backend": "pil" if _by_pillow(self.processor) else "torchvision",
+            "frames": self.options["frames"],
+            "processor": type(self.processor).__name__,
+            "processor_sha256": {n: digests[n] for n in digests if "processor" in n},
+            "chat_template_sha256": template_digest(self.processor),
+            "quantization": self.folder.config.get("quantization_config"),
+            "transformers": transformers.__version__,
+            "candidates": "continue the generation prompt",
+        }
+
+
+class HFModel:
+    """Prompts in, text or log-likelihoods out, through transformers. Make one with `load_model("hf:FOLDER")`."""
+
+    def __init__(
+        self, choice: ModelChoice, device: str = "cpu", dtype: str = "float32", batch_size: int | None = None
+    ) -> None:
+        """Raises CheckpointError, MissingDependency, UsageError."""
+        self.shape = HFShape(choice)
+        where = choose_device(device)
+        kind = choose_dtype(dtype, where)
+        self.network = Network(_weights(self.shape, where, kind))
+        self.pictures = Pictures(self.shape.reader, self.network, self.shape.family)
+        stop = _stop_ids(self.network.model, self.shape.processor.tokenizer)
+        self.engine = HFEngine(self.network, self.pictures, self.shape.context_length, stop, batch_size)
+        self.notices = _check_fast_ways(self.engine)
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return self.shape.name
+
+    @property
+    def sha256(self) -> str:
+        """Hash of files and options."""
+        return self.shape.sha256
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its weights are."""
+        return self.network.dtype
+
+    @property
+    def context_length(self) -> int:
+        """Tokens it reads at once."""
+        return self.shape.context_length
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of it, with which ways of computing were found usable."""
+        ways = {"features_kept": self.engine.fast, "candidate_tree": self.engine.tree, "notices": self.notices}
+        attention = self.network.model.config.get_text_config()._attn_implementation
+        return {**self.shape.record, "attention": attention, **ways}
+
+    def encode(self, prompt: Prompt) -> TokenIds:
+        """Token ids of a prompt, those of its pictures included. Raises PromptError, MediaError."""
+        read = self.pictures.read(prompt) if self.engine.fast else self.pictures.read_opened(prompt)
+        return TokenIds(read.ids.tolist())
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt."""
+        return len(self.encode(prompt))
+
+    def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec | None = None) -> list[str]:
+        """The best continuation of each prompt, up to the end of the turn."""
+        answers = dict(self.engine.generate(prompts, spec or DecodeSpec()))
+        return [a.text or "" for a in _in_order(answers)]
+
+    def score(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
+    ) -> list[list[float]]:
+        """Log-likelihood of each candidate, continued exactly as given, one list a prompt."""
+        _check_pairs(prompts, candidates)
+        answers = dict(self.engine.score(prompts, candidates, rank or RankSpec()))
+        return [list(a.scores or ()) for a in _in_order(answers)]
+
+    def best(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
+    ) -> list[tuple[int, float]]:
+        """Index and score of each prompt's best candidate."""
+        _check_pairs(prompts, candidates)
+        answers = _in_order(dict(self.engine.best(prompts, candidates, rank or RankSpec())))
+        return [(a.best.candidate, a.best.score) for a in answers if a.best is not None]
+
+
+def _check_pairs(prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> None:
+    if len(prompts) != len(candidates):
+        raise PromptError(f"{len(prompts)} prompts, but candidates for {len(candidates)}.")
+
+
+def _in_order(answers: Mapping[int, Answer]) -> list[Answer]:
+    ordered = [answers[i] for i in sorted(answers)]
+    for answer in ordered:
+        if answer.error is not None:
+            raise answer.error
+    return ordered
+
+
+def _by_pillow(processor: Any) -> bool:
+    return getattr(processor.image_processor, "backend", "pil") == "pil"
+
+
+def _weights(shape: HFShape, device: torch.device, dtype: torch.dtype) -> Any:
+    """The model of the folder's own class, in evaluation mode. Raises CheckpointError, MissingDependency."""
+    from transformers import AutoModelForImageTextToText
+
+    options: dict[str, Any] = {
+        "dtype": dtype, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True
+    }  # fmt: skip
+    if shape.options["attn_implementation"]:
+        options["attn_implementation"] = shape.options["attn_implementation"]
+    if shape.options["device_map"]:
+        options["device_map"] = shape.options["device_map"]
+    path: Path = shape.folder.path
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(path, **options)
+        return (model if shape.options["device_map"] else model.to(device)).eval()
+    except ImportError as error:
+        first = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path}: {first}", fix="pip install 'flamingo-eval[hf]'") from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise CheckpointError(
+                f"{path}: the weights do not fit on {device}.",
+                fix="Use --model-args device_map=auto, or another dtype.",
+            ) from error
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path}: the weights cannot be loaded: {first}") from error
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
+    """The ids that end a turn: the generation configuration's, and the tokenizer's own end."""
+    ids: set[int] = set()
+    for value in (getattr(model.generation_config, "eos_token_id", None), tokenizer.eos_token_id):
+        ids |= set(value) if isinstance(value, (list, tuple)) else {value} if value is not None else set()
+    return {int(i) for i in ids}
+
+
+@torch.inference_mode()
+def _check_fast_ways(engine: HFEngine) -> list[str]:
+    """Answer one prompt both ways; where they differ, the slow way is taken from then on and the record says so."""
+    if not engine.fast:
+        return ["this family is read one prompt at a time, as its own code does it"]
+    from flamingo_eval.backends.hf.check import difference, tree_difference
+
+    limit = CHECK_TOLERANCE[str(engine.network.dtype).removeprefix("torch.")]
+    notices = []
+    if not difference(engine) <= limit:
+        engine.fast = engine.tree = False
+        notices.append("features of pictures cannot be given to this family: one prompt at a time, nothing is kept")
+    elif engine.tree and not tree_difference(engine) <= limit:
+        engine.tree = False
+        notices.append("this family takes no tree of candidates: each is continued from a copy of the cache")
+    for notice in notices:
+        log.warning("%s: %s", engine.network.model.config.model_type, notice)
+    return notices

@@ -1,0 +1,199 @@
+"""The model's forward pass behind one interface: features of pictures, prefill, steps. Positions are always explicit.
+
+Shapes: B prompts padded on the left to S tokens, T new tokens, V vocabulary. Families with three-part positions (Qwen)
+keep the offset behind pictures as state of the model; here it is part of what a prefill returns, so prompts do not
+see each other.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flamingo_eval.backends.hf.reader import Read
+
+FEATURES = "pooler_output"
+
+
+@dataclass(slots=True)
+class Prefilled:
+    """A batch of prompts that the model has read: its cache, and where each row goes on.
+
+    `logits` float32[B, V] of the next token; `mask` int[B, S] with 0 for padding; `next_position` int[B].
+    """
+
+    logits: Tensor
+    cache: Any
+    mask: Tensor
+    next_position: Tensor
+
+    def rows(self, index: Tensor) -> Prefilled:
+        """A copy with the rows `index` int[R], which may repeat."""
+        cache = copy.deepcopy(self.cache)
+        cache.reorder_cache(index)
+        return Prefilled(self.logits[index], cache, self.mask[index], self.next_position[index])
+
+
+class Network:
+    """A loaded model of transformers."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.inner = getattr(model, "model", model)
+        self._takes = set(inspect.signature(model.forward).parameters)
+        inner_takes = set(inspect.signature(self.inner.forward).parameters)
+        self.takes_features = "mm_encoder_outputs" in inner_takes | self._takes and hasattr(
+            self.inner, "get_image_features"
+        )
+        self._rope_index = getattr(self.inner, "get_rope_index", None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its weights are."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    # ------------------------------------------------------------------------------------------------------ pictures
+
+    @torch.inference_mode()
+    def features(self, read: Read) -> Any:
+        """What the language model takes of a prompt's pictures: the output of the family's own `get_image_features`."""
+        takes = inspect.signature(inspect.unwrap(self.inner.get_image_features)).parameters
+        inputs = {k: self._moved(v) for k, v in read.by_picture.items() if k in takes}
+        return self.inner.get_image_features(**inputs, return_dict=True)
+
+    # ----------------------------------------------------------------------------------------------------- positions
+
+    def positions(self, ids: Tensor, mask: Tensor, read: Sequence[Read]) -> tuple[Tensor, Tensor]:
+        """Position of every token, int[B, S] or int[3, B, S], and that of the token after the last, int[B]."""
+        n = mask.sum(dim=1)
+        plain = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        if self._rope_index is None:
+            return plain, n
+        takes = inspect.signature(self._rope_index).parameters
+        positions = plain[None].repeat(3, 1, 1)
+        following = n.clone()
+        for row, one in enumerate(read):  # one by one: not every family takes grids of several prompts
+            inputs = {k: self._moved(v) for k, v in one.by_picture.items() if k in takes}
+            inputs |= {k: self._moved(v)[None] for k, v in one.by_token.items() if k in takes}
+            if not any(k.endswith("grid_thw") for k in inputs):
+                continue
+            found, delta = self._rope_index(input_ids=self._moved(one.ids)[None], **inputs)
+            positions[:, row, mask.shape[1] - len(one.ids) :] = found[-3:, 0]
+            following[row] = n[row] + int(delta.reshape(-1)[0])
+        return positions, following
+
+    def _later(self, first: Tensor, offsets: Tensor) -> Tensor:
+        """Positions of new tokens. int[B], int[T] or int[B, T] -> int[B, T] or int[3, B, T]"""
+        plain = first[:, None] + (offsets if offsets.ndim == 2 else offsets[None])
+        return plain if self._rope_index is None else plain[None].repeat(3, 1, 1)
+
+    # ------------------------------------------------------------------------------------------------- forward passes
+
+    @torch.inference_mode()
+    def prefill(self, read: Sequence[Read], padded: int, pad_id: int, features: Any = None) -> Prefilled:
+        """Read a batch of prompts, each padded on the left to `padded` tokens; `features` of all their pictures.
+
+        Without features there is one prompt, whose pixels go in.
+        """
+        ids = self._moved(torch.stack([_left(r.ids, padded, pad_id) for r in read]))
+        mask = self._moved(torch.stack([_left(torch.ones_like(r.ids), padded, 0) for r in read]))
+        extra: dict[str, Any] = {
+            name: self._moved(torch.stack([_left(r.by_token[name], padded, 0) for r in read]))
+            for name in read[0].by_token
+        }
+        if features is not None:
+            extra["mm_encoder_outputs"] = {"image": features}
+        elif read[0].by_picture:
+            extra |= {k: self._moved(v) for k, v in read[0].by_picture.items()}
+        positions, following = self.positions(ids, mask, read)
+        out = self._forward(ids, mask, positions, None, 1, **extra)
+        return Prefilled(out.logits[:, -1].float(), out.past_key_values, mask, following)
+
+    @torch.inference_mode()
+    def extend(self, state: Prefilled, tokens: Tensor, real: Tensor | None = None) -> Tensor:
+        """Read int[B, T] more tokens of text and return their logits, float32[B, T, V]; `state` grows by them.
+
+        `real` int[B, T]: 0 for padding on the right.
+        """
+        real = torch.ones_like(tokens) if real is None else real
+        mask = torch.cat([state.mask, real], dim=1)
+        positions = self._later(state.next_position, torch.arange(tokens.shape[1], device=tokens.device))
+        out = self._forward(tokens, mask, positions, state.cache, 0)
+        state.cache, state.mask = out.past_key_values, mask
+        state.next_position = state.next_position + tokens.shape[1]
+        logits: Tensor = out.logits.float()
+        return logits
+
+    @torch.inference_mode()
+    def branch(self, state: Prefilled, tokens: Tensor, depths: Tensor, sees: Tensor) -> Tensor:
+        """Logits behind each of N branching tokens of one prompt, read in one pass. -> float32[N, V]
+
+        `depths` int[N]: how far each is from the prompt's end; `sees` bool[N, N]: which of the others it continues.
+        The cache of `state`, which has one row, is used up.
+        """
+        before = state.mask.bool().expand(len(tokens), -1)
+        allowed = torch.cat([before, sees], dim=1)
+        mask = torch.zeros(allowed.shape, dtype=self.dtype, device=self.device)
+        mask = mask.masked_fill(~allowed, torch.finfo(self.dtype).min)
+        positions = self._later(state.next_position, depths)
+        out = self._forward(tokens[None], mask[None, None], positions, state.cache, 0)
+        logits: Tensor = out.logits[0].float()
+        return logits
+
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any, keep: int, **extra: Any) -> Any:
+        options: dict[str, Any] = {"logits_to_keep": keep} if "logits_to_keep" in self._takes else {}
+        if cache is not None:
+            options["past_key_values"] = cache
+        return self.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, return_dict=True,
+            **options, **extra,
+        )  # fmt: skip
+
+    def _moved(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        moved = value.to(self.device)
+        return moved.to(self.dtype) if moved.is_floating_point() else moved
+
+
+def _left(row: Tensor, length: int, fill: int) -> Tensor:
+    return F.pad(row, (length - len(row), 0), value=fill)
+
+
+def joined_features(outputs: Sequence[Any]) -> Any:
+    """Features of several pictures as one output, in order: lists one behind another, tensors along the first axis."""
+    if len(outputs) == 1:
+        return outputs[0]
+    fields = {name: _joined([o[name] for o in outputs], name) for name in outputs[0]}
+    return type(outputs[0])(**fields)
+
+
+def _joined(values: Sequence[Any], name: str) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(values), dim=0)
+    if name == FEATURES:  # a tensor a picture
+        return [item for value in values for item in value]
+    return [torch.cat(list(layer), dim=0) for layer in zip(*values, strict=True)]  # a tensor a layer
+
+
+def kept_features(output: Any) -> Any:
+    """Of what `get_image_features` returned, what a later forward pass reads: the features themselves, by layer too."""
+    fields: Mapping[str, Any] = {
+        name: value for name, value in output.items() if name == FEATURES or name.startswith("deepstack")
+    }
+    return type(output)(**fields)

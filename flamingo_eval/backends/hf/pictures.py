@@ -1,0 +1,126 @@
+"""What the processor says of each picture, once: while a prompt is tokenised, a stand-in for the image processor says it.
+
+How many tokens a picture takes depends on the picture, the model and its options alone, so no picture is opened twice
+for it. Fields of a prompt's pictures stand one behind another along an axis that differs by family: it is learned from
+one picture and two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from PIL import Image as PillowImage
+from torch import Tensor
+
+PIXELS = ("pixel_values", "pixel_attention_mask")  # of these the shape suffices while a prompt is tokenised
+Field: TypeAlias = Any  # a tensor, or a list (of lists) of numbers
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFields:
+    """What the image processor returned for one picture, pixels as empty tensors that take no memory."""
+
+    fields: Mapping[str, Field]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """By field: the axis along which a prompt's pictures stand, -1 for their number, None for a constant."""
+
+    axes: Mapping[str, int | None]
+
+    @classmethod
+    def learned(cls, one: Mapping[str, Field], two: Mapping[str, Field]) -> Layout:
+        """From what the image processor returned for a prompt of one picture and for one of the same picture twice."""
+        return cls({name: _axis(one[name], two[name]) for name in one if name in two})
+
+    def first(self, two: Mapping[str, Field]) -> dict[str, Field]:
+        """The first of two pictures."""
+        return {name: _first(two[name], axis) for name, axis in self.axes.items()}
+
+    def joined(self, pictures: Sequence[PictureFields]) -> dict[str, Field]:
+        """The fields of a prompt from those of its pictures, in order."""
+        return {name: _joined([p.fields[name] for p in pictures], axis, name) for name, axis in self.axes.items()}
+
+
+def _axis(one: Field, two: Field) -> int | None:
+    a, b = _shape(one), _shape(two)
+    for axis in range(min(2, len(a), len(b))):
+        if b[axis] == 2 * a[axis] or (axis == 0 and a[0] == 1 and b[0] == 2):
+            return axis
+    if a == b and a in ((), (1,)) and int(torch.as_tensor(two)) == 2 * int(torch.as_tensor(one)) == 2:
+        return -1
+    return None
+
+
+def _shape(value: Field) -> tuple[int, ...]:
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    if isinstance(value, (list, tuple)):
+        inner = value[0] if value else None
+        return (len(value), *(_shape(inner) if isinstance(inner, (list, tuple, Tensor)) else ()))
+    return ()
+
+
+def _first(value: Field, axis: int | None) -> Field:
+    if axis == -1:
+        return torch.ones_like(value) if isinstance(value, Tensor) else [1]
+    if axis is None:
+        return value
+    if isinstance(value, Tensor):
+        return value.narrow(axis, 0, value.shape[axis] // 2)
+    return value[: len(value) // 2] if axis == 0 else [row[: len(row) // 2] for row in value]
+
+
+def _joined(values: Sequence[Field], axis: int | None, name: str) -> Field:
+    if axis == -1:
+        return torch.tensor([len(values)]) if isinstance(values[0], Tensor) else [len(values)]
+    if axis is None:
+        return values[0]
+    if not isinstance(values[0], Tensor):
+        if axis == 0:
+            return [item for value in values for item in value]
+        return [[item for value in values for item in value[0]]]
+    if name not in PIXELS:
+        return torch.cat(list(values), dim=axis)
+    shape = [max(sizes) for sizes in zip(*(v.shape for v in values), strict=True)]
+    shape[axis] = sum(v.shape[axis] for v in values)
+    return torch.zeros(1, dtype=values[0].dtype).expand(*shape)
+
+
+def light(fields: Mapping[str, Field]) -> PictureFields:
+    """The fields with pixels of the same shape that take no memory."""
+    return PictureFields(
+        {
+            name: torch.zeros(1, dtype=v.dtype).expand(*v.shape) if name in PIXELS and isinstance(v, Tensor) else v
+            for name, v in fields.items()
+        }
+    )
+
+
+class StandIn:
+    """In the image processor's place: returns what is known, or asks the original and remembers what it returned."""
+
+    def __init__(self, original: Any, known: Mapping[str, Field] | None = None) -> None:
+        self.original, self.known = original, known
+        self.returned: dict[str, Field] = {}
+
+    def __call__(self, images: Any, *args: Any, **options: Any) -> Any:
+        from transformers import BatchFeature
+
+        if self.known is not None:
+            return BatchFeature(data=dict(self.known))
+        out = self.original(images, *args, **options)
+        self.returned = dict(out)
+        return out
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)
+
+
+def blank_pictures(n: int) -> list[PillowImage.Image]:
+    """As many pictures as a processor shall be told of, when nobody looks at them."""
+    return [PillowImage.new("RGB", (8, 8))] * n

@@ -1,0 +1,123 @@
+"""The processor of a model folder, by Pillow wherever the family has such a path, and its options."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flamingo_eval.backends.choice import ArgValue
+from flamingo_eval.backends.hf.families import family_of
+from flamingo_eval.backends.hf.folder import INSTALL, ModelFolder
+from flamingo_eval.errors import CheckpointError, MissingDependency, UsageError, did_you_mean
+
+BACKENDS = ("pil", "torchvision")
+
+
+def load_processor(folder: ModelFolder, backend: str = "pil") -> Any:
+    """The processor, from local files alone and without remote code.
+
+    Families with a video processor load without it where torchvision is not installed; clips are shown as frames.
+    Raises MissingDependency, CheckpointError.
+    """
+    try:
+        return _loaded(folder.path, backend)
+    except ImportError as error:
+        need = "torchvision" if "torchvision" in str(error) or "ackend" in str(error) else str(error).splitlines()[0]
+        raise MissingDependency(
+            f"{folder.path}: the processor of {folder.model_type} does not load without {need}.", fix=INSTALL
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder.path}: its processor cannot be loaded: {str(error).strip().splitlines()[0]}",
+            fix="Copy the processor's and tokenizer's files from the original model into the folder.",
+        ) from error
+
+
+def _loaded(path: Path, backend: str) -> Any:
+    from transformers import AutoProcessor
+
+    options: dict[str, Any] = {"backend": backend, "local_files_only": True, "trust_remote_code": False}
+    try:
+        return AutoProcessor.from_pretrained(path, **options)
+    except ImportError:
+        images_only = _images_only(path)
+        if images_only is None:
+            raise
+        return images_only.from_pretrained(path, **options)
+
+
+def _images_only(path: Path) -> Any:
+    """The folder's processor class without its video processor, which alone wants torchvision; None if it has none."""
+    from transformers.models.auto.processing_auto import processor_class_from_name
+
+    names = []
+    for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        if (path / file).is_file():
+            names.append(json.loads((path / file).read_text(encoding="utf-8")).get("processor_class"))
+    name = next((n for n in names if n), None)
+    original = processor_class_from_name(name) if name else None
+    if original is None or not any("video" in a for a in original.get_attributes()):
+        return None
+
+    class ImagesOnly(original):  # type: ignore[misc,valid-type]
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return [a for a in original.get_attributes() if "video" not in a]
+
+    ImagesOnly.__name__ = original.__name__
+    return ImagesOnly
+
+
+def image_options(processor: Any, model_type: str, args: Mapping[str, ArgValue]) -> dict[str, ArgValue]:
+    """Apply `args` to the image processor, the family's defaults first, and return what was applied.
+
+    Raises UsageError that lists every option the image processor does not know.
+    """
+    image_processor = processor.image_processor
+    known = _known_options(image_processor)
+    wrong = [name for name in args if name not in known]
+    if wrong:
+        hint = did_you_mean(wrong[0], known)
+        raise UsageError(
+            f"--model-args {', '.join(wrong)}: {type(image_processor).__name__} has no such option. {hint}".rstrip(),
+            fix=f"It has: {', '.join(known)}.",
+        )
+    defaults = {k: v for k, v in family_of(model_type).image_args.items() if k in known}
+    applied = {**defaults, **args}
+    for name, value in applied.items():
+        if name in ("min_pixels", "max_pixels") and isinstance(getattr(image_processor, "size", None), Mapping):
+            edge = "shortest_edge" if name == "min_pixels" else "longest_edge"
+            image_processor.size = type(image_processor.size)(**{**image_processor.size, edge: value})
+        elif name == "longest_edge":
+            image_processor.size = type(image_processor.size)(longest_edge=value)
+        else:
+            setattr(image_processor, name, value)
+    return applied
+
+
+def _known_options(image_processor: Any) -> list[str]:
+    """Names of options that decide what a picture becomes."""
+    kinds = getattr(image_processor, "valid_kwargs", None)
+    names = {n for kind in getattr(kinds, "__mro__", ()) for n in getattr(kind, "__annotations__", {})}
+    names |= set(getattr(kinds, "__annotations__", {}))
+    if "longest_edge" in dict(getattr(image_processor, "size", None) or {}):
+        names |= {"longest_edge"}
+    hidden = {"return_tensors", "device", "disable_grouping", "data_format", "input_data_format"}
+    return sorted(n for n in names - hidden if not n.startswith("_"))
+
+
+def template_digest(processor: Any) -> str:
+    """sha256 of the chat template, "" without one."""
+    template = chat_template(processor)
+    return hashlib.sha256(template.encode()).hexdigest() if template else ""
+
+
+def chat_template(processor: Any) -> str:
+    """The Jinja text of the processor's chat template, or of its tokenizer's; "" without one."""
+    template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
+    if isinstance(template, Mapping):
+        template = template.get("default") or next(iter(template.values()), "")
+    return str(template or "")

@@ -1,0 +1,179 @@
+"""Prompts -> token ids, with the model's own processor: turns through its chat template, the rest as one text.
+
+In one text a picture stands as the chat template writes it, and an end-of-chunk mark is a line break: models of the
+field have no token for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flamingo_eval.backends.hf.pictures import Layout, PictureFields, StandIn, blank_pictures
+from flamingo_eval.backends.hf.processor import chat_template
+from flamingo_eval.errors import PromptError
+from flamingo_eval.records import EndOfChunk, Part, Prompt, Video
+
+if TYPE_CHECKING:
+    from PIL import Image as PillowImage
+    from torch import Tensor
+
+END_OF_CHUNK = "\n"
+FRAMES = 8  # of a clip, shown as pictures one after another
+
+
+class TokenIds(tuple[int, ...]):
+    """A prompt's token ids, those of its pictures included; `ids` is the same tuple."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A prompt as the model's forward pass takes it.
+
+    `ids` int[S]; `by_token` holds further inputs of one entry a token (int[S] each), `by_picture` what the processor
+    says of the pictures: grids, sizes, pixels.
+    """
+
+    ids: Tensor
+    by_token: Mapping[str, Tensor]
+    by_picture: Mapping[str, Tensor]
+
+
+class Reader:
+    """Writes prompts as the model reads them."""
+
+    def __init__(self, processor: Any, frames: int = FRAMES) -> None:
+        """`frames`: pictures shown in the place of a clip."""
+        self.processor, self.frames = processor, frames
+        self.tokenizer = processor.tokenizer
+        self.has_template = bool(chat_template(processor))
+        self.image_tag = self._image_tag()
+        self._reserved = tuple(dict.fromkeys(t for t in self._special_tokens() if t.strip()))
+
+    def _special_tokens(self) -> list[str]:
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        special = [str(token) for token in added.values() if getattr(token, "special", False)]
+        named = [getattr(self.processor, name, None) for name in ("image_token", "boi_token", "video_token")]
+        return [*self.tokenizer.all_special_tokens, *special, *(t for t in named if isinstance(t, str))]
+
+    def _image_tag(self) -> str:
+        """How the chat template writes a picture; without one, the processor's own token for it."""
+        own = next(
+            (t for t in (getattr(self.processor, n, None) for n in ("boi_token", "image_token")) if isinstance(t, str)),
+            "<image>",
+        )
+        if not self.has_template:
+            return own
+        before, behind = "\u2402", "\u2403"  # characters that no template writes
+        parts = [{"type": "text", "text": before}, {"type": "image"}, {"type": "text", "text": behind}]
+        try:
+            text = self._rendered([{"role": "user", "content": parts}])
+        except PromptError:
+            return own
+        start, end = text.find(before), text.find(behind)
+        tag = text[start + len(before) : end] if 0 <= start < end else ""
+        return tag if own in tag or getattr(self.processor, "image_token", own) in tag else own
+
+    def text(self, prompt: Prompt) -> str:
+        """The prompt as the tokenizer gets it, one tag a picture. Raises PromptError."""
+        for part in prompt.parts:
+            self._check(part, prompt)
+        if not prompt.turns:
+            return "".join(self._written(part) for part in prompt.parts)
+        if not self.has_template:
+            raise PromptError(
+                f"{prompt.id or 'prompt'}: this model has no chat template, so it cannot be asked in turns.",
+                fix="Use a protocol of interleaved style, such as --protocol flamingo.",
+            )
+        return self._rendered([{"role": t.role, "content": self._content(t.parts)} for t in prompt.turns])
+
+    def process(self, pictures: Sequence[PillowImage.Image]) -> tuple[Read, dict[str, Any]]:
+        """A prompt of nothing but pictures, opened: what the model takes, and what the image processor returned."""
+        return self._with(StandIn(self.processor.image_processor), self.image_tag * len(pictures), pictures, False)
+
+    def read_opened(self, prompt: Prompt, pictures: Sequence[PillowImage.Image]) -> Read:
+        """A prompt with its pictures opened (frames of clips one by one), just as the processor makes it."""
+        stand_in = StandIn(self.processor.image_processor)
+        return self._with(stand_in, self.text(prompt), pictures, not prompt.turns)[0]
+
+    def read(self, prompt: Prompt, pictures: Sequence[PictureFields], layout: Layout) -> Read:
+        """The same, pixels left out, from what is known of the pictures; none is opened."""
+        stand_in = StandIn(self.processor.image_processor, layout.joined(pictures) if pictures else None)
+        blanks = blank_pictures(len(pictures))
+        return self._with(stand_in, self.text(prompt), blanks, not prompt.turns)[0]
+
+    def _with(
+        self, stand_in: StandIn, text: str, pictures: Sequence[PillowImage.Image], special_tokens: bool
+    ) -> tuple[Read, dict[str, Any]]:
+        # nested, a list a prompt: LLaVA-OneVision would otherwise cut every picture into crops
+        images = [list(pictures)] if pictures else None
+        self.processor.image_processor = stand_in
+        try:
+            out = self.processor(text=[text], images=images, add_special_tokens=special_tokens, return_tensors="pt")
+        finally:
+            self.processor.image_processor = stand_in.original
+        return _divided(out), stand_in.returned
+
+    def continuation(self, text: str) -> tuple[int, ...]:
+        """Ids of text that continues a prompt, exactly as given."""
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """The tokenizer's own end token."""
+        return () if self.tokenizer.eos_token_id is None else (self.tokenizer.eos_token_id,)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Generated ids as text, special tokens left out."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def _rendered(self, messages: list[dict[str, Any]]) -> str:
+        import jinja2
+
+        try:
+            text: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
+            raise PromptError(f"the model's chat template refuses the turns: {error}.") from error
+        return text
+
+    def _written(self, part: Part) -> str:
+        if isinstance(part, str):
+            return part
+        return END_OF_CHUNK if isinstance(part, EndOfChunk) else self.image_tag * self._shown(part)
+
+    def _shown(self, part: Part) -> int:
+        """How many pictures stand for a part."""
+        return self.frames if isinstance(part, Video) else 1
+
+    def _content(self, parts: Sequence[Part]) -> list[dict[str, str]]:
+        content: list[dict[str, str]] = []
+        for part in parts:
+            text = isinstance(part, str)
+            content += [{"type": "text", "text": str(part)}] if text else [{"type": "image"}] * self._shown(part)
+        return content
+
+    def _check(self, part: Part, prompt: Prompt) -> None:
+        """Text of a data set that the tokenizer would take for a special token is an error."""
+        if isinstance(part, str):
+            word = next((t for t in self._reserved if t in part), None)
+            if word is not None:
+                raise PromptError(
+                    f"{prompt.id or 'prompt'}: the text contains {word!r}, which this model's tokenizer reads as a "
+                    f"special token: {part[:80]!r}.",
+                    fix="Take it out of the data; pictures are given as Image parts, roles as turns.",
+                )
+
+
+def _divided(out: Mapping[str, Tensor]) -> Read:
+    """What a processor returns for one prompt, without its attention mask, which is all ones."""
+    ids = out["input_ids"]
+    rest = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask")}
+    by_token = {k: v[0] for k, v in rest.items() if getattr(v, "shape", None) == ids.shape}
+    return Read(ids[0], by_token, {k: v for k, v in rest.items() if k not in by_token})

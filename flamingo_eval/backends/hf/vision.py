@@ -1,0 +1,146 @@
+"""Pictures of prompts for a model of transformers: opened, processed and encoded once each, whatever shows them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image as PillowImage
+
+from flamingo_eval.backends.hf.families import Family
+from flamingo_eval.backends.hf.network import Network, joined_features, kept_features
+from flamingo_eval.backends.hf.pictures import Layout, PictureFields, light
+from flamingo_eval.backends.hf.reader import Read, Reader
+from flamingo_eval.data.media import content_hash, open_image, open_video
+from flamingo_eval.errors import MediaError
+from flamingo_eval.records import Image, Pixels, Prompt, Video
+
+KEPT = 4096  # pictures whose features stay in memory
+_BLANK = (96, 64)
+
+
+@dataclass(slots=True)
+class _Known:
+    """A picture in one of its two forms: what the processor says of it, and its features once they were needed."""
+
+    fields: PictureFields
+    features: Any = None
+
+
+class Pictures:
+    """What prompts show, as the model reads it."""
+
+    def __init__(self, reader: Reader, network: Network | None, family: Family) -> None:
+        """`network` None: tokens are counted, nothing is encoded."""
+        self.reader, self.network, self.family, self.frames = reader, network, family, reader.frames
+        self._known: OrderedDict[tuple[str, int, bool], _Known] = OrderedDict()
+        self._counts = dict.fromkeys(("pictures_encoded", "pictures_opened"), 0)
+        blank = PillowImage.new("RGB", _BLANK, "gray")
+        one, two = (reader.process([blank] * n)[1] for n in (1, 2))
+        self.layout = Layout.learned(one, two)
+
+    @property
+    def stats(self) -> Mapping[str, int]:
+        """How many pictures were opened and encoded."""
+        return dict(self._counts)
+
+    @property
+    def advice(self) -> str:
+        """How a prompt that is too long can be made shorter."""
+        return (
+            "Lower --shots, or take fewer tokens a picture with --model-args (max_pixels, longest_edge, "
+            "do_image_splitting=false, crop_to_patches=false, as the family has them)."
+        )
+
+    # ------------------------------------------------------------------------------------------------------ prompts
+
+    def read(self, prompt: Prompt) -> Read:
+        """The prompt from what is known of its pictures; pictures seen for the first time are opened. Raises."""
+        units = self._units(prompt)
+        return self.reader.read(prompt, [self._of(u, len(units)).fields for u in units], self.layout)
+
+    def read_opened(self, prompt: Prompt) -> Read:
+        """The prompt just as the model's own processor makes it, pixels included. Raises MediaError, PromptError."""
+        opened = [self._opened(media, frame) for media, frame in self._units(prompt)]
+        return self.reader.read_opened(prompt, opened)
+
+    def features(self, prompts: Sequence[Prompt]) -> Any:
+        """Features of all pictures of some prompts, in order; None where there are none."""
+        outputs = []
+        for prompt in prompts:
+            units = self._units(prompt)
+            for unit in units:
+                known = self._of(unit, len(units))
+                if known.features is None:
+                    known.features = self._encoded(unit, len(units))
+                outputs.append(known.features)
+        return joined_features(outputs) if outputs else None
+
+    # ----------------------------------------------------------------------------------------------------- pictures
+
+    def _units(self, prompt: Prompt) -> list[tuple[Image | Video, int]]:
+        """Pictures, and frames of clips one by one."""
+        units: list[tuple[Image | Video, int]] = []
+        for media in prompt.media:
+            if isinstance(media, Pixels):
+                raise MediaError(
+                    f"{prompt.id or 'prompt'}: ready-made pixels; models of transformers read picture files."
+                )
+            units += [(media, 0)] if isinstance(media, Image) else [(media, i) for i in range(self.frames)]
+        return units
+
+    def _lone(self, n: int) -> bool:
+        return n == 1 and self.family.lone_differs
+
+    def _of(self, unit: tuple[Image | Video, int], n: int) -> _Known:
+        key = (content_hash(unit[0]), unit[1], self._lone(n))
+        known = self._known.get(key)
+        if known is None:
+            _, returned = self._processed(unit, n)
+            fields = returned if not self._in_pair(n) else self.layout.first(returned)
+            known = self._known[key] = _Known(light(fields))
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return known
+
+    def _in_pair(self, n: int) -> bool:
+        """Whether the picture has to be shown to the processor twice, so that it is treated as one of several."""
+        return self.family.lone_differs and n > 1
+
+    def _processed(self, unit: tuple[Image | Video, int], n: int) -> tuple[Read, dict[str, Any]]:
+        picture = self._opened(*unit)
+        return self.reader.process([picture, picture] if self._in_pair(n) else [picture])
+
+    def _encoded(self, unit: tuple[Image | Video, int], n: int) -> Any:
+        assert self.network is not None
+        read, _ = self._processed(unit, n)
+        self._counts["pictures_encoded"] += 1
+        output = kept_features(self.network.features(read))
+        return _first_of_pair(output) if self._in_pair(n) else output
+
+    def _opened(self, media: Image | Video, frame: int) -> PillowImage.Image:
+        self._counts["pictures_opened"] += 1
+        if isinstance(media, Image):
+            return open_image(media)
+        return frames_of(media, self.frames)[frame]
+
+
+def frames_of(video: Video, n: int) -> list[PillowImage.Image]:
+    """Exactly `n` frames spread over a clip; a short clip's last one stands for those it does not have."""
+    frames = list(open_video(video, n, longer="spread"))
+    return [frames[min(i * len(frames) // n, len(frames) - 1)] for i in range(n)]
+
+
+def _first_of_pair(output: Any) -> Any:
+    fields: dict[str, Any] = {}
+    for name, value in output.items():
+        if name == "pooler_output" and isinstance(value, (list, tuple)):
+            fields[name] = list(value[: len(value) // 2])
+        elif isinstance(value, (list, tuple)):
+            fields[name] = [layer[: len(layer) // 2] for layer in value]
+        else:
+            fields[name] = value[: len(value) // 2]
+    return type(output)(**fields)
