@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from flamingo_eval.backends.choice import choose_model
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
 from flamingo_eval.engine import Engine, PlainEngine, engine_of, reference
 from flamingo_eval.errors import PromptError
@@ -19,14 +20,34 @@ from flamingo_eval.records import Answer, Prompt
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
+    from flamingo_eval.backends.hf.model import HFModel
+
 
 def load_model(
+    name_or_dir: str | Path,
+    device: str = "cpu",
+    dtype: str = "float32",
+    model_args: str | Mapping[str, bool | int | float | str] = "",
+) -> Model | HFModel:
+    """A model by name (`tiny`, the bundled checkpoint), from a checkpoint folder, or `hf:FOLDER` through transformers.
+
+    `device`: cpu, cuda or auto; `dtype`: float32, bfloat16, float16 or auto; `model_args`: as --model-args takes them.
+    Raises CheckpointError, UsageError, MissingDependency.
+    """
+    choice = choose_model(name_or_dir, model_args)
+    if choice.scheme == "hf":
+        from flamingo_eval.backends.hf.model import HFModel
+
+        return HFModel(choice, device, dtype)
+    return load_flamingo_model(choice.target, device, dtype)
+
+
+def load_flamingo_model(
     name_or_dir: str | Path, device: str = "cpu", dtype: str = "float32", mesh: DeviceMesh | None = None
 ) -> Model:
-    """A model by name (`tiny`, the bundled checkpoint) or from a checkpoint folder.
+    """A model that the bundled engine runs. With `mesh`, the part of this rank among those that share the model.
 
-    `device`: cpu, cuda or auto; `dtype`: float32, bfloat16, float16 or auto. With `mesh`, the part of this rank among
-    those that share the model (tensor_parallel.py). Raises CheckpointError, UsageError.
+    Raises CheckpointError, UsageError.
     """
     return Model.load(model_folder(name_or_dir), device, dtype, mesh)
 

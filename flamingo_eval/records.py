@@ -164,7 +164,7 @@ class Prompt:
 
     def __init__(
         self,
-        parts: Sequence[Part] | Sequence[Turn],
+        parts: Sequence[Part | Turn],
         id: str = "",
         common_head: bool | None = None,
         turns: Sequence[Turn] = (),

@@ -123,13 +123,13 @@ class _Again:
         return self._data[1]
 
     def _engine_of(self, spec: RunSpec, batch_size: str) -> tuple[Model, Engine | PlainEngine]:
-        from flamingo_eval.api import load_model
+        from flamingo_eval.api import load_flamingo_model
         from flamingo_eval.cli.console import status
         from flamingo_eval.engine import build_engine
 
         key = (self.model or spec.model, self.device or spec.device, spec.dtype, batch_size)
         if key not in self._engines:
             with status("loading the model", self.quiet):
-                loaded = load_model(key[0], device=key[1], dtype=key[2])
+                loaded = load_flamingo_model(key[0], device=key[1], dtype=key[2])
                 self._engines[key] = loaded, build_engine(loaded, batch_size=batch_size)
         return self._engines[key]

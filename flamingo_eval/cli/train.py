@@ -33,7 +33,7 @@ def train(
 
     from rich.console import Console
 
-    from flamingo_eval.api import load_model
+    from flamingo_eval.api import load_flamingo_model
     from flamingo_eval.files import write_error
     from flamingo_eval.models.loaded import choose_device
     from flamingo_eval.training.recipe import load_recipe
@@ -46,7 +46,7 @@ def train(
         threads=chosen.threads if threads is None else threads,
     )
     console = Console(stderr=True)
-    given = None if frozen is None else load_model(frozen)
+    given = None if frozen is None else load_flamingo_model(frozen)
     try:
         folder = train_recipe(chosen.smoke() if smoke else chosen, out, choose_device(device).type, console, given)
     except OSError as error:

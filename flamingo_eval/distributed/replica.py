@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flamingo_eval.api import load_model
+from flamingo_eval.api import load_flamingo_model
 from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.distributed.pool import Identity, Sent
 from flamingo_eval.engine import build_engine
@@ -29,7 +29,7 @@ class Worker:
         workers: int | None = None, mesh: DeviceMesh | None = None,
     ) -> None:  # fmt: skip
         """`mesh`: the ranks that share the model, of which this process holds a part (models/tensor_parallel.py)."""
-        self.model = load_model(model, device=device, dtype=dtype, mesh=mesh)
+        self.model = load_flamingo_model(model, device=device, dtype=dtype, mesh=mesh)
         self.engine = build_engine(self.model, batch_size=batch_size, workers=workers)
 
     def identity(self) -> Identity:

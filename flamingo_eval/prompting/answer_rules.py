@@ -1,4 +1,4 @@
-"""Named rules that read the answer out of what a chat model says. A prompt file names one under `clean: {rule: ...}`."""
+"""Named rules that read the answer out of what a chat model says. A prompt file names one: `clean: {rule: ...}`."""
 
 from __future__ import annotations
 

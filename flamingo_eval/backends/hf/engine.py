@@ -71,7 +71,7 @@ class HFEngine:
     ) -> None:
         self.network, self.pictures, self.context = network, pictures, context
         self.reader = pictures.reader
-        self.stop_ids = torch.tensor(sorted(stop_ids), dtype=torch.long, device=network.device)
+        self.stop_ids = torch.tensor(stop_ids, dtype=torch.long, device=network.device)
         kind = network.device.type if network.device.type in AUTO_ROWS else "cuda"
         self.step = LENGTH_STEPS[kind]
         rows = rows or AUTO_ROWS[kind]

@@ -15,6 +15,7 @@ from flamingo_eval.errors import CheckpointError, MissingDependency
 
 INSTALL = "pip install 'flamingo-eval[hf]'"
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 TEXT_FILES = ("*.json", "*.jinja", "*.txt", "*.model")  # of the files that decide outputs, beside the weights
 WEIGHTS = "*.safetensors"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -87,6 +88,11 @@ def open_folder(target: str) -> ModelFolder:
         raise CheckpointError(
             f"{path}: no processor: neither {' nor '.join(PROCESSOR_FILES)} is there.",
             fix="Copy the processor's and tokenizer's files from the original model into the folder.",
+        )
+    if not any((path / name).is_file() for name in TOKENIZER_FILES):
+        raise CheckpointError(
+            f"{path}: no tokenizer: none of {', '.join(TOKENIZER_FILES)} is there.",
+            fix="Copy the tokenizer's files from the original model into the folder.",
         )
     if not any(path.glob(WEIGHTS)):
         other = next((f.name for pattern in ("*.bin", "*.pt", "*.pth") for f in path.glob(pattern)), "")

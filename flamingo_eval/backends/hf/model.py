@@ -29,7 +29,13 @@ log = logging.getLogger(__name__)
 
 UNKNOWN_CONTEXT = 1_000_000_000  # where neither configuration nor tokenizer says how long a prompt may be
 CHECK_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}  # in log-probability, fast against plain
-LOADING = {"attn_implementation": "", "device_map": "", "image_backend": "pil", "frames": FRAMES, "context": 0}
+LOADING: dict[str, Any] = {
+    "attn_implementation": "",
+    "device_map": "",
+    "image_backend": "pil",
+    "frames": FRAMES,
+    "context": 0,
+}
 
 
 class HFShape:
@@ -40,7 +46,7 @@ class HFShape:
         self.choice = choice
         self.folder: ModelFolder = open_folder(choice.target)
         self.family = family_of(self.folder.model_type)
-        self.options = {**LOADING, **{k: v for k, v in choice.args.items() if k in LOADING}}
+        self.options: dict[str, Any] = {**LOADING, **{k: v for k, v in choice.args.items() if k in LOADING}}
         self._check_options()
         self.processor = load_processor(self.folder, str(self.options["image_backend"]))
         rest = {k: v for k, v in choice.args.items() if k not in LOADING}
@@ -73,7 +79,8 @@ class HFShape:
             return int(self.options["context"])
         text = self.folder.config.get("text_config") or self.folder.config
         known = [text.get("max_position_embeddings"), self.processor.tokenizer.model_max_length]
-        return min((int(n) for n in known if n and n < UNKNOWN_CONTEXT), default=UNKNOWN_CONTEXT)
+        lengths = [int(n) for n in known if n and n < UNKNOWN_CONTEXT]
+        return min(lengths, default=UNKNOWN_CONTEXT)
 
     @cached_property
     def _counting(self) -> Pictures:
@@ -242,12 +249,12 @@ def _weights(shape: HFShape, device: torch.device, dtype: torch.dtype) -> Any:
         raise CheckpointError(f"{path}: the weights cannot be loaded: {first}") from error
 
 
-def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
+def _stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """The ids that end a turn: the generation configuration's, and the tokenizer's own end."""
     ids: set[int] = set()
     for value in (getattr(model.generation_config, "eos_token_id", None), tokenizer.eos_token_id):
         ids |= set(value) if isinstance(value, (list, tuple)) else {value} if value is not None else set()
-    return {int(i) for i in ids}
+    return tuple(sorted(int(i) for i in ids))
 
 
 @torch.inference_mode()

@@ -188,7 +188,11 @@ def _joined(values: Sequence[Any], name: str) -> Any:
         return torch.cat(list(values), dim=0)
     if name == FEATURES:  # a tensor a picture
         return [item for value in values for item in value]
-    return [torch.cat(list(layer), dim=0) for layer in zip(*values, strict=True)]  # a tensor a layer
+    layers = zip(*values, strict=True)  # by layer: a tensor, or one a picture
+    return [
+        torch.cat(list(layer), dim=0) if isinstance(layer[0], Tensor) else [item for value in layer for item in value]
+        for layer in layers
+    ]
 
 
 def kept_features(output: Any) -> Any:

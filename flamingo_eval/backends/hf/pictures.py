@@ -1,4 +1,4 @@
-"""What the processor says of each picture, once: while a prompt is tokenised, a stand-in for the image processor says it.
+"""What the processor says of each picture, asked once; while a prompt is tokenised, a stand-in repeats it.
 
 How many tokens a picture takes depends on the picture, the model and its options alone, so no picture is opened twice
 for it. Fields of a prompt's pictures stand one behind another along an axis that differs by family: it is learned from

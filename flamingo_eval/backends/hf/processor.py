@@ -13,8 +13,6 @@ from flamingo_eval.backends.hf.families import family_of
 from flamingo_eval.backends.hf.folder import INSTALL, ModelFolder
 from flamingo_eval.errors import CheckpointError, MissingDependency, UsageError, did_you_mean
 
-BACKENDS = ("pil", "torchvision")
-
 
 def load_processor(folder: ModelFolder, backend: str = "pil") -> Any:
     """The processor, from local files alone and without remote code.
@@ -42,8 +40,8 @@ def _loaded(path: Path, backend: str) -> Any:
     options: dict[str, Any] = {"backend": backend, "local_files_only": True, "trust_remote_code": False}
     try:
         return AutoProcessor.from_pretrained(path, **options)
-    except ImportError:
-        images_only = _images_only(path)
+    except (ImportError, OSError) as error:  # torchvision is not there, or the video processor's own file is not
+        images_only = _images_only(path) if "ideo processor" in str(error) else None
         if images_only is None:
             raise
         return images_only.from_pretrained(path, **options)
@@ -53,16 +51,15 @@ def _images_only(path: Path) -> Any:
     """The folder's processor class without its video processor, which alone wants torchvision; None if it has none."""
     from transformers.models.auto.processing_auto import processor_class_from_name
 
-    names = []
-    for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
-        if (path / file).is_file():
-            names.append(json.loads((path / file).read_text(encoding="utf-8")).get("processor_class"))
+    files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+    texts = [(path / file).read_text(encoding="utf-8") for file in files if (path / file).is_file()]
+    names = [json.loads(text).get("processor_class") for text in texts]
     name = next((n for n in names if n), None)
-    original = processor_class_from_name(name) if name else None
+    original: Any = processor_class_from_name(name) if name else None
     if original is None or not any("video" in a for a in original.get_attributes()):
         return None
 
-    class ImagesOnly(original):  # type: ignore[misc,valid-type]
+    class ImagesOnly(original):  # type: ignore[misc]
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [a for a in original.get_attributes() if "video" not in a]
@@ -88,9 +85,9 @@ def image_options(processor: Any, model_type: str, args: Mapping[str, ArgValue])
     defaults = {k: v for k, v in family_of(model_type).image_args.items() if k in known}
     applied = {**defaults, **args}
     for name, value in applied.items():
-        if name in ("min_pixels", "max_pixels") and isinstance(getattr(image_processor, "size", None), Mapping):
+        if name in ("min_pixels", "max_pixels") and getattr(image_processor, "size", None) is not None:
             edge = "shortest_edge" if name == "min_pixels" else "longest_edge"
-            image_processor.size = type(image_processor.size)(**{**image_processor.size, edge: value})
+            image_processor.size = type(image_processor.size)(**{**dict(image_processor.size), edge: value})
         elif name == "longest_edge":
             image_processor.size = type(image_processor.size)(longest_edge=value)
         else:

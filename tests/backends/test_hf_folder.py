@@ -1,0 +1,118 @@
+"""What is wrong with a model folder is one sentence with a fix, before any weights are read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flamingo_eval import Image, Prompt, Turn, load_model
+from flamingo_eval.backends.choice import ModelChoice, choose_model, parse_args
+from flamingo_eval.backends.hf.model import HFShape
+from flamingo_eval.errors import CheckpointError, PromptError, UsageError
+from tests.support.tiny_vlm import save_tiny
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny("qwen2_5_vl", tmp_path_factory.mktemp("qwen") / "tiny-qwen")
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy to be broken."""
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def remote_code(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "my_vlm", "auto_map": {"AutoModel": "modeling.MyModel"}}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def pickled_weights(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def of_a_language_model(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    return lambda folder: [(folder / name).unlink() for name in names] and None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (remove("config.json"), "no config.json"),
+        (remove("processor_config.json"), "no processor"),
+        (remove("model.safetensors"), "no weights"),
+        (remove("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
+        (pickled_weights, "only safetensors"),
+        (remote_code, r"own code .* never run"),
+        (of_a_language_model, "'llama' is no vision-language family"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not readable as JSON"),
+    ],
+)
+def test_a_broken_folder_is_refused(folder: Path, spoil: Callable[[Path], object], message: str) -> None:
+    spoil(folder)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        HFShape(choose_model(f"hf:{folder}"))
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_a_missing_folder_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        load_model(f"hf:{tmp_path}/absent")
+
+
+def test_a_flamingo_checkpoint_is_loaded_without_hf() -> None:
+    from flamingo_eval.models import model_folder
+
+    with pytest.raises(CheckpointError, match="Leave hf: out"):
+        load_model(f"hf:{model_folder('tiny')}")
+
+
+def test_a_choice_is_read_from_the_command_line() -> None:
+    assert choose_model("tiny") == ModelChoice("bundled", "tiny")
+    choice = choose_model("hf:a/b", "max_pixels=401408,do_image_splitting=false,attn_implementation=sdpa")
+    assert choice == ModelChoice(
+        "hf", "a/b", {"max_pixels": 401408, "do_image_splitting": False, "attn_implementation": "sdpa"}
+    )
+
+
+@pytest.mark.parametrize("text", ["max_pixels", "=3", "a=", "a=1,a=2"])
+def test_options_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--model-args"):
+        parse_args(text)
+
+
+def test_an_unknown_backend_and_unknown_options_are_named(saved: Path) -> None:
+    with pytest.raises(UsageError, match="no backend 'hff'"):
+        choose_model("hff:a/b")
+    with pytest.raises(UsageError, match=r"max_pixel: .*Did you mean 'max_pixels'"):
+        HFShape(choose_model(f"hf:{saved}", "max_pixel=3"))
+
+
+def test_options_change_tokens_name_and_identity(saved: Path, tmp_path: Path) -> None:
+    from PIL import Image as PillowImage
+
+    PillowImage.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    prompt = Prompt([Image(tmp_path / "a.png"), "What?"])
+    plain, small = HFShape(choose_model(f"hf:{saved}")), HFShape(choose_model(f"hf:{saved}", "max_pixels=512"))
+    assert small.count_tokens(prompt) < plain.count_tokens(prompt)
+    assert small.sha256 != plain.sha256
+    assert (plain.name, small.name) == ("tiny-qwen", "tiny-qwen[max_pixels=512]")
+    assert small.record["image_args"] == {"max_pixels": 512}
+    assert plain.default_protocol == "chat"
+
+
+def test_text_that_the_tokenizer_would_take_for_a_special_token_is_refused(saved: Path) -> None:
+    shape = HFShape(choose_model(f"hf:{saved}"))
+    for prompt in (Prompt(["a <|im_end|> b"]), Prompt([Turn("user", "an <|image_pad|>")])):
+        with pytest.raises(PromptError, match="special token"):
+            shape.count_tokens(prompt)

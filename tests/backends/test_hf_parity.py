@@ -1,0 +1,169 @@
+"""`load_model("hf:FOLDER")` against transformers: its processor, `generate` and forward, one prompt at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+from flamingo_eval import DecodeSpec, Image, Prompt, RankSpec, Turn, load_model
+from flamingo_eval.backends.hf.model import HFModel
+from flamingo_eval.records import Part
+from tests.support.tiny_vlm import FAMILIES, save_tiny
+
+ANSWERS = ("a red kite", "two boats", "snow")
+CANDIDATES = (" snow", " a red kite", " two boats on a lake")
+GREEDY = DecodeSpec(beams=1, max_new_tokens=8)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A tiny model of one family, and the pictures to ask it about."""
+
+    family: str
+    model: HFModel
+    pictures: tuple[Image, ...]
+
+    @property
+    def processor(self) -> Any:
+        return self.model.shape.processor
+
+    def prompt(self, shots: int, chat: bool) -> Prompt:
+        question = "Question: What is shown? Answer:"
+        parts: list[Part] = []
+        turns: list[Turn] = []
+        for picture, answer in zip(self.pictures[:shots], ANSWERS, strict=False):
+            parts += [picture, f"{question} {answer}\n"]
+            turns += [Turn("user", [picture, question]), Turn("assistant", answer)]
+        last = self.pictures[shots]
+        return Prompt([*turns, Turn("user", [last, question])] if chat else [*parts, last, question])
+
+    def inputs(self, prompt: Prompt) -> Any:
+        """What the processor itself makes of a prompt."""
+        text = self.model.shape.reader.text(prompt)
+        images = [PillowImage.open(m.path).convert("RGB") for m in prompt.media if isinstance(m, Image)]
+        return self.processor(text=[text], images=[images], add_special_tokens=not prompt.turns, return_tensors="pt")
+
+    @torch.inference_mode()
+    def log_likelihood(self, prompt: Prompt, candidate: str) -> float:
+        """From one forward pass over prompt and candidate, nothing kept."""
+        inputs = dict(self.inputs(prompt))
+        ids = torch.tensor([self.processor.tokenizer(candidate, add_special_tokens=False)["input_ids"]])
+        n = inputs["input_ids"].shape[1]
+        zeros = torch.zeros_like(ids)
+        for name in ("mm_token_type_ids", "token_type_ids"):
+            if name in inputs:
+                inputs[name] = torch.cat([inputs[name], zeros], dim=1)
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
+        inputs["attention_mask"] = torch.cat([inputs["attention_mask"], zeros + 1], dim=1)
+        logits = self.model.network.model(**inputs).logits[0, n - 1 : -1]
+        return float(logits.log_softmax(-1).gather(1, ids[0][:, None]).double().sum())
+
+    @torch.inference_mode()
+    def generated(self, prompt: Prompt, **options: Any) -> str:
+        inputs = self.inputs(prompt)
+        out = self.model.network.model.generate(**inputs, do_sample=False, **options)
+        text: str = self.processor.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return text
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    folder = save_tiny(request.param, tmp_path_factory.mktemp(request.param))
+    pictures = []
+    for i, size in enumerate(((32, 32), (48, 32), (32, 40))):
+        picture = PillowImage.effect_mandelbrot(size, (-2 + i / 3, -1.5, 1, 1.5), 20 + i).convert("RGB")
+        picture.save(folder / f"{i}.png")
+        pictures.append(Image(folder / f"{i}.png"))
+    model = load_model(f"hf:{folder}")
+    assert isinstance(model, HFModel)
+    return Loaded(request.param, model, tuple(pictures))
+
+
+STYLES = pytest.mark.parametrize("chat", [True, False], ids=["chat", "interleaved"])
+
+
+def prompts(loaded: Loaded, chat: bool) -> list[Prompt]:
+    return [loaded.prompt(shots, chat) for shots in (0, 1, 2)]
+
+
+@STYLES
+def test_ids_are_those_of_the_models_own_processor(loaded: Loaded, chat: bool) -> None:
+    for prompt in prompts(loaded, chat):
+        assert list(loaded.model.encode(prompt)) == loaded.inputs(prompt)["input_ids"][0].tolist()
+        assert loaded.model.shape.count_tokens(prompt) == len(loaded.model.encode(prompt).ids)
+
+
+@STYLES
+def test_greedy_text_in_a_batch_is_that_of_generate_one_by_one(loaded: Loaded, chat: bool) -> None:
+    asked = prompts(loaded, chat)
+    expected = [loaded.generated(p, max_new_tokens=GREEDY.max_new_tokens) for p in asked]
+    assert loaded.model.generate(asked, GREEDY) == expected
+    assert loaded.model.generate(asked[1:], GREEDY) == expected[1:]
+
+
+@STYLES
+def test_scores_are_those_of_one_forward_pass_a_candidate(loaded: Loaded, chat: bool) -> None:
+    asked = prompts(loaded, chat)
+    found = loaded.model.score(asked, [CANDIDATES] * len(asked))
+    for prompt, row in zip(asked, found, strict=True):
+        expected = [loaded.log_likelihood(prompt, candidate) for candidate in CANDIDATES]
+        assert row == pytest.approx(expected, abs=2e-4)
+
+
+def test_the_mean_is_the_sum_over_the_candidates_tokens(loaded: Loaded) -> None:
+    prompt = loaded.prompt(1, chat=True)
+    sums = loaded.model.score([prompt], [CANDIDATES])[0]
+    means = loaded.model.score([prompt], [CANDIDATES], RankSpec(normalise="mean"))[0]
+    tokens = [loaded.model.shape.count_continuation(c) for c in CANDIDATES]
+    assert means == pytest.approx([s / n for s, n in zip(sums, tokens, strict=True)])
+    best, score = loaded.model.best([prompt], [CANDIDATES])[0]
+    assert (best, score) == (max(range(3), key=sums.__getitem__), pytest.approx(max(sums)))
+
+
+def test_candidates_from_copies_of_the_cache_are_those_of_the_tree(loaded: Loaded) -> None:
+    prompt = loaded.prompt(2, chat=False)
+    tree = loaded.model.score([prompt], [CANDIDATES])[0]
+    engine = loaded.model.engine
+    before = engine.tree
+    try:
+        engine.tree = False
+        assert loaded.model.score([prompt], [CANDIDATES])[0] == pytest.approx(tree, abs=1e-4)
+    finally:
+        engine.tree = before
+
+
+def test_other_pictures_give_other_scores(loaded: Loaded) -> None:
+    """Pictures reach the model, each in its own place."""
+    prompt = loaded.prompt(2, chat=True)
+    swapped = Loaded(loaded.family, loaded.model, loaded.pictures[::-1]).prompt(2, chat=True)
+    rows = loaded.model.score([prompt, swapped], [CANDIDATES] * 2)
+    assert rows[0] != pytest.approx(rows[1], abs=1e-3)
+
+
+def test_each_picture_is_encoded_once(loaded: Loaded) -> None:
+    if not loaded.model.engine.fast:
+        pytest.skip("this family keeps no features")
+    loaded.model.generate(prompts(loaded, chat=True), GREEDY)
+    before = dict(loaded.model.engine.stats)
+    loaded.model.generate(prompts(loaded, chat=False), GREEDY)
+    after = loaded.model.engine.stats
+    assert after["pictures_encoded"] == before["pictures_encoded"]
+
+
+def test_beams_are_those_of_generate(loaded: Loaded) -> None:
+    prompt = loaded.prompt(1, chat=True)
+    expected = loaded.generated(prompt, max_new_tokens=5, num_beams=3, length_penalty=0.0, early_stopping=False)
+    assert loaded.model.generate([prompt], DecodeSpec(beams=3, max_new_tokens=5, length_penalty=0.0)) == [expected]
+
+
+def test_text_alone_is_answered(loaded: Loaded) -> None:
+    prompt = Prompt([Turn("user", "What is snow?")])
+    inputs = loaded.processor.tokenizer(loaded.model.shape.reader.text(prompt), add_special_tokens=False)
+    assert list(loaded.model.encode(prompt)) == inputs["input_ids"]
+    scores: Sequence[float] = loaded.model.score([prompt], [CANDIDATES])[0]
+    assert len(scores) == len(CANDIDATES)
