@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture on disk, decoded only when a model needs it (media.py): a file, or one cell of a table of pictures."""
+    """A picture on disk, decoded when a model needs it (data/images.py): a file, or one cell of a table of pictures."""
 
     path: Path
     column: str = ""  # of a Parquet or Arrow file at `path`; empty: `path` is the picture

@@ -10,9 +10,11 @@ from itertools import islice
 from pathlib import Path
 
 from flamingo_eval.config.specs import TaskSpec
+from flamingo_eval.data.images import open_image
 from flamingo_eval.data.layouts import load_split, source_of, splits_on_disk
-from flamingo_eval.data.media import media_exists, open_image, open_video
+from flamingo_eval.data.media_files import unreadable, why_missing
 from flamingo_eval.data.source import NoExamplesError
+from flamingo_eval.data.videos import open_video
 from flamingo_eval.errors import DataError, MediaError, Problem
 from flamingo_eval.metrics import references_note
 from flamingo_eval.records import Example, Image, Media, Split
@@ -129,8 +131,9 @@ def _verdicts(media: Iterable[Media], total: int, on_progress: OnProgress | None
 
 
 def _probe(media: Media) -> _Broken | None:
-    if not media_exists(media):
-        return _Broken(False, Problem(f"{media.path}: there is no such file.", media.path))
+    missing = why_missing(media.path)
+    if missing:
+        return _Broken(False, Problem(str(unreadable(media.path, missing)), media.path))
     try:
         if isinstance(media, Image):
             open_image(media)

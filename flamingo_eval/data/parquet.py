@@ -43,9 +43,10 @@ def read_schema(path: Path) -> pa.Schema:
 
 
 def cell_bytes(path: Path, column: str, row: int) -> bytes:
-    """The bytes of one picture: a binary cell, or the `bytes` of a Hub image column. b"" where the cell is empty.
+    """The bytes of one picture: a binary cell, or the `bytes` of a Hub image column.
 
-    Raises OSError where the file is gone or damaged, as reading a file of its own would.
+    Raises OSError where the file is gone or damaged, as reading a file of its own would, and where the cell holds no
+    bytes: it then says what it holds.
     """
     import pyarrow as pa
 
@@ -56,9 +57,67 @@ def cell_bytes(path: Path, column: str, row: int) -> bytes:
             value = _parquet_cell(path, column, row)
     except (pa.ArrowException, ValueError, KeyError, IndexError) as error:
         raise OSError(f"{column}, row {row}: {error}") from error
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if isinstance(data, (bytes, bytearray)) and data:
+        return bytes(data)
+    raise OSError(f"column '{column}' {_instead_of_bytes(value)}")
+
+
+def _instead_of_bytes(value: object) -> str:
+    """What a cell without a picture's bytes holds."""
     if isinstance(value, dict):
-        value = value.get("bytes")
-    return bytes(value) if isinstance(value, (bytes, bytearray)) else b""
+        name = value.get("path")
+        if name:
+            return f"holds the path '{name}' and no bytes, and there is no such file"
+        return "holds no bytes" if "bytes" in value else f"holds an object with the keys {', '.join(map(str, value))}"
+    if isinstance(value, list):
+        return f"holds a list of {len(value)}; one picture a row is expected"
+    return "is empty" if value is None or value in (b"", "") else f"holds {value!r:.60}, not a picture's bytes"
+
+
+def paths_without_bytes(path: Path, column: str) -> dict[int, str]:
+    """By row, the path in each cell of a Hub image column that holds a path and no bytes. Pictures are left alone.
+
+    Raises DataError for a damaged file.
+    """
+    import pyarrow as pa
+
+    try:
+        if path.suffix == ARROW_SUFFIX:
+            return dict(_paths_in(_mapped(path, path.stat().st_mtime_ns)[column], 0))
+        file = _parquet(path, path.stat().st_mtime_ns)
+        paths: dict[int, str] = {}
+        first = 0
+        for group in range(file.metadata.num_row_groups):
+            chunk = file.metadata.row_group(group)
+            if _may_lack_bytes(chunk, column):
+                paths |= _paths_in(file.read_row_group(group, columns=[column])[column], first)
+            first += chunk.num_rows
+        return paths
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read as a table: {error}.", fix="Download it again.") from error
+
+
+def _may_lack_bytes(group: Any, column: str) -> bool:
+    """Whether the row group's statistics leave open that a cell has no bytes."""
+    for i in range(group.num_columns):
+        leaf = group.column(i)
+        if leaf.path_in_schema == f"{column}.bytes":
+            statistics = leaf.statistics
+            return statistics is None or not statistics.has_null_count or statistics.null_count > 0
+    return False
+
+
+def _paths_in(cells: Any, first: int) -> dict[int, str]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = cells.type
+    if not pa.types.is_struct(kind) or {"bytes", "path"} - {kind.field(i).name for i in range(kind.num_fields)}:
+        return {}
+    has_bytes = pc.is_valid(pc.struct_field(cells, "bytes")).to_pylist()
+    names = pc.struct_field(cells, "path").to_pylist()
+    return {first + i: name for i, name in enumerate(names) if name and not has_bytes[i]}
 
 
 @lru_cache(maxsize=64)

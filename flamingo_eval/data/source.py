@@ -18,7 +18,10 @@ from flamingo_eval.data.annotations import ProblemLog
 from flamingo_eval.errors import ConfigError, DataError, did_you_mean
 from flamingo_eval.records import Example, Image, Split, Video
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".jfif", ".jpe", ".avif", ".jp2", ".mpo"),
+)
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv")
 SHOWN_NAMES = 8
 
@@ -110,9 +113,9 @@ class Source:
         if missing:
             raise DataError("\n  ".join([f"{self.title}: files are missing", *missing]), fix=self._what_to_do())
 
-    def folders(self, role: str) -> MediaFolders:
-        """The folders of a media role."""
-        return MediaFolders(self.root, self.words(role))
+    def folders(self, role: str, beside: Sequence[Path] = ()) -> MediaFolders:
+        """The folders of a media role; `beside` are those of the annotation files, searched last."""
+        return MediaFolders(self.root, self.words(role), beside)
 
     def image(self, folders: MediaFolders, *names: str) -> tuple[Image, ...]:
         """The picture that has one of these names, as an example's media; nothing when media are not wanted."""
@@ -159,37 +162,56 @@ class Source:
 class MediaFolders:
     """Finds pictures and clips in the first of several folders that has them; each folder is listed once."""
 
-    def __init__(self, root: Path, names: Sequence[str]) -> None:
+    def __init__(self, root: Path, names: Sequence[str], beside: Sequence[Path] = ()) -> None:
         self.candidates = tuple(root / name for name in names) or (root,)
-        self.existing = tuple(folder for folder in self.candidates if folder.is_dir())
-        self._listing = cache(_listing)
+        self.existing = tuple(f for f in dict.fromkeys((*self.candidates, *beside)) if f.is_dir())
+        self.expected = next((folder for folder in self.candidates if folder.is_dir()), self.candidates[0])
+        self._listing = cache(_Listing)
 
     def find(self, names: Sequence[str], suffixes: tuple[str, ...]) -> Path:
-        """The path of the first of `names` (with or without suffix, maybe in a sub-folder) that a folder has.
+        """The path of the first of `names` that a folder has: under exactly that name, else with one of `suffixes`.
 
-        What is nowhere gets the path where it was expected: the media check and the decoder name it.
+        A name may lie in a sub-folder (`val/1.jpg`); where no folder has that sub-folder, the file itself is looked
+        for (`1.jpg`). What is nowhere gets the path where it was expected, under the first name as it was given: the
+        media check and the decoder name it.
         """
-        for name in names:
+        for name in (*names, *(flat for name in names if (flat := self._flat(name)))):
             parent, _, last = name.rpartition("/")
             for folder in self.existing:
                 where = folder / parent if parent else folder
-                found = self._listing(where, suffixes).get(last)
+                found = self._listing(where).find(last, suffixes)
                 if found is not None:
                     return where / found
-        first = names[0]
-        suffix = "" if first.lower().endswith(suffixes) else suffixes[0]
-        return (self.existing or self.candidates)[0] / f"{first}{suffix}"
+        return self.expected / names[0]
+
+    def _flat(self, name: str) -> str:
+        """The last part of a name in a sub-folder that no folder has; else nothing."""
+        parent, _, last = name.rpartition("/")
+        return last if parent and not any(self._listing(folder / parent).exists for folder in self.existing) else ""
 
 
-def _listing(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """File names by name and by stem; where several share a stem, the first suffix of `suffixes` wins."""
-    try:
-        names = sorted(entry for entry in os.listdir(folder) if entry.lower().endswith(suffixes))
-    except OSError:
-        return {}
-    names.sort(key=lambda name: suffixes.index(os.path.splitext(name)[1].lower()), reverse=True)
-    by_stem = {os.path.splitext(name)[0]: name for name in names}
-    return by_stem | {name: name for name in names}
+class _Listing:
+    """The file names of one folder, by name and by stem."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.names = frozenset(os.listdir(folder))
+            self.exists = True
+        except (OSError, ValueError):  # there is none, or its name is no name of a folder
+            self.names, self.exists = frozenset(), False
+        self._by_stem = cache(self._stems)
+
+    def find(self, name: str, suffixes: tuple[str, ...]) -> str | None:
+        """The file of this name, or of this stem; where several share a stem, the first suffix of `suffixes` wins."""
+        if name in self.names and (name.lower().endswith(suffixes) or (self.folder / name).is_file()):
+            return name
+        return self._by_stem(suffixes).get(name)
+
+    def _stems(self, suffixes: tuple[str, ...]) -> dict[str, str]:
+        names = sorted(entry for entry in self.names if entry.lower().endswith(suffixes))
+        names.sort(key=lambda name: suffixes.index(os.path.splitext(name)[1].lower()), reverse=True)
+        return {os.path.splitext(name)[0]: name for name in names}
 
 
 def check_roles(task: TaskSpec, layout: Layout) -> None:

@@ -10,7 +10,8 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from flamingo_eval.data.media import open_image, open_video
+from flamingo_eval.data.images import open_image
+from flamingo_eval.data.videos import open_video
 from flamingo_eval.errors import MediaError
 from flamingo_eval.models.config import PreprocessConfig
 from flamingo_eval.records import Image, Pixels, Video

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image as PillowImage
 
-from flamingo_eval.data.media import open_image, open_video
+from flamingo_eval.data.images import open_image
+from flamingo_eval.data.videos import open_video
 from flamingo_eval.errors import MediaError
 from flamingo_eval.records import Image, Media
 from flamingo_eval.report.visible import visible

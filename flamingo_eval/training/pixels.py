@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from flamingo_eval.data.media import sample_times
+from flamingo_eval.data.videos import sample_times
 from flamingo_eval.models.config import PreprocessConfig
 from flamingo_eval.models.preprocess import normalised
 from flamingo_eval.sample.world.clips import FPS, SECONDS

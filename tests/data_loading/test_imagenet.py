@@ -84,3 +84,24 @@ def test_an_unknown_class_is_named(write, task, tmp_path):
     write("val/n00000001/a.JPEG")
     with pytest.raises(DataError, match="class n00000001 is not among the 1000 synsets"):
         load_split(task("imagenet"), tmp_path, "val")
+
+
+def test_what_other_programs_leave_beside_the_classes_is_passed_over(write, task, tmp_path):
+    write(f"val/{TENCH}/ILSVRC2012_val_00000001.JPEG")
+    write(f"val/{TENCH}/._ILSVRC2012_val_00000001.JPEG")
+    write(f"val/{TENCH}/.DS_Store")
+    write("val/.ipynb_checkpoints/ILSVRC2012_val_00000001-checkpoint.JPEG")
+    write(f"val/__MACOSX/{TENCH}/._ILSVRC2012_val_00000002.JPEG")
+    write("val/__MACOSX/._x.JPEG")
+    assert [e.id for e in load_split(task("imagenet"), tmp_path, "val").examples] == ["ILSVRC2012_val_00000001"]
+
+
+def test_a_folder_that_is_no_class_is_named_once_with_what_to_do(write, task, tmp_path):
+    for name in ("a", "b", "c"):
+        write(f"val/n00000001/{name}.JPEG")
+    write(f"val/{TENCH}/d.JPEG")
+    with pytest.raises(DataError) as caught:
+        load_split(task("imagenet"), tmp_path, "val")
+    assert len(caught.value.problems) == 1
+    assert f"{tmp_path / 'val/n00000001'}" in str(caught.value)
+    assert "Move it out of the folder" in str(caught.value)

@@ -112,7 +112,7 @@ def test_rows_without_answers_make_an_unlabelled_split(write, mine, tmp_path):
 def test_clips(write, mine, tmp_path):
     write("val.jsonl", [{"video": "v", "start": 1, "end": 2.5, "question": "What?", "answers": "x"}])
     (example,) = load_split(mine(), tmp_path, "val").examples
-    assert example.media == (Video(tmp_path / "v.mp4", 1.0, 2.5),)
+    assert example.media == (Video(tmp_path / "v", 1.0, 2.5),)
 
 
 def parquet(path, *levels, **columns):

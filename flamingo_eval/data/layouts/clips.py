@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flamingo_eval.data.media_files import why_missing
 from flamingo_eval.data.source import VIDEO_SUFFIXES, MediaFolders, Source
 from flamingo_eval.records import Video
 
@@ -15,7 +16,7 @@ def clip_of(
     if not source.with_media:
         return ()
     cut = folders.find(tuple(cut_names), VIDEO_SUFFIXES)
-    if cut.is_file():
+    if not why_missing(cut):
         return (Video(cut),)
     long = folders.find((whole,), VIDEO_SUFFIXES)
-    return (Video(long, start, end),) if long.is_file() else (Video(cut),)
+    return (Video(cut),) if why_missing(long) else (Video(long, start, end),)

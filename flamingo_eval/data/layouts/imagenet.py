@@ -28,10 +28,11 @@ def load(source: Source) -> Split:
     pictures, labels = _labels(source, synsets)
     fields: dict[str, object] = {}
     examples = []
+    unknown: dict[str, str] = {}  # class -> its first picture
     for stem in sorted(labels):
         wnid = labels[stem]
         if wnid not in index:
-            source.log.add(source.root, stem, f"class {wnid} is not among the {len(index)} synsets.")
+            unknown.setdefault(wnid, stem)
             continue
         path = pictures.get(stem, _expected(source, stem))
         examples.append(
@@ -44,6 +45,13 @@ def load(source: Source) -> Split:
                 target=index[wnid],
             )
         )
+    for wnid, stem in unknown.items():
+        what = f"class {wnid} is not among the {len(index)} synsets."
+        folder = pictures[stem].parent if stem in pictures else source.root
+        if folder.name == wnid:
+            source.log.add(folder, "", what, "Move it out of the folder of the classes, or rename it.")
+        else:
+            source.log.add(source.root, stem, what)
     return source.finish(examples, names)
 
 
@@ -89,7 +97,7 @@ def _labels(source: Source, synsets: Mapping[str, str]) -> tuple[dict[str, Path]
     pictures: dict[str, Path] = {}
     by_folder: dict[str, str] = {}
     for folder in source.folders("images").existing[:1]:
-        for name in sorted(os.listdir(folder)):
+        for name in _entries(folder):
             if (folder / name).is_dir():
                 for stem, path in _pictures(folder / name):
                     if stem in by_folder:
@@ -109,9 +117,14 @@ def _labels(source: Source, synsets: Mapping[str, str]) -> tuple[dict[str, Path]
 
 
 def _pictures(folder: Path) -> Iterable[tuple[str, Path]]:
-    for name in sorted(os.listdir(folder)):
+    for name in _entries(folder):
         if name.lower().endswith(IMAGE_SUFFIXES):
             yield os.path.splitext(name)[0], folder / name
+
+
+def _entries(folder: Path) -> list[str]:
+    """Names in a folder, sorted, without what other programs leave there: `.ipynb_checkpoints`, `._*`, `__MACOSX`."""
+    return sorted(name for name in os.listdir(folder) if not name.startswith(".") and name != "__MACOSX")
 
 
 def _kaggle(path: Path, log: ProblemLog) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A user's own rows: JSON lines, a JSON list, CSV, TSV, Parquet, or the Arrow files of a Hub dataset.
 
 Which column is what stands in data.options (`question: frage`); a role without an entry is read from the column of its
-own name, if there is one. Pictures are file names below the `images` folders, or bytes in the table itself.
+own name, if there is one. Pictures are file names below the `images` folders or beside the rows, or
+bytes in the table itself.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 from flamingo_eval.data.annotations import Record, is_it, read_csv, read_json_lines, read_list, unique
 from flamingo_eval.data.layouts.answers import demonstration_answer
 from flamingo_eval.data.layouts.names import question_text
-from flamingo_eval.data.parquet import ARROW_SUFFIX, read_columns, read_schema
-from flamingo_eval.data.source import Source
+from flamingo_eval.data.media_files import why_missing
+from flamingo_eval.data.parquet import ARROW_SUFFIX, paths_without_bytes, read_columns, read_schema
+from flamingo_eval.data.source import IMAGE_SUFFIXES, Source
 from flamingo_eval.errors import DataError
 from flamingo_eval.records import Example, Image, Media, Split
 
@@ -40,7 +42,8 @@ def load(source: Source) -> Split:
         (record.id(columns["id"]) if record.has(columns["id"]) else str(i), record) for i, record in enumerate(records)
     ]
     classes = _classes(source, records, columns["label"])
-    folders = source.folders("images"), source.folders("videos")
+    beside = tuple(dict.fromkeys(path.parent for path in paths))
+    folders = source.folders("images", beside), source.folders("videos", beside)
     labelled = any(record.has(columns["answers"]) or record.has(columns["label"]) for record in records)
     extra, metric_labels = source.option("fields").split(), source.option("labels").split()
     examples = []
@@ -93,18 +96,24 @@ def _read(source: Source, path: Path) -> Iterator[Record]:
 
 
 def _table_rows(source: Source, path: Path) -> Iterator[Record]:
-    """Rows of a table. A picture's bytes stay where they are: the row has an Image that points to them."""
+    """Rows of a table. A picture's bytes stay where they are: the row has an Image that points to them.
+
+    A cell that holds a path and no bytes is a file name, if there is such a file.
+    """
     import pyarrow.types as kinds
 
     schema = read_schema(path)
     image = source.option("image") or "image"
     stored = image in schema.names and not kinds.is_string(schema.field(image).type)
     table = read_columns(path, [name for name in schema.names if not (stored and name == image)])
+    folders = source.folders("images", (path.parent,))
+    names = paths_without_bytes(path, image) if stored else {}
+    names = {row: name for row, name in names.items() if not why_missing(folders.find((name,), IMAGE_SUFFIXES))}
     row = 0
     for batch in table.to_batches(max_chunksize=1024):
         for values in batch.to_pylist():
             if stored:
-                values[image] = Image(path, image, row)
+                values[image] = names.get(row) or Image(path, image, row)
             yield Record(values, path, "", source.log, row + 1)
             row += 1
 

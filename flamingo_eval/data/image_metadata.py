@@ -1,0 +1,129 @@
+"""What a picture file holds beside its pixels: the orientation is read by itself, everything else can be left out.
+
+Phones, editors and web sites write EXIF blocks, colour profiles, comments and thumbnails that break every rule. None of
+it is needed for the pixels, so none of it may keep a picture from being shown.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+ORIENTATION = 0x0112
+_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF types of whole numbers of at most four bytes
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_JPEG_COLOUR = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}  # what a decoder reads colours by, and how long it must be
+_JPEG_ALONE = (0x01, *range(0xD0, 0xD8))  # markers without a length
+_JPEG_COMMENT = 0xFE
+_START_OF_SCAN = 0xDA
+_RIFF_METADATA = (b"EXIF", b"XMP ", b"ICCP")
+
+
+def exif_orientation(block: bytes) -> int:
+    """Tag 0x112 in the first directory of an EXIF block, 1 (upright) to 8; 0 where the block has no such tag.
+
+    No other tag is looked at, whatever it holds. A value that no standard knows is 1. Of two such tags the last counts.
+    """
+    data = re.sub(rb"^(Exif\0\0)+", b"", block)
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None or len(data) < 10:
+        return 0
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    if at + 2 > len(data):
+        return 0
+    (entries,) = struct.unpack_from(order + "H", data, at)
+    value = 0
+    for start in range(at + 2, min(at + 2 + 12 * entries, len(data) - 11), 12):
+        tag, kind, count = struct.unpack_from(order + "HHI", data, start)
+        if tag == ORIENTATION:
+            known = kind in _NUMBERS and count == 1
+            number = struct.unpack_from(order + _NUMBERS[kind], data, start + 8)[0] if known else 1
+            value = number if 1 <= number <= 8 else 1
+    return value
+
+
+def xmp_orientation(packet: bytes) -> int:
+    """The orientation that an XMP packet gives, 1 to 8; 1 where it gives none."""
+    match = re.search(rb'tiff:Orientation(?:="|>)([1-8])', packet)
+    return int(match[1]) if match else 1
+
+
+def without_metadata(data: bytes) -> tuple[bytes, bytes] | None:
+    """A JPEG, PNG or WebP file with its pixels alone, and its EXIF block (empty if there is none).
+
+    None for other files, and for those whose own structure is broken: there the pixels are in doubt too.
+    """
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _bare_jpeg(data)
+        if data.startswith(_PNG_SIGNATURE):
+            return _bare_png(data)
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            return _bare_webp(data)
+    except (struct.error, IndexError):
+        pass
+    return None
+
+
+def _bare_jpeg(data: bytes) -> tuple[bytes, bytes] | None:
+    """Segments up to the first scan without application data and comments; from there on, every byte."""
+    kept, exif, at = [data[:2]], b"", 2
+    while at + 1 < len(data):
+        if data[at] != 0xFF:
+            at += 1  # stray bytes between segments, which decoders skip
+            continue
+        marker = data[at + 1]
+        if marker in (0x00, 0xFF) or marker in _JPEG_ALONE:
+            at += 1 if marker == 0xFF else 2
+            continue
+        if marker == _START_OF_SCAN:
+            return b"".join([*kept, data[at:]]), exif
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        body = data[at + 4 : at + 2 + length]
+        if marker == 0xE1 and body.startswith(b"Exif\0\0"):
+            exif += body[6:] if exif else body
+        head, least = _JPEG_COLOUR.get(marker, (b"", 0))
+        is_metadata = 0xE0 <= marker <= 0xEF or marker == _JPEG_COMMENT
+        if not is_metadata or (head and body.startswith(head) and len(body) >= least):
+            kept.append(data[at : at + 2 + length])
+        at += 2 + max(length, 2)
+    return None
+
+
+def _bare_png(data: bytes) -> tuple[bytes, bytes] | None:
+    kept, exif = [_PNG_SIGNATURE], b""
+    for name, start, end in _png_chunks(data):
+        if name in _PNG_PIXELS:
+            kept.append(data[start:end])
+        elif name == b"eXIf":
+            exif = data[start + 8 : end - 4]
+        elif not name[0] & 0x20:
+            return None  # a critical chunk that no standard knows
+    return b"".join(kept), exif
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, begin and end of each chunk: length, name, content, checksum."""
+    at = len(_PNG_SIGNATURE)
+    while at + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        yield name, at, at + 12 + length
+        at += 12 + length
+
+
+def _bare_webp(data: bytes) -> tuple[bytes, bytes] | None:
+    kept, exif, at = [], b"", 12
+    while at + 8 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, at)
+        end = at + 8 + length + length % 2
+        if name == b"EXIF":
+            exif = data[at + 8 : at + 8 + length]
+        elif name == b"VP8X":
+            kept.append(data[at : at + 8] + bytes([data[at + 8] & ~0x2C]) + data[at + 9 : end])  # says what follows
+        elif name not in _RIFF_METADATA:
+            kept.append(data[at:end])
+        at = end
+    body = b"WEBP" + b"".join(kept)
+    return b"RIFF" + struct.pack("<I", len(body)) + body, exif
