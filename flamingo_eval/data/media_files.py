@@ -44,7 +44,7 @@ def why_missing(path: Path) -> str:
         if longest > MAX_NAME_BYTES:
             return f"a file name has at most {MAX_NAME_BYTES} bytes, this one has {longest}. {ENCODED_FIX}"
         if error.errno == errno.ENAMETOOLONG:
-            return error.strerror
+            return error.strerror or "its name is too long"
         return "there is no such file" if path.suffix else "there is no such file, with or without a suffix"
 
 
