@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from flamingo_eval.cli.options import Data, Json, Split, Task
+from flamingo_eval.cli.options import Data, Images, Json, Split, Task
 
 
 def check(
     task: Task,
     data: Data = None,
+    images: Images = None,
     split: Split = None,
     as_json: Json = False,
 ) -> None:
@@ -21,13 +22,13 @@ def check(
 
     from flamingo_eval.cli.console import ProgressBar, print_json, print_table, say
     from flamingo_eval.config.names import find_task
-    from flamingo_eval.config.settings import data_choice
+    from flamingo_eval.config.settings import data_choice, image_folders
     from flamingo_eval.data.check import check_task
     from flamingo_eval.data.roots import data_root
     from flamingo_eval.data.task_file import load_task
 
     spec = load_task(find_task(task))
-    root = data_root(data_choice(data), spec.name)
+    root = data_root(data_choice(data), spec.name, image_folders(images))
     with ProgressBar(f"{spec.name}: reading media", 0, quiet=as_json) as bar:
 
         def watch(done: int, total: int) -> None:

@@ -58,6 +58,10 @@ Data = Annotated[
     str | None,
     typer.Option("--data", metavar="DIR", help="Folder with the official files; default: the embedded sample."),
 ]
+Images = Annotated[
+    list[str] | None,
+    typer.Option("--images", metavar="DIR", help="Where the pictures or clips are, if elsewhere; may be repeated."),
+]
 Split = Annotated[str | None, typer.Option("--split", help="Split of the queries; default: the task's own.")]
 Protocol = Annotated[
     str | None,

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Json
+from flamingo_eval.cli.options import Images, Json
 
 if TYPE_CHECKING:
     from flamingo_eval.api import Model
     from flamingo_eval.config.specs import RunSpec
+    from flamingo_eval.data.roots import DataRoot
     from flamingo_eval.engine import Engine, PlainEngine
     from flamingo_eval.report.diff import Comparison
     from flamingo_eval.runs.folder import RunFolder
@@ -29,6 +30,7 @@ def rerun(
     data: Annotated[
         str | None, typer.Option("--data", metavar="DIR", help="The data root, where the run was not on the sample.")
     ] = None,
+    images: Images = None,
     device: Annotated[str | None, typer.Option(help="Another device than the record's.")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the new runs there; default: thrown away.")
@@ -43,6 +45,7 @@ def rerun(
     """
     from flamingo_eval.cli.console import print_json, say
     from flamingo_eval.cli.diff import print_comparison
+    from flamingo_eval.config.settings import image_folders
     from flamingo_eval.report.diff import as_json as json_of
     from flamingo_eval.report.diff import compare
     from flamingo_eval.runs.folder import find_runs
@@ -50,7 +53,7 @@ def rerun(
     folders = find_runs(runs)
     found: list[Comparison] = []
     with tempfile.TemporaryDirectory(prefix="flamingo-eval-rerun-") as temporary:
-        again = _Again(model, data, device, out or Path(temporary), as_json)
+        again = _Again(model, data, image_folders(images), device, out or Path(temporary), as_json)
         for i, old in enumerate(folders, start=1):
             comparison = compare(old, again.repeat(old))
             found.append(comparison)
@@ -71,10 +74,21 @@ def rerun(
 class _Again:
     """Repeats runs; model and data are loaded once for all that share them."""
 
-    def __init__(self, model: str | None, data: str | None, device: str | None, out: Path, quiet: bool) -> None:
-        self.model, self.data, self.device, self.out, self.quiet = model, data, device, out, quiet
+    def __init__(
+        self,
+        model: str | None,
+        data: str | None,
+        images: tuple[str, ...],
+        device: str | None,
+        out: Path,
+        quiet: bool,
+    ) -> None:
+        self.model, self.data, self.images = model, data, images
+        self.device, self.out, self.quiet = device, out, quiet
         self._engines: dict[tuple[str, str, str, str], tuple[Model, Engine | PlainEngine]] = {}
-        self._data: tuple[tuple[Path, str, str], TaskData] | None = None  # of the newest task: runs come task by task
+        self._data: tuple[tuple[DataRoot, str, str], TaskData] | None = (
+            None  # of the newest task: runs come task by task
+        )
 
     def repeat(self, old: RunFolder) -> RunFolder:
         """The folder of the new run."""
@@ -116,7 +130,7 @@ class _Again:
         from flamingo_eval.runs.recorded import data_of
         from flamingo_eval.runs.runner import load_data
 
-        root = data_of(spec, self.data)
+        root = data_of(spec, self.data, self.images)
         key = (root, repr(spec.task), spec.split)
         if self._data is None or self._data[0] != key:
             self._data = key, load_data(spec.task, root, spec.split)

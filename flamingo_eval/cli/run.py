@@ -9,6 +9,7 @@ import typer
 
 from flamingo_eval.cli.options import (
     Data,
+    Images,
     Json,
     Protocol,
     Split,
@@ -38,6 +39,7 @@ def run(
     shots: Annotated[str, typer.Option(help="Numbers of demonstrations, as 0,4,8,16,32.")] = "4",
     model: Annotated[str | None, typer.Option(help="Checkpoint folder; default: the bundled `tiny`.")] = None,
     data: Data = None,
+    images: Images = None,
     split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many queries, the same for all seeds.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of the demonstrations, as 0,1,2.")] = "0",
@@ -101,7 +103,7 @@ def run(
     from typing import cast, get_args
 
     from flamingo_eval.cli.console import say
-    from flamingo_eval.config.settings import data_choice, load_settings
+    from flamingo_eval.config.settings import data_choice, image_folders, load_settings
     from flamingo_eval.config.specs import DemoMethod, OnError, Wanted
     from flamingo_eval.distributed.environment import world
     from flamingo_eval.distributed.launch import Team
@@ -126,6 +128,7 @@ def run(
         limit=limit,
         ablation=ablation,
         data=data_choice(data),
+        images=image_folders(images),
         split=split,
         on_error=cast(OnError, on_error),
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Data, Json, Protocol, Split, Task
+from flamingo_eval.cli.options import Data, Images, Json, Protocol, Split, Task
 
 
 def show(
@@ -17,6 +17,7 @@ def show(
     demos: Annotated[str, typer.Option(help="random, balanced or fixed (rices needs a model: see `run`).")] = "random",
     ablation: Annotated[str, typer.Option(help="Change the prompt as `run --ablation` does.")] = "",
     data: Data = None,
+    images: Images = None,
     split: Split = None,
     protocol: Protocol = None,
     model: Annotated[
@@ -31,7 +32,7 @@ def show(
     from typing import cast
 
     from flamingo_eval.cli.console import print_json, say
-    from flamingo_eval.config.settings import data_choice, load_settings
+    from flamingo_eval.config.settings import data_choice, image_folders, load_settings
     from flamingo_eval.config.specs import DemoMethod
     from flamingo_eval.errors import DataError, UsageError
     from flamingo_eval.prompting.prompts import candidate_text, render, shown
@@ -47,6 +48,7 @@ def show(
         demos=cast(DemoMethod, demos),
         ablation=ablation,
         data=data_choice(data),
+        images=image_folders(images),
         split=split,
     )
     (job,) = plan_jobs([question], choices)

@@ -6,6 +6,7 @@ Later wins: flamingo-eval.yaml in the current folder, then FLAMINGO_EVAL_DATA, t
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class Settings:
     """Defaults of a project folder, in flamingo-eval.yaml."""
 
     data: str = SAMPLE
+    images: tuple[str, ...] = ()  # folders of pictures and clips besides those of the data root
     model: str = "tiny"
     protocol: str = "flamingo"
     out: str = "results"
@@ -40,6 +42,11 @@ def load_settings() -> Settings:
 def data_choice(given: str | None) -> str:
     """The data root the user chose: a folder, `hub`, or `sample`."""
     return given or os.environ.get("FLAMINGO_EVAL_DATA") or load_settings().data
+
+
+def image_folders(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Further folders of pictures and clips: the command line's, else the settings'."""
+    return tuple(given) if given else load_settings().images
 
 
 def cache_bytes() -> int:

@@ -13,6 +13,7 @@ from flamingo_eval.config.specs import TaskSpec
 from flamingo_eval.data.images import open_image
 from flamingo_eval.data.layouts import load_split, source_of, splits_on_disk
 from flamingo_eval.data.media_files import unreadable, why_missing
+from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.data.source import NoExamplesError
 from flamingo_eval.data.videos import open_video
 from flamingo_eval.errors import DataError, MediaError, Problem
@@ -51,7 +52,7 @@ class CheckReport:
 
 
 def check_task(
-    task: TaskSpec, root: Path, split: str | None = None, on_progress: OnProgress | None = None
+    task: TaskSpec, root: Path | DataRoot, split: str | None = None, on_progress: OnProgress | None = None
 ) -> CheckReport:
     """Read the splits that are on disk (or the one named) and open every picture and clip of theirs.
 
@@ -92,7 +93,7 @@ def check_task(
             )
         )
     problems += [verdict.problem for verdict in verdicts.values() if verdict]
-    return CheckReport(task.name, root, tuple(splits), tuple(problems), tuple(_notes(task, loaded)))
+    return CheckReport(task.name, as_data_root(root).folder, tuple(splits), tuple(problems), tuple(_notes(task, loaded)))
 
 
 def _notes(task: TaskSpec, splits: Mapping[str, Split]) -> Iterator[str]:

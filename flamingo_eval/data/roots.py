@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from flamingo_eval.config.settings import HUB, SAMPLE
@@ -11,14 +13,46 @@ from flamingo_eval.sample import sample_root
 HUB_ROOT = Path(HUB)  # stands for the task's mirror on the Hugging Face Hub; the loaders know it
 
 
-def data_root(choice: str, task: str) -> Path:
-    """The folder of one task's files: ROOT/<task> where that exists, else ROOT itself; rendered for the sample."""
+@dataclass(frozen=True, slots=True)
+class DataRoot:
+    """The folder of a task's annotation files, and folders in which its pictures and clips are looked for first."""
+
+    folder: Path
+    images: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the folder, which a record may hold."""
+        return self.folder.name
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+
+def as_data_root(root: Path | DataRoot) -> DataRoot:
+    """A folder alone is a data root without folders of pictures of its own."""
+    return root if isinstance(root, DataRoot) else DataRoot(root)
+
+
+def data_root(choice: str, task: str, images: Sequence[str] = ()) -> DataRoot:
+    """The data root of one task: ROOT/<task> where that exists, else ROOT itself; rendered for the sample.
+
+    `images` are further folders of pictures. Raises DataError for a folder that does not exist.
+    """
+    folders = tuple(_folder("--images", name) for name in images)
     if choice == SAMPLE:
-        return sample_root(task)
+        return DataRoot(sample_root(task), folders)
     if choice == HUB:
-        return HUB_ROOT
-    root = Path(choice)
-    if not root.is_dir():
-        raise DataError(f"--data {choice}: there is no such folder.", fix="Give the folder with the downloaded files.")
+        return DataRoot(HUB_ROOT, folders)
+    root = _folder("--data", choice)
     inside = root / task
-    return inside if inside.is_dir() else root
+    return DataRoot(inside if inside.is_dir() else root, folders)
+
+
+def _folder(option: str, name: str) -> Path:
+    folder = Path(name)
+    if not folder.is_dir():
+        what = "it is a file" if folder.is_file() else "there is no such folder"
+        which = "the downloaded files" if option == "--data" else "the pictures"
+        raise DataError(f"{option} {name}: {what}.", fix=f"Give the folder with {which}.")
+    return folder

@@ -1,8 +1,8 @@
 """Where the files of a split lie: roles of the task YAML -> paths below the data root.
 
 A role lists alternatives (renamed releases, nested or flat folders); the first that exists is read. Annotation files
-are found before anything is read, all missing ones are named at once. Media are never opened here: a picture's path is
-built from a listing of its folder, so that a flat and a nested download, or any container of a clip, work alike.
+are found before anything is read, all missing ones are named at once. Media are never opened here: folders.py says
+which file a name stands for.
 """
 
 from __future__ import annotations
@@ -10,19 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from flamingo_eval.config.specs import TaskSpec
 from flamingo_eval.data.annotations import ProblemLog
+from flamingo_eval.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaFolders, on_disk
 from flamingo_eval.errors import ConfigError, DataError, did_you_mean
 from flamingo_eval.records import Example, Image, Split, Video
 
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".jfif", ".jpe", ".avif", ".jp2", ".mpo"),
-)
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv")
 SHOWN_NAMES = 8
 
 
@@ -57,6 +52,7 @@ class Source:
     split: str
     layout: Layout
     with_media: bool = True
+    images: tuple[Path, ...] = ()  # folders of pictures and clips that are searched before those of the roles
     read: list[Path] = field(default_factory=list)
     log: ProblemLog = field(default_factory=ProblemLog)
 
@@ -76,11 +72,18 @@ class Source:
     def look(self, role: str) -> tuple[Path, ...]:
         """The files of a role: the first alternative that exists, which may be a pattern of several; else nothing."""
         for name in self.words(role):
-            found = sorted(self.root.glob(name)) if "*" in name else [self.root / name]
-            files = [path for path in found if path.is_file()]
+            files = [path for path in self._paths(name) if path.is_file()]
             if files:
                 return tuple(files)
         return ()
+
+    def _paths(self, name: str) -> list[Path]:
+        if "*" not in name:
+            return [on_disk(self.root, name)]
+        folder, _, pattern = name.rpartition("/")
+        if "*" in folder:
+            return sorted(self.root.glob(name))
+        return sorted(on_disk(self.root, folder).glob(pattern)) if folder else sorted(self.root.glob(pattern))
 
     def optional_file(self, role: str) -> Path | None:
         """The file of a role if it is there; it is then part of what was read."""
@@ -115,7 +118,7 @@ class Source:
 
     def folders(self, role: str, beside: Sequence[Path] = ()) -> MediaFolders:
         """The folders of a media role; `beside` are those of the annotation files, searched last."""
-        return MediaFolders(self.root, self.words(role), beside)
+        return MediaFolders(self.root, self.words(role), beside, self.images)
 
     def image(self, folders: MediaFolders, *names: str) -> tuple[Image, ...]:
         """The picture that has one of these names, as an example's media; nothing when media are not wanted."""
@@ -157,61 +160,6 @@ class Source:
         listing = f"There: {names}. " if there else ""
         source = f"Data: {self.task.data.source}" if self.task.data.source else "Give its folder with --data."
         return f"{listing}{source}"
-
-
-class MediaFolders:
-    """Finds pictures and clips in the first of several folders that has them; each folder is listed once."""
-
-    def __init__(self, root: Path, names: Sequence[str], beside: Sequence[Path] = ()) -> None:
-        self.candidates = tuple(root / name for name in names) or (root,)
-        self.existing = tuple(f for f in dict.fromkeys((*self.candidates, *beside)) if f.is_dir())
-        self.expected = next((folder for folder in self.candidates if folder.is_dir()), self.candidates[0])
-        self._listing = cache(_Listing)
-
-    def find(self, names: Sequence[str], suffixes: tuple[str, ...]) -> Path:
-        """The path of the first of `names` that a folder has: under exactly that name, else with one of `suffixes`.
-
-        A name may lie in a sub-folder (`val/1.jpg`); where no folder has that sub-folder, the file itself is looked
-        for (`1.jpg`). What is nowhere gets the path where it was expected, under the first name as it was given: the
-        media check and the decoder name it.
-        """
-        for name in (*names, *(flat for name in names if (flat := self._flat(name)))):
-            parent, _, last = name.rpartition("/")
-            for folder in self.existing:
-                where = folder / parent if parent else folder
-                found = self._listing(where).find(last, suffixes)
-                if found is not None:
-                    return where / found
-        return self.expected / names[0]
-
-    def _flat(self, name: str) -> str:
-        """The last part of a name in a sub-folder that no folder has; else nothing."""
-        parent, _, last = name.rpartition("/")
-        return last if parent and not any(self._listing(folder / parent).exists for folder in self.existing) else ""
-
-
-class _Listing:
-    """The file names of one folder, by name and by stem."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            self.names = frozenset(os.listdir(folder))
-            self.exists = True
-        except (OSError, ValueError):  # there is none, or its name is no name of a folder
-            self.names, self.exists = frozenset(), False
-        self._by_stem = cache(self._stems)
-
-    def find(self, name: str, suffixes: tuple[str, ...]) -> str | None:
-        """The file of this name, or of this stem; where several share a stem, the first suffix of `suffixes` wins."""
-        if name in self.names and (name.lower().endswith(suffixes) or (self.folder / name).is_file()):
-            return name
-        return self._by_stem(suffixes).get(name)
-
-    def _stems(self, suffixes: tuple[str, ...]) -> dict[str, str]:
-        names = sorted(entry for entry in self.names if entry.lower().endswith(suffixes))
-        names.sort(key=lambda name: suffixes.index(os.path.splitext(name)[1].lower()), reverse=True)
-        return {os.path.splitext(name)[0]: name for name in names}
 
 
 def check_roles(task: TaskSpec, layout: Layout) -> None:

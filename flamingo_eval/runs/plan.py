@@ -56,6 +56,7 @@ class Choices:
     limit: int | None = None
     ablation: str = ""
     data: str = SAMPLE
+    images: tuple[str, ...] = ()  # folders of pictures besides the data root's
     split: str | None = None
     on_error: OnError = "stop"
 
@@ -202,7 +203,7 @@ def plan_jobs(questions: Sequence[Question], choices: Choices) -> list[Job]:
         shots = [k for k in choices.shots if task.max_shots is None or k <= task.max_shots]
         if not shots:
             continue
-        data = load_data(task, data_root(choices.data, task.name), choices.split)
+        data = load_data(task, data_root(choices.data, task.name, choices.images), choices.split)
         for k in shots:
             for seed in choices.seeds:
                 spec = spec_of(question, choices, k, seed, data.queries.name)

@@ -6,10 +6,10 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.data.roots import DataRoot, data_root
 from flamingo_eval.errors import RunError
 from flamingo_eval.runs.folder import SPELLED_OUT, RunFolder, read_json
 
@@ -73,13 +73,12 @@ def _dataclass(value: dict[str, Any], kind: type, key: str) -> Any:
     return kind(**{k: _read(v, hints[k], f"{key}.{k}") for k, v in value.items()})
 
 
-def data_of(spec: RunSpec, data: str | None) -> Path:
+def data_of(spec: RunSpec, data: str | None, images: tuple[str, ...] = ()) -> DataRoot:
     """The data root of a recorded run: the sample, or what the user gives. Records hold no machine paths."""
     from flamingo_eval.config.settings import SAMPLE
-    from flamingo_eval.data.roots import data_root
 
     if spec.data != SAMPLE and data is None:
         raise RunError(
             f"the run was over '{spec.data}', whose place the record does not hold.", fix="Give it with --data DIR."
         )
-    return data_root(SAMPLE if spec.data == SAMPLE else str(data), spec.task.name)
+    return data_root(SAMPLE if spec.data == SAMPLE else str(data), spec.task.name, images)

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from flamingo_eval.config.specs import RunSpec, TaskSpec
 from flamingo_eval.data import layouts
+from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.metrics.scoring import score_all
 from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
@@ -57,7 +58,7 @@ class TaskData:
     """The two splits of a task, read once and shared by all shots and seeds."""
 
     task: TaskSpec
-    root: Path
+    root: Path | DataRoot
     queries: Split
     support: Split | None
     inputs: Mapping[str, str] = field(default_factory=dict)  # sha256 by file
@@ -86,7 +87,7 @@ class RunRecord:
     cached: bool = False  # True: the run was complete before, nothing was computed
 
 
-def load_data(task: TaskSpec, root: Path, split: str | None = None, with_support: bool = True) -> TaskData:
+def load_data(task: TaskSpec, root: Path | DataRoot, split: str | None = None, with_support: bool = True) -> TaskData:
     """Read the query split (the task's, or `split`) and the support split of a task."""
     queries = layouts.load_split(task, root, split or task.data.query)
     if not queries.examples:
@@ -96,7 +97,7 @@ def load_data(task: TaskSpec, root: Path, split: str | None = None, with_support
         same = task.data.support == queries.name
         support = queries if same else layouts.load_split(task, root, task.data.support)
     files = [*queries.files, *(support.files if support else ())]
-    return TaskData(task, root, queries, support, sha256_files(files, root))
+    return TaskData(task, root, queries, support, sha256_files(files, as_data_root(root).folder))
 
 
 def episodes_of(spec: RunSpec, data: TaskData, ranking: Ranking | None = None) -> list[Episode]:

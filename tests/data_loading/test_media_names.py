@@ -11,9 +11,9 @@ import pytest
 from PIL import Image as PillowImage
 
 from flamingo_eval.data.check import check_task
+from flamingo_eval.data.folders import IMAGE_SUFFIXES, MediaFolders
 from flamingo_eval.data.images import open_image
 from flamingo_eval.data.layouts import load_split
-from flamingo_eval.data.source import IMAGE_SUFFIXES, MediaFolders
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import MediaError
 from flamingo_eval.records import Image

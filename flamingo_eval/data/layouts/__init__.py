@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from flamingo_eval.config.specs import TaskSpec
-from flamingo_eval.data.roots import HUB_ROOT
+from flamingo_eval.data.roots import HUB_ROOT, DataRoot, as_data_root
 from flamingo_eval.data.source import Layout, NoExamplesError, Source, check_roles
 from flamingo_eval.errors import ConfigError, DataError, UsageError, did_you_mean
 from flamingo_eval.records import Split
@@ -177,22 +177,24 @@ def layout_of(task: TaskSpec) -> Layout:
     return LAYOUTS[name]
 
 
-def source_of(task: TaskSpec, root: Path, split: str, *, media: bool = True) -> Source:
+def source_of(task: TaskSpec, root: Path | DataRoot, split: str, *, media: bool = True) -> Source:
     """Where a split's files lie. Raises UsageError for a split that the task does not define."""
-    if root == HUB_ROOT:
+    place = as_data_root(root)
+    folder = place.folder
+    if folder == HUB_ROOT:
         from flamingo_eval.data.hub import from_hub
 
-        task, root = from_hub(task, split)
+        task, folder = from_hub(task, split)
     layout = layout_of(task)
     if split not in task.data.splits:
         hint = did_you_mean(split, task.data.splits)
         known = f"Splits of {task.name}: {', '.join(task.data.splits)}."
         raise UsageError(f"{task.name} has no split '{split}'. {hint}".rstrip(), fix=known)
-    nested = root / task.name
-    return Source(task, nested if nested.is_dir() else root, split, layout, media)
+    nested = folder / task.name
+    return Source(task, nested if nested.is_dir() else folder, split, layout, media, place.images)
 
 
-def load_split(task: TaskSpec, root: Path, split: str, *, media: bool = True) -> Split:
+def load_split(task: TaskSpec, root: Path | DataRoot, split: str, *, media: bool = True) -> Split:
     """The examples of one split, in file order. Media are named, never opened; `media=False` leaves them out.
 
     Raises DataError with all problems of the split's files: missing, cut, of another split, duplicated or unknown ids.
@@ -204,15 +206,15 @@ def load_split(task: TaskSpec, root: Path, split: str, *, media: bool = True) ->
     return load(source)
 
 
-def splits_on_disk(task: TaskSpec, root: Path) -> tuple[str, ...]:
+def splits_on_disk(task: TaskSpec, root: Path | DataRoot) -> tuple[str, ...]:
     """The splits whose annotation files are all there: the query split first, the support split last."""
     rank = {task.data.query: -1, task.data.support: 1}
-    known = task.data.hub.splits if root == HUB_ROOT and task.data.hub else task.data.splits
+    known = task.data.hub.splits if as_data_root(root).folder == HUB_ROOT and task.data.hub else task.data.splits
     names = sorted(known, key=lambda name: rank.get(name, 0))
     return tuple(name for name in names if not source_of(task, root, name).missing())
 
 
-def load_labelled(task: TaskSpec, root: Path) -> Split:
+def load_labelled(task: TaskSpec, root: Path | DataRoot) -> Split:
     """The split that `score` takes when none is named: the first on disk that has answers. Without media."""
     unlabelled: list[str] = []
     empty: NoExamplesError | None = None

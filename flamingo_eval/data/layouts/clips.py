@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flamingo_eval.data.folders import VIDEO_SUFFIXES, MediaFolders
 from flamingo_eval.data.media_files import why_missing
-from flamingo_eval.data.source import VIDEO_SUFFIXES, MediaFolders, Source
+from flamingo_eval.data.source import Source
 from flamingo_eval.records import Video
 
 

@@ -11,7 +11,8 @@ Names hold within their pool only, so every example carries labels["pool"]: a qu
 from __future__ import annotations
 
 from flamingo_eval.data.annotations import Record, no_repeats, read_object
-from flamingo_eval.data.source import MediaFolders, Source
+from flamingo_eval.data.folders import MediaFolders
+from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split
 
 SUPPORT = "support"

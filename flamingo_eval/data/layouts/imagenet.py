@@ -13,7 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from flamingo_eval.data.annotations import ProblemLog, read_csv, read_text
-from flamingo_eval.data.source import IMAGE_SUFFIXES, Source
+from flamingo_eval.data.folders import IMAGE_SUFFIXES, is_hidden
+from flamingo_eval.data.source import Source
 from flamingo_eval.errors import DataError
 from flamingo_eval.records import Example, Image, Split
 
@@ -123,8 +124,8 @@ def _pictures(folder: Path) -> Iterable[tuple[str, Path]]:
 
 
 def _entries(folder: Path) -> list[str]:
-    """Names in a folder, sorted, without what other programs leave there: `.ipynb_checkpoints`, `._*`, `__MACOSX`."""
-    return sorted(name for name in os.listdir(folder) if not name.startswith(".") and name != "__MACOSX")
+    """Names in a folder, sorted, without what other programs leave there."""
+    return sorted(name for name in os.listdir(folder) if not is_hidden(name))
 
 
 def _kaggle(path: Path, log: ProblemLog) -> dict[str, str]:

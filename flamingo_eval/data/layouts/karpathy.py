@@ -8,8 +8,9 @@ them, also where a picture has more than five.
 from __future__ import annotations
 
 from flamingo_eval.data.annotations import Record, read_object, unique
+from flamingo_eval.data.folders import MediaFolders
 from flamingo_eval.data.layouts.answers import demonstration_answer
-from flamingo_eval.data.source import MediaFolders, Source
+from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Image, Split
 
 SUBSETS = ("train", "restval", "val", "test")

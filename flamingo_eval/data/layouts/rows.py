@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_eval.data.annotations import Record, is_it, read_csv, read_json_lines, read_list, unique
+from flamingo_eval.data.folders import IMAGE_SUFFIXES
 from flamingo_eval.data.layouts.answers import demonstration_answer
 from flamingo_eval.data.layouts.names import question_text
 from flamingo_eval.data.media_files import why_missing
 from flamingo_eval.data.parquet import ARROW_SUFFIX, paths_without_bytes, read_columns, read_schema
-from flamingo_eval.data.source import IMAGE_SUFFIXES, Source
+from flamingo_eval.data.source import Source
 from flamingo_eval.errors import DataError
 from flamingo_eval.records import Example, Image, Media, Split
 
