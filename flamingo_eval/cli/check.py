@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from flamingo_eval.cli.options import Data, Images, Json, Split, Task
+
+if TYPE_CHECKING:
+    from flamingo_eval.data.check import CheckReport
 
 
 def check(
@@ -39,7 +44,7 @@ def check(
     if as_json:
         value = dataclasses.asdict(report)
         value["problems"] = [str(p) for p in report.problems]
-        print_json({**value, "ok": not report.problems})
+        print_json({**value, "ok": not report.problems, "complete": not report.problems and not report.partial})
     else:
         print_table(
             ("split", "rows", "official", "media", "missing", "unreadable"),
@@ -53,7 +58,17 @@ def check(
             say(str(problem))
         for note in report.notes:
             say(note)
-        n = len(report.problems)
-        say("everything is there" if not n else "1 problem" if n == 1 else f"{n} problems")
+        say(_conclusion(report))
     if report.problems:
         raise typer.Exit(1)
+
+
+def _conclusion(report: CheckReport) -> str:
+    """Complete is what has the official number of rows; of anything less it is said how much there is."""
+    n = len(report.problems)
+    if n:
+        return "1 problem" if n == 1 else f"{n} problems"
+    if not report.partial:
+        return "everything is there"
+    parts = ", ".join(f"{s.name} {s.rows:,} of {s.official:,} rows" for s in report.partial)
+    return f"nothing is wrong with what is there, but it is not all of the benchmark: {parts}"

@@ -266,14 +266,16 @@ def read_json_lines(path: Path, log: ProblemLog) -> list[Record]:
 def read_csv(path: Path, columns: Sequence[str], log: ProblemLog, delimiter: str = ",") -> list[Record]:
     """A CSV file with a header, every cell as text: `null`, `NA` and empty cells are words like any others.
 
-    Raises DataError at once if one of `columns` is missing, with the columns found and the nearest name.
+    Raises DataError at once if one of `columns` is missing, with the columns found and the nearest name, and for a file
+    whose cells something else separates.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(_csv_text(path), newline=""), delimiter=delimiter)
     rows: list[Record] = []
     try:
         header = [name.strip() for name in next(reader, [])]
         if not header:
             raise DataError(f"{path}: the file is empty.", fix="Download it again.")
+        _check_separator(path, header, delimiter)
         missing = [
             Problem(f"column '{c}' is missing.", path, 1, fix=is_it(c, header)) for c in columns if c not in header
         ]
@@ -287,6 +289,40 @@ def read_csv(path: Path, columns: Sequence[str], log: ProblemLog, delimiter: str
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: not CSV: {error}.") from error
     return rows
+
+
+SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "vertical bars"}
+
+
+def _check_separator(path: Path, header: Sequence[str], delimiter: str) -> None:
+    """A header of one column that holds another separator was split at the wrong one."""
+    other = next((mark for mark in SEPARATORS if mark != delimiter and len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        raise DataError(
+            f"{path}: line 1: columns found: {header[0]}: is it separated by {SEPARATORS[other]}?",
+            fix=f"Save it with {SEPARATORS[delimiter]} between the columns"
+            + (", or as .tsv." if other == "\t" else "."),
+        )
+
+
+def _csv_text(path: Path) -> str:
+    """A table's text. Spreadsheets save in other encodings than UTF-8, so the first line that is none is named."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise DataError(f"{path}: not UTF-8 text but UTF-16.", fix="Save it as UTF-8.") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        near = data[max(0, error.start - 15) : error.start + 15].decode("latin-1").splitlines()
+        text = next((part for part in near if data[error.start : error.start + 1].decode("latin-1") in part), "")
+        raise DataError(
+            f"{path}: line {line}: not UTF-8 text (byte {error.start}); read as Latin-1 it says '{text.strip()}'.",
+            fix="Save it as UTF-8.",
+        ) from error
 
 
 def unique(records: Sequence[tuple[str, Record]], key: str) -> dict[str, Record]:

@@ -50,6 +50,11 @@ class CheckReport:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()  # nothing is wrong, but a reader of the scores should know
 
+    @property
+    def partial(self) -> tuple[SplitCheck, ...]:
+        """The splits that have another number of rows than the official release."""
+        return tuple(s for s in self.splits if s.official is not None and s.rows != s.official)
+
 
 def check_task(
     task: TaskSpec, root: Path | DataRoot, split: str | None = None, on_progress: OnProgress | None = None
@@ -93,6 +98,7 @@ def check_task(
             )
         )
     problems += [verdict.problem for verdict in verdicts.values() if verdict]
+    problems += [] if split else _support_missing(task, root, names)
     return CheckReport(task.name, as_data_root(root).folder, tuple(splits), tuple(problems), tuple(_notes(task, loaded)))
 
 
@@ -102,6 +108,16 @@ def _notes(task: TaskSpec, splits: Mapping[str, Split]) -> Iterator[str]:
         for metric in task.metrics:
             if note := references_note(metric.name, part.examples):
                 yield f"{name}, {metric.name}: {note}"
+
+
+def _support_missing(task: TaskSpec, root: Path | DataRoot, names: Iterable[str]) -> Iterator[Problem]:
+    """The split that shots are drawn from, where its files are not on disk: `run` needs them."""
+    support = task.data.support
+    if support is None or support in names:
+        return
+    source = source_of(task, root, support)
+    for sentence in source.missing():
+        yield Problem(f"split '{support}', which shots are drawn from: {sentence}", source.root)
 
 
 def unreadable_media(media: Iterable[Media], on_progress: OnProgress | None = None) -> list[Problem]:

@@ -1,8 +1,8 @@
 """Top-k accuracy of ranked candidates: ImageNet (top-1) and Kinetics (mean of top-1 and top-5).
 
-Equal scores: the lower candidate index comes first. Candidates are told apart by index, never by name, for class names
-may collide (`crane`, `maillot`). Flamingo reports (top-1 + top-5) / 2 accuracy for Kinetics; the challenge's own number
-is the same from errors, 1 - hit.
+Equal scores: the lower candidate index comes first. Classes are told apart by index, never by name, for class names may
+collide (`crane`, `maillot`); of a query's own choices, all that have the text of the right one are right. Flamingo
+reports (top-1 + top-5) / 2 accuracy for Kinetics; the challenge's own number is the same from errors, 1 - hit.
 
 Reads Example.target (index of the right candidate).
 """
@@ -23,17 +23,26 @@ def rank_of(scores: Sequence[float], index: int) -> int:
     return int(np.count_nonzero(given > given[index]) + np.count_nonzero(given[:index] == given[index]))
 
 
+def right_choices(example: Example) -> tuple[int, ...]:
+    """The index of the right candidate, and of those among the query's own choices that have the same text."""
+    assert example.target is not None
+    if not example.candidates:
+        return (example.target,)
+    text = example.candidates[example.target]
+    return tuple(i for i, candidate in enumerate(example.candidates) if candidate == text)
+
+
 def hits(predictions: Sequence[Prediction], examples: Sequence[Example], k: int) -> list[float]:
     """100 for every query whose right candidate is among the best k, else 0. A best candidate alone serves k = 1."""
     values = []
     for prediction, example in zip(predictions, examples, strict=True):
-        assert example.target is not None
+        choices = right_choices(example)
         if prediction.scores is None:
             assert prediction.best is not None
             assert k == 1
-            right = prediction.best.candidate == example.target
+            right = prediction.best.candidate in choices
         else:
-            right = rank_of(prediction.scores, example.target) < k
+            right = min(rank_of(prediction.scores, choice) for choice in choices) < k
         values.append(100.0 if right else 0.0)
     return values
 

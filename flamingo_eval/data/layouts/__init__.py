@@ -203,7 +203,14 @@ def load_split(task: TaskSpec, root: Path | DataRoot, split: str, *, media: bool
     source.check()
     module, _, function = source.layout.load.partition(":")
     load: Callable[[Source], Split] = getattr(import_module(module), function)
-    return load(source)
+    loaded = load(source)
+    if split == task.data.support and not loaded.labelled:
+        raise DataError(
+            f"{source.title}: no answers in {', '.join(str(path) for path in loaded.files)}. Demonstrations are drawn "
+            "from this split and show its answers.",
+            fix=f"Give the files with the answers. Data: {task.data.source}".rstrip(),
+        )
+    return loaded
 
 
 def splits_on_disk(task: TaskSpec, root: Path | DataRoot) -> tuple[str, ...]:

@@ -38,14 +38,16 @@ def load(source: Source) -> Split:
     paths = source.look("rows")
     source.read += paths
     records = [record for path in paths for record in _read(source, path)]
-    _check_columns(source, records)
+    _check_columns(source, records, columns)
     keyed = [
         (record.id(columns["id"]) if record.has(columns["id"]) else str(i), record) for i, record in enumerate(records)
     ]
     classes = _classes(source, records, columns["label"])
     beside = tuple(dict.fromkeys(path.parent for path in paths))
     folders = source.folders("images", beside), source.folders("videos", beside)
-    labelled = any(record.has(columns["answers"]) or record.has(columns["label"]) for record in records)
+    labelled = any(_is_filled(record, columns["answers"]) or record.has(columns["label"]) for record in records)
+    if not labelled and source.split == source.task.data.support:
+        raise _without_answers(source, records, columns)
     extra, metric_labels = source.option("fields").split(), source.option("labels").split()
     examples = []
     for id, record in unique(keyed, columns["id"]).items():
@@ -119,15 +121,46 @@ def _table_rows(source: Source, path: Path) -> Iterator[Record]:
             row += 1
 
 
-def _check_columns(source: Source, records: list[Record]) -> None:
-    """A column that the task names and no row has is an error with the columns found."""
+def _check_columns(source: Source, records: list[Record], columns: Mapping[str, str]) -> None:
+    """DataError for a column that the task names and no row has, and where no column has pictures or clips."""
+    if not records:
+        return
     named = [source.option(role) for role in ROLES if source.option(role)]
     named += source.option("fields").split() + source.option("labels").split()
-    found = tuple(dict.fromkeys(key for record in records for key in record.values))
+    found = _columns_of(records)
     missing = [name for name in named if name not in found]
-    if missing and records:
-        told = " ".join(f"no column '{name}'. {is_it(name, found)}".rstrip() for name in missing)
-        raise DataError(f"{records[0].file}: {told}", fix=f"Columns found: {', '.join(found)}.")
+    told = [f"no column '{name}'. {is_it(name, found)}".rstrip() for name in missing]
+    media = (columns["image"], columns["video"])
+    if not set(media) & found.keys() and not set(media) & set(missing):
+        near = next((hint for name in (*media, "picture", "file_name", "img") if (hint := is_it(name, found))), "")
+        told.append(f"no column '{media[0]}' or '{media[1]}': there is neither a picture nor a clip. {near}".rstrip())
+    if told:
+        fix = f"Columns found: {', '.join(found)}. Others than the usual names stand in the task's data.options."
+        raise DataError(f"{records[0].file}: {' '.join(told)}", fix=fix)
+
+
+def _columns_of(records: list[Record]) -> dict[str, None]:
+    return dict.fromkeys(key for record in records for key in record.values)
+
+
+def _is_filled(record: Record, key: str) -> bool:
+    """Whether a row has an answer: in CSV files an empty cell is none."""
+    return record.has(key) and record.values[key] not in ("", [])
+
+
+def _without_answers(source: Source, records: list[Record], columns: Mapping[str, str]) -> DataError:
+    """Demonstrations show answers: a split that shots are drawn from needs them."""
+    key, found = columns["answers"], _columns_of(records)
+    if key in found:
+        what = f"column '{key}' is empty in every row."
+    else:
+        what = f"no column '{key}' or '{columns['label']}'. {is_it(key, found)}".rstrip()
+    role = "answers: NAME" if key not in found else f"answers: {key}"
+    return DataError(
+        f"{source.read[0] if source.read else source.root}: {what} Demonstrations are drawn from split "
+        f"'{source.split}' and show its answers.",
+        fix=f"Columns found: {', '.join(found)}. Name the one with the answers in the task's data.options ({role}).",
+    )
 
 
 def _texts(record: Record, key: str) -> tuple[str, ...]:
