@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flamingo_eval.data.annotations import Record, read_list, shown, unique
-from flamingo_eval.data.source import MediaFolders, Source
+from flamingo_eval.data.folders import MediaFolders
+from flamingo_eval.data.source import Source
 from flamingo_eval.errors import ConfigError
 from flamingo_eval.records import Example, Split
 
