@@ -99,7 +99,9 @@ def check_task(
         )
     problems += [verdict.problem for verdict in verdicts.values() if verdict]
     problems += [] if split else _support_missing(task, root, names)
-    return CheckReport(task.name, as_data_root(root).folder, tuple(splits), tuple(problems), tuple(_notes(task, loaded)))
+    return CheckReport(
+        task.name, as_data_root(root).folder, tuple(splits), tuple(problems), tuple(_notes(task, loaded))
+    )
 
 
 def _notes(task: TaskSpec, splits: Mapping[str, Split]) -> Iterator[str]:
