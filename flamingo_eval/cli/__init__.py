@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from flamingo_eval import __version__
-from flamingo_eval.cli import cache, check, convert, diff, doctor, list_, report, rerun, run, score, show, train
+from flamingo_eval.cli import build, cache, check, convert, diff, doctor, list_, report, rerun, run, score, show, train
 from flamingo_eval.errors import FlamingoEvalError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("check")(check.check)
 app.command("list")(list_.list_)
 app.command("cache")(cache.cache)
 app.add_typer(convert.app, name="convert")
+app.command("build")(build.build)
 app.command("train")(train.train)
 app.command("doctor")(doctor.doctor)
 

@@ -51,7 +51,7 @@ class NFNetConfig:
 
 @dataclass(frozen=True, slots=True)
 class ViTConfig:
-    """CLIP's vision transformer (Radford et al. 2021), L/14 by default."""
+    """CLIP's vision transformer (Radford et al. 2021), L/14 by default; by its options SigLIP's (Zhai et al. 2023)."""
 
     kind: Literal["vit"] = "vit"
     image_size: int = 224
@@ -62,8 +62,11 @@ class ViTConfig:
     ff_width: int = 4096
     activation: Activation = "quick_gelu"
     norm_eps: float = 1e-5
+    has_class_token: bool = True  # one token more than there are patches (SigLIP has none)
+    patch_bias: bool = False  # of the patch embedding (SigLIP)
+    norm_in: bool = True  # LayerNorm before the first block (SigLIP has none)
     class_token: bool = False  # hand the class token on, before the patches (IDEFICS does, OpenFlamingo drops it)
-    final_norm: bool = False  # apply the last LayerNorm to what is handed on (neither does)
+    final_norm: bool = False  # apply the last LayerNorm to what is handed on (SigLIP alone)
 
     @property
     def positions(self) -> int:
@@ -218,6 +221,7 @@ class TokenConfig:
     around_image: str = ""  # before and after each run of images (IDEFICS: <fake_token_around_image>)
     end_of_chunk: str = "<EOC>"
     stop: tuple[str, ...] = ("<EOC>",)  # tokens that end generation
+    trained_from: int | None = None  # rows of embedding and head from this id on are trained with a bridge; None: none
     clean_up_spaces: bool = False  # decode " ," as ",", as older Hugging Face tokenizers did
 
 

@@ -20,6 +20,10 @@ ADDED: dict[str, Any] = {
     "xattn.sees": "last",
     "decoder.head_norm": False,
     "decoder.rotary_scaling": None,
+    "tokens.trained_from": None,
+    "vision.has_class_token": True,
+    "vision.patch_bias": False,
+    "vision.norm_in": True,
 }
 
 _NAMES: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -40,6 +44,8 @@ def read_config(path: Path) -> FlamingoConfig:
         )
     for key, before in ADDED.items():
         part, name = key.split(".")
+        if part == "vision" and isinstance(values.get(part), dict) and values[part].get("kind") != "vit":
+            continue
         if isinstance(values.get(part), dict):
             values[part].setdefault(name, before)
     problems: list[Problem] = []

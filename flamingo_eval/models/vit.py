@@ -1,4 +1,4 @@
-"""CLIP's vision transformer (Radford et al. 2021): the vision encoder of OpenFlamingo and IDEFICS.
+"""CLIP's vision transformer (Radford et al. 2021), the vision encoder of OpenFlamingo and IDEFICS, and SigLIP's.
 
 Shapes: N pictures, P patches, V width.
 """
@@ -40,21 +40,24 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         n_patches = (config.image_size // config.patch) ** 2
-        self.patches = nn.Conv2d(3, config.width, config.patch, config.patch, bias=False)
-        self.class_token = nn.Parameter(torch.zeros(config.width))
-        self.positions = nn.Parameter(torch.zeros(1 + n_patches, config.width))
-        self.norm_in = nn.LayerNorm(config.width, config.norm_eps)
+        self.patches = nn.Conv2d(3, config.width, config.patch, config.patch, bias=config.patch_bias)
+        self.class_token = nn.Parameter(torch.zeros(config.width)) if config.has_class_token else None
+        self.positions = nn.Parameter(torch.zeros(n_patches + int(config.has_class_token), config.width))
+        self.norm_in = nn.LayerNorm(config.width, config.norm_eps) if config.norm_in else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm_out = nn.LayerNorm(config.width, config.norm_eps) if config.final_norm else None
 
     def forward(self, pixels: Tensor) -> Tensor:
         """float[N, 3, image_size, image_size] -> float[N, P (+ 1 with the class token), V]"""
         x = self.patches(pixels).flatten(2).transpose(1, 2)  # [N, P, V]
-        x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1) + self.positions
-        x = self.norm_in(x)
+        if self.class_token is not None:
+            x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)
+        x = x + self.positions
+        if self.norm_in is not None:
+            x = self.norm_in(x)
         for block in self.blocks:
             x = block(x)
         if self.norm_out is not None:
             x = self.norm_out(x)
-        out: Tensor = x if self.config.class_token else x[:, 1:]
+        out: Tensor = x if self.class_token is None or self.config.class_token else x[:, 1:]
         return out

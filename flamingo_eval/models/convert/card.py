@@ -1,4 +1,4 @@
-"""The README.md of a converted checkpoint: what it is and what it came from."""
+"""The README.md of a checkpoint that was converted or built: what it is and what it came from."""
 
 from __future__ import annotations
 
@@ -14,12 +14,26 @@ def model_card(
     config: FlamingoConfig, kind: str, language: str, sources: Mapping[str, Path], notes: Sequence[str]
 ) -> str:
     """Markdown: parts with their sizes, sources by name and hash, and what differs from the original."""
+    made = f"Converted by flamingo-eval from an {kind} checkpoint. No weight was trained or changed."
+    return _card(config, made, language, sources, notes)
+
+
+def built_card(config: FlamingoConfig, language: str, sources: Mapping[str, Path], notes: Sequence[str]) -> str:
+    """The same of a folder that `build` made."""
+    made = (
+        "Built by flamingo-eval from a frozen vision encoder and a frozen language model. Resampler and gated blocks "
+        "are new and untrained, their gates at zero: it answers as the language model does, whatever the pictures show."
+    )
+    return _card(config, made, language, sources, notes)
+
+
+def _card(config: FlamingoConfig, made: str, language: str, sources: Mapping[str, Path], notes: Sequence[str]) -> str:
     counts = parameter_counts(config)
     vision, decoder, n_xattn = config.vision, config.decoder, len(config.xattn_blocks)
     lines = [
         f"# {config.name}",
         "",
-        f"Converted by flamingo-eval from an {kind} checkpoint. No weight was trained or changed.",
+        made,
         "",
         "| part | shape | parameters |",
         "|---|---|---|",

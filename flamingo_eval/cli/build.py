@@ -1,0 +1,61 @@
+"""`flamingo-eval build`: a checkpoint folder around a frozen vision encoder and a frozen language model."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class NewRows(StrEnum):
+    """What becomes of the rows of added tokens in training."""
+
+    trained = "trained"
+    frozen = "frozen"
+
+
+def build(
+    vision: Annotated[
+        Path, typer.Option(help="CLIP (all that convert takes), SigLIP, or a checkpoint folder whose encoder to use.")
+    ],
+    language_model: Annotated[Path, typer.Option(help="Hugging Face folder of the language model, base or chat.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
+    cross_attention_every: Annotated[
+        int | None, typer.Option(min=1, help="Gated block before every n-th LM block. Default: as the paper, by size.")
+    ] = None,
+    latents: Annotated[int, typer.Option(min=1, help="Visual tokens of a picture.")] = 64,
+    resampler_layers: Annotated[int, typer.Option(min=1, help="Layers of the Resampler.")] = 6,
+    resampler_width: Annotated[int | None, typer.Option(min=1, help="Default: the vision encoder's width.")] = None,
+    new_rows: Annotated[
+        NewRows, typer.Option(help="Rows of added tokens: trained with the bridge, or frozen like all others.")
+    ] = NewRows.trained,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder with its tokenizer, if the model's has none.")] = None,
+    vision_config: Annotated[str | None, typer.Option(help="For a plain state dict: ViT-L-14 and the like.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the new parts' weights.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Build a Flamingo from a frozen vision encoder and a frozen language model, gates at zero.
+
+    Until it is trained, it answers as the language model does.
+    """
+    from flamingo_eval.models.convert.build import BridgeOptions, build, shares
+
+    options = BridgeOptions(cross_attention_every, latents, resampler_layers, resampler_width, new_rows.value, seed)
+    config, notes = build(vision, language_model, out, options, tokenizer, vision_config)
+    paper, rows = shares(config)
+    if as_json:
+        parts = {part: {"parameters": n, "share": share, "paper": of_paper} for part, n, share, of_paper in rows}
+        typer.echo(json.dumps({"model": str(out), "paper": paper, "parts": parts, "notes": list(notes)}))
+        return
+    for note in notes:
+        typer.echo(f"warning: {note}", err=True)
+    typer.echo(f"{'part':<12}{'parameters':>16}{'share':>8}{paper:>16}")
+    for part, n, share, of_paper in rows:
+        typer.echo(f"{part:<12}{n:>16,}{share:>8.1%}{of_paper:>16.1%}")
+    typer.echo(
+        f"gated blocks before {len(config.xattn_blocks)} of {config.decoder.layers} blocks of the language model"
+    )
+    typer.echo(f"{out}: ready. Use it with --model {out}")
