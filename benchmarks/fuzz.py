@@ -341,7 +341,7 @@ def _score(path: Path) -> None:
     """Accepted predictions are those that a reader of its own finds, or it is a wrong score."""
     spec = load_task(find_task(path.stem))
     split = load_labelled(spec, sample_root(path.stem))
-    found, _ = read_predictions(path, spec, split)
+    found = read_predictions(path, spec, split).predictions
     strict = {}
     for line in path.read_text(encoding="utf-8").split("\n"):
         if line.strip():

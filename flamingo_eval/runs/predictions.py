@@ -1,60 +1,87 @@
-"""A predictions file -> Predictions aligned with a split: one JSON object a line, ids as strings.
+"""Predictions of any program -> Predictions aligned with a split. Forms of files: prediction_forms.py.
 
-{"id": ..., "prediction": "text"} for open-ended tasks, {"id": ..., "scores": [...]} for close-ended ones. Nothing is
-cleaned here: cleaning generated text belongs to the run that wrote it; what a scorer cleans is part of the metric.
+Which key holds the id and which the answer is decided for the whole file: the id by the split's own ids, the answer by
+the names below. Both are said. Text is taken as it is: cleaning generated text belongs to whoever wrote it; what a
+scorer cleans is part of the metric. Answers to close-ended queries may be scores, ranks, or the best candidate as its
+text, letter or index (from 0), where that cannot be read in two ways (choices.py).
 """
 
 from __future__ import annotations
 
-import json
-import math
-from pathlib import Path
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flamingo_eval.config.specs import TaskSpec
 from flamingo_eval.errors import PredictionError, Problem, did_you_mean, problems_in
+from flamingo_eval.metrics import metric_row
 from flamingo_eval.records import Example, Prediction, Split
+from flamingo_eval.runs.choices import RESPONSES, SCORE_KEYS, choices_of, is_one_text, scores_of
+from flamingo_eval.runs.prediction_forms import Row, read_rows
+
+ID_KEYS = (
+    "id", "question_id", "questionId", "image_id", "image", "video_id", "videoID", "video", "sample_id", "qid", "uid",
+    "filename", "file_name", "index", "doc_id",
+)  # fmt: skip
+TEXT_KEYS = (  # what was predicted comes before `answer` and `text`, which in logs may be the right answer
+    "prediction", "filtered_resps", "resps",
+    "pred", "predicted_answer", "pred_answer", "model_answer", "response", "output",
+    "generated_text", "answer", "caption", "text",
+)  # fmt: skip
+DOC = "doc"  # per-sample logs keep the data set's row under this key
+LOG_KEYS = ("doc_id", "filter", "filtered_resps", "resps", "prediction", "pred", "response", "output")
+SHOWN = 5
 
 
-def read_predictions(path: Path, task: TaskSpec, split: Split) -> tuple[list[Prediction], list[Example]]:
-    """The predictions in the split's order, with their examples.
+@dataclass(frozen=True, slots=True)
+class PredictionFile:
+    """Predictions with their examples, in the split's order, and what was read to get them."""
 
-    Raises PredictionError with every problem: not JSON, wrong keys, unknown, repeated and missing ids, a wrong number
-    of scores.
+    predictions: tuple[Prediction, ...]
+    examples: tuple[Example, ...]
+    of: int  # queries that there are to answer
+    form: str  # as said to the user
+    passed_over: int = 0  # answers to queries that are not asked about
+
+    @property
+    def partial(self) -> str:
+        """What must stand beside every number; "" if every query is answered."""
+        n = len(self.predictions)
+        return f"partial: {n:,} of {self.of:,} queries are answered and scored" if n < self.of else ""
+
+
+def read_predictions(
+    path: Path, task: TaskSpec, split: Split, *, partial: bool = False, queries: Iterable[str] | None = None
+) -> PredictionFile:
+    """The predictions of a file for the queries of a split (or for those named in `queries`).
+
+    Raises PredictionError with every problem: broken lines, unknown, duplicate and missing ids, answers that are none.
+    Answers to other queries are passed over where every query has one; missing ones are an error unless `partial`.
     """
-    examples = {e.id: e for e in split.examples}
-    found: dict[str, Prediction] = {}
+    wanted = set(queries) if queries is not None else None
+    examples = {e.id: e for e in split.examples if wanted is None or e.id in wanted}
+    elsewhere = {e.id for e in split.examples} - examples.keys()
+    file = read_rows(path, _example(task))
+    rows = [Row(_flat(row.values), row.line, row.entry) for row in file.rows]
+    id_key, ids = _ids(rows, examples, elsewhere, path)
     problems: list[Problem] = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise PredictionError(f"--predictions {path}: cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise PredictionError(f"--predictions {path}: not UTF-8 text (byte {error.start}).") from error
-    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if not lines:
-        raise PredictionError(f"--predictions {path}: the file is empty.", fix=f"One line a query: {_example(task)}")
-    for n, line in lines:
-        value, what = _prediction(line, task, examples, split)
-        if value is None:
-            problems.append(Problem(what, path, n))
-        elif value.id in found:
-            problems.append(Problem(f"id '{value.id}' stands here a second time.", path, n))
-        else:
-            found[value.id] = value
-    missing = [id for id in examples if id not in found]
-    if missing and not problems:
-        shown = ", ".join(f"'{m}'" for m in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        problems.append(
-            Problem(
-                f"{len(missing)} of {len(examples)} queries of split '{split.name}' have no prediction: {shown}.",
-                path,
-                fix="Every query is scored; an empty prediction is a prediction.",
-            )
-        )
+    answered, other, failed = _matched(rows, ids, examples, elsewhere, path, problems)
+    unknown = [(row, id) for row, id in other if id not in elsewhere]
+    missing = [id for id in examples if id not in answered]
+    if unknown and missing and not (partial and answered):
+        problems += [_unknown(row, id, examples, split, path) for row, id in unknown]
+    predictions, what = _predictions(answered, examples, task, split, path, problems)
+    if missing and not problems and not (partial and answered):
+        problems.append(_missing(missing, len(examples), failed, split, path))
     if problems:
         raise problems_in(path, problems, PredictionError)
-    return [found[id] for id in examples], list(split.examples)
+    form = file.form if file.is_map else f"{file.form}: ids from '{id_key}', {what}"
+    if other:
+        form += f"; {len(other):,} answers to other queries are passed over"
+    kept = tuple(e for id, e in examples.items() if id in answered)
+    return PredictionFile(tuple(predictions[e.id] for e in kept), kept, len(examples), form, len(other))
 
 
 def _example(task: TaskSpec) -> str:
@@ -63,59 +90,192 @@ def _example(task: TaskSpec) -> str:
     return '{"id": "1", "scores": [-1.5, -0.3]}'
 
 
-def _prediction(line: str, task: TaskSpec, examples: dict[str, Example], split: Split) -> tuple[Prediction | None, str]:
-    """The prediction on a line, or None and what is wrong with it."""
-    try:
-        value: Any = json.loads(line, object_pairs_hook=_once)
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return None, "a text holds half a surrogate pair, which is no character."
-    except (ValueError, RecursionError) as error:
-        return None, f"not JSON: {error}."
-    if not isinstance(value, dict):
-        return None, f"expected an object like {_example(task)}."
-    key = "prediction" if task.mode == "open-ended" else "scores"
-    unknown = [k for k in value if k not in ("id", key)]
-    if unknown:
-        hint = did_you_mean(unknown[0], ("id", key))
-        return None, f"unknown key '{unknown[0]}'. {hint or f'Keys here: id, {key}.'}"
-    if "id" not in value or key not in value:
-        return None, f"key '{'id' if 'id' not in value else key}' is missing; expected {_example(task)}."
-    id = value["id"]
-    if isinstance(id, int) and not isinstance(id, bool):
-        id = str(id)
-    if not isinstance(id, str):
-        return None, "id must be a text."
-    if id not in examples:
-        hint = did_you_mean(id, list(examples)[:20000])
-        return None, f"unknown id '{id}': split '{split.name}' has no such query. {hint}".rstrip()
-    if key == "prediction":
-        if not isinstance(value[key], str):
-            return None, f"prediction of '{id}' must be a text."
-        return Prediction(id, text=value[key]), ""
-    return _scores(id, value[key], len(examples[id].candidates or split.candidates))
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A per-sample log's own keys and those of the data set's row; the latter under their own names."""
+    doc = values.get(DOC)
+    if not isinstance(doc, dict):
+        return dict(values)
+    own = {k: v for k, v in values.items() if k in LOG_KEYS}
+    return {**{k: v for k, v in doc.items() if k in ID_KEYS}, **own}
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys stand once each: of two predictions in one line neither is taken."""
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return value
+# ------------------------------------------------------------------------------------------------------------- ids
 
 
-def _scores(id: str, scores: Any, expected: int) -> tuple[Prediction | None, str]:
-    numbers = isinstance(scores, list) and all(isinstance(s, (int, float)) and not isinstance(s, bool) for s in scores)
-    if not numbers or any(_no_score(s) for s in scores):
-        return None, f"scores of '{id}' must be a list of numbers."
-    if len(scores) != expected:
-        return None, f"'{id}' has {len(scores)} scores, but {expected} candidates."
-    return Prediction(id, scores=tuple(float(s) for s in scores)), ""
+def _ids(
+    rows: Sequence[Row], examples: Mapping[str, Example], elsewhere: set[str], path: Path
+) -> tuple[str, list[str | None]]:
+    """The key that holds the ids, and every row's id as the split writes it; None for a row without one.
+
+    It is the key under which most queries of the split are found, the first of ID_KEYS where several are equal.
+    `doc_id` is a place in somebody's order of the data, so it counts only where it is all there is and every one fits.
+    """
+    known = {**{id: id for id in elsewhere}, **{id: id for id in examples}}
+    aliases = _aliases(known)
+    present = [key for key in ID_KEYS if any(key in row.values for row in rows)]
+    best: tuple[int, str, list[str | None]] | None = None
+    for key in present:
+        exact = [_as_id(row.values.get(key)) for row in rows]
+        for ids in (exact, [None if id is None else aliases.get(_plain(id), id) for id in exact]):
+            n = len({id for id in ids if id in known})
+            if key == "doc_id" and (len(present) > 1 or n < len(set(exact))):
+                n = 0
+            if best is None or n > best[0]:
+                best = (n, key, ids)
+    if best is None or (best[1] == "doc_id" and best[0] == 0):
+        keys = ", ".join(f"'{k}'" for k in list(rows[0].values)[:12])
+        hint = next((h for k in rows[0].values if (h := did_you_mean(k, ID_KEYS))), "")
+        fix = f"Known keys of ids: {', '.join(ID_KEYS[:-1])}."
+        what = f"no key holds the queries' ids; the keys are {keys}. {hint}".rstrip()
+        raise problems_in(path, [rows[0].problem(what, path, fix)], PredictionError)
+    return best[1], best[2]
 
 
-def _no_score(number: float) -> bool:
-    """NaN, or a whole number too large for a float; -Infinity is a score."""
-    try:
-        return math.isnan(number)
-    except OverflowError:
-        return True
+def _as_id(value: Any) -> str | None:
+    """Ids are text or whole numbers."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
+_COCO_NAME = re.compile(r"(?:COCO_\w+_)?0*(\d+)")
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".mp4", ".avi", ".mkv", ".webm")
+
+
+def _plain(id: str) -> str:
+    """A file name's stem; the number of a COCO picture's name or of one with leading zeros."""
+    name = PurePosixPath(id.strip()).name or id
+    stem = name[: name.rindex(".")] if name.lower().endswith(_SUFFIXES) else name
+    number = _COCO_NAME.fullmatch(stem)
+    return number[1] if number else stem
+
+
+def _aliases(known: Iterable[str]) -> dict[str, str]:
+    """Plain form of an id -> the id, where only one id has it."""
+    found: dict[str, list[str]] = {}
+    for id in known:
+        found.setdefault(_plain(id), []).append(id)
+    return {plain: ids[0] for plain, ids in found.items() if len(ids) == 1}
+
+
+def _matched(
+    rows: Sequence[Row],
+    ids: Sequence[str | None],
+    examples: Mapping[str, Example],
+    elsewhere: set[str],
+    path: Path,
+    problems: list[Problem],
+) -> tuple[dict[str, Row], list[tuple[Row, str]], int]:
+    """Rows by the query they answer, rows of other queries, and how many say that their query failed."""
+    answered: dict[str, Row] = {}
+    other: list[tuple[Row, str]] = []
+    failed = 0
+    filters = list(dict.fromkeys(str(row.values["filter"]) for row in rows if "filter" in row.values))
+    if len(filters) > 1:
+        kept = "none" if "none" in filters else ""
+        if not kept:
+            what = f"the log has every query under several filters: {', '.join(filters)}."
+            problems.append(Problem(what, path, fix="Keep the lines of one of them."))
+            return answered, other, failed
+        pairs = [(r, i) for r, i in zip(rows, ids, strict=True) if r.values.get("filter") == kept]
+        rows, ids = [r for r, _ in pairs], [i for _, i in pairs]
+    for row, id in zip(rows, ids, strict=True):
+        if id is None:
+            keys = ", ".join(f"'{k}'" for k in list(row.values)[:12])
+            problems.append(row.problem(f"no id, or one that is neither text nor a whole number; keys: {keys}.", path))
+        elif id not in examples:
+            other.append((row, id))
+        elif row.values.get("error") and "tokens" in row.values:  # a run's own record of a query that failed
+            failed += 1
+        elif id in answered and dict(answered[id].values) != dict(row.values):
+            first = answered[id].line or answered[id].entry
+            where = f"line {first}" if answered[id].line else str(first)
+            problems.append(row.problem(f"duplicate id '{id}': {where} answers it otherwise.", path))
+        else:
+            answered[id] = row
+    return answered, other, failed
+
+
+def _unknown(row: Row, id: str, examples: Mapping[str, Example], split: Split, path: Path) -> Problem:
+    hint = did_you_mean(id, list(examples)[:20000])
+    return row.problem(f"unknown id '{id[:80]}': split '{split.name}' has no such query. {hint}".rstrip(), path)
+
+
+def _missing(missing: Sequence[str], n: int, failed: int, split: Split, path: Path) -> Problem:
+    shown = ", ".join(f"'{m}'" for m in missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+    why = f" ({failed} of them failed in the run that wrote the file)" if failed else ""
+    return Problem(
+        f"{len(missing):,} of {n:,} queries of split '{split.name}' have no prediction{why}: {shown}.",
+        path,
+        fix="Answer every query (an empty text is an answer), or score what is there with --partial.",
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- answers
+
+
+def _predictions(
+    answered: Mapping[str, Row],
+    examples: Mapping[str, Example],
+    task: TaskSpec,
+    split: Split,
+    path: Path,
+    problems: list[Problem],
+) -> tuple[dict[str, Prediction], str]:
+    """The predictions by id, and what was read to get them, in words."""
+    rows = list(answered.values())
+    if not rows:
+        return {}, ""
+    if task.mode == "open-ended":
+        return _texts(answered, path, problems)
+    key = _first_key(rows, SCORE_KEYS)
+    if key is not None and not (key in RESPONSES and is_one_text(rows[0].values.get(key))):
+        candidates = {id: len(examples[id].candidates or split.candidates) for id in answered}
+        return scores_of(answered, key, candidates, path, problems)
+    needy = [m.name for m in task.metrics if not metric_row(m.name).best_suffices]
+    if needy:
+        what = f"{needy[0]} needs a score of every candidate, and the file has none."
+        fix = f"A line is like {_example(task)}, one number a candidate."
+        problems.append(Problem(what, path, fix=fix))
+        return {}, ""
+    key = _first_key(rows, ("best", *TEXT_KEYS))
+    if key is None:
+        problems.append(_no_answer(rows[0], (*SCORE_KEYS, *TEXT_KEYS), path))
+        return {}, ""
+    names = {id: examples[id].candidates or split.candidates for id in answered}
+    return choices_of(answered, key, names, path, problems)
+
+
+def _first_key(rows: Sequence[Row], keys: Sequence[str]) -> str | None:
+    """The first of the keys that rows have; a key of every row comes before one of some."""
+    for enough in (len(rows), 1):
+        for key in keys:
+            if sum(row.values.get(key) is not None for row in rows) >= enough:
+                return key
+    return None
+
+
+def _no_answer(row: Row, keys: Sequence[str], path: Path) -> Problem:
+    names = [k for k in row.values if k not in ID_KEYS]
+    hint = next((h for k in names if (h := did_you_mean(k, keys))), "")
+    what = f"no key holds an answer; the keys are {', '.join(repr(k) for k in row.values)}. {hint}".rstrip()
+    return row.problem(what, path)
+
+
+def _texts(answered: Mapping[str, Row], path: Path, problems: list[Problem]) -> tuple[dict[str, Prediction], str]:
+    key = _first_key(list(answered.values()), TEXT_KEYS)
+    if key is None:
+        problems.append(_no_answer(next(iter(answered.values())), TEXT_KEYS, path))
+        return {}, ""
+    predictions: dict[str, Prediction] = {}
+    for id, row in answered.items():
+        value = row.values.get(key)
+        while isinstance(value, list) and len(value) == 1:  # harnesses keep a list of one text for each request
+            value = value[0]
+        if key not in row.values:
+            problems.append(row.problem(f"key '{key}' is missing.", path))
+        elif not isinstance(value, str):
+            problems.append(row.problem(f"{key} of '{id}' must be a text.", path))
+        else:
+            predictions[id] = Prediction(id, text=value)
+    return predictions, f"answers from '{key}'"
