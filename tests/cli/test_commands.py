@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flamingo_eval.cli import app
-from flamingo_eval.cli.report import write_text
+from flamingo_eval.cli.report import write_file
 from flamingo_eval.errors import RunError
 from flamingo_eval.sample import sample_root
 
@@ -81,10 +81,10 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     report = tmp_path / "report.csv"
-    write_text(report, "the old one")
+    write_file(report, b"the old one")
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(RunError, match=r"--out .*report\.csv: cannot be written: No space left"):
-        write_text(report, "the new one")
+        write_file(report, b"the new one")
     assert report.read_text() == "the old one"
     assert list(tmp_path.iterdir()) == [report]
 
@@ -121,6 +121,23 @@ def test_score_prints_pure_json(vqa_root: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert (value["split"], value["n"], value["value"]) == ("val", 12, pytest.approx(100 / 12))
     assert value["per_example"]["100"] == 100.0
+
+
+def test_score_says_the_form_and_prints_the_headline_last(vqa_root: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps([{"question_id": i, "answer": "red"} for i in range(100, 106)]))
+    words = ["score", "vqav2", "--data", str(vqa_root), "--predictions", str(answers)]
+    done = flamingo_eval(*words)
+    assert done.returncode == 1
+    assert "6 of 12 queries of split 'val' have no prediction" in done.stderr
+    done = flamingo_eval(*words, "--partial", "--dialect", "openflamingo")
+    assert done.returncode == 0, done.stderr
+    assert "a JSON list: ids from 'question_id', answers from 'answer'" in done.stderr
+    last = done.stdout.strip().split("\n")[-1]
+    assert last.startswith("vqav2, val: VQA acc. (openflamingo) ")
+    assert last.endswith("n = 6 (partial: 6 of 12 queries are answered and scored)")
+    done = flamingo_eval(*words, "--partial", "--dialect", "openflamengo")
+    assert (done.returncode, "Did you mean 'openflamingo'?" in done.stderr) == (2, True)
 
 
 def test_show_prints_the_prompt_and_nothing_else(vqa_root: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_key_with_two_values_is_refused_wherever_json_is_read(tmp_path):
     assert [(p.line, p.what) for p in log.problems] == [
         (2, "key 'id' stands twice in one object, with different values.")
     ]
-    with pytest.raises(ValueError, match="is there twice"):
+    with pytest.raises(ValueError, match="stands twice"):
         parse_output('{"id": "1", "id": "2"}')
 
 
