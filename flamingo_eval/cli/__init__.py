@@ -11,7 +11,22 @@ from typing import Annotated
 import typer
 
 from flamingo_eval import __version__
-from flamingo_eval.cli import build, cache, check, convert, diff, doctor, list_, report, rerun, run, score, show, train
+from flamingo_eval.cli import (
+    build,
+    cache,
+    check,
+    convert,
+    diff,
+    doctor,
+    list_,
+    report,
+    rerun,
+    run,
+    sample,
+    score,
+    show,
+    train,
+)
 from flamingo_eval.errors import FlamingoEvalError
 
 app = typer.Typer(
@@ -29,6 +44,7 @@ app.command("rerun")(rerun.rerun)
 app.command("score")(score.score)
 app.command("show")(show.show)
 app.command("check")(check.check)
+app.command("sample")(sample.sample)
 app.command("list")(list_.list_)
 app.command("cache")(cache.cache)
 app.add_typer(convert.app, name="convert")

@@ -79,7 +79,7 @@ def _notes(found: Estimate, flops: ModelFlops, rate: float, item: int, *, measur
         lines.append("tokens: a shape has no tokenizer; a token is taken for four characters")
     if longest > context:
         lines.append(f"the longest prompt has {longest:,} tokens, {flops.config.name} was made for {context:,}")
-    if any(w.task.endswith("@sample") for w in found.works):
+    if any("@sample" in w.task for w in found.works):
         lines.append("@sample: prompts of the embedded sample, which are shorter than real ones")
     return lines
 

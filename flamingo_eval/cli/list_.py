@@ -45,6 +45,7 @@ def list_(
 
 
 def _tasks() -> list[dict[str, str]]:
+    from flamingo_eval.config.groups import groups_of
     from flamingo_eval.config.names import find_task, task_names
     from flamingo_eval.data.task_file import load_task
 
@@ -57,6 +58,7 @@ def _tasks() -> list[dict[str, str]]:
                 "title": task.title,
                 "modality": task.modality,
                 "mode": task.mode,
+                "groups": ", ".join(groups_of(task.name)),
                 "metric": ", ".join(f"{m.name}:{m.dialect}" if m.dialect else m.name for m in task.metrics),
                 "split": task.data.query,
                 "shots from": task.data.support or "none",

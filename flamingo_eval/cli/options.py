@@ -13,9 +13,10 @@ from flamingo_eval.errors import UsageError
 
 def complete_task(incomplete: str) -> list[str]:
     """Task names that begin so, for the shell's completion."""
+    from flamingo_eval.config.groups import group_names
     from flamingo_eval.config.names import task_names
 
-    return [name for name in ("all", *task_names()) if name.startswith(incomplete)]
+    return [name for name in (*group_names(), *task_names()) if name.startswith(incomplete)]
 
 
 def complete_protocol(incomplete: str) -> list[str]:

@@ -63,7 +63,7 @@ def report(
     queries to look through; prompts and pictures of runs on official data need --data.
     """
     from flamingo_eval.cli.console import say
-    from flamingo_eval.config.settings import SAMPLE, data_choice, load_settings
+    from flamingo_eval.config.settings import data_choice, is_sample, load_settings
     from flamingo_eval.errors import UsageError, did_you_mean
     from flamingo_eval.report.tables import table_of
     from flamingo_eval.runs.folder import find_runs
@@ -90,7 +90,7 @@ def report(
         from flamingo_eval.report.page import PageOptions
 
         chosen = data_choice(data)
-        root = None if chosen == SAMPLE else chosen
+        root = None if is_sample(chosen) else chosen
         _write_page(folders, table, out, PageOptions(title, root, queries, pictures, picture_size))
         return
     _print_table(table, "json" if as_json else format, out, title, label)

@@ -163,8 +163,11 @@ def run(
 
 def _banner(jobs: list[Job], model: str) -> list[str]:
     """What is about to be measured, said before it costs anything."""
+    from flamingo_eval.config.settings import is_sample
+
     first = jobs[0].spec
-    data = "the embedded sample (not the benchmark)" if first.data == "sample" else first.data
+    copy = f"a fresh copy, {first.data}" if first.data != "sample" else "the embedded sample"
+    data = f"{copy} (not the benchmark)" if is_sample(first.data) else first.data
     name = "the bundled tiny checkpoint" if model == TINY else model
     tasks = ", ".join(dict.fromkeys(j.spec.task_label for j in jobs))
     runs = "1 run" if len(jobs) == 1 else f"{len(jobs)} runs"

@@ -15,6 +15,7 @@ from flamingo_eval.errors import ConfigError, RunError
 
 SAMPLE = "sample"
 HUB = "hub"
+FRESH = f"{SAMPLE}:"  # `sample:7`, `sample:7,ways=3`: a copy drawn anew from a seed, with dials
 SETTINGS_FILE = Path("flamingo-eval.yaml")
 
 
@@ -47,6 +48,11 @@ def data_choice(given: str | None) -> str:
 def image_folders(given: Sequence[str] | None) -> tuple[str, ...]:
     """Further folders of pictures and clips: the command line's, else the settings'."""
     return tuple(given) if given else load_settings().images
+
+
+def is_sample(data: str) -> bool:
+    """Whether a data choice is drawn by this package: the embedded sample, or a fresh copy."""
+    return data == SAMPLE or data.startswith(FRESH)
 
 
 def cache_bytes() -> int:

@@ -234,7 +234,7 @@ class RunSpec:
     @property
     def task_label(self) -> str:
         """`vqav2`, or `vqav2@sample`: sample scores never pass for the benchmark's."""
-        return f"{self.task.name}@sample" if self.data == "sample" else self.task.name
+        return f"{self.task.name}@{self.data}" if self.data.partition(":")[0] == "sample" else self.task.name
 
 
 _Spec = TypeVar("_Spec", DecodeSpec, RankSpec)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flamingo_eval.config.settings import HUB, SAMPLE
+from flamingo_eval.config.settings import FRESH, HUB, SAMPLE
 from flamingo_eval.errors import DataError
-from flamingo_eval.sample import sample_root
+from flamingo_eval.sample import fresh_root, sample_root
+from flamingo_eval.sample.fresh.copies import copy_of, recorded_copy
 
 HUB_ROOT = Path(HUB)  # stands for the task's mirror on the Hugging Face Hub; the loaders know it
 
@@ -42,6 +43,8 @@ def data_root(choice: str, task: str, images: Sequence[str] = ()) -> DataRoot:
     folders = tuple(_folder("--images", name) for name in images)
     if choice == SAMPLE:
         return DataRoot(sample_root(task), folders)
+    if choice.startswith(FRESH):
+        return DataRoot(fresh_root(task, choice.removeprefix(FRESH)), folders)
     if choice == HUB:
         return DataRoot(HUB_ROOT, folders)
     root = _folder("--data", choice)
@@ -56,3 +59,17 @@ def _folder(option: str, name: str) -> Path:
         which = "the downloaded files" if option == "--data" else "the pictures"
         raise DataError(f"{option} {name}: {what}.", fix=f"Give the folder with {which}.")
     return folder
+
+
+def data_name(choice: str, task: str) -> str:
+    """What a record calls the data: `sample`, `sample:7` with its dials, `hub`, or the name of the folder.
+
+    A folder that `flamingo-eval sample` wrote is called by what it holds, so that it never passes for the benchmark.
+    """
+    if choice == SAMPLE:
+        return choice
+    if choice.startswith(FRESH):
+        return f"{FRESH}{copy_of(task, choice.removeprefix(FRESH)).name}"
+    root = Path(choice)
+    written = recorded_copy(root, task) or recorded_copy(root / task, task)
+    return f"{FRESH}{written}" if written else root.name

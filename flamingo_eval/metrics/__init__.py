@@ -90,6 +90,7 @@ METRICS: Mapping[str, MetricRow] = {
         "equal to the answer after the cut of VL-ICL's scorer",
         "text",
         ("official", "stripped", "first_line"),
+        published="vl_icl_accuracy",
         title="VL-ICL acc.",
     ),
     "vl_icl_count": MetricRow(
@@ -99,6 +100,7 @@ METRICS: Mapping[str, MetricRow] = {
         ("official", "stripped", "number"),
         title="VL-ICL acc.",
         optional_labels=("attribute",),
+        published="vl_icl_accuracy",
     ),
     "vl_icl_number": MetricRow(
         "flamingo_eval.metrics.vl_icl:number",
@@ -107,6 +109,7 @@ METRICS: Mapping[str, MetricRow] = {
         ("official", "signed"),
         title="VL-ICL acc.",
         optional_labels=("operator",),
+        published="vl_icl_accuracy",
     ),
     "vl_icl_yes_no": MetricRow(
         "flamingo_eval.metrics.vl_icl:yes_no",

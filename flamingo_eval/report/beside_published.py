@@ -61,7 +61,7 @@ _Given = tuple[Published, dict[int, Cell], tuple[str, ...]]
 
 def _beside(row: Row, model: str, records: Sequence[Mapping[str, Any]]) -> tuple[list[_Given], list[str]]:
     """The published scores that may stand below a row, and why others of the same task may not."""
-    if row.task.endswith("@sample"):
+    if "@sample" in row.task:
         return [], [f"{model} is not put beside {row.task}: sample scores are never compared with published ones"]
     mine = [p for p in published() if p.model == model and p.task == row.task]
     if not mine:
@@ -123,7 +123,7 @@ def differences(p: Published, row: Row, records: Sequence[Mapping[str, Any]]) ->
     else:
         pairs.append(("orders averaged", practice.permutations, spec["rank"]["permutations"]))
         pairs.append(("over a candidate's tokens", practice.normalise, spec["rank"]["normalise"]))
-    if row.metric == "vqa_accuracy":
+    if row.metric == "vqa_accuracy" or p.metric == "vl_icl_accuracy":
         pairs.append(("answer scoring", practice.dialect or OFFICIAL, _dialect(spec)))
     if row.metric == "star_mean":
         pairs.append(("metric", "top-1, taken for the mean over question types", "mean over question types"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from flamingo_eval.config.settings import SAMPLE
+from flamingo_eval.config.settings import is_sample
 from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.data.roots import data_root
 from flamingo_eval.errors import FlamingoEvalError, PromptError
@@ -141,9 +141,9 @@ def _recorded_episode(query: Example, run: Run, support: Support | None) -> Epis
 def data_for(run: Run, data: str | None) -> TaskData:
     """The data of a run's task. Raises FlamingoEvalError where it is not at hand or not what the run was made from."""
     spec = run.spec
-    if spec.data != SAMPLE and data is None:
+    if not is_sample(spec.data) and data is None:
         raise FlamingoEvalError(f"prompts and pictures need the data: --data DIR with '{spec.data}'")
-    root = data_root(SAMPLE if spec.data == SAMPLE else str(data), spec.task.name)
+    root = data_root(spec.data if is_sample(spec.data) else str(data), spec.task.name)
     try:
         loaded = load_data(spec.task, root, spec.split)
     except FlamingoEvalError as error:

@@ -114,7 +114,7 @@ def html_page(folders: Sequence[RunFolder], table: Table, options: PageOptions) 
         js_hash=_csp_hash(js),
         data=Markup(script_json(value)),
         facts=_facts(runs, table),
-        sample=any(r.spec.task_label.endswith("@sample") for r in runs),
+        sample=any("@sample" in r.spec.task_label for r in runs),
         series=list(figure.series_of(table).values()),
         panels=figure.panels_of(table),
         panel_width=figure.WIDTH,

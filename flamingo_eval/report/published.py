@@ -75,6 +75,9 @@ PRACTICES = {
         dialect="openflamingo",
     ),
     "openflamingo-v1-card": Practice("openflamingo", text_only_close=2, unstated="number of queries, seeds"),
+    "vl-icl-figure": Practice(
+        "vl_icl", text_only_open=0, beams=1, unstated="the instruction before the demonstrations (detailed is assumed)"
+    ),
     "idefics-card": Practice("idefics", permutations=1, unstated="splits, seeds, decoding"),
 }
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from flamingo_eval.config.groups import expanded, group_names
 from flamingo_eval.config.load import load_prompt, load_protocol
-from flamingo_eval.config.names import NoPromptError, find_prompt, find_protocol, find_task, task_names
-from flamingo_eval.config.settings import SAMPLE
+from flamingo_eval.config.names import NoPromptError, find_prompt, find_protocol, find_task
+from flamingo_eval.config.settings import FRESH, SAMPLE
 from flamingo_eval.config.specs import (
     DemoMethod,
     DemoSpec,
@@ -22,7 +23,7 @@ from flamingo_eval.config.specs import (
     TaskSpec,
     Wanted,
 )
-from flamingo_eval.data.roots import data_root
+from flamingo_eval.data.roots import data_name, data_root
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import ConfigError, FlamingoEvalError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.metrics import require_installed
@@ -41,6 +42,7 @@ class Question:
     task: TaskSpec
     protocol: ProtocolSpec
     prompt: PromptSpec
+    data: str = ""  # a fresh copy that this task names: `sample:7`; empty: what the command chose
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,12 @@ class Job:
 
 
 def load_question(task: str, protocol: str) -> Question:
-    """Read a task's YAML and its prompt in a protocol's folder; `protocol` may end in `:VARIANT`."""
-    spec = load_task(find_task(task))
+    """Read a task's YAML and its prompt in a protocol's folder; `protocol` may end in `:VARIANT`.
+
+    `vl_icl_clevr@sample:7` names a fresh copy of a task.
+    """
+    plain, data = named_copy(task)
+    spec = load_task(find_task(plain))
     name, _, variant = protocol.partition(":") if not Path(protocol).is_dir() else (protocol, "", "")
     folder = find_protocol(name)
     told = load_protocol(folder / "protocol.yaml")
@@ -84,23 +90,28 @@ def load_question(task: str, protocol: str) -> Question:
             f"protocol '{told.name}' has no variant '{variant}'. {hint}".rstrip(), fix=f"Its variants: {known}."
         )
     named = f"{told.name}:{variant}" if variant else told.name
-    return Question(spec, replace(told, name=named, variants={}), with_variant(prompt, variant))
+    return Question(spec, replace(told, name=named, variants={}), with_variant(prompt, variant), data)
 
 
-ALL = "all"
+def named_copy(task: str) -> tuple[str, str]:
+    """`vl_icl_clevr@sample:7` -> the task and its data; another text is a task alone."""
+    name, _, copy = task.rpartition(f"@{FRESH}")
+    return (name, f"{FRESH}{copy}") if name else (task, "")
 
 
 def load_questions(tasks: Sequence[str], protocol: str) -> tuple[list[Question], list[str]]:
     """The questions of the tasks, each once, and remarks. All that is wrong with any of them is in one error.
 
-    `all` means every task known by name that the protocol covers. What it leaves out, and what it can answer but not
-    score here, is in the remarks; of a task that is asked for by name both are errors, before a model is loaded.
+    A group (`all`, `vl_icl`, ...) means those of its tasks that the protocol covers. What it leaves out, and what it
+    can answer but not score here, is in the remarks; of a task that is asked for by name both are errors, before a
+    model is loaded.
     """
-    named = tuple(dict.fromkeys(t for t in tasks if t != ALL))
+    named = tuple(dict.fromkeys(t for t in tasks if t not in group_names()))
+    others = expanded([t for t in tasks if t in group_names()])
     questions: dict[str, Question] = {}
     errors: list[FlamingoEvalError] = []
     remarks: list[str] = []
-    for task in dict.fromkeys((*named, *(task_names() if ALL in tasks else ()))):
+    for task in dict.fromkeys((*named, *others)):
         try:
             question = load_question(task, protocol)
             if question.prompt.clean.stem_okvqa:
@@ -162,7 +173,7 @@ def spec_of(question: Question, choices: Choices, shots: int, seed: int, split: 
         demos=demos,
         model="",
         model_sha256="",
-        data=SAMPLE if choices.data == SAMPLE else Path(choices.data).name,
+        data=data_name(question.data or choices.data, task.name),
         split=split,
         limit=choices.limit,
         ablation=choices.ablation,
@@ -203,7 +214,8 @@ def plan_jobs(questions: Sequence[Question], choices: Choices) -> list[Job]:
         shots = [k for k in choices.shots if task.max_shots is None or k <= task.max_shots]
         if not shots:
             continue
-        data = load_data(task, data_root(choices.data, task.name, choices.images), choices.split)
+        root = data_root(question.data or choices.data, task.name, choices.images)
+        data = load_data(task, root, choices.split)
         for k in shots:
             for seed in choices.seeds:
                 spec = spec_of(question, choices, k, seed, data.queries.name)

@@ -75,10 +75,10 @@ def _dataclass(value: dict[str, Any], kind: type, key: str) -> Any:
 
 def data_of(spec: RunSpec, data: str | None, images: tuple[str, ...] = ()) -> DataRoot:
     """The data root of a recorded run: the sample, or what the user gives. Records hold no machine paths."""
-    from flamingo_eval.config.settings import SAMPLE
+    from flamingo_eval.config.settings import is_sample
 
-    if spec.data != SAMPLE and data is None:
+    if not is_sample(spec.data) and data is None:
         raise RunError(
             f"the run was over '{spec.data}', whose place the record does not hold.", fix="Give it with --data DIR."
         )
-    return data_root(SAMPLE if spec.data == SAMPLE else str(data), spec.task.name, images)
+    return data_root(spec.data if is_sample(spec.data) else str(data), spec.task.name, images)

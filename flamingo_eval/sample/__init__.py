@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from flamingo_eval.config.settings import cache_dir, cache_error
@@ -27,14 +28,30 @@ def sample_root(task: str) -> Path:
             f"{task}: there is no embedded sample of this task.",
             fix=f"Give its files with --data DIR. Samples: {', '.join(sorted(BUILDERS))}.",
         )
-    root = cache_dir() / "sample" / SAMPLE_VERSION / task
+    return _rendered(cache_dir() / "sample" / SAMPLE_VERSION / task, lambda root: build(task, root))
+
+
+def fresh_root(task: str, copy: str) -> Path:
+    """The data root of a fresh copy of one task, `7` or `7,ways=3`, rendered if it is not there yet.
+
+    Raises UsageError for what names no copy, DataError if the task cannot be drawn.
+    """
+    from flamingo_eval.sample.fresh.copies import copy_of
+    from flamingo_eval.sample.world.scenes import SAMPLE_VERSION
+
+    chosen = copy_of(task, copy)
+    return _rendered(cache_dir() / "sample" / SAMPLE_VERSION / "fresh" / chosen.name / task, chosen.write)
+
+
+def _rendered(root: Path, write: Callable[[Path], None]) -> Path:
+    """The folder, written beside its place and moved there if it is not there yet."""
     if root.is_dir():
         return root
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{task}-", dir=root.parent))
+        part = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
         try:
-            build(task, part)
+            write(part)
             part.chmod(0o755)
             os.replace(part, root)
         finally:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flamingo_eval.config.groups import GROUPS
 from flamingo_eval.config.specs import DemoSpec
 from flamingo_eval.errors import UsageError
 from flamingo_eval.metrics import METRICS
@@ -162,3 +163,11 @@ def test_sample_scores_are_never_put_beside_published_ones(make_run: Any, monkey
     table = compared(table_of(folders), folders, ["flamingo-9b"])
     assert len(table.rows) == 1
     assert "never compared" in table.footnotes[0]
+
+
+def test_vl_icl_is_of_the_released_scorer_and_never_matching() -> None:
+    mine = [p for p in published() if p.source == "vl-icl-figure"]
+    assert {p.task for p in mine} == set(GROUPS["vl_icl"]) - {"vl_icl_matching_mi"}
+    assert all("Read from a figure, +-0.6" in p.notes for p in mine)
+    (clevr,) = [p for p in mine if (p.model, p.task) == ("LLaVA-OneVision-72B", "vl_icl_clevr")]
+    assert (clevr.values, clevr.seeds, clevr.selection) == ({0: 0.5, 1: 37.1, 2: 32.1, 4: 31.8, 8: 42.3}, 3, "random")

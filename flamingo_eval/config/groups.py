@@ -1,0 +1,43 @@
+"""Groups of tasks that one name stands for, as `run vl_icl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from flamingo_eval.config.names import task_names
+
+ALL = "all"  # every task known by name
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "paper": (  # Flamingo's sixteen few-shot benchmarks and its two of classification
+        "okvqa", "vqav2", "coco", "msvdqa", "vatex", "vizwiz", "flickr30k", "msrvttqa", "ivqa", "youcook2", "star",
+        "visdial", "textvqa", "nextqa", "hateful_memes", "rareact", "imagenet", "kinetics700",
+    ),
+    "vl_icl": (
+        "vl_icl_open_mi", "vl_icl_clevr", "vl_icl_operator_induction", "vl_icl_operator_induction_interleaved",
+        "vl_icl_textocr", "vl_icl_matching_mi",
+    ),
+    "icl": (  # what only the demonstrations can tell
+        "fastbind", "vl_icl_open_mi", "vl_icl_clevr", "vl_icl_operator_induction",
+        "vl_icl_operator_induction_interleaved", "vl_icl_textocr", "vl_icl_matching_mi",
+    ),
+}  # fmt: skip
+
+
+def group_names() -> tuple[str, ...]:
+    """What a command takes in the place of tasks."""
+    return (*GROUPS, ALL)
+
+
+def members(name: str) -> tuple[str, ...]:
+    """The tasks of a group in its order; nothing for a name that is no group."""
+    return tuple(task_names()) if name == ALL else GROUPS.get(name, ())
+
+
+def groups_of(task: str) -> tuple[str, ...]:
+    """The groups that a task belongs to, `all` left out."""
+    return tuple(name for name, tasks in GROUPS.items() if task in tasks)
+
+
+def expanded(names: Sequence[str]) -> tuple[str, ...]:
+    """Tasks and groups -> tasks, each once, in the order named."""
+    return tuple(dict.fromkeys(task for name in names for task in (members(name) or (name,))))
