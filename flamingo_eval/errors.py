@@ -11,7 +11,8 @@ FlamingoEvalError             exit code 1, message without traceback
 ├── PredictionError           a predictions file for `score`
 ├── RunError                  a run folder: locked, of another spec, cut
 ├── MetricError               a program that computes a metric failed: Java stopped, gave no number
-└── MissingDependency         an extra, Java or NLTK data that has to be installed
+├── MissingDependency         an extra, Java or NLTK data that has to be installed
+└── ExpectationError          exit code 4: a check of `smoke`, an --expect or a --fail-on is not met
 """
 
 from __future__ import annotations
@@ -103,10 +104,20 @@ class MissingDependency(FlamingoEvalError):  # noqa: N818 - says what is wrong, 
     """Something optional is needed here and not installed; the message has the one-line install."""
 
 
+class ExpectationError(FlamingoEvalError):
+    """Everything ran, and a check, a bound on a score or a comparison is not met."""
+
+    exit_code = 4
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 problem`, `2 problems`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def problems_in(file: Path | str, problems: Sequence[Problem], kind: type[FlamingoEvalError]) -> FlamingoEvalError:
     """All problems of one file under its name: `tasks/okvqa.yaml: 2 problems` and a line for each."""
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return kind(f"{file}: {count}", problems)
+    return kind(f"{file}: {counted(len(problems), 'problem')}", problems)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flamingo_eval.cli.options import Json
+from flamingo_eval.cli.options import Json, one_of
 
 if TYPE_CHECKING:
     from flamingo_eval.report.diff import Comparison, Difference, ScoreDifference
@@ -20,7 +20,18 @@ WIDEST = 60  # characters of a value in a terminal
 def diff(
     a: Annotated[Path, typer.Argument(metavar="A", help="A run folder.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
-    limit: Annotated[int, typer.Option(min=0, help="Show at most so many changed answers.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="Show up to this many changed answers.")] = 20,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-on",
+            help="Exit with code 4 if B is `worse` (a lower headline score, p < --alpha) or has `changed`.",
+            autocompletion=one_of("worse", "changed"),
+        ),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="With --fail-on worse: the p-value to stay above.")
+    ] = 0.05,
     as_json: Json = False,
 ) -> None:
     """Say what differs between runs A and B: configuration, provenance, inputs, answers, and scores.
@@ -28,14 +39,47 @@ def diff(
     Scores are compared pairwise over the same queries: B - A with its 95 % interval and two-sided p-value.
     """
     from flamingo_eval.cli.console import print_json
+    from flamingo_eval.errors import ExpectationError, UsageError, did_you_mean
     from flamingo_eval.report.diff import as_json as json_of
     from flamingo_eval.report.diff import compare, one_run
 
+    if fail_on not in (None, "worse", "changed"):
+        hint = did_you_mean(fail_on, ("worse", "changed"))
+        raise UsageError(f"invalid value for --fail-on: '{fail_on}'. {hint}".rstrip(), fix="Give worse or changed.")
     comparison = compare(one_run(a), one_run(b))
     if as_json:
         print_json(json_of(comparison))
     else:
         print_comparison(comparison, limit)
+    reason = why_failed(comparison, fail_on, alpha)
+    if reason:
+        raise ExpectationError(f"--fail-on {fail_on}: {reason}")
+
+
+def why_failed(comparison: Comparison, fail_on: str | None, alpha: float) -> str:
+    """Why --fail-on is not met, with the figures; empty where it is. Raises RunError where it cannot be decided."""
+    from flamingo_eval.errors import RunError
+
+    if fail_on == "changed" and not comparison.same_results:
+        return f"{_counts(comparison)}; scores: {', '.join(map(_gap_text, comparison.scores))}"
+    if fail_on != "worse":
+        return ""
+    head = comparison.scores[0] if comparison.scores else None
+    if head is not None and head.a is not None and head.b is None:
+        return f"{_gap_text(head)}: {head.why}"
+    if head is None or head.paired is None:
+        why = head.why if head is not None else "the runs have no metric in common"
+        raise RunError(
+            f"--fail-on worse: the runs cannot be compared: {why}.", fix="Compare runs over the same queries."
+        )
+    worse = head.paired.difference < 0 and head.paired.p_value < alpha
+    return f"{_gap_text(head)}, below {alpha:g}" if worse else ""
+
+
+def _gap_text(score: ScoreDifference) -> str:
+    text = f"{score.metric} {_number(score.a)} -> {_number(score.b)}"
+    gap = score.paired
+    return text if gap is None else f"{text} ({gap.difference:+.2f}, p {p_text(gap.p_value)})"
 
 
 def print_comparison(comparison: Comparison, limit: int) -> None:
