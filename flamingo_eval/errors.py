@@ -121,6 +121,14 @@ def problems_in(file: Path | str, problems: Sequence[Problem], kind: type[Flamin
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest known word, or the empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"Did you mean '{near[0]}'?" if near else ""
+    """`Did you mean 'x'?` for the nearest known word, or the empty string. Case, `-` and `_` do not count."""
+    names = {_folded(name): name for name in known}
+    folded = _folded(word)
+    near = difflib.get_close_matches(folded, list(names), n=1, cutoff=0.6)
+    longer = [name for name in names if folded and len(folded) > 2 and name.startswith(folded)]
+    best = [folded] if folded in names else longer[:1] or near
+    return f"Did you mean '{names[best[0]]}'?" if best else ""
+
+
+def _folded(word: str) -> str:
+    return word.casefold().replace("-", "").replace("_", "").replace(" ", "")
