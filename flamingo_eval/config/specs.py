@@ -11,7 +11,7 @@ Mode = Literal["open-ended", "close-ended"]
 DemoMethod = Literal["random", "balanced", "rices", "rices-text", "fixed"]
 Normalisation = Literal["sum", "mean"]
 Wanted = Literal["all", "best"]
-Style = Literal["chat", "interleaved"]
+Style = Literal["chat", "interleaved", "one-turn"]
 AnswerRule = Literal["", "short-answer"]
 
 
@@ -154,9 +154,9 @@ class PromptSpec:
     Templates see the example's fields, `answer` (demonstrations), and the marks `image` and `end_of_chunk`.
     `candidate` is appended to the query when a candidate is scored.
 
-    In a protocol of chat style `prefix` is the system text, `demonstration` and `query` are what the user says, and
-    `answer` what the assistant says to a demonstration. `{{ instruction }}` is one of `instructions` by name: that of
-    the protocol's variant, `default` without one.
+    `prefix` is a template of `{{ instruction }}` alone: one of `instructions` by name, that of the protocol's variant,
+    `default` without one. In a protocol of chat style `prefix` is the system text, `demonstration` and `query`, which
+    may show the instruction too, are what the user says, and `answer` what the assistant says to a demonstration.
     """
 
     name: str
@@ -178,8 +178,9 @@ class PromptSpec:
 class ProtocolSpec:
     """prompts/<protocol>/protocol.yaml: the marks as a shown prompt writes them, and what it stands for.
 
-    `style`: one text with picture tags, or the turns of a conversation. `variants` names the wordings of the
-    instruction, with where each comes from; `--protocol NAME:VARIANT` takes one.
+    `style`: one text with picture tags, the same as one user turn of a conversation, or a turn for each side of every
+    demonstration. `after_image` is text that follows every picture, in both of the first. `variants` names the wordings
+    of the instruction, with where each comes from; `--protocol NAME:VARIANT` takes one.
     """
 
     name: str
@@ -189,6 +190,7 @@ class ProtocolSpec:
     begin: str = ""  # shown once at the start
     image: str = "<image>"
     end_of_chunk: str = "<EOC>"
+    after_image: str = ""
     notes: str = ""
 
 

@@ -62,7 +62,8 @@ def _checked(values: Mapping[str, object], reserved: Iterable[str], id: str) -> 
 def render(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec) -> Prompt:
     """The prompt of one episode: prefix, demonstrations, query stem (Flamingo v2 B.1.5, Fig. 8).
 
-    In chat style a system turn, a user and an assistant turn a demonstration, and the query as the last user turn.
+    In chat style a system turn, a user and an assistant turn a demonstration, and the query as the last user turn; in
+    style one-turn all of it in one user turn.
 
     With `episode.text_only` the demonstrations keep their text and end-of-chunk marks and lose pictures and tags
     (v2 A.2). An example without media renders no tag. Raises PromptError for a template that asks for what the
@@ -71,22 +72,44 @@ def render(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec) -> Prompt
     if protocol.style == "chat":
         return Prompt(_turns(episode, spec, protocol), id=episode.query.id)
     reserved = (protocol.image, protocol.end_of_chunk)
-    parts: list[Part] = [spec.prefix] if spec.prefix else []
+    prefix = _prefix(spec, episode.query.id)
+    parts: list[Part] = [prefix] if prefix else []
     for shot in episode.shots:
         values = _checked({**shot.fields, "answer": shot.answer}, reserved, shot.id)
         text = _fill(spec.demonstration, "demonstration", spec, {**values, **_MARKS}, shot.id)
-        parts += _split(text, () if episode.text_only else shot.media, shot)
+        parts += _split(text, () if episode.text_only else _spaced(shot.media, protocol), shot)
     query = episode.query
     text = _fill(spec.query, "query", spec, {**_checked(query.fields, reserved, query.id), **_MARKS}, query.id)
-    parts += _split(text, query.media, query)
+    parts += _split(text, _spaced(query.media, protocol), query)
+    if protocol.style == "one-turn":
+        return Prompt([Turn("user", _joined(parts))], id=query.id)
     return Prompt(_joined(parts), id=query.id)
+
+
+def _prefix(spec: PromptSpec, id: str) -> str:
+    """What stands before the demonstrations, with the wording of the instruction where the prompt has one."""
+    if not spec.instructions:
+        return spec.prefix
+    return _fill(spec.prefix, "prefix", spec, {"instruction": _instruction(spec)}, id)
+
+
+def _instruction(spec: PromptSpec) -> str:
+    return next(iter(spec.instructions.values()), "")
+
+
+def _spaced(media: Iterable[Part], protocol: ProtocolSpec) -> tuple[Part, ...]:
+    """Pictures, each followed by the protocol's `after_image`."""
+    if not protocol.after_image:
+        return tuple(media)
+    return tuple(part for picture in media for part in (picture, protocol.after_image))
 
 
 def _turns(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec) -> list[Turn]:
     """The same as a conversation, which ends with what the user asks."""
     reserved = (protocol.image,)
-    instruction = {"instruction": next(iter(spec.instructions.values()), "")}
-    turns = [Turn("system", spec.prefix)] if spec.prefix else []
+    instruction = {"instruction": _instruction(spec)}
+    prefix = _prefix(spec, episode.query.id)
+    turns = [Turn("system", prefix)] if prefix else []
 
     def said(source: str, what: str, example: Example, values: Mapping[str, Any], media: Iterable[Part]) -> list[Part]:
         checked = _checked(values, reserved, example.id)

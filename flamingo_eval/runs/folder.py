@@ -73,6 +73,7 @@ def spec_json(spec: RunSpec) -> dict[str, Any]:
     for part, key, unasked_value in (
         (resolved["protocol"], "style", "interleaved"),
         (resolved["protocol"], "variants", {}),
+        (resolved["protocol"], "after_image", ""),
         (resolved["prompt"], "answer", "{{ answer }}"),
         (resolved["prompt"], "instructions", {}),
         (resolved["prompt"]["clean"], "rule", ""),

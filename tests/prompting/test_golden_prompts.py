@@ -70,7 +70,9 @@ def part(job: Job) -> str:
 
 def test_every_task_is_covered_by_the_papers_protocol() -> None:
     assert {task for protocol, task in CASES if protocol == "flamingo"} == set(task_names())
-    assert {protocol for protocol, _ in CASES} == {"chat", "flamingo", "openflamingo", "idefics"}
+    assert {protocol for protocol, _ in CASES} == {
+        "chat", "flamingo", "openflamingo", "idefics", "vl_icl", "vl_icl_idefics", "vl_icl_turn", "vl_icl_turns",
+    }  # fmt: skip
 
 
 def test_every_task_is_covered_by_the_chat_protocol() -> None:
