@@ -95,6 +95,9 @@ class _Again:
         from dataclasses import replace
 
         from flamingo_eval.cli.console import ProgressBar
+        from flamingo_eval.errors import RunError
+        from flamingo_eval.prompting.given_demos import official_again, recorded
+        from flamingo_eval.report.diff import outputs_by_id
         from flamingo_eval.runs.folder import read_json
         from flamingo_eval.runs.media_check import require_readable
         from flamingo_eval.runs.recorded import recorded_spec
@@ -103,6 +106,13 @@ class _Again:
 
         spec = recorded_spec(old)
         data = self._data_of(spec)
+        if spec.demos.method == "official" and data.support is not None:
+            data = replace(data, given=official_again(spec.task, data.queries, data.support, spec.demos.given))
+        if spec.demos.method == "file" and data.support is not None:
+            if spec.ablation.startswith("order-"):
+                raise RunError(f"{old.path}: the record has the shots after {spec.ablation}, not those of the file.")
+            shots = {id: output.shots for id, output in outputs_by_id(old).items()}
+            data = replace(data, given=recorded(shots, data.support))
         by_model = spec.demos.method.startswith("rices") and bool(spec.demos.shots or spec.text_only_shots)
         episodes = None if by_model else episodes_of(spec, data)
         require_readable(episodes or (), spec.on_error)

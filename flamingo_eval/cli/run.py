@@ -44,8 +44,16 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many queries, the same for all seeds.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of the demonstrations, as 0,1,2.")] = "0",
     demos: Annotated[
-        str, typer.Option(help="random, balanced, rices, rices-text or fixed.", autocompletion=complete_demos)
+        str,
+        typer.Option(
+            help="random, balanced, rices, rices-text, fixed, or official: the draws a benchmark prescribes.",
+            autocompletion=complete_demos,
+        ),
     ] = "random",
+    demos_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='JSON lines with the shots of every query: {"id": ..., "shots": [...]}.'),
+    ] = None,
     support_size: Annotated[
         int | None,
         typer.Option(min=0, help="Support examples drawn per seed; 0: the whole split. Default: the task's."),
@@ -118,10 +126,15 @@ def run(
     ):
         if value is not None and value not in known:
             raise UsageError(f"{name} {value}: {did_you_mean(value, known) or 'unknown.'} One of: {', '.join(known)}.")
+    if demos_file is None and demos == "file":
+        raise UsageError("--demos file: the file is missing.", fix="Give it with --demos-file FILE.")
+    if demos_file is not None and demos not in ("random", "file"):
+        raise UsageError(f"--demos {demos} and --demos-file: the file names the shots.", fix="Leave --demos out.")
     choices = Choices(
         shots=numbers(shots, "--shots"),
         seeds=numbers(seeds, "--seeds"),
-        demos=cast(DemoMethod, demos),
+        demos=cast(DemoMethod, "file" if demos_file else demos),
+        demos_file=demos_file,
         support_size=support_size,
         permutations=permutations,
         rank=cast(Wanted | None, rank),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +15,13 @@ def show(
     shots: Annotated[int, typer.Option(min=0, help="Number of demonstrations.")] = 4,
     index: Annotated[int, typer.Option(min=0, help="Which query, counted from 0 in the file's order.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the demonstrations.")] = 0,
-    demos: Annotated[str, typer.Option(help="random, balanced or fixed (rices needs a model: see `run`).")] = "random",
+    demos: Annotated[
+        str, typer.Option(help="random, balanced, fixed or official (rices needs a model: see `run`).")
+    ] = "random",
+    demos_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='JSON lines with the shots of every query: {"id": ..., "shots": [...]}.'),
+    ] = None,
     ablation: Annotated[str, typer.Option(help="Change the prompt as `run --ablation` does.")] = "",
     data: Data = None,
     images: Images = None,
@@ -38,14 +45,15 @@ def show(
     from flamingo_eval.prompting.prompts import candidate_text, render, shown
     from flamingo_eval.runs.plan import Choices, load_question, plan_jobs
 
-    if demos not in ("random", "balanced", "fixed"):
-        raise UsageError(f"--demos {demos}: show knows random, balanced and fixed.")
+    if demos not in ("random", "balanced", "fixed", "official"):
+        raise UsageError(f"--demos {demos}: show knows random, balanced, fixed and official.")
     settings = load_settings()
     question = load_question(task, protocol or settings.protocol)
     choices = Choices(
         shots=(shots,),
         seeds=(seed,),
-        demos=cast(DemoMethod, demos),
+        demos=cast(DemoMethod, "file" if demos_file else demos),
+        demos_file=demos_file,
         ablation=ablation,
         data=data_choice(data),
         images=image_folders(images),

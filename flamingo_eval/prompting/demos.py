@@ -27,6 +27,7 @@ from flamingo_eval.records import Example
 
 Ranking = Callable[[Example], Sequence[str]]  # query -> ids of support examples, nearest first
 _Item = TypeVar("_Item")
+Given = Callable[[Example, DemoSpec], Sequence[str]]  # query, spec -> ids of the rows shown, in the prompt's order
 Shot: TypeAlias = tuple[Example, ...]  # rows that are shown together, in this order
 
 
@@ -37,6 +38,7 @@ class Support:
     task: str
     split: str
     examples: tuple[Example, ...]  # sorted by id, so that the file's order has no say
+    given: Given | None = None  # where the demonstrations are data
 
     @cached_property
     def pools(self) -> Mapping[str, tuple[Example, ...]]:
@@ -220,6 +222,21 @@ def ranked_demos(query: Example, support: Support, spec: DemoSpec, ranking: Rank
     nearest = {shot_of[id][0].id: shot_of[id] for id in ranking(query) if id in shot_of}  # each where it comes first
     shots = _shots_taken(nearest.values(), query, support, spec)
     return tuple(example for shot in reversed(shots) for example in shot)
+
+
+def given_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
+    """The demonstrations that a file or the benchmark names, in its order.
+
+    Raises PromptError for a row that shows the query's own picture.
+    """
+    if support.given is None:
+        raise AssertionError(f"{spec.method} needs demonstrations that are given")
+    key = str(query.labels.get("answer_key", ""))
+    shots = tuple(shown_under(support.by_id[id], key) for id in support.given(query, spec))
+    own = [e.id for e in shots if e.media_id == query.media_id and e.media]
+    if own:
+        raise PromptError(f"{support.task}: row '{own[0]}' shows the picture of its query '{query.id}'.")
+    return shots
 
 
 def _shows_query(shot: Shot, query: Example) -> bool:

@@ -13,6 +13,7 @@ from flamingo_eval.prompting.demos import (
     balanced_demos,
     endless_draw,
     fixed_demos,
+    given_demos,
     random_demos,
     ranked_demos,
 )
@@ -62,6 +63,8 @@ def choose_shots(
         return balanced_demos(query, support, spec)
     if spec.method == "fixed":
         return fixed_demos(query, support, spec)
+    if spec.method in ("file", "official"):
+        return given_demos(query, support, spec)
     if spec.method == "random":
         return random_demos(query, support, spec)
     if ranking is None:

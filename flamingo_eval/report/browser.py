@@ -36,6 +36,8 @@ TOP_CANDIDATES = 5
 MOST_TYPES = 24  # a label with more values than this is no type
 RIGHT = 50.0  # of 100: from here on a query's own score counts as right
 
+RECORDED = ("rices", "file", "official")  # ways of choosing whose shots are taken from the record
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -120,11 +122,11 @@ class TaskPrompts:
             examples = shuffle_query_images(examples, spec.task.name)
         queries = [e for e in examples if e.id in wanted and e.id in run.outputs]
         support = self.support(spec)
-        if spec.demos.method.startswith("rices"):
+        if spec.demos.method.startswith(RECORDED):
             episodes = [_recorded_episode(q, run, support) for q in queries]
         else:
             episodes = list(build_episodes(queries, support, spec.demos, spec.text_only_shots))
-        if spec.ablation and not (spec.ablation.startswith("order-") and spec.demos.method.startswith("rices")):
+        if spec.ablation and not (spec.ablation.startswith("order-") and spec.demos.method.startswith(RECORDED)):
             key = f"{spec.demos.seed}:{spec.task.name}"
             episodes = [ablate(e, spec.ablation, key, support.answers(e.query) if support else ()) for e in episodes]
         return {e.query.id: e for e in episodes}

@@ -74,6 +74,7 @@ def spec_json(spec: RunSpec) -> dict[str, Any]:
         (resolved["protocol"], "style", "interleaved"),
         (resolved["protocol"], "variants", {}),
         (resolved["protocol"], "after_image", ""),
+        (resolved["demos"], "given", ""),
         (resolved["prompt"], "answer", "{{ answer }}"),
         (resolved["prompt"], "instructions", {}),
         (resolved["prompt"]["clean"], "rule", ""),

@@ -28,6 +28,8 @@ from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import ConfigError, FlamingoEvalError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.metrics import require_installed
 from flamingo_eval.prompting.ablations import check_ablation
+from flamingo_eval.prompting.demos import Given
+from flamingo_eval.prompting.given_demos import METHODS, file_digest, official_draws, read_demos_file
 from flamingo_eval.prompting.okvqa_stem import require_stemming
 from flamingo_eval.prompting.prompts import with_variant
 from flamingo_eval.records import Episode
@@ -61,6 +63,7 @@ class Choices:
     images: tuple[str, ...] = ()  # folders of pictures besides the data root's
     split: str | None = None
     on_error: OnError = "stop"
+    demos_file: Path | None = None  # with demos "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,10 @@ def spec_of(question: Question, choices: Choices, shots: int, seed: int, split: 
         prompt = replace(prompt, rank=replace(prompt.rank, wanted=choices.rank))
     size = task.support_size if choices.support_size is None else choices.support_size
     demos = DemoSpec(choices.demos, shots, seed, size, task.support_per_class)
+    if choices.demos in METHODS:  # the rows are named: nothing is drawn, so no support set either
+        over = ",".join(map(str, _shots_of(task, choices)))
+        given = file_digest(choices.demos_file) if choices.demos_file else f"shots {over}"
+        demos = replace(demos, support_size=0, support_per_class=0, given=given)
     return RunSpec(
         task=task,
         protocol=question.protocol,
@@ -179,6 +186,19 @@ def spec_of(question: Question, choices: Choices, shots: int, seed: int, split: 
         ablation=choices.ablation,
         on_error=choices.on_error,
     )
+
+
+def _shots_of(task: TaskSpec, choices: Choices) -> list[int]:
+    return [k for k in choices.shots if task.max_shots is None or k <= task.max_shots]
+
+
+def _given(task: TaskSpec, data: TaskData, choices: Choices) -> Given:
+    """The demonstrations that are data: those of the file, or those that the benchmark prescribes."""
+    if data.support is None:
+        raise UsageError(f"{task.name} has no split to take demonstrations from.", fix="Run it with --shots 0.")
+    if choices.demos_file is not None:
+        return read_demos_file(choices.demos_file, data.queries, data.support)
+    return official_draws(task, data.queries, data.support, _shots_of(task, choices))
 
 
 def _check_rank(questions: Sequence[Question], choices: Choices) -> None:
@@ -211,11 +231,13 @@ def plan_jobs(questions: Sequence[Question], choices: Choices) -> list[Job]:
     jobs: list[Job] = []
     for question in questions:
         task = question.task
-        shots = [k for k in choices.shots if task.max_shots is None or k <= task.max_shots]
+        shots = _shots_of(task, choices)
         if not shots:
             continue
         root = data_root(question.data or choices.data, task.name, choices.images)
         data = load_data(task, root, choices.split)
+        if choices.demos in METHODS:
+            data = replace(data, given=_given(task, data, choices))
         for k in shots:
             for seed in choices.seeds:
                 spec = spec_of(question, choices, k, seed, data.queries.name)

@@ -18,7 +18,7 @@ from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.metrics.scoring import score_all
 from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
-from flamingo_eval.prompting.demos import Ranking, draw_support, shown_under
+from flamingo_eval.prompting.demos import Given, Ranking, draw_support, shown_under
 from flamingo_eval.prompting.episodes import build_episodes, choose_queries
 from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
 from flamingo_eval.runs.answer import Engine, answer, check_wanted
@@ -62,6 +62,7 @@ class TaskData:
     queries: Split
     support: Split | None
     inputs: Mapping[str, str] = field(default_factory=dict)  # sha256 by file
+    given: Given | None = None  # demonstrations that are data
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ def episodes_of(spec: RunSpec, data: TaskData, ranking: Ranking | None = None) -
     support = None
     if data.support is not None:
         support = draw_support(spec.task.name, data.support.name, data.support.examples, spec.demos)
+        support = replace(support, given=data.given)
     episodes = build_episodes(queries, support, spec.demos, spec.text_only_shots, ranking)
     if not spec.ablation:
         return list(episodes)

@@ -1,0 +1,175 @@
+"""Demonstrations that are data: named query by query in a file, or by the draws that a benchmark prescribes.
+
+A file has a JSON object a line, `{"id": query, "shots": [support ids in the order of the prompt]}`; other keys are
+ignored, so that the outputs.jsonl of a run is such a file. Of n shots the first n are shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from flamingo_eval.config.specs import DemoSpec, TaskSpec
+from flamingo_eval.errors import DataError, Problem, UsageError, did_you_mean, problems_in
+from flamingo_eval.files import RepeatedKeyError, agreed
+from flamingo_eval.prompting.demos import Given, group_of
+from flamingo_eval.records import Example, Split
+
+Shots = Mapping[str, tuple[str, ...]]  # query id -> support ids, in the order of the prompt
+NO_TEXT_ONLY = "--demos official: the benchmark prescribes no demonstrations without pictures at zero shots."
+METHODS = ("file", "official")  # ways of choosing that need no support set of their own
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:...` of a demonstrations file: what a record says of it. Raises DataError where it cannot be read."""
+    try:
+        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise DataError(f"--demos-file {path}: cannot be read: {error.strerror}.") from error
+
+
+def read_demos_file(path: Path, queries: Split, support: Split) -> Given:
+    """The shots that a file names. Raises DataError with all problems: lines, unknown and repeated ids."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise DataError(f"--demos-file {path}: cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"--demos-file {path}: not UTF-8 text (byte {error.start}).") from error
+    known_queries = {e.id for e in queries.examples}
+    known_shots = {e.id for e in support.examples}
+    shots: dict[str, tuple[str, ...]] = {}
+    problems: list[Problem] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        id, ids, what = _entry(line)
+        if not what and id not in known_queries:
+            what = f"unknown query '{id}'. {did_you_mean(id, known_queries)}".rstrip()
+        elif not what and id in shots:
+            what = f"query '{id}' is there twice."
+        elif not what and (unknown := [s for s in ids if s not in known_shots]):
+            what = f"query '{id}': split '{support.name}' has no row '{unknown[0]}'."
+        if what:
+            problems.append(Problem(what, path, number))
+        else:
+            shots[id] = ids
+    if problems:
+        raise problems_in(path, problems, DataError)
+    return _first_of(shots, str(path), known_of(support))
+
+
+def recorded(shots: Shots, support: Split) -> Given:
+    """The shots of a run as its record has them."""
+    return _first_of(shots, "the record", known_of(support))
+
+
+def known_of(support: Split) -> int:
+    """How many rows make a shot of a support split: those of its first group."""
+    groups = [group_of(e) for e in support.examples]
+    return groups.count(groups[0]) if groups else 1
+
+
+def _first_of(shots: Shots, place: str, rows_of_a_shot: int) -> Given:
+    def given(query: Example, spec: DemoSpec) -> tuple[str, ...]:
+        ways = query.labels.get("ways_shown")
+        rows = spec.shots * (ways if isinstance(ways, int) else rows_of_a_shot)
+        ids = shots.get(query.id)
+        if ids is None:
+            raise DataError(
+                f"{place}: no shots for query '{query.id}'.", fix="Name the shots of every query of the run."
+            )
+        if len(ids) < rows:
+            raise DataError(
+                f"{place}: {spec.shots} shots asked, {rows} rows, but query '{query.id}' has {len(ids)}.",
+                fix="Lower --shots, or name more rows.",
+            )
+        return ids[:rows]
+
+    return given
+
+
+def _entry(line: str) -> tuple[str, tuple[str, ...], str]:
+    """Query id and shots of a line, and what is wrong with it."""
+    try:
+        value = json.loads(line, object_pairs_hook=agreed)
+    except (ValueError, RecursionError, RepeatedKeyError) as error:
+        return "", (), f"not JSON: {error}."
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+        return "", (), 'expected an object with a text "id", the query\'s.'
+    ids = value.get("shots")
+    if not isinstance(ids, list) or not all(isinstance(s, str) for s in ids):
+        return "", (), f"query '{value['id']}': expected \"shots\", a list of ids."
+    if len(set(ids)) < len(ids):
+        return "", (), f"query '{value['id']}' shows one row twice."
+    return value["id"], tuple(ids), ""
+
+
+def official_draws(task: TaskSpec, queries: Split, support: Split, shots: Sequence[int]) -> Given:
+    """The draws of VL-ICL's released code: one generator a seed, over the numbers of shots in order and all queries.
+
+    They hang on which numbers of shots ran before, are not nested, and are there for a check against that code alone.
+    Raises UsageError for a task that prescribes none.
+    """
+    if task.data.layout != "vl_icl":
+        raise UsageError(f"--demos official: {task.name} prescribes no draws.", fix="Leave --demos out.")
+    if task.data.options.get("shots") == "of_query":
+        return _of_query(queries, support, shots)
+    groups: dict[str, list[str]] = {}
+    for example in support.examples:
+        groups.setdefault(group_of(example), []).append(example.id)
+    rows = list(groups.values())
+
+    @cache
+    def drawn(seed: int) -> Mapping[tuple[int, str], tuple[str, ...]]:
+        rng = Random(seed)
+        table: dict[tuple[int, str], tuple[str, ...]] = {}
+        for n in shots:
+            for query in queries.examples:
+                if n > len(rows):
+                    raise UsageError(f"{task.name}: {n} shots asked, the support split has {len(rows)}.")
+                table[n, query.id] = tuple(id for i in rng.sample(range(len(rows)), n) for id in rows[i])
+        return table
+
+    def given(query: Example, spec: DemoSpec) -> tuple[str, ...]:
+        if spec.shots not in shots:
+            raise UsageError(NO_TEXT_ONLY, fix="Use --protocol vl_icl, whose zero shots are bare.")
+        return drawn(spec.seed)[spec.shots, query.id]
+
+    return given
+
+
+def official_again(task: TaskSpec, queries: Split, support: Split, given: str) -> Given:
+    """The same from what a record says of it, `shots 0,1,2`."""
+    return official_draws(task, queries, support, [int(n) for n in given.removeprefix("shots ").split(",")])
+
+
+def _of_query(queries: Split, support: Split, shots: Sequence[int]) -> Given:
+    """open_mi: another class and a coin for the order, drawn at zero shots too; then the pictures in their order."""
+    classes: dict[str, dict[str, list[str]]] = {}
+    for example in support.examples:
+        pool = classes.setdefault(str(example.labels["pool"]), {})
+        pool.setdefault(example.answer, []).append(example.id)
+
+    @cache
+    def drawn(seed: int) -> Mapping[tuple[int, str], tuple[str, ...]]:
+        rng = Random(seed)
+        table: dict[tuple[int, str], tuple[str, ...]] = {}
+        for n in shots:
+            for query in queries.examples:
+                own = classes[query.id]
+                other = rng.choice([name for name in own if name != query.answer])
+                order = (query.answer, other) if rng.choice([True, False]) else (other, query.answer)
+                table[n, query.id] = tuple(own[name][i] for i in range(n) for name in order if i < len(own[name]))
+        return table
+
+    def given(query: Example, spec: DemoSpec) -> tuple[str, ...]:
+        if spec.shots not in shots:
+            raise UsageError(NO_TEXT_ONLY, fix="Use --protocol vl_icl, whose zero shots are bare.")
+        return drawn(spec.seed)[spec.shots, query.id]
+
+    return given
