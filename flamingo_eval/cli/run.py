@@ -46,7 +46,7 @@ def run(
     demos: Annotated[
         str,
         typer.Option(
-            help="random, balanced, rices, rices-text, fixed, or official: the draws a benchmark prescribes.",
+            help="random, balanced, rices, rices-text, rices-both, fixed, or official: a benchmark's own draws.",
             autocompletion=complete_demos,
         ),
     ] = "random",
@@ -54,6 +54,9 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help='JSON lines with the shots of every query: {"id": ..., "shots": [...]}.'),
     ] = None,
+    picture_weight: Annotated[
+        float, typer.Option(min=0, max=1, help="rices-both: the share of the picture beside the text.")
+    ] = 0.5,
     support_size: Annotated[
         int | None,
         typer.Option(min=0, help="Support examples drawn per seed; 0: the whole split. Default: the task's."),
@@ -135,6 +138,7 @@ def run(
         seeds=numbers(seeds, "--seeds"),
         demos=cast(DemoMethod, "file" if demos_file else demos),
         demos_file=demos_file,
+        picture_weight=picture_weight,
         support_size=support_size,
         permutations=permutations,
         rank=cast(Wanted | None, rank),

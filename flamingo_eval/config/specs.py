@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 Modality = Literal["image", "video"]
 Mode = Literal["open-ended", "close-ended"]
-DemoMethod = Literal["random", "balanced", "rices", "rices-text", "fixed", "file", "official"]
+DemoMethod = Literal["random", "balanced", "rices", "rices-text", "rices-both", "fixed", "file", "official"]
 Normalisation = Literal["sum", "mean"]
 Wanted = Literal["all", "best"]
 Style = Literal["chat", "interleaved", "one-turn"]
@@ -50,6 +50,7 @@ class DemoSpec:
     seed: int = 0
     support_size: int = 2048  # drawn once per seed from the support split (Flamingo v2 B.1.4); 0 = the whole split
     support_per_class: int = 0  # classification: this many a class instead of support_size (paper: 32)
+    picture_weight: float = 0.5  # rices-both: the share of the picture beside the text
     given: str = ""  # of demonstrations that are data: the hash of their file, or the shots the official draws ran over
 
 

@@ -32,6 +32,7 @@ from flamingo_eval.records import Example, MetricResult, Prediction
 
 IsRight = Callable[[str, str], bool]  # prediction, answer
 
+CEILING_NOTE = "scorer's ceiling"
 DIGITS = re.compile(r"\d+")
 SIGNED = re.compile(r"(?:(?<![\w)])[-\u2212])?\d+")  # a minus after a digit or a letter joins words: `3-1`, `item-3`
 YES_OR_NO = re.compile(r"\b(yes|no)\b")
@@ -124,7 +125,7 @@ def _result(
     answers = [Prediction(e.id, e.references[0]) for e in examples]
     ceiling = _scores(dialects["official"], answers, examples)
     lost = f"{ceiling.count(0.0)} of {len(examples)} answers cannot score"
-    notes = {"ceiling": f"{fmean(ceiling):.2f} under dialect official, {lost}"}
+    notes = {CEILING_NOTE: f"{fmean(ceiling):.2f} under dialect official, {lost}"}
     return MetricResult(fmean(chosen), tuple(chosen), breakdown, notes=notes)
 
 

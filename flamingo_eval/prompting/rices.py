@@ -2,14 +2,16 @@
 
 The paper does not say which feature; here it is the mean of the frozen vision encoder's output over positions (and
 over frames of a clip), L2-normalised, compared by dot product. `rices-text` compares texts by the mean of the language
-model's frozen input embeddings. The search is exact. Ties go to the lower id, so the same support set always gives the
-same shots.
+model's frozen input embeddings; `rices-both` adds the two similarities with a weight, each standardised over the rows
+that the query's shots come from. Where queries have pools of their own, neighbours come from the pool. The search is
+exact. Ties go to the lower id, so the same support set always gives the same shots.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -19,7 +21,7 @@ from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.data.disk_store import trim
 from flamingo_eval.data.media import content_hash
 from flamingo_eval.errors import DataError, RunError
-from flamingo_eval.prompting.demos import Ranking, draw_support
+from flamingo_eval.prompting.demos import Ranking, Support, draw_support, pool_of
 from flamingo_eval.prompting.feature_store import FeatureStore
 from flamingo_eval.records import Example, Media
 
@@ -89,6 +91,8 @@ def ranking_of(
     if data.support is None:
         raise DataError(f"{spec.task.name}: {spec.demos.method} needs a support split, and the task has none.")
     support = draw_support(spec.task.name, data.support.name, data.support.examples, spec.demos)
+    if spec.demos.method == "rices-both":
+        return _joint_ranking(spec, data.queries.examples, support, encoder, on_progress)
     by_text = spec.demos.method == "rices-text"
     key_of = _text_key if by_text else _media_key
     folder = cache_dir() / "features"
@@ -96,19 +100,25 @@ def ranking_of(
     place = folder / ("text" if by_text else "media") / encoder.sha256[:16]
     queries = data.queries.examples
     key_by_id = {id(e): key_of(e) for e in (*support.examples, *queries)}  # a picture's bytes are hashed once
-    keys = [key_by_id[id(e)] for e in support.examples]
+    pools = support.pools
     own = max(
         _rows_per_media(support.examples).values()
     )  # up to this many of the nearest rows show the query's own picture
-    k = min(len(keys), max(spec.demos.shots, spec.text_only_shots) + own)
+    single = not any("group" in e.labels for e in support.examples)
+    needed = max(spec.demos.shots, spec.text_only_shots) + own
+
+    def enough(query: Example, rows: int) -> int:
+        return min(rows, needed) if single and "ways_shown" not in query.labels else rows
 
     def ranked(store: FeatureStore) -> dict[str, list[str]]:
         neighbours: dict[str, list[str]] = {}
-        for first in range(0, len(queries), QUERY_ROWS):
-            part = queries[first : first + QUERY_ROWS]
+        for part in _parts(queries):
+            rows = pools.get(pool_of(part[0]), ())
+            keys = [key_by_id[id(e)] for e in rows]
             wanted = np.concatenate([block for _, block in store.blocks([key_by_id[id(e)] for e in part])])
-            for query, row in zip(part, nearest(wanted, store.blocks(keys), k), strict=True):
-                neighbours[query.id] = [support.examples[i].id for i in row]
+            found = nearest(wanted, store.blocks(keys), enough(part[0], len(keys))) if keys else [()] * len(part)
+            for query, row in zip(part, found, strict=True):
+                neighbours[query.id] = [rows[i].id for i in row]
         return neighbours
 
     for _ in range(ATTEMPTS):
@@ -120,7 +130,65 @@ def ranking_of(
             continue
         trim(folder, cache_bytes())
         return lambda query: neighbours[query.id]
-    raise RunError(f"{folder}: another process clears this cache again and again.", fix="Set FLAMINGO_EVAL_CACHE.")
+    raise _cleared(folder)
+
+
+def _cleared(folder: Path) -> RunError:
+    return RunError(f"{folder}: another process clears this cache again and again.", fix="Set FLAMINGO_EVAL_CACHE.")
+
+
+def _parts(queries: Sequence[Example]) -> Iterator[list[Example]]:
+    """Queries of one pool, at most QUERY_ROWS of them at a time."""
+    pools: dict[str, list[Example]] = {}
+    for query in queries:
+        pools.setdefault(pool_of(query), []).append(query)
+    for members in pools.values():
+        yield from (members[i : i + QUERY_ROWS] for i in range(0, len(members), QUERY_ROWS))
+
+
+def _joint_ranking(
+    spec: RunSpec,
+    queries: Sequence[Example],
+    support: Support,
+    encoder: Encoder,
+    on_progress: Callable[[int, int], None],
+) -> Ranking:
+    """All rows of a query's pool by weight x picture + (1 - weight) x text, both standardised over the pool."""
+    weight = spec.demos.picture_weight
+    everything = (*support.examples, *queries)
+    keys = {"media": [_media_key(e) for e in everything], "text": [_text_key(e) for e in everything]}
+    vectors: dict[str, dict[int, NDArray[np.float32]]] = {}
+    folder = cache_dir() / "features"
+    for kind, of_kind in keys.items():
+        for attempt in range(ATTEMPTS):
+            store = FeatureStore(folder / kind / encoder.sha256[:16], f"{kind} {encoder.sha256}")
+            _fill(store, dict(zip(of_kind, everything, strict=True)), encoder, kind == "text", on_progress)
+            try:
+                rows = np.concatenate([block for _, block in store.blocks(of_kind)])
+                break
+            except FileNotFoundError:  # cleared or trimmed by another process
+                if attempt == ATTEMPTS - 1:
+                    raise _cleared(folder) from None
+        vectors[kind] = {id(e): row for e, row in zip(everything, rows, strict=True)}
+    trim(folder, cache_bytes())
+
+    def ranking(query: Example) -> list[str]:
+        pool = support.pools.get(pool_of(query), ())
+        total = np.zeros(len(pool), np.float64)
+        for kind, share in (("media", weight), ("text", 1 - weight)):
+            of_pool = np.stack([vectors[kind][id(e)] for e in pool]).astype(np.float64)
+            total += share * standardised(of_pool @ vectors[kind][id(query)].astype(np.float64))
+        order = np.argsort(-np.round(total, 5), kind="stable")
+        return [pool[i].id for i in order]
+
+    by_id = {q.id: q for q in queries}
+    return lambda query: ranking(by_id[query.id]) if support.pools.get(pool_of(query)) else []
+
+
+def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values with mean 0 and standard deviation 1; all the same: zeros."""
+    spread = float(np.round(values, 5).std())
+    return (values - values.mean()) / spread if spread else np.zeros_like(values)
 
 
 def _rows_per_media(examples: Sequence[Example]) -> dict[str, int]:

@@ -75,6 +75,7 @@ def spec_json(spec: RunSpec) -> dict[str, Any]:
         (resolved["protocol"], "variants", {}),
         (resolved["protocol"], "after_image", ""),
         (resolved["demos"], "given", ""),
+        (resolved["demos"], "picture_weight", 0.5),
         (resolved["prompt"], "answer", "{{ answer }}"),
         (resolved["prompt"], "instructions", {}),
         (resolved["prompt"]["clean"], "rule", ""),

@@ -64,6 +64,7 @@ class Choices:
     split: str | None = None
     on_error: OnError = "stop"
     demos_file: Path | None = None  # with demos "file"
+    picture_weight: float = 0.5  # of rices-both
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def spec_of(question: Question, choices: Choices, shots: int, seed: int, split: 
     if task.mode == "close-ended" and choices.rank not in (None, prompt.rank.wanted or task.rank.wanted):
         prompt = replace(prompt, rank=replace(prompt.rank, wanted=choices.rank))
     size = task.support_size if choices.support_size is None else choices.support_size
-    demos = DemoSpec(choices.demos, shots, seed, size, task.support_per_class)
+    demos = DemoSpec(choices.demos, shots, seed, size, task.support_per_class, choices.picture_weight)
     if choices.demos in METHODS:  # the rows are named: nothing is drawn, so no support set either
         over = ",".join(map(str, _shots_of(task, choices)))
         given = file_digest(choices.demos_file) if choices.demos_file else f"shots {over}"

@@ -92,7 +92,7 @@ def test_vl_icl(task: str, metric: str) -> None:
     found = result(task, metric)
     assert found.value == pytest.approx(expected["overall"], abs=CLOSE)
     check_rows(golden, found, expected["per_example"])
-    assert found.notes["ceiling"].startswith(f"{golden.expected['ceiling']:.2f} ")
+    assert found.notes["scorer's ceiling"].startswith(f"{golden.expected['ceiling']:.2f} ")
 
 
 def test_ivqa_counts_null_as_an_answer() -> None:

@@ -91,7 +91,7 @@ def test_the_ceiling_counts_the_answers_that_can_never_score() -> None:
     examples = [Example(str(i), (), str(i), references=(a,)) for i, a in enumerate(("4", "-1", "7", "-3"))]
     predictions = [Prediction(e.id, "4") for e in examples]
     result = load_metric("vl_icl_number")(predictions, examples)
-    assert result.notes["ceiling"] == "50.00 under dialect official, 2 of 4 answers cannot score"
+    assert result.notes["scorer's ceiling"] == "50.00 under dialect official, 2 of 4 answers cannot score"
 
 
 def test_operators_and_attributes_have_a_row_of_their_own() -> None:
