@@ -32,7 +32,7 @@ def completed(shell: str, line: str) -> str:
         ("flamingo-eval run vqav2 --protocol open", ["openflamingo"]),
         ("flamingo-eval run vqav2 --dry", ["--dry-run"]),
         ("flamingo-eval run vqav2 --ablation labels-s", ["labels-shuffled"]),
-        ("flamingo-eval run vqav2 --demos rices", ["rices", "rices-text"]),
+        ("flamingo-eval run vqav2 --demos rices", ["rices", "rices-text", "rices-both"]),
         ("flamingo-eval list me", ["metrics"]),
         ("flamingo-eval report --format la", ["latex"]),
         ("flamingo-eval report --compare Flamingo-8", ["Flamingo-80B"]),
