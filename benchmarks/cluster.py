@@ -15,8 +15,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from flamingo_eval.distributed.pool import Crew, Sent
 from flamingo_eval.distributed.ray_actors import RayReplica, ray_replicas
 from flamingo_eval.distributed.replica import Worker
 from flamingo_eval.records import Episode, Split
-from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 from flamingo_eval.runs.runner import Progress, run
 
 STORE_BYTES = 100 * 2**20
@@ -88,14 +88,12 @@ def three_nodes() -> Iterator[Any]:
 
 def change_nodes(out: Path, limit: int) -> Found:
     """Run with three replicas of which two fit; once a part is done, a node at work goes and another comes."""
-    (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices(shots=(SHOTS,), limit=limit))
+    (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices(shots=(SHOTS,), limit=limit))
     one = Worker("tiny", device="cpu")
     identity = one.identity()
-    spec = replace(
-        job.spec, model=identity.name, model_sha256=identity.sha256, device=identity.device, dtype=identity.dtype
-    )
-    with one.engine:
-        run(spec, job.data, one.engine, out / "one", episodes=job.episodes)
+    spec = planned.spec(identity)
+    with closing(one.backend):
+        run(spec, planned.data, one.backend.engine, out / "one", episodes=list(planned.episodes()))
     began = time.monotonic()
     by_node: Counter[str] = Counter()
     with (
@@ -114,7 +112,7 @@ def change_nodes(out: Path, limit: int) -> Found:
             cluster.remove_node(next(n for n in cluster.list_all_nodes() if n.node_id in busy), allow_graceful=False)
             added = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES).node_id
 
-        run(spec, job.data, crew, out / "cluster", episodes=job.episodes, watch=watch)
+        run(spec, planned.data, crew, out / "cluster", episodes=list(planned.episodes()), watch=watch)
         stats = crew.stats
     expected = lines(out / "one")
     different = sum(a != b for a, b in zip(lines(out / "cluster"), expected, strict=True))

@@ -14,13 +14,12 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from flamingo_eval.distributed.launch import Team
 from flamingo_eval.distributed.pool import Crew, ReplicaLostError
 from flamingo_eval.distributed.ray_actors import ray_replicas
-from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 from flamingo_eval.runs.runner import run
 
 
@@ -43,7 +42,7 @@ def compared(out: Path, expected: list[str]) -> str:
 
 def kill_workers(out: Path, limit: int, kills: int, rng: random.Random) -> tuple[int, Crew]:
     """One run with two replicas; every second or two one of them is killed, `kills` times or until the run ends."""
-    (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=limit))
+    (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=limit))
     done = threading.Event()
     killed = 0
     with ray_replicas(Team("tiny", "cpu", ray="local", replicas="2")) as (replicas, model):
@@ -63,10 +62,10 @@ def kill_workers(out: Path, limit: int, kills: int, rng: random.Random) -> tuple
                     time.sleep(0.5)
 
         crew = Crew(replicas, most=128)
-        spec = replace(job.spec, model=model.name, model_sha256=model.sha256, device=model.device, dtype=model.dtype)
+        spec = planned.spec(model)
         thread = threading.Thread(target=killer, daemon=True)
         thread.start()
-        run(spec, job.data, crew, out, episodes=job.episodes)
+        run(spec, planned.data, crew, out, episodes=list(planned.episodes()))
         done.set()
         thread.join()
     return killed, crew

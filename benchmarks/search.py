@@ -14,7 +14,7 @@ from flamingo_eval.config.specs import Normalisation, RankSpec
 from flamingo_eval.data.layouts.imagenet import class_names
 from flamingo_eval.engine import Engine
 from flamingo_eval.prompting.prompts import candidate_text, render
-from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 from flamingo_eval.sample.world.scenes import concepts
 
 QUERIES, SHOTS = 32, 4
@@ -41,9 +41,9 @@ def search() -> None:
 
 def _row(task: str, title: str, names: Sequence[str], rank: RankSpec) -> None:
     questions, _ = load_questions([task], "flamingo")
-    (job,) = plan_jobs(questions, Choices(shots=(SHOTS,), limit=QUERIES))
-    prompts = [render(e, job.spec.prompt, job.spec.protocol) for e in job.episodes or ()]
-    texts = [candidate_text(name, job.spec.prompt) for name in names]
+    (run,) = plan_runs(questions, Choices(shots=(SHOTS,), limit=QUERIES))
+    prompts = [render(e, run.prompt, run.protocol) for e in run.episodes()]
+    texts = [candidate_text(name, run.prompt) for name in names]
     engine = Engine(load_model("tiny"))
     for _ in engine.best(prompts, [texts] * len(prompts), rank):
         pass

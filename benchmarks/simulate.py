@@ -16,21 +16,23 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.config.specs import ModelIdentity, RunSpec
 from flamingo_eval.distributed.work_units import MOST_QUERIES, Unit, after_loss, cut
 from flamingo_eval.metrics.running import RunningScore
 from flamingo_eval.records import Episode, Example, Output, Split
-from flamingo_eval.runs.plan import Choices, Job, load_questions, plan_jobs
+from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
 from flamingo_eval.runs.runner import Progress, run
 
 RECORDED = Path(__file__).with_name("unit_times.json")
 QUERIES, QUESTIONS_A_PICTURE = 214_354, 5
 REPLICAS = (1, 8, 64, 512)
 UNIT_RECORDED = 32
+NOBODY = ModelIdentity("none", "0", "cpu", "float32")
 STARTED = -1  # in the place of outputs: a replica has loaded its model again
 
 
@@ -109,8 +111,8 @@ def vqav2_sized(queries: int = QUERIES) -> list[Episode]:
 
 def writer_seconds(repeats: int = 5) -> float:
     """What the real writer of a run folder takes for an output: its line, the flush, the running score."""
-    (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices())
-    return statistics.median(_write_once(job) for _ in range(repeats))
+    (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices())
+    return statistics.median(_write_once(planned) for _ in range(repeats))
 
 
 class _Instant:
@@ -125,15 +127,15 @@ class _Instant:
         self.seconds = (time.perf_counter() - self.began) / len(episodes)
 
 
-def _write_once(job: Job) -> float:
+def _write_once(planned: PlannedRun) -> float:
     source = _Instant()
-    running = RunningScore(job.spec.task.metrics[0], job.spec.prompt.metric_dialect, job.data.queries)
+    running = RunningScore(planned.task.metrics[0], planned.prompt.metric_dialect, planned.data.queries)
 
     def watch(progress: Progress) -> None:
         running.add(progress.newest)
 
     with tempfile.TemporaryDirectory() as out:
-        run(job.spec, job.data, source, Path(out), episodes=job.episodes, watch=watch)
+        run(planned.spec(NOBODY), planned.data, source, Path(out), episodes=list(planned.episodes()), watch=watch)
     return source.seconds
 
 
@@ -142,12 +144,12 @@ def record() -> None:
     from flamingo_eval.distributed.replica import Worker
 
     worker = Worker("tiny", device="cpu")
-    (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices())
-    times = []
-    with worker.engine:
-        for unit in cut(job.episodes or (), 1, UNIT_RECORDED):
+    (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices())
+    spec, times = planned.spec(worker.identity()), []
+    with closing(worker.backend):
+        for unit in cut(list(planned.episodes()), 1, UNIT_RECORDED):
             began = time.perf_counter()
-            n = sum(len(sent.outputs) for sent in worker.answers(unit.episodes, job.spec, job.data.queries))
+            n = sum(len(sent.outputs) for sent in worker.answers(unit.episodes, spec, planned.data.queries))
             times.append({"queries": n, "seconds": round(time.perf_counter() - began, 4)})
     RECORDED.write_text(json.dumps(times[1:], indent=1) + "\n")  # the first opens every support picture
 

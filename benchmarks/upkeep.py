@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from flamingo_eval.models.checkpoint import CONFIG, WEIGHTS
+from flamingo_eval.models.checkpoint_files import CONFIG, WEIGHTS
 from flamingo_eval.models.config_json import write_config
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.models.presets import PRESETS

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flamingo_eval.models.flops import ModelFlops
     from flamingo_eval.models.tokenizer import Tokenizer
     from flamingo_eval.runs.estimate import Estimate
-    from flamingo_eval.runs.plan import Job
+    from flamingo_eval.runs.plan import PlannedRun
 
 REPLICAS = (1, 8, 64, 512)
 TITLES = (
@@ -21,7 +21,13 @@ TITLES = (
 
 
 def dry_run(
-    jobs: Sequence[Job], model: str, device: str, dtype: str, tflops: float | None, price: float | None, as_json: bool
+    runs: Sequence[PlannedRun],
+    model: str,
+    device: str,
+    dtype: str,
+    tflops: float | None,
+    price: float | None,
+    as_json: bool,
 ) -> None:
     """Print the estimate. The model may be a preset without weights: tokens are then guessed from characters."""
     from flamingo_eval.cli.console import print_json, print_table, say
@@ -34,7 +40,7 @@ def dry_run(
     chosen = choose_device(device)
     kind = choose_dtype(dtype, chosen)
     rate = tflops * 1e12 if tflops else matrix_rate(chosen, kind)
-    found = estimate(jobs, flops, Reader(tokenizer))
+    found = estimate(runs, flops, Reader(tokenizer))
     if as_json:
         print_json(_json(found, flops, rate, kind.itemsize))
         return

@@ -21,10 +21,8 @@ from flamingo_eval.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from flamingo_eval.cli.console import ProgressBar
-    from flamingo_eval.cli.pool_table import CrewTable
-    from flamingo_eval.distributed.launch import AtWork, Team
-    from flamingo_eval.runs.plan import Job
+    from flamingo_eval.distributed.launch import Team
+    from flamingo_eval.runs.plan import PlannedRun
     from flamingo_eval.runs.runner import RunRecord
 
 TINY = "tiny"
@@ -119,7 +117,7 @@ def run(
     from flamingo_eval.distributed.environment import world
     from flamingo_eval.distributed.launch import Team
     from flamingo_eval.errors import UsageError, did_you_mean
-    from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+    from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 
     settings = load_settings()
     for value, name, known in (
@@ -159,11 +157,11 @@ def run(
     if not dry_run and (tflops is not None or price is not None):
         raise UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run.")
     questions, remarks = load_questions(tasks, protocol or settings.protocol)
-    jobs = plan_jobs(questions, choices)
+    runs = plan_runs(questions, choices)
     if dry_run:
         from flamingo_eval.cli.dry_run import dry_run as say_what_it_takes
 
-        say_what_it_takes(jobs, model or settings.model, device, dtype, tflops, price, as_json)
+        say_what_it_takes(runs, model or settings.model, device, dtype, tflops, price, as_json)
         return
     team = Team(
         model or settings.model, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica, tensor_parallel
@@ -171,116 +169,45 @@ def run(
     here = world() if ray is None else None
     quiet = as_json or (here is not None and here.rank > 0)
     if not quiet:
-        for line in (*remarks, *_banner(jobs, team.model)):
+        for line in (*remarks, *_banner(runs, team.model)):
             say(line)
-    records = _run_all(jobs, team, out or Path(settings.out), fresh, quiet)
+    records = _answer(runs, team, out or Path(settings.out), fresh, quiet)
     if records is not None:
         _print(records, as_json)
 
 
-def _banner(jobs: list[Job], model: str) -> list[str]:
+def _banner(runs: list[PlannedRun], model: str) -> list[str]:
     """What is about to be measured, said before it costs anything."""
     from flamingo_eval.config.settings import is_sample
 
-    first = jobs[0].spec
-    copy = f"a fresh copy, {first.data}" if first.data != "sample" else "the embedded sample"
-    data = f"{copy} (not the benchmark)" if is_sample(first.data) else first.data
+    name_of_data = runs[0].data_name
+    copy = f"a fresh copy, {name_of_data}" if name_of_data != "sample" else "the embedded sample"
+    data = f"{copy} (not the benchmark)" if is_sample(name_of_data) else name_of_data
+    first = runs[0]
     name = "the bundled tiny checkpoint" if model == TINY else model
-    tasks = ", ".join(dict.fromkeys(j.spec.task_label for j in jobs))
-    runs = "1 run" if len(jobs) == 1 else f"{len(jobs)} runs"
-    return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}, {runs}"]
+    tasks = ", ".join(dict.fromkeys(r.task_label for r in runs))
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}, {count}"]
 
 
-def _run_all(jobs: list[Job], team: Team, out: Path, fresh: bool, quiet: bool) -> list[RunRecord] | None:
+def _answer(runs: list[PlannedRun], team: Team, out: Path, fresh: bool, quiet: bool) -> list[RunRecord] | None:
     """The records of all runs; None in a process that only answers for another one (torchrun)."""
-    from flamingo_eval.cli.console import say
-    from flamingo_eval.distributed.launch import answering
-    from flamingo_eval.models import read_shape
-    from flamingo_eval.runs.length_check import require_short
-    from flamingo_eval.runs.media_check import require_readable
+    from flamingo_eval.cli.progress import Progress
+    from flamingo_eval.distributed.launch import answering, identity_before
+    from flamingo_eval.runs.backend import shape_of
+    from flamingo_eval.runs.session import run_all
 
-    require_readable([e for j in jobs for e in j.episodes or ()], jobs[0].spec.on_error)
-    require_short(jobs, *read_shape(team.model))
-    tell = say if not quiet else lambda _: None
-    tell("loading the model")
-    with answering(team, jobs, tell) as at_work:
-        if at_work is None:
-            return None
-        if not quiet:
-            say(f"{at_work.title}, batch size {team.batch_size}")
-        return _answer_all(jobs, at_work, team.batch_size, out, fresh, quiet)
-
-
-def _answer_all(
-    jobs: list[Job], at_work: AtWork, batch_size: str, out: Path, fresh: bool, quiet: bool
-) -> list[RunRecord]:
-    from dataclasses import replace
-
-    from flamingo_eval.cli.console import say
-    from flamingo_eval.metrics.running import RunningScore
-    from flamingo_eval.runs.runner import Progress
-    from flamingo_eval.runs.runner import run as run_one
-
-    model = at_work.identity
-    records = []
-    for job in jobs:
-        spec = replace(job.spec, model=model.name, model_sha256=model.sha256, device=model.device, dtype=model.dtype)
-        title = f"{spec.task_label} {spec.demos.shots}-shot seed {spec.demos.seed}"
-        total = len(job.episodes) if job.episodes is not None else len(job.data.queries.examples)
-        running = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, job.data.queries)
-        with _bar(title, total, quiet, at_work) as bar:
-
-            def watch(progress: Progress, bar: ProgressBar | CrewTable = bar, running: RunningScore = running) -> None:
-                running.add(progress.newest)
-                bar.update(len(progress.outputs), f"{running} {at_work.state()}".rstrip())
-
-            ranking = None
-            if job.episodes is None:
-                from flamingo_eval.prompting.rices import ranking_of
-
-                ranking = ranking_of(spec, job.data, at_work.encoder())
-            try:
-                record = run_one(
-                    spec,
-                    job.data,
-                    at_work.engine,
-                    out,
-                    episodes=job.episodes,
-                    ranking=ranking,
-                    watch=watch,
-                    fresh=fresh,
-                    settings={"batch_size": batch_size},
-                )
-            except KeyboardInterrupt:
-                say(f"interrupted in {title}: what is done stays, the same command goes on from there")
-                raise
-        records.append(record)
-        if not quiet:
-            say(_line(title, record))
-    return records
-
-
-def _bar(title: str, total: int, quiet: bool, at_work: AtWork) -> ProgressBar | CrewTable:
-    """A table of the replicas where there are several and somebody can see it."""
-    import sys
-
-    from flamingo_eval.cli.console import ProgressBar, console
-    from flamingo_eval.cli.pool_table import WIDTH, CrewTable
-
-    crew = at_work.crew
-    alone = crew is None or len(crew.replicas) < 2
-    if crew is None or alone or quiet or not sys.stderr.isatty() or console(stderr=True).width < WIDTH:
-        return ProgressBar(title, total, quiet)
-    return CrewTable(title, total, crew)
-
-
-def _line(title: str, record: RunRecord) -> str:
-    head = record.scores[0]
-    value = "undefined" if head.value is None else f"{head.value:.1f}"
-    how = "already done" if record.cached else f"{record.seconds:.1f} s"
-    resumed = f", {record.resumed} queries were done before" if record.resumed else ""
-    failed = f", {record.n_failed} failed" if record.n_failed else ""
-    return f"{title}: {value} ({how}{resumed}{failed})"
+    progress = Progress(quiet)
+    return run_all(
+        runs,
+        lambda left: progress.opened(answering(team, left, progress.say), team.batch_size),
+        out,
+        identity=identity_before(team),
+        shape=lambda: shape_of(team.model),
+        fresh=fresh,
+        settings={"batch_size": team.batch_size},
+        observer=progress,
+    )
 
 
 def _print(records: list[RunRecord], as_json: bool) -> None:

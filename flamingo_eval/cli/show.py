@@ -43,7 +43,7 @@ def show(
     from flamingo_eval.config.specs import DemoMethod
     from flamingo_eval.errors import DataError, UsageError
     from flamingo_eval.prompting.prompts import candidate_text, render, shown
-    from flamingo_eval.runs.plan import Choices, load_question, plan_jobs
+    from flamingo_eval.runs.plan import Choices, load_question, plan_runs
 
     if demos not in ("random", "balanced", "fixed", "official"):
         raise UsageError(f"--demos {demos}: show knows random, balanced, fixed and official.")
@@ -59,15 +59,14 @@ def show(
         images=image_folders(images),
         split=split,
     )
-    (job,) = plan_jobs([question], choices)
-    episodes = job.episodes or ()
-    if index >= len(episodes):
-        raise DataError(f"--index {index}: split '{job.data.queries.name}' has {len(episodes)} queries, from 0 on.")
-    episode = episodes[index]
+    (run,) = plan_runs([question], choices)
+    if index >= len(run.queries):
+        raise DataError(f"--index {index}: split '{run.data.queries.name}' has {len(run.queries)} queries, from 0 on.")
+    episode = run.episode(index)
     prompt = render(episode, question.prompt, question.protocol)
     text = shown(prompt, question.protocol)
     media = [str(getattr(m, "path", m)) for m in prompt.media]
-    names = episode.query.candidates or job.data.queries.candidates
+    names = episode.query.candidates or run.data.queries.candidates
     candidates = [candidate_text(c, question.prompt) for c in names]
     tokens, context = _tokens(prompt, model or settings.model)
     if as_json:

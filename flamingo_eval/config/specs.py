@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 Modality = Literal["image", "video"]
 Mode = Literal["open-ended", "close-ended"]
@@ -200,6 +200,44 @@ OnError = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What a record says of the model that answered; known before its weights are loaded."""
+
+    name: str
+    sha256: str
+    device: str
+    dtype: str
+
+
+class Asked(Protocol):
+    """What is asked in a run, whichever model answers: a RunSpec has it, and so has a run that is only planned."""
+
+    @property
+    def task(self) -> TaskSpec: ...
+
+    @property
+    def protocol(self) -> ProtocolSpec: ...
+
+    @property
+    def prompt(self) -> PromptSpec: ...
+
+    @property
+    def demos(self) -> DemoSpec: ...
+
+    @property
+    def limit(self) -> int | None: ...
+
+    @property
+    def ablation(self) -> str: ...
+
+    @property
+    def rank(self) -> RankSpec: ...
+
+    @property
+    def text_only_shots(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """Everything that decides the outputs and scores of one run; its hash is part of the run folder's name.
 
@@ -223,22 +261,42 @@ class RunSpec:
     @property
     def decode(self) -> DecodeSpec:
         """The task's decoding with the protocol's changes."""
-        return _overridden(self.task.decode, self.prompt.decode)
+        return decode_of(self.task, self.prompt)
 
     @property
     def rank(self) -> RankSpec:
         """The task's candidate scoring with the protocol's changes."""
-        return _overridden(self.task.rank, self.prompt.rank)
+        return rank_of(self.task, self.prompt)
 
     @property
     def text_only_shots(self) -> int:
         """Demonstrations without pictures when the run is at zero shots."""
-        return self.prompt.text_only_shots if self.task.data.support is not None else 0
+        return text_only_shots_of(self.task, self.prompt)
 
     @property
     def task_label(self) -> str:
         """`vqav2`, or `vqav2@sample`: sample scores never pass for the benchmark's."""
-        return f"{self.task.name}@{self.data}" if self.data.partition(":")[0] == "sample" else self.task.name
+        return task_label(self.task, self.data)
+
+
+def decode_of(task: TaskSpec, prompt: PromptSpec) -> DecodeSpec:
+    """The task's decoding with the protocol's changes."""
+    return _overridden(task.decode, prompt.decode)
+
+
+def rank_of(task: TaskSpec, prompt: PromptSpec) -> RankSpec:
+    """The task's candidate scoring with the protocol's changes."""
+    return _overridden(task.rank, prompt.rank)
+
+
+def text_only_shots_of(task: TaskSpec, prompt: PromptSpec) -> int:
+    """Demonstrations without pictures at zero shots; none where the task has no support split."""
+    return prompt.text_only_shots if task.data.support is not None else 0
+
+
+def task_label(task: TaskSpec, data: str) -> str:
+    """`vqav2`, or `vqav2@sample` for the embedded sample and `vqav2@sample:7` for a fresh copy."""
+    return f"{task.name}@{data}" if data.partition(":")[0] == "sample" else task.name
 
 
 _Spec = TypeVar("_Spec", DecodeSpec, RankSpec)

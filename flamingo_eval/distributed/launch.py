@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from flamingo_eval.distributed.pool import Crew, Identity
+from flamingo_eval.config.specs import ModelIdentity
+from flamingo_eval.distributed.pool import Crew
 from flamingo_eval.errors import UsageError
-from flamingo_eval.runs.answer import Engine
-from flamingo_eval.runs.plan import Job
-from flamingo_eval.runs.runner import OutputSource
+from flamingo_eval.runs.backend import Backend, identity_of, load_backend
+from flamingo_eval.runs.plan import PlannedRun
 
 if TYPE_CHECKING:
     from flamingo_eval.distributed.environment import World
@@ -36,21 +36,30 @@ class Team:
 
 @dataclass(frozen=True, slots=True)
 class AtWork:
-    """A team that has loaded its model. `encoder` gives RICES its features, `state` a word for the progress bar.
+    """A team that has loaded its model. `state` gives a word for the progress bar.
 
     `crew`: the replicas, where there are several.
     """
 
-    identity: Identity
-    engine: Engine | OutputSource
-    encoder: Callable[[], Encoder]
+    backend: Backend
     title: str
     state: Callable[[], str] = str
     crew: Crew | None = None
 
 
+def identity_before(team: Team) -> ModelIdentity | None:
+    """The identity of the model before it is loaded; None where other processes decide the device (Ray, ranks)."""
+    from flamingo_eval.distributed.environment import world
+
+    if team.ray is not None or world() is not None:
+        return None
+    return identity_of(team.model, team.device, team.dtype)
+
+
 @contextmanager
-def answering(team: Team, jobs: Sequence[Job], say: Callable[[str], None] = lambda _: None) -> Iterator[AtWork | None]:
+def answering(
+    team: Team, runs: Sequence[PlannedRun], say: Callable[[str], None] = lambda _: None
+) -> Iterator[AtWork | None]:
     """Load the model wherever it will answer. None: this process has answered for rank 0 and is done.
 
     `say` is told what takes long.
@@ -60,15 +69,14 @@ def answering(team: Team, jobs: Sequence[Job], say: Callable[[str], None] = lamb
 
         with ray_replicas(team, say) as (replicas, identity):
             crew = Crew(replicas)
-            yield AtWork(
-                identity, crew, lambda: _own_encoder(team), _title(identity, len(replicas)), _state(crew), crew
-            )
+            backend = Backend(identity, crew, lambda: _own_encoder(team))
+            yield AtWork(backend, _title(identity, len(replicas)), _state(crew), crew)
         return
     from flamingo_eval.distributed.environment import world
 
     here = world()
     if here is not None:
-        with _among_ranks(team, jobs, here) as at_work:
+        with _among_ranks(team, runs, here) as at_work:
             yield at_work
         return
     if team.tensor_parallel > 1:
@@ -76,15 +84,13 @@ def answering(team: Team, jobs: Sequence[Job], say: Callable[[str], None] = lamb
             f"--tensor-parallel {team.tensor_parallel} shares a model among ranks.",
             fix=f"Start it with `torchrun --nproc-per-node {team.tensor_parallel} -m flamingo_eval run ...`.",
         )
-    from flamingo_eval.distributed.replica import Worker
-
-    worker = Worker(team.model, team.device, team.dtype, team.batch_size, team.workers)
-    with closing(worker.engine):
-        yield AtWork(worker.identity(), worker.engine, worker.encoder, _title(worker.identity(), 1))
+    backend = load_backend(team.model, team.device, team.dtype, team.batch_size, team.workers)
+    with closing(backend):
+        yield AtWork(backend, _title(backend.identity, 1))
 
 
 @contextmanager
-def _among_ranks(team: Team, jobs: Sequence[Job], here: World) -> Iterator[AtWork | None]:
+def _among_ranks(team: Team, runs: Sequence[PlannedRun], here: World) -> Iterator[AtWork | None]:
     """torchrun or srun: rank 0 gets a crew, the others answer for it and get None."""
     from flamingo_eval.distributed.replica import Worker
     from flamingo_eval.distributed.torchrun import (
@@ -99,7 +105,7 @@ def _among_ranks(team: Team, jobs: Sequence[Job], here: World) -> Iterator[AtWor
     )  # fmt: skip
 
     size = team.tensor_parallel
-    if any(job.episodes is None for job in jobs):
+    if any(run.ranked_by_model for run in runs):
         raise UsageError("RICES needs the model to draw shots, which ranks cannot share.", fix="Use --ray local.")
     require_groups(here, size)
     use_own_gpu(here)
@@ -109,15 +115,16 @@ def _among_ranks(team: Team, jobs: Sequence[Job], here: World) -> Iterator[AtWor
     if size > 1:
         _say_what_is_held(here, worker, size)
     identity = worker.identity()
-    with closing(worker.engine):
+    with closing(worker.backend):
         if here.rank:
-            serve(here, store, worker, jobs, size)
+            serve(here, store, worker, runs, size)
             yield None
         else:
             own = OwnReplica(worker, connect(here, first=False), followers(here, size))
             others = [RankReplica(rank, connect(here, first=False)) for rank in range(size, here.size, size)]
             crew = Crew([own, *others])
-            yield AtWork(identity, crew, worker.encoder, _title(identity, len(crew.replicas), size), _state(crew), crew)
+            backend = Backend(identity, crew, worker.backend.encoder)
+            yield AtWork(backend, _title(identity, len(crew.replicas), size), _state(crew), crew)
             own.end()
             for other in others:
                 other.end()
@@ -139,17 +146,19 @@ def _say_what_is_held(here: World, worker: Worker, size: int) -> None:
     """Each rank's weights beside what its share should be, on its own line."""
     import sys
 
+    from flamingo_eval.engine import Engine as LocalEngine
     from flamingo_eval.models import read_shape
     from flamingo_eval.models.tensor_parallel import bytes_a_rank, bytes_held
 
-    config, _ = read_shape(worker.model.folder)
-    expected = bytes_a_rank(config, size, worker.model.dtype.itemsize)
-    held = bytes_held(worker.model.flamingo)
+    engine = cast(LocalEngine, worker.backend.engine)
+    config, _ = read_shape(engine.model.folder)
+    expected = bytes_a_rank(config, size, engine.model.dtype.itemsize)
+    held = bytes_held(engine.model.flamingo)
     line = f"rank {here.rank} of {here.size}: {held / 1e6:,.1f} MB of weights, its share is {expected / 1e6:,.1f} MB"
     print(line, file=sys.stderr, flush=True)
 
 
-def _title(identity: Identity, replicas: int, ranks: int = 1) -> str:
+def _title(identity: ModelIdentity, replicas: int, ranks: int = 1) -> str:
     shared = f", each shared by {ranks} ranks" if ranks > 1 else ""
     copies = f", {replicas} replica{'s' if replicas > 1 else ''}{shared}" if replicas > 1 or shared else ""
     return f"{identity.name} on {identity.device}, {identity.dtype}{copies}"
@@ -165,6 +174,7 @@ def _state(crew: Crew) -> Callable[[], str]:
 
 
 def _own_encoder(team: Team) -> Encoder:
-    from flamingo_eval.distributed.replica import Worker
-
-    return Worker(team.model, team.device, team.dtype, team.batch_size, team.workers).encoder()
+    encoder = load_backend(team.model, team.device, team.dtype, team.batch_size, team.workers).encoder
+    if encoder is None:
+        raise UsageError(f"{team.model} gives no features to choose demonstrations by.")
+    return encoder()

@@ -22,16 +22,6 @@ FAILED_STARTS = 3  # in a row, before a replica is given up
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """What the record says of the model; the same on every replica."""
-
-    name: str
-    sha256: str
-    device: str
-    dtype: str
-
-
-@dataclass(frozen=True, slots=True)
 class Sent:
     """A message of a replica: outputs, and what its vision cache has been asked for and had, since it started."""
 

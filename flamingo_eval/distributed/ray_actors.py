@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from flamingo_eval.config.specs import RunSpec
-from flamingo_eval.distributed.pool import Identity, ReplicaLostError, Sent
+from flamingo_eval.config.specs import ModelIdentity, RunSpec
+from flamingo_eval.distributed.pool import ReplicaLostError, Sent
 from flamingo_eval.distributed.replica import Worker
 from flamingo_eval.errors import FlamingoEvalError, MissingDependency, RunError, UsageError
 from flamingo_eval.records import Episode, Split
@@ -36,16 +36,16 @@ class RayReplica:
 
     def __init__(self, ray: ModuleType, actor: Any) -> None:
         self.ray, self.actor = ray, actor
-        self.expected: Identity | None = None
+        self.expected: ModelIdentity | None = None
 
-    def identity(self, stop: threading.Event) -> Identity | None:
+    def identity(self, stop: threading.Event) -> ModelIdentity | None:
         """What it loaded, once it is up; None if `stop` was set before. Raises ReplicaLostError."""
         asked = self.actor.identity.remote()
         while not stop.is_set():
             if not self.ray.wait([asked], timeout=ASK_EVERY)[0]:
                 continue
             try:
-                found: Identity = self._got(asked)
+                found: ModelIdentity = self._got(asked)
                 return found
             except ReplicaLostError as error:
                 # Ray says at once that an actor is being restarted; that is no failed start
@@ -96,7 +96,7 @@ class RayReplica:
 @contextmanager
 def ray_replicas(
     team: Team, say: Callable[[str], None] = lambda _: None
-) -> Iterator[tuple[list[RayReplica], Identity]]:
+) -> Iterator[tuple[list[RayReplica], ModelIdentity]]:
     """Connect to Ray at `team.ray` (`local`: start it here) and start replicas; they end with the block.
 
     `team.replicas` is `auto` (one a GPU, without GPUs one a node) or a number, which may be more than fits now: the
@@ -191,13 +191,13 @@ def _replicas(ray: ModuleType, team: Team, each: int) -> int:
     return sum(1 for node in ray.nodes() if node["Alive"])
 
 
-def _first_identity(ray: ModuleType, actors: Sequence[Any], each: int, say: Callable[[str], None]) -> Identity:
+def _first_identity(ray: ModuleType, actors: Sequence[Any], each: int, say: Callable[[str], None]) -> ModelIdentity:
     """What the first actor that is up has loaded; the others are held to it."""
     asked = [actor.identity.remote() for actor in actors]
     while not (up := ray.wait(asked, timeout=SAY_EVERY)[0]):
         say(f"no replica is up yet: {_wanted(ray, each)}")
     try:
-        found: Identity = ray.get(up[0])
+        found: ModelIdentity = ray.get(up[0])
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, FlamingoEvalError):
             raise error.cause from None

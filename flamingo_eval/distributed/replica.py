@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from flamingo_eval.api import load_flamingo_model
-from flamingo_eval.config.specs import RunSpec
-from flamingo_eval.distributed.pool import Identity, Sent
-from flamingo_eval.engine import build_engine
-from flamingo_eval.engine.embedding import ModelEncoder
+from flamingo_eval.config.specs import ModelIdentity, RunSpec
+from flamingo_eval.distributed.pool import Sent
 from flamingo_eval.records import Episode, Output, Split
-from flamingo_eval.runs.answer import answer
+from flamingo_eval.runs.answer import Engine, answer, stats_of
+from flamingo_eval.runs.backend import load_backend
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -29,23 +27,17 @@ class Worker:
         workers: int | None = None, mesh: DeviceMesh | None = None,
     ) -> None:  # fmt: skip
         """`mesh`: the ranks that share the model, of which this process holds a part (models/tensor_parallel.py)."""
-        self.model = load_flamingo_model(model, device=device, dtype=dtype, mesh=mesh)
-        self.engine = build_engine(self.model, batch_size=batch_size, workers=workers)
+        self.backend = load_backend(model, device, dtype, batch_size, workers, mesh)
 
-    def identity(self) -> Identity:
+    def identity(self) -> ModelIdentity:
         """What it loaded."""
-        dtype = str(self.model.dtype).removeprefix("torch.")
-        return Identity(self.model.name, self.model.sha256, self.model.device.type, dtype)
-
-    def encoder(self) -> ModelEncoder:
-        """Features for RICES."""
-        return ModelEncoder(self.model)
+        return self.backend.identity
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
         """Outputs as they are finished, twice a second and at the end."""
         some: list[Output] = []
         sent = time.monotonic()
-        for output in answer(episodes, spec, split, self.engine):
+        for output in answer(episodes, spec, split, cast(Engine, self.backend.engine)):
             some.append(output)
             if time.monotonic() - sent >= STREAM_EVERY:
                 yield self._message(some)
@@ -54,6 +46,6 @@ class Worker:
             yield self._message(some)
 
     def _message(self, outputs: list[Output]) -> Sent:
-        cache = self.engine.cache
-        hits = cache.hits_memory + cache.hits_disk
-        return Sent(outputs, hits + cache.misses, hits)
+        pictures = stats_of(self.backend.engine).get("vision_cache", {})
+        hits = pictures.get("hits_memory", 0) + pictures.get("hits_disk", 0)
+        return Sent(outputs, hits + pictures.get("misses", 0), hits)

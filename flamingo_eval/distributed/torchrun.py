@@ -11,7 +11,6 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from flamingo_eval.distributed.replica import Worker
 from flamingo_eval.errors import UsageError
 from flamingo_eval.records import Episode, Split
 from flamingo_eval.runs.folder import output_line, parse_output
-from flamingo_eval.runs.plan import Job
+from flamingo_eval.runs.plan import PlannedRun
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -151,15 +150,15 @@ class RankReplica:
         self.store.get(f"{_prefix()}/{self.rank}/gone")
 
 
-def serve(here: World, store: TCPStore, worker: Worker, jobs: Sequence[Job], size: int = 1) -> None:
+def serve(here: World, store: TCPStore, worker: Worker, runs: Sequence[PlannedRun], size: int = 1) -> None:
     """What ranks other than 0 do: answer the units they are given until rank 0 has none left.
 
     Where `size` ranks share a model, the first of each group passes its units on and speaks for all of them.
     """
     led, speaks = followers(here, size), here.rank % size == 0
     model = worker.identity()
-    of_run = {json.dumps(_key(j.spec)): j for j in jobs}
-    episodes = {key: {e.query.id: e for e in j.episodes or ()} for key, j in of_run.items()}
+    of_run = {json.dumps(run.key): run for run in runs}
+    current, episodes = "", dict[str, Episode]()  # of the run that is being answered
     n = 0
     while True:
         unit = f"{_prefix()}/{here.rank}/{n}"
@@ -174,10 +173,11 @@ def serve(here: World, store: TCPStore, worker: Worker, jobs: Sequence[Job], siz
             store.set(f"{_prefix()}/{here.rank}/gone", "1")
             return
         key = json.dumps(asked["run"])
-        job = of_run[key]
-        spec = replace(job.spec, model=model.name, model_sha256=model.sha256, device=model.device, dtype=model.dtype)
+        run = of_run[key]
+        if key != current:
+            current, episodes = key, {e.query.id: e for e in run.episodes()}
         part = 0
-        for sent in worker.answers([episodes[key][id] for id in asked["ids"]], spec, job.data.queries):
+        for sent in worker.answers([episodes[id] for id in asked["ids"]], run.spec(model), run.data.queries):
             if speaks:
                 lines = [output_line(o) for o in sent.outputs]
                 store.set(f"{unit}/{part}", json.dumps({"outputs": lines, "asked": sent.asked, "hits": sent.hits}))

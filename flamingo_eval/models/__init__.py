@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flamingo_eval.errors import CheckpointError
-from flamingo_eval.models.checkpoint import CONFIG, TOKENIZER
+from flamingo_eval.models.checkpoint_files import CONFIG, TOKENIZER
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import read_config
 from flamingo_eval.models.presets import PRESETS

@@ -6,7 +6,6 @@ accounted for: what is missing, left over, or of another shape is named, all at 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,17 +20,10 @@ from torch.overrides import TorchFunctionMode
 
 from flamingo_eval.errors import CheckpointError, Problem, did_you_mean, problems_in
 from flamingo_eval.files import placeholder
+from flamingo_eval.models.checkpoint_files import CARD, CONFIG, INDEX, TOKENIZER, WEIGHTS
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import read_config, read_json, write_config
 from flamingo_eval.models.flamingo import Flamingo
-
-CONFIG, WEIGHTS, INDEX, TOKENIZER, CARD = (
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "README.md",
-)
 
 
 @contextmanager
@@ -151,16 +143,6 @@ def save_flamingo(
     write_config(config, folder / CONFIG)
     (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")
-
-
-def checkpoint_sha256(folder: Path) -> str:
-    """sha256 (hex) over the names and bytes of everything that decides what the model computes."""
-    files = [folder / CONFIG, folder / TOKENIZER, *dict.fromkeys(weight_files(folder).values())]
-    total = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
 
 
 def write_index(folder: Path, files: Mapping[str, str]) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from flamingo_eval.errors import UsageError
-from flamingo_eval.models.checkpoint import TOKENIZER, checkpoint_sha256, load_flamingo
+from flamingo_eval.models.checkpoint import load_flamingo
+from flamingo_eval.models.checkpoint_files import TOKENIZER, checkpoint_sha256
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.models.preprocess import media_pixels

@@ -24,13 +24,13 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 
 from flamingo_eval.errors import Problem, UsageError, problems_in
 from flamingo_eval.models.checkpoint import (
-    CONFIG,
     check_account,
     meta_flamingo,
     open_safetensors,
     shapes_in,
     weight_files,
 )
+from flamingo_eval.models.checkpoint_files import CONFIG
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import read_config
 from flamingo_eval.models.flamingo import Flamingo

@@ -260,6 +260,21 @@ def _shots_taken(shots: Iterable[Shot], query: Example, support: Support, spec: 
     return taken
 
 
+def require_enough(queries: Sequence[Example], support: Support, spec: DemoSpec) -> None:
+    """Raise PromptError for the first query that cannot get its shots; drawn only where the rows might not suffice.
+
+    How many there are does not depend on the method.
+    """
+    rows_of: dict[tuple[str, str], int] = {}
+    for example in support.examples:
+        key = (pool_of(example), example.media_id)
+        rows_of[key] = rows_of.get(key, 0) + 1
+    for query in queries:
+        own = rows_of.get((pool_of(query), query.media_id), 0)
+        if "ways_shown" in query.labels or len(support.shots(query, spec.seed)) - own < spec.shots:
+            random_demos(query, support, spec)
+
+
 def endless_draw(n: int, key: str) -> Iterator[int]:
     """0..n-1 in a random order fixed by `key`, one at a time: a Fisher-Yates shuffle, as far as it is asked for."""
     rng = Random(key)

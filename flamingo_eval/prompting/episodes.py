@@ -1,23 +1,84 @@
-"""Examples + DemoSpec -> Episodes: one for each query, with its shots."""
+"""Examples -> Episodes: one for each query of a run, with its shots, after its ablation; made as they are needed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from flamingo_eval.config.specs import DemoSpec
+from flamingo_eval.config.specs import Asked, DemoSpec
 from flamingo_eval.errors import UsageError
+from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
 from flamingo_eval.prompting.demos import (
+    Given,
     Ranking,
     Support,
     balanced_demos,
+    draw_support,
     endless_draw,
     fixed_demos,
     given_demos,
     random_demos,
     ranked_demos,
+    require_enough,
 )
-from flamingo_eval.records import Episode, Example
+from flamingo_eval.records import Episode, Example, Split
+
+NO_SUPPORT = "this task has no split to draw shots from: run it with --shots 0."
+
+
+def ranked_by_model(asked: Asked) -> bool:
+    """Whether the model chooses the demonstrations (RICES), so that no episode is known before it is loaded."""
+    return asked.demos.method.startswith("rices") and bool(asked.demos.shots or asked.text_only_shots)
+
+
+def chosen_queries(split: Split, task: str, limit: int | None, ablation: str) -> tuple[Example, ...]:
+    """The queries of a run in file order, after `limit` and an ablation that exchanges their pictures."""
+    examples = shuffle_query_images(split.examples, task) if ablation == QUERY_IMAGES_SHUFFLED else split.examples
+    return choose_queries(examples, limit, task)
+
+
+def require_shots(asked: Asked, queries: Sequence[Example], support: Support | None) -> None:
+    """Raise UsageError, PromptError where some query cannot get the shots of the run."""
+    shots = asked.demos.shots or asked.text_only_shots
+    if shots and support is None:
+        raise UsageError(NO_SUPPORT)
+    if shots and support is not None:
+        require_enough(queries, support, replace(asked.demos, shots=shots))
+
+
+class Supports:
+    """The support sets of a task, each drawn once: they depend on the seed, not on the number of shots."""
+
+    def __init__(self, task: str, split: Split | None, given: Given | None = None) -> None:
+        """`given`: where the demonstrations are data, what each query is shown."""
+        self.task, self.split, self.given = task, split, given
+        self._drawn: dict[DemoSpec, Support] = {}
+
+    def of(self, demos: DemoSpec) -> Support | None:
+        """What shots are drawn from; None where the task has no support split."""
+        if self.split is None:
+            return None
+        key = replace(demos, shots=0, method="random")
+        if key not in self._drawn:
+            support = draw_support(self.task, self.split.name, self.split.examples, demos)
+            self._drawn[key] = replace(support, given=self.given)
+        return self._drawn[key]
+
+
+def episodes_of(
+    asked: Asked, queries: Sequence[Example], support: Support | None, ranking: Ranking | None = None
+) -> Iterator[Episode]:
+    """The episode of each query, in order, after the ablation. Raises PromptError where there are too few shots."""
+    episodes = build_episodes(queries, support, asked.demos, asked.text_only_shots, ranking)
+    return ablated(episodes, asked, support)
+
+
+def ablated(episodes: Iterator[Episode], asked: Asked, support: Support | None) -> Iterator[Episode]:
+    """Episodes after the run's ablation, if it has one."""
+    if not asked.ablation:
+        return episodes
+    key = f"{asked.demos.seed}:{asked.task.name}"
+    return (ablate(e, asked.ablation, key, support.answers(e.query) if support else ()) for e in episodes)
 
 
 def choose_queries(examples: Sequence[Example], limit: int | None, task: str) -> tuple[Example, ...]:
@@ -58,7 +119,7 @@ def choose_shots(
     if spec.shots == 0:
         return ()
     if support is None:
-        raise UsageError("this task has no split to draw shots from: run it with --shots 0.")
+        raise UsageError(NO_SUPPORT)
     if spec.method == "balanced":
         return balanced_demos(query, support, spec)
     if spec.method == "fixed":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -17,9 +17,8 @@ from flamingo_eval.config.settings import is_sample
 from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.data.roots import data_root
 from flamingo_eval.errors import FlamingoEvalError, PromptError
-from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
-from flamingo_eval.prompting.demos import Support, draw_support, shown_under
-from flamingo_eval.prompting.episodes import build_episodes
+from flamingo_eval.prompting.demos import Support, shown_under
+from flamingo_eval.prompting.episodes import Supports, ablated, chosen_queries, episodes_of
 from flamingo_eval.prompting.prompts import render
 from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prediction, Prompt, Video, best_of
 from flamingo_eval.report.diff import outputs_by_id
@@ -98,37 +97,25 @@ def chosen_ids(runs: Sequence[Run], limit: int, task: str) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------- prompts
 
 
-@dataclass(slots=True)
 class TaskPrompts:
     """The data of one task, read once, and the episodes of its runs."""
 
-    data: TaskData
-    supports: dict[Any, Support] = field(default_factory=dict)
-
-    def support(self, spec: RunSpec) -> Support | None:
-        if self.data.support is None:
-            return None
-        key = replace(spec.demos, shots=0)
-        if key not in self.supports:
-            split = self.data.support
-            self.supports[key] = draw_support(spec.task.name, split.name, split.examples, spec.demos)
-        return self.supports[key]
+    def __init__(self, data: TaskData) -> None:
+        self.data = data
+        self.supports = Supports(data.task.name, data.support, data.given)
 
     def episodes(self, run: Run, ids: Iterable[str]) -> dict[str, Episode]:
         """The episodes of some of a run's queries, after its ablation."""
         spec, wanted = run.spec, set(ids)
-        examples = self.data.queries.examples
-        if spec.ablation == QUERY_IMAGES_SHUFFLED:
-            examples = shuffle_query_images(examples, spec.task.name)
-        queries = [e for e in examples if e.id in wanted and e.id in run.outputs]
-        support = self.support(spec)
-        if spec.demos.method.startswith(RECORDED):
-            episodes = [_recorded_episode(q, run, support) for q in queries]
+        chosen = chosen_queries(self.data.queries, spec.task.name, None, spec.ablation)
+        queries = [e for e in chosen if e.id in wanted and e.id in run.outputs]
+        support = self.supports.of(spec.demos)
+        if not spec.demos.method.startswith(RECORDED):
+            episodes = episodes_of(spec, queries, support)
         else:
-            episodes = list(build_episodes(queries, support, spec.demos, spec.text_only_shots))
-        if spec.ablation and not (spec.ablation.startswith("order-") and spec.demos.method.startswith(RECORDED)):
-            key = f"{spec.demos.seed}:{spec.task.name}"
-            episodes = [ablate(e, spec.ablation, key, support.answers(e.query) if support else ()) for e in episodes]
+            episodes = (_recorded_episode(q, run, support) for q in queries)
+            if not spec.ablation.startswith("order-"):  # the record holds the shots in the order they were shown
+                episodes = ablated(episodes, spec, support)
         return {e.query.id: e for e in episodes}
 
 

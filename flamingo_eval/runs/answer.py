@@ -7,18 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from flamingo_eval.config.specs import DecodeSpec, RankSpec, RunSpec
-from flamingo_eval.errors import PromptError, UsageError
-from flamingo_eval.metrics import metric_row
+from flamingo_eval.config.specs import Asked, DecodeSpec, RankSpec, RunSpec
+from flamingo_eval.errors import PromptError
 from flamingo_eval.prompting.demos import endless_draw
 from flamingo_eval.prompting.prompts import candidate_text, clean, render
-from flamingo_eval.records import SCORE_DECIMALS, Answer, Episode, Example, Output, Prompt, Split
+from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Episode, Example, Output, Prompt, Split, best_of
 
 
 class Engine(Protocol):
-    """What answering needs of a model. Answers come with the prompt's index, in the order they are finished."""
+    """What answers prompts: two methods suffice, so that any model can be measured.
+
+    Both take prompts one at a time and yield (index of the prompt, Answer) pairs, in any order, each index once. A
+    prompt that cannot be answered gives an Answer with its `error`. `generate` is called for open-ended tasks, `score`
+    for close-ended ones: the candidates of each prompt come in step with the prompts, and an answer has one
+    log-likelihood for each of them. What an engine may have besides:
+
+    - `best(prompts, candidates, spec)`: as `score`, but answers hold the best candidate alone. Without it, `score` is
+      asked.
+    - `stats`: a mapping of counts that grow, for the run's record.
+    """
 
     def generate(self, prompts: Iterator[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]: ...
 
@@ -26,30 +35,18 @@ class Engine(Protocol):
         self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]: ...
 
-    def best(
-        self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
-    ) -> Iterator[tuple[int, Answer]]: ...
 
-    @property
-    def stats(self) -> Mapping[str, Any]: ...
+@runtime_checkable
+class OutputSource(Protocol):
+    """What stands in an engine's place where several processes answer: episodes in, outputs in any order."""
+
+    def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]: ...
 
 
-def check_wanted(spec: RunSpec) -> None:
-    """Raise UsageError where the best candidate alone is wanted and the scores of all are needed."""
-    if spec.task.mode == "open-ended" or spec.rank.wanted == "all":
-        return
-    needing = [m.name for m in spec.task.metrics if not metric_row(m.name).best_suffices]
-    if needing:
-        raise UsageError(
-            f"{spec.task.name}: {', '.join(needing)} cannot be computed from the best candidate alone.",
-            fix="Rank all: --rank all.",
-        )
-    if spec.rank.permutations > 1:
-        raise UsageError(
-            f"{spec.task.name}: an average over {spec.rank.permutations} orders of the shots needs the scores of all "
-            "candidates.",
-            fix="Rank all: --rank all; or show one order: --permutations 1.",
-        )
+def stats_of(engine: Engine | OutputSource) -> Mapping[str, Any]:
+    """The counts that an engine keeps; none where it keeps none."""
+    stats: Mapping[str, Any] = getattr(engine, "stats", {})
+    return stats
 
 
 def answer(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
@@ -118,12 +115,13 @@ def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: En
     # `sent` grows by one before each prompt is handed out, so the two iterators stay in step
     candidates = (candidates_of(shown[i].query) for i in rendering.sent)
     waiting: dict[int, list[Answer]] = {}
-    ranked = engine.best if spec.rank.wanted == "best" else engine.score
-    for index, said in ranked(rendering.prompts(), candidates, spec.rank):
+    search = getattr(engine, "best", None) if spec.rank.wanted == "best" else None
+    for index, said in (search or engine.score)(rendering.prompts(), candidates, spec.rank):
         i = owner[rendering.sent[index]]
         waiting.setdefault(i, []).append(said)
         if len(waiting[i]) == len(orders[i]):
-            yield _averaged(episodes[i], waiting.pop(i))
+            output = _averaged(episodes[i], waiting.pop(i))
+            yield _best_alone(output) if spec.rank.wanted == "best" else output
     for j, error in rendering.failed:
         if owner[j] != owner[j - 1] or j == 0:  # all orders of an episode fail alike
             yield _output(episodes[owner[j]], Answer(0, error=error))
@@ -141,7 +139,15 @@ def _averaged(episode: Episode, answers: Sequence[Answer]) -> Output:
     return replace(_output(episode, answers[0]), scores=tuple(round(m, SCORE_DECIMALS) for m in means))
 
 
-def shot_orders(episode: Episode, spec: RunSpec) -> list[tuple[int, ...]]:
+def _best_alone(output: Output) -> Output:
+    """An output with the best candidate in the place of all scores, where an engine has scored all."""
+    if not output.scores:
+        return output
+    best = best_of(output.scores)
+    return replace(output, scores=None, best=Best(best, output.scores[best]))
+
+
+def shot_orders(episode: Episode, spec: Asked) -> list[tuple[int, ...]]:
     """The orders in which the shots are shown: as drawn, then other distinct ones, min(permutations, n!) in all."""
     n = len(episode.shots)
     orders = [tuple(range(n))]

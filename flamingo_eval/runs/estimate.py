@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.config.specs import Asked
 from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.prompting.prompts import candidate_text, render
-from flamingo_eval.records import Episode, Media, Prompt, Video
+from flamingo_eval.records import Media, Prompt, Video
 from flamingo_eval.runs.answer import shot_orders
-from flamingo_eval.runs.plan import Job
-from flamingo_eval.runs.runner import episodes_of
+from flamingo_eval.runs.plan import PlannedRun
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +88,7 @@ class Reader:
         tags = sum(1 for p in prompt.parts if not isinstance(p, str))
         return 1 + tags + round(text / CHARACTERS_A_TOKEN)
 
-    def tree(self, names: Sequence[str], spec: RunSpec) -> int:
+    def tree(self, names: Sequence[str], spec: Asked) -> int:
         """Tokens that have to be read to rank candidates: inner nodes of their tree; without a tokenizer, all.
 
         For the best one alone at least its own, of which nobody knows how many: those of the shortest.
@@ -104,21 +103,20 @@ class Reader:
         return min(map(len, rows)) - 1 if best else len(TokenTrie.of(rows).inner)
 
 
-def estimate(jobs: Sequence[Job], flops: ModelFlops, reader: Reader, looked_at: int = LOOKED_AT) -> Estimate:
+def estimate(runs: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, looked_at: int = LOOKED_AT) -> Estimate:
     """Count the work of some runs. No picture is opened and no model made."""
-    groups: dict[tuple[str, int], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault((job.spec.task_label, job.spec.demos.shots), []).append(job)
+    groups: dict[tuple[str, int], list[PlannedRun]] = {}
+    for run in runs:
+        groups.setdefault((run.task_label, run.demos.shots), []).append(run)
     shown: dict[Media, None] = {}
     official = 0.0
     works = []
     counted: dict[str, set[Media]] = {}
     for (task, _), group in groups.items():
-        episodes = [_episodes(job) for job in group]
-        work = _work(group, episodes[0], flops, reader, looked_at)
+        work = _work(group, flops, reader, looked_at)
         works.append(work)
         known = counted.setdefault(task, set())
-        for media, is_query in _media(episodes):
+        for media, is_query in _media(group):
             if media in known:
                 continue
             known.add(media)
@@ -130,16 +128,14 @@ def estimate(jobs: Sequence[Job], flops: ModelFlops, reader: Reader, looked_at: 
     return Estimate(tuple(works), len(shown) - clips, clips, own, official)
 
 
-def _episodes(job: Job) -> Sequence[Episode]:
-    """The run's own; where the model would choose the shots (RICES), random ones, which are as long."""
-    if job.episodes is not None:
-        return job.episodes
-    return episodes_of(replace(job.spec, demos=replace(job.spec.demos, method="random")), job.data)
+def _drawn(run: PlannedRun) -> PlannedRun:
+    """The run itself; where the model would choose the shots (RICES), one of random shots, which are as long."""
+    return replace(run, demos=replace(run.demos, method="random")) if run.ranked_by_model else run
 
 
-def _media(runs: Iterable[Sequence[Episode]]) -> Iterable[tuple[Media, bool]]:
-    for episodes in runs:
-        for episode in episodes:
+def _media(runs: Iterable[PlannedRun]) -> Iterable[tuple[Media, bool]]:
+    for run in runs:
+        for episode in _drawn(run).episodes():
             yield from ((m, True) for m in episode.query.media)
             yield from ((m, False) for shot in episode.shots for m in shot.media)
 
@@ -148,39 +144,38 @@ def _picture_flops(media: Media, flops: ModelFlops) -> int:
     return flops.picture(flops.config.preprocess.frames if isinstance(media, Video) else 1)
 
 
-def _work(group: Sequence[Job], episodes: Sequence[Episode], flops: ModelFlops, reader: Reader, looked_at: int) -> Work:
+def _work(group: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, looked_at: int) -> Work:
     """Of the first seed's prompts, as many times as there are seeds."""
-    job = group[0]
-    spec = job.spec
-    some = episodes[:: max(1, len(episodes) // looked_at)]
+    run = group[0]
+    some = _drawn(run).episodes(every=max(1, len(run.queries) // looked_at))
     trees: dict[tuple[str, ...], int] = {}
     lengths: list[int] = []
     costs: list[float] = []
     candidates: list[int] = []
     orders = 1
     for episode in some:
-        prompt = render(episode, spec.prompt, spec.protocol)
+        prompt = render(episode, run.prompt, run.protocol)
         length = reader.prompt(prompt)
         lengths.append(length)
         reading = flops.reading(length) + len(prompt.media) * flops.visual_keys
         answer = flops.next_token(length)
-        if spec.task.mode == "open-ended":
-            costs.append(reading + spec.decode.beams * spec.decode.max_new_tokens * answer)
+        if run.task.mode == "open-ended":
+            costs.append(reading + run.decode.beams * run.decode.max_new_tokens * answer)
             continue
-        names = episode.query.candidates or job.data.queries.candidates
+        names = episode.query.candidates or run.data.queries.candidates
         if names not in trees:
-            trees[names] = reader.tree(names, spec)
+            trees[names] = reader.tree(names, run)
         candidates.append(len(names))
-        orders = len(shot_orders(episode, spec))
+        orders = len(shot_orders(episode, run))
         costs.append(orders * (reading + trees[names] * answer))
-    seeds, queries = len(group), len(episodes)
-    whole = spec.limit is None and not spec.ablation
+    seeds, queries = len(group), len(run.queries)
+    whole = run.limit is None and not run.ablation
     return Work(
-        task=spec.task_label,
-        shots=spec.demos.shots,
+        task=run.task_label,
+        shots=run.demos.shots,
         seeds=seeds,
         queries=queries,
-        official=spec.task.data.counts.get(job.data.queries.name) if whole else None,
+        official=run.task.data.counts.get(run.data.queries.name) if whole else None,
         prompts=queries * seeds * orders,
         tokens=statistics.fmean(lengths),
         longest=max(lengths),

@@ -1,11 +1,11 @@
-"""From what the user asked to the runs that answer it: tasks x shots x seeds, each a resolved RunSpec.
+"""From what the user asked to the runs that answer it: tasks x shots x seeds, each a PlannedRun.
 
-Everything that can be wrong before a model is loaded is found here: names, files, splits, too few shots, media.
+What can be wrong with names, files, splits and numbers of shots is found here; preflight.py looks at media and lengths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,27 +14,35 @@ from flamingo_eval.config.load import load_prompt, load_protocol
 from flamingo_eval.config.names import NoPromptError, find_prompt, find_protocol, find_task
 from flamingo_eval.config.settings import FRESH, SAMPLE
 from flamingo_eval.config.specs import (
+    DecodeSpec,
     DemoMethod,
     DemoSpec,
+    ModelIdentity,
     OnError,
     PromptSpec,
     ProtocolSpec,
+    RankSpec,
     RunSpec,
     TaskSpec,
     Wanted,
+    decode_of,
+    rank_of,
+    task_label,
+    text_only_shots_of,
 )
 from flamingo_eval.data.roots import data_name, data_root
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import ConfigError, FlamingoEvalError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.metrics import require_installed
 from flamingo_eval.prompting.ablations import check_ablation
-from flamingo_eval.prompting.demos import Given
+from flamingo_eval.prompting.demos import Given, Ranking, Support
+from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model, require_shots
 from flamingo_eval.prompting.given_demos import METHODS, file_digest, official_draws, read_demos_file
 from flamingo_eval.prompting.okvqa_stem import require_stemming
 from flamingo_eval.prompting.prompts import with_variant
-from flamingo_eval.records import Episode
-from flamingo_eval.runs.answer import check_wanted
-from flamingo_eval.runs.runner import TaskData, episodes_of, load_data
+from flamingo_eval.records import Episode, Example
+from flamingo_eval.runs.preflight import check_wanted
+from flamingo_eval.runs.runner import TaskData, load_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +76,106 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One run to be done: its spec (the model still open), its data, its episodes if they need no model."""
+class PlannedRun:
+    """One run to be done: all that is known of it before there is a model. Its episodes are made when asked for."""
 
-    spec: RunSpec
+    question: Question
+    demos: DemoSpec
+    choices: Choices
     data: TaskData
-    episodes: tuple[Episode, ...] | None
+    queries: tuple[Example, ...]  # those of the run, in file order
+    supports: Supports
+    data_name: str  # what a record calls the data: `sample`, `sample:7` or the name of the folder
+
+    @property
+    def task(self) -> TaskSpec:
+        return self.question.task
+
+    @property
+    def protocol(self) -> ProtocolSpec:
+        return self.question.protocol
+
+    @property
+    def prompt(self) -> PromptSpec:
+        return self.question.prompt
+
+    @property
+    def limit(self) -> int | None:
+        return self.choices.limit
+
+    @property
+    def ablation(self) -> str:
+        return self.choices.ablation
+
+    @property
+    def on_error(self) -> OnError:
+        return self.choices.on_error
+
+    @property
+    def decode(self) -> DecodeSpec:
+        return decode_of(self.task, self.prompt)
+
+    @property
+    def rank(self) -> RankSpec:
+        return rank_of(self.task, self.prompt)
+
+    @property
+    def text_only_shots(self) -> int:
+        return text_only_shots_of(self.task, self.prompt)
+
+    @property
+    def task_label(self) -> str:
+        return task_label(self.task, self.data_name)
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells it from the other runs of its command."""
+        return self.task_label, self.demos.shots, self.demos.seed
+
+    @property
+    def ranked_by_model(self) -> bool:
+        """Whether the model chooses the demonstrations (RICES)."""
+        return ranked_by_model(self)
+
+    @property
+    def support(self) -> Support | None:
+        """What its shots are drawn from."""
+        return self.supports.of(self.demos)
+
+    def episodes(
+        self, ranking: Ranking | None = None, every: int = 1, without: Collection[str] = ()
+    ) -> Iterator[Episode]:
+        """Its episodes, or those of every n-th query; `without`: ids of queries that are left out.
+
+        `ranking` is the model's, where it chooses the shots.
+        """
+        queries = self.queries[::every]
+        if without:
+            queries = tuple(e for e in queries if e.id not in without)
+        return episodes_of(self, queries, self.support, ranking)
+
+    def episode(self, index: int) -> Episode:
+        """The episode of one query."""
+        (episode,) = episodes_of(self, self.queries[index : index + 1], self.support)
+        return episode
+
+    def spec(self, model: ModelIdentity) -> RunSpec:
+        """The resolved spec of the run with a model."""
+        return RunSpec(
+            task=self.task,
+            protocol=self.protocol,
+            prompt=self.prompt,
+            demos=self.demos,
+            model=model.name,
+            model_sha256=model.sha256,
+            data=self.data_name,
+            split=self.data.queries.name,
+            device=model.device,
+            dtype=model.dtype,
+            limit=self.limit,
+            ablation=self.ablation,
+            on_error=self.on_error,
+        )
 
 
 def load_question(task: str, protocol: str) -> Question:
@@ -161,32 +263,14 @@ def _missing_scorers(question: Question) -> list[MissingDependency]:
     return missing
 
 
-def spec_of(question: Question, choices: Choices, shots: int, seed: int, split: str) -> RunSpec:
-    """The resolved spec of one run, without the model's identity."""
+def _chosen(question: Question, choices: Choices) -> Question:
+    """The question with what the choices change in its ranking."""
     task, prompt = question.task, question.prompt
     if choices.permutations is not None:
         prompt = replace(prompt, rank=replace(prompt.rank, permutations=choices.permutations))
     if task.mode == "close-ended" and choices.rank not in (None, prompt.rank.wanted or task.rank.wanted):
         prompt = replace(prompt, rank=replace(prompt.rank, wanted=choices.rank))
-    size = task.support_size if choices.support_size is None else choices.support_size
-    demos = DemoSpec(choices.demos, shots, seed, size, task.support_per_class, choices.picture_weight)
-    if choices.demos in METHODS:  # the rows are named: nothing is drawn, so no support set either
-        over = ",".join(map(str, _shots_of(task, choices)))
-        given = file_digest(choices.demos_file) if choices.demos_file else f"shots {over}"
-        demos = replace(demos, support_size=0, support_per_class=0, given=given)
-    return RunSpec(
-        task=task,
-        protocol=question.protocol,
-        prompt=prompt,
-        demos=demos,
-        model="",
-        model_sha256="",
-        data=data_name(question.data or choices.data, task.name),
-        split=split,
-        limit=choices.limit,
-        ablation=choices.ablation,
-        on_error=choices.on_error,
-    )
+    return replace(question, prompt=prompt)
 
 
 def _shots_of(task: TaskSpec, choices: Choices) -> list[int]:
@@ -211,7 +295,7 @@ def _check_rank(questions: Sequence[Question], choices: Choices) -> None:
     problems: list[str] = []
     for question in questions:
         try:
-            check_wanted(spec_of(question, choices, shots=0, seed=0, split=""))
+            check_wanted(question.task, rank_of(question.task, question.prompt))
         except UsageError as error:
             problems.append(str(error))
     if problems:
@@ -222,30 +306,53 @@ def _names(questions: Sequence[Question]) -> str:
     return ", ".join(q.task.name for q in questions)
 
 
-def plan_jobs(questions: Sequence[Question], choices: Choices) -> list[Job]:
+def plan_runs(questions: Sequence[Question], choices: Choices) -> list[PlannedRun]:
     """Every run of the command, in the order of tasks, shots and seeds. Raises before any model is loaded.
 
     Numbers of shots beyond a task's maximum are passed over, as in the paper's tables, unless nothing remains to run.
     """
     check_ablation(choices.ablation)
+    questions = [_chosen(question, choices) for question in questions]
     _check_rank(questions, choices)
-    jobs: list[Job] = []
+    runs: list[PlannedRun] = []
     for question in questions:
         task = question.task
         shots = _shots_of(task, choices)
-        if not shots:
-            continue
-        root = data_root(question.data or choices.data, task.name, choices.images)
-        data = load_data(task, root, choices.split)
-        if choices.demos in METHODS:
-            data = replace(data, given=_given(task, data, choices))
-        for k in shots:
-            for seed in choices.seeds:
-                spec = spec_of(question, choices, k, seed, data.queries.name)
-                by_model = choices.demos.startswith("rices") and (k or spec.text_only_shots)
-                episodes = None if by_model else tuple(episodes_of(spec, data))
-                jobs.append(Job(spec, data, episodes))
-    if not jobs:
+        if shots:
+            runs += _runs_of(question, choices, shots)
+    if not runs:
         tasks = [q.task for q in questions]
         raise UsageError("\n".join(f"{t.name} goes up to {t.max_shots} shots: {t.notes}".strip() for t in tasks))
-    return jobs
+    return runs
+
+
+def _runs_of(question: Question, choices: Choices, shots: Sequence[int]) -> Iterator[PlannedRun]:
+    """The runs of one task, over data that is read once."""
+    task = question.task
+    root = data_root(question.data or choices.data, task.name, choices.images)
+    name = data_name(question.data or choices.data, task.name)
+    data = load_data(task, root, choices.split)
+    named = choices.demos in METHODS  # the rows are named: nothing is drawn, so no support set either
+    if named:
+        data = replace(data, given=_given(task, data, choices))
+    queries = chosen_queries(data.queries, task.name, choices.limit, choices.ablation)
+    supports = Supports(task.name, data.support, data.given)
+    for k in shots:
+        for seed in choices.seeds:
+            demos = _demos(task, choices, k, seed)
+            run = PlannedRun(question, demos, choices, data, queries, supports, name)
+            if named:
+                for _ in run.episodes():  # every query must be named, with enough rows: said before a model is loaded
+                    pass
+            else:
+                require_shots(run, queries, run.support)
+            yield run
+
+
+def _demos(task: TaskSpec, choices: Choices, shots: int, seed: int) -> DemoSpec:
+    size = task.support_size if choices.support_size is None else choices.support_size
+    if choices.demos not in METHODS:
+        return DemoSpec(choices.demos, shots, seed, size, task.support_per_class, choices.picture_weight)
+    over = ",".join(map(str, _shots_of(task, choices)))
+    given = file_digest(choices.demos_file) if choices.demos_file else f"shots {over}"
+    return DemoSpec(choices.demos, shots, seed, support_size=0, support_per_class=0, given=given)

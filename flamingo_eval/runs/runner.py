@@ -10,19 +10,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from flamingo_eval.config.specs import RunSpec, TaskSpec
 from flamingo_eval.data import layouts
 from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.metrics.scoring import score_all
-from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
-from flamingo_eval.prompting.demos import Given, Ranking, draw_support, shown_under
-from flamingo_eval.prompting.episodes import build_episodes, choose_queries
+from flamingo_eval.prompting.demos import Given, Ranking, shown_under
+from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of
 from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
-from flamingo_eval.runs.answer import Engine, answer, check_wanted
-from flamingo_eval.runs.counts import since
+from flamingo_eval.runs.answer import Engine, OutputSource, answer, stats_of
 from flamingo_eval.runs.folder import (
     CEILING,
     SCHEMA,
@@ -39,18 +37,9 @@ from flamingo_eval.runs.folder import (
     write_json,
     write_outputs,
 )
+from flamingo_eval.runs.preflight import check_wanted
 from flamingo_eval.runs.provenance import provenance, sha256_files, sha256_json
 from flamingo_eval.runs.submission import FORMATS, write_submission
-
-
-@runtime_checkable
-class OutputSource(Protocol):
-    """What stands in an engine's place where several processes answer: episodes in, outputs in any order."""
-
-    def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]: ...
-
-    @property
-    def stats(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,23 +90,6 @@ def load_data(task: TaskSpec, root: Path | DataRoot, split: str | None = None, w
     return TaskData(task, root, queries, support, sha256_files(files, as_data_root(root).folder))
 
 
-def episodes_of(spec: RunSpec, data: TaskData, ranking: Ranking | None = None) -> list[Episode]:
-    """Every query of the run with its shots, after the ablation."""
-    examples = data.queries.examples
-    if spec.ablation == QUERY_IMAGES_SHUFFLED:
-        examples = shuffle_query_images(examples, spec.task.name)
-    queries = choose_queries(examples, spec.limit, spec.task.name)
-    support = None
-    if data.support is not None:
-        support = draw_support(spec.task.name, data.support.name, data.support.examples, spec.demos)
-        support = replace(support, given=data.given)
-    episodes = build_episodes(queries, support, spec.demos, spec.text_only_shots, ranking)
-    if not spec.ablation:
-        return list(episodes)
-    key = f"{spec.demos.seed}:{spec.task.name}"
-    return [ablate(e, spec.ablation, key, support.answers(e.query) if support else ()) for e in episodes]
-
-
 def fingerprint(spec: RunSpec, data: TaskData) -> str:
     """What decides the outputs: the resolved spec and the data files. Part of the folder's name."""
     return sha256_json({"schema": SCHEMA, "spec": spec_json(spec), "inputs": dict(data.inputs)})
@@ -140,19 +112,19 @@ def run(
     `settings` is what does not change the outputs but belongs in the record (batch size, workers). Raises RunError if
     another process writes the same run; whatever stops it, the same call continues where it stopped.
     """
-    check_wanted(spec)
-    began, counted = time.monotonic(), engine.stats
+    check_wanted(spec.task, spec.rank)
+    began, counted = time.monotonic(), stats_of(engine)
     mark = fingerprint(spec, data)
     folder = run_folder(out, spec, mark)
     with locked(folder):
         if fresh:
             remove_run(folder)
-        elif folder.scores.is_file():
-            before = finished(folder, spec)
-            if not any(s.unscored for s in before.scores):
-                return before
+        elif (before := finished(folder, spec)) is not None:
+            return before
         if episodes is None:
-            episodes = episodes_of(spec, data, ranking)
+            queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
+            supports = Supports(spec.task.name, data.support, data.given)
+            episodes = list(episodes_of(spec, queries, supports.of(spec.demos), ranking))
         done, whole = read_outputs(folder.outputs)
         record = _opening(spec, data, mark, len(episodes), settings or {})
         write_json(folder.run, record)
@@ -167,10 +139,10 @@ def run(
                 file.write(output_line(output))
                 file.flush()
                 watch(Progress(len(episodes), outputs, output))
-        return _close(folder, spec, data, episodes, outputs, record, since(counted, engine.stats), began, len(done))
+        return _close(folder, spec, data, episodes, outputs, record, since(counted, stats_of(engine)), began, len(done))
 
 
-SKIP_HINT = "Mend it, or run with --on-error skip: failed queries are then counted and listed, never scored."
+SKIP_HINT = "Fix the file, or run with --on-error skip: failed queries are then counted and listed, never scored."
 
 
 def _opening(spec: RunSpec, data: TaskData, mark: str, n: int, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,11 +258,13 @@ def _outputs(
     return answer(episodes, spec, split, engine)
 
 
-def finished(folder: RunFolder, spec: RunSpec) -> RunRecord:
-    """The record of a run that is already complete on disk."""
+def finished(folder: RunFolder, spec: RunSpec) -> RunRecord | None:
+    """The record of a run that is complete on disk; None where queries are left, or scores that can be made now."""
+    if not folder.scores.is_file():
+        return None
     record, scores = read_json(folder.run), read_json(folder.scores)
     counts = record.get("counts", {})
-    return RunRecord(
+    found = RunRecord(
         folder,
         spec,
         tuple(score_from_json(s) for s in scores["scores"]),
@@ -299,9 +273,31 @@ def finished(folder: RunFolder, spec: RunSpec) -> RunRecord:
         float(record.get("timings", {}).get("seconds", 0.0)),
         cached=True,
     )
+    return None if any(s.unscored for s in found.scores) else found
 
 
 def score_from_json(value: Mapping[str, Any]) -> Score:
     """A Score from its JSON form."""
     ci = value.get("ci95")
-    return Score(**{**value, "ci95": tuple(ci) if ci else None})
+    return Score(**{**value, "ci95": tuple(ci) if ci else None, "draws": tuple(value.get("draws", ()))})
+
+
+STATES = ("batch_size", "replicas")  # what is so now, not what was counted
+HITS, MISSES, HIT_RATE = ("hits_memory", "hits_disk"), "misses", "hit_rate"
+
+
+def since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What an engine's counts have beyond `before`; shares are those of the difference, states are as they are."""
+    added: dict[str, Any] = {}
+    for name, value in now.items():
+        if isinstance(value, Mapping):
+            added[name] = since(before.get(name, {}), value)
+        elif name in STATES or not isinstance(value, int):
+            added[name] = value
+        else:
+            added[name] = value - before.get(name, 0)
+    if HIT_RATE in added:
+        hits = sum(added[name] for name in HITS)
+        asked = hits + added[MISSES]
+        added[HIT_RATE] = round(hits / asked, 6) if asked else 0.0
+    return added

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,11 +147,11 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
     from flamingo_eval.distributed.launch import Team
     from flamingo_eval.distributed.pool import Crew
     from flamingo_eval.distributed.ray_actors import ray_replicas
-    from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+    from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
     from flamingo_eval.runs.runner import Progress
     from flamingo_eval.runs.runner import run as run_one
 
-    (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=LIMIT))
+    (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=LIMIT))
     with ray_replicas(Team("tiny", "cpu", ray="local", replicas="2")) as (replicas, model):
         killed = threading.Event()
 
@@ -163,9 +162,9 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
                     replica.ray.kill(replica.actor, no_restart=False)
 
         crew = Crew(replicas, most=64)
-        spec = replace(job.spec, model=model.name, model_sha256=model.sha256, device=model.device, dtype=model.dtype)
+        spec = planned.spec(model)
         began = time.monotonic()
-        run_one(spec, job.data, crew, tmp_path, episodes=job.episodes, watch=kill_once)
+        run_one(spec, planned.data, crew, tmp_path, episodes=list(planned.episodes()), watch=kill_once)
         assert time.monotonic() - began < 60
     assert files(tmp_path) == files(whole)
     assert crew.stats["units_lost"] >= 1
@@ -188,11 +187,11 @@ def test_a_picture_that_kills_every_replica_is_named(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole command: its replicas die by SIGKILL whenever they open one of the pictures."""
-    from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+    from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 
-    (job,) = plan_jobs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=LIMIT))
-    shown = Counter(e.query.media_id for e in job.episodes or ())
-    victim = next(e.query for e in job.episodes or () if shown[e.query.media_id] == 1)
+    (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=LIMIT))
+    shown = Counter(e.query.media_id for e in planned.episodes())
+    victim = next(e.query for e in planned.episodes() if shown[e.query.media_id] == 1)
     (picture,) = victim.media
     assert isinstance(picture, Image)
     (tmp_path / "sitecustomize.py").write_text(POISON)

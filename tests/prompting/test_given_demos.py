@@ -15,7 +15,7 @@ from flamingo_eval.errors import DataError, FlamingoEvalError, PromptError, Usag
 from flamingo_eval.prompting.demos import draw_support, given_demos
 from flamingo_eval.prompting.given_demos import official_draws, read_demos_file
 from flamingo_eval.records import Example, Image, Split
-from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 from flamingo_eval.sample.fresh.copies import copy_of
 
 NAMES = ("blicket", "dax", "perpo", "shously", "slation")
@@ -81,30 +81,30 @@ def test_a_file_that_reverses_a_runs_shots_gives_its_reversed_prompts(name: str,
     small = {"vl_icl_open_mi": ",queries=3", "vl_icl_matching_mi": ",queries=3,support=6"}.get(name, ",pairs=2")
     copy_of(name, f"1{small}").write(tmp_path / "data")
     questions, _ = load_questions([name], "vl_icl")
-    (job,) = plan_jobs(questions, Choices(shots=(2,), data=str(tmp_path / "data")))
+    (job,) = plan_runs(questions, Choices(shots=(2,), data=str(tmp_path / "data")))
     file = tmp_path / "reversed.jsonl"
-    lines = [{"id": e.query.id, "shots": [s.id for s in reversed(e.shots)], "note": 1} for e in job.episodes or ()]
+    lines = [{"id": e.query.id, "shots": [s.id for s in reversed(e.shots)], "note": 1} for e in job.episodes()]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     choices = Choices(shots=(2, 1), data=str(tmp_path / "data"), demos="file", demos_file=file)
-    again, half = plan_jobs(questions, choices)
-    assert [e.shots for e in again.episodes or ()] == [tuple(reversed(e.shots)) for e in job.episodes or ()]
-    first = len((job.episodes or ())[0].shots) // 2
-    assert [e.shots for e in half.episodes or ()] == [e.shots[:first] for e in again.episodes or ()]
-    assert again.spec.demos.given.startswith("sha256:")
+    again, half = plan_runs(questions, choices)
+    assert [e.shots for e in again.episodes()] == [tuple(reversed(e.shots)) for e in job.episodes()]
+    first = len(next(job.episodes()).shots) // 2
+    assert [e.shots for e in half.episodes()] == [e.shots[:first] for e in again.episodes()]
+    assert again.demos.given.startswith("sha256:")
     file.write_text(file.read_text() + "\n\n")
-    (other,) = plan_jobs(questions, Choices(shots=(2,), data=str(tmp_path / "data"), demos="file", demos_file=file))
-    assert other.spec.demos.given != again.spec.demos.given
+    (other,) = plan_runs(questions, Choices(shots=(2,), data=str(tmp_path / "data"), demos="file", demos_file=file))
+    assert other.demos.given != again.demos.given
 
 
 def test_official_draws_are_in_the_record_with_the_shots_they_ran_over(tmp_path: Path) -> None:
     copy_of("vl_icl_open_mi", "1,queries=4").write(tmp_path)
     questions, _ = load_questions(["vl_icl_open_mi"], "vl_icl")
-    jobs = plan_jobs(questions, Choices(shots=(0, 1, 2, 9), data=str(tmp_path), demos="official"))
-    assert [(j.spec.demos.shots, j.spec.demos.given) for j in jobs] == [(n, "shots 0,1,2") for n in (0, 1, 2)]
-    assert [len(e.shots) for e in jobs[2].episodes or ()] == [4] * 4
+    jobs = plan_runs(questions, Choices(shots=(0, 1, 2, 9), data=str(tmp_path), demos="official"))
+    assert [(j.demos.shots, j.demos.given) for j in jobs] == [(n, "shots 0,1,2") for n in (0, 1, 2)]
+    assert [len(e.shots) for e in jobs[2].episodes()] == [4] * 4
     flamingo, _ = load_questions(["vl_icl_open_mi"], "flamingo")
     with pytest.raises(UsageError, match="no demonstrations without pictures"):
-        plan_jobs(flamingo, Choices(shots=(0, 1), data=str(tmp_path), demos="official"))
+        plan_runs(flamingo, Choices(shots=(0, 1), data=str(tmp_path), demos="official"))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from flamingo_eval.config.names import NoPromptError, protocol_names, task_names
 from flamingo_eval.prompting.prompts import candidate_text, render, shown
-from flamingo_eval.runs.plan import Choices, Job, load_question, plan_jobs
+from flamingo_eval.runs.plan import Choices, PlannedRun, load_question, plan_runs
 from flamingo_eval.sample.benchmarks import writers
 from flamingo_eval.sample.fresh import clevr, objects, operators, textocr
 from flamingo_eval.sample.world import clips
@@ -55,17 +55,16 @@ def texts_of_the_sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 def text_of(protocol: str, task: str) -> str:
     """The golden text: one part for each number of shots."""
     question = load_question(task, protocol)
-    jobs = plan_jobs([question], Choices(shots=SHOTS))
-    return "\n".join(part(job) for job in jobs)
+    runs = plan_runs([question], Choices(shots=SHOTS))
+    return "\n".join(part(run) for run in runs)
 
 
-def part(job: Job) -> str:
-    assert job.episodes
-    episode = job.episodes[0]
-    prompt = render(episode, job.spec.prompt, job.spec.protocol)
-    names = (episode.query.candidates or job.data.queries.candidates)[:CANDIDATES]
-    lines = [f"# {job.spec.demos.shots} shots", shown(prompt, job.spec.protocol)]
-    return "\n".join([*lines, *(f"  |{candidate_text(name, job.spec.prompt)}|" for name in names), ""])
+def part(run: PlannedRun) -> str:
+    episode = run.episode(0)
+    prompt = render(episode, run.prompt, run.protocol)
+    names = (episode.query.candidates or run.data.queries.candidates)[:CANDIDATES]
+    lines = [f"# {run.demos.shots} shots", shown(prompt, run.protocol)]
+    return "\n".join([*lines, *(f"  |{candidate_text(name, run.prompt)}|" for name in names), ""])
 
 
 def test_every_task_is_covered_by_the_papers_protocol() -> None:

@@ -172,11 +172,11 @@ def test_candidates_are_ranked_with_the_right_one_among_them() -> None:
 def test_the_support_set_of_a_seed_is_drawn_once(
     make_run: Any, vqa_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = []
-    from flamingo_eval.report import browser
-
-    original = browser.draw_support
-    monkeypatch.setattr(browser, "draw_support", lambda *a: drawn.append(a) or original(*a))
     folders = [make_run("red", shots=k, demos=DemoSpec(shots=k)) for k in (0, 4, 8)]
+    drawn = []
+    from flamingo_eval.prompting import episodes
+
+    original = episodes.draw_support
+    monkeypatch.setattr(episodes, "draw_support", lambda *a: drawn.append(a) or original(*a))
     value(folders, str(vqa_root))
     assert len(drawn) == 1

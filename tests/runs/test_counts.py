@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from flamingo_eval.runs.counts import since
+from flamingo_eval.runs.runner import since
 
 BEFORE = {
     "prompts": 10,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -14,11 +13,11 @@ from flamingo_eval.cli.dry_run import duration
 from flamingo_eval.models.flops import ModelFlops
 from flamingo_eval.prompting.prompts import candidate_text, render
 from flamingo_eval.runs.estimate import Estimate, Reader, estimate
-from flamingo_eval.runs.plan import Choices, Job, load_questions, plan_jobs
+from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
 
 
-def jobs_of(*tasks: str, **choices: object) -> list[Job]:
-    return plan_jobs(load_questions(tasks, "flamingo")[0], Choices(**choices))  # type: ignore[arg-type]
+def runs_of(*tasks: str, **choices: object) -> list[PlannedRun]:
+    return plan_runs(load_questions(tasks, "flamingo")[0], Choices(**choices))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +30,15 @@ def flops(tiny: Model) -> ModelFlops:
     return ModelFlops(tiny.config)
 
 
-def counted(tiny: Model, flops: ModelFlops, jobs: list[Job], looked_at: int = 200) -> Estimate:
-    return estimate(jobs, flops, Reader(tiny.tokenizer), looked_at)
+def counted(tiny: Model, flops: ModelFlops, runs: list[PlannedRun], looked_at: int = 200) -> Estimate:
+    return estimate(runs, flops, Reader(tiny.tokenizer), looked_at)
 
 
 def test_open_ended_work_is_that_of_the_real_prompts(tiny: Model, flops: ModelFlops) -> None:
-    jobs = jobs_of("vqav2", shots=(2,), seeds=(0, 1), limit=12)
-    (work,) = counted(tiny, flops, jobs).works
-    lengths = [tiny.count_tokens(render(e, jobs[0].spec.prompt, jobs[0].spec.protocol)) for e in jobs[0].episodes or ()]
-    decode = jobs[0].spec.decode
+    runs = runs_of("vqav2", shots=(2,), seeds=(0, 1), limit=12)
+    (work,) = counted(tiny, flops, runs).works
+    lengths = [tiny.count_tokens(render(e, runs[0].prompt, runs[0].protocol)) for e in runs[0].episodes()]
+    decode = runs[0].decode
     by_hand = sum(
         flops.reading(n) + 3 * flops.visual_keys + decode.beams * decode.max_new_tokens * flops.next_token(n)
         for n in lengths
@@ -51,39 +50,34 @@ def test_open_ended_work_is_that_of_the_real_prompts(tiny: Model, flops: ModelFl
 
 
 def test_candidates_cost_the_tokens_that_they_do_not_share(tiny: Model, flops: ModelFlops) -> None:
-    jobs = jobs_of("imagenet", shots=(0,), limit=2)
-    job = jobs[0]
-    names = job.data.queries.candidates
-    tokens = {tiny.tokenizer.encode_text(candidate_text(n, job.spec.prompt)) for n in names}
+    runs = runs_of("imagenet", shots=(0,), limit=2)
+    run = runs[0]
+    names = run.data.queries.candidates
+    tokens = {tiny.tokenizer.encode_text(candidate_text(n, run.prompt)) for n in names}
     inner = {t[:i] for t in tokens for i in range(1, len(t))}
-    assert Reader(tiny.tokenizer).tree(names, job.spec) == len(inner)
-    assert Reader(None).tree(names, job.spec) >= len(names)
-    assert counted(tiny, flops, jobs).works[0].candidates == len(names)
+    assert Reader(tiny.tokenizer).tree(names, run) == len(inner)
+    assert Reader(None).tree(names, run) >= len(names)
+    assert counted(tiny, flops, runs).works[0].candidates == len(names)
 
 
 def test_a_picture_is_counted_once_for_all_shots_and_seeds(tiny: Model, flops: ModelFlops) -> None:
-    jobs = jobs_of("vqav2", shots=(1, 4), seeds=(0, 1), limit=10)
-    pictures = {m for j in jobs for e in j.episodes or () for x in (e.query, *e.shots) for m in x.media}
-    found = counted(tiny, flops, jobs)
+    runs = runs_of("vqav2", shots=(1, 4), seeds=(0, 1), limit=10)
+    pictures = {m for r in runs for e in r.episodes() for x in (e.query, *e.shots) for m in x.media}
+    found = counted(tiny, flops, runs)
     assert found.pictures == len(pictures)
     assert found.picture_flops == len(pictures) * flops.picture()
 
 
 def test_orders_of_the_shots_multiply_the_prompts(tiny: Model, flops: ModelFlops) -> None:
-    jobs = jobs_of("hateful_memes", shots=(4,), limit=8)
     plain, six = (
-        counted(tiny, flops, [replace(j, spec=spec) for j in jobs]).works[0]
-        for spec in (
-            jobs[0].spec,
-            jobs_of("hateful_memes", shots=(4,), limit=8, permutations=6)[0].spec,
-        )
+        counted(tiny, flops, runs_of("hateful_memes", shots=(4,), limit=8, permutations=n)).works[0] for n in (None, 6)
     )
     assert (plain.prompts, six.prompts) == (8, 48)
     assert six.flops == pytest.approx(6 * plain.flops)
 
 
 def test_the_official_size_scales_queries_and_their_pictures(tiny: Model, flops: ModelFlops) -> None:
-    found = counted(tiny, flops, jobs_of("vqav2", shots=(4,)), looked_at=20)
+    found = counted(tiny, flops, runs_of("vqav2", shots=(4,)), looked_at=20)
     (work,) = found.works
     assert work.official == 214_354
     assert work.scale == pytest.approx(214_354 / work.queries)
@@ -94,7 +88,7 @@ def test_the_official_size_scales_queries_and_their_pictures(tiny: Model, flops:
 
 @pytest.mark.parametrize("demos", ["rices", "fixed"])
 def test_every_way_of_choosing_shots_can_be_estimated(tiny: Model, flops: ModelFlops, demos: str) -> None:
-    assert counted(tiny, flops, jobs_of("vqav2", shots=(2,), demos=demos, limit=4)).flops > 0
+    assert counted(tiny, flops, runs_of("vqav2", shots=(2,), demos=demos, limit=4)).flops > 0
 
 
 def invoke(*arguments: str) -> tuple[int, str, str]:

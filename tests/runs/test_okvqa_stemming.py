@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flamingo_eval.data.roots import data_root
+from flamingo_eval.config.specs import ModelIdentity
 from flamingo_eval.errors import MissingDependency
 from flamingo_eval.metrics import wordnet
 from flamingo_eval.prompting.okvqa_stem import require_stemming
-from flamingo_eval.runs.plan import Choices, load_question, load_questions, spec_of
-from flamingo_eval.runs.runner import load_data, run
+from flamingo_eval.runs.plan import Choices, load_question, load_questions, plan_runs
+from flamingo_eval.runs.runner import run
 
 
 def _run(engine: Any, protocol: str, out: Path) -> dict[str, Any]:
     """The run.json of OK-VQA's sample under a protocol, with the first line of its outputs."""
-    question = load_question("okvqa", protocol)
-    spec = spec_of(question, Choices(limit=2), shots=0, seed=0, split=question.task.data.query)
-    data = load_data(question.task, data_root("sample", "okvqa"))
-    folder = run(replace(spec, model="m", model_sha256="0"), data, engine, out).folder
+    (planned,) = plan_runs([load_question("okvqa", protocol)], Choices(limit=2, shots=(0,)))
+    folder = run(planned.spec(ModelIdentity("m", "0", "cpu", "float32")), planned.data, engine, out).folder
     with folder.outputs.open(encoding="utf-8") as lines:
         return {"run": json.loads(folder.run.read_text()), "output": json.loads(next(lines))}
 

@@ -14,18 +14,18 @@ from typer.testing import CliRunner
 
 from flamingo_eval.cli import app
 from flamingo_eval.config.names import shipped, task_names
-from flamingo_eval.config.specs import MetricSpec, RunSpec
+from flamingo_eval.config.specs import MetricSpec, ModelIdentity, RunSpec
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import ConfigError, PredictionError, UsageError
 from flamingo_eval.metrics.scoring import score_all
 from flamingo_eval.records import Best, Example, Output, Prediction, Split
 from flamingo_eval.report.diff import answer_of, compare
-from flamingo_eval.runs.answer import check_wanted
 from flamingo_eval.runs.estimate import Reader
 from flamingo_eval.runs.folder import RunFolder, find_runs, output_line, parse_output, spec_json
-from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+from flamingo_eval.runs.preflight import check_wanted
 from flamingo_eval.runs.recorded import recorded_spec
-from flamingo_eval.runs.runner import episodes_of, run
+from flamingo_eval.runs.runner import run
 from flamingo_eval.runs.submission import write_submission
 
 THINGS = ("train", "taxi", "boat", "dog", "cat", "wolf", "box", "palm", "goose", "cow", "ship", "clock")
@@ -130,9 +130,12 @@ def test_an_interrupted_run_ends_with_the_same_bytes(things: Path, tmp_path: Pat
 # ------------------------------------------------------------------------------------------------- where it is refused
 
 
+NOBODY = ModelIdentity("m", "0", "cpu", "float32")
+
+
 def spec_of(task: str, protocol: str = "flamingo", **choices: Any) -> RunSpec:
     questions, _ = load_questions([task], protocol)
-    return plan_jobs(questions, Choices(**choices))[0].spec
+    return plan_runs(questions, Choices(**choices))[0].spec(NOBODY)
 
 
 def test_tasks_that_need_all_scores_refuse() -> None:
@@ -143,7 +146,7 @@ def test_tasks_that_need_all_scores_refuse() -> None:
             continue
         spec = replace(spec_of("imagenet", rank="best"), task=task)
         try:
-            check_wanted(spec)
+            check_wanted(spec.task, spec.rank)
             taken.append(name)
         except UsageError as error:
             refused[name] = str(error)
@@ -181,17 +184,18 @@ def test_unknown_words_are_refused(tmp_path: Path) -> None:
 
 def test_open_ended_tasks_beside_it_stay_as_they_are() -> None:
     questions, _ = load_questions(["fastbind", "imagenet"], "flamingo")
-    text, ranked = (j.spec for j in plan_jobs(questions, Choices(limit=2, rank="best")))
+    text, ranked = (r.spec(NOBODY) for r in plan_runs(questions, Choices(limit=2, rank="best")))
     assert spec_json(text) == spec_json(spec_of("fastbind", limit=2))
     assert ranked.rank.wanted == "best"
 
 
 def test_a_run_that_needs_all_scores_is_refused_by_the_runner_too(tmp_path: Path) -> None:
     questions, _ = load_questions(["hateful_memes"], "flamingo")
-    (job,) = plan_jobs(questions, Choices(limit=2))
-    spec = replace(job.spec, task=replace(job.spec.task, rank=replace(job.spec.task.rank, wanted="best")))
+    (planned,) = plan_runs(questions, Choices(limit=2))
+    spec = planned.spec(NOBODY)
+    spec = replace(spec, task=replace(spec.task, rank=replace(spec.task.rank, wanted="best")))
     with pytest.raises(UsageError, match="roc_auc"):
-        run(spec, job.data, object(), tmp_path)  # type: ignore[arg-type]
+        run(spec, planned.data, object(), tmp_path)  # type: ignore[arg-type]
 
 
 # -------------------------------------------------------------------------------------------------------------- records
@@ -254,6 +258,6 @@ def test_episodes_are_the_same(things: Path) -> None:
     copies = []
     for wanted in ("all", "best"):
         questions, _ = load_questions([str(things / f"{wanted}.yaml")], "flamingo")
-        (job,) = plan_jobs(questions, Choices(data=str(things), shots=(3,)))
-        copies.append([(e.query.id, [s.id for s in e.shots]) for e in episodes_of(job.spec, job.data)])
+        (planned,) = plan_runs(questions, Choices(data=str(things), shots=(3,)))
+        copies.append([(e.query.id, [s.id for s in e.shots]) for e in planned.episodes()])
     assert copies[0] == copies[1]

@@ -14,8 +14,8 @@ from flamingo_eval.data.layouts import load_split
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import DataError, MediaError
 from flamingo_eval.records import Split
-from flamingo_eval.runs.media_check import require_readable
-from flamingo_eval.runs.plan import Choices, load_question, plan_jobs
+from flamingo_eval.runs.plan import Choices, load_question, plan_runs
+from flamingo_eval.runs.preflight import media_shown, require_readable
 from flamingo_eval.sample import sample_root
 from flamingo_eval.sample.benchmarks import actions, classification, draws, fastbind, writers
 from flamingo_eval.sample.benchmarks.writers import BUILDERS
@@ -95,14 +95,9 @@ def test_what_is_broken_is_named_by_check_and_by_run(name, tmp_path):
     assert by_folder or gone.stem in found or gone == cut
 
     shots = 0 if question.task.max_shots == 0 else 1
-    for on_error in ("stop", "skip"):
-        jobs = plan_jobs([question], Choices(shots=(shots,), data=str(root), on_error=on_error))
-        episodes = [e for job in jobs for e in job.episodes or ()]
-        if on_error == "stop":
-            with pytest.raises(MediaError, match=cut.name):
-                require_readable(episodes, "stop")
-        else:
-            require_readable(episodes, "skip")
+    (run,) = plan_runs([question], Choices(shots=(shots,), data=str(root)))
+    with pytest.raises(MediaError, match=cut.name):
+        require_readable(media_shown(run))
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))

@@ -19,7 +19,7 @@ from flamingo_eval.data.roots import data_name
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import DataError, UsageError
 from flamingo_eval.records import Split
-from flamingo_eval.runs.plan import Choices, load_questions, plan_jobs
+from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 from flamingo_eval.sample.benchmarks import draws
 from flamingo_eval.sample.fresh import clevr, objects, operators, textocr
 from flamingo_eval.sample.fresh.copies import copy_of
@@ -159,8 +159,8 @@ def test_a_run_names_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path / "cache"))
     name = f"vl_icl_open_mi@sample:4,{FEW['vl_icl_open_mi']},size=small"
     questions, _ = load_questions([name], "flamingo")
-    (job,) = plan_jobs(questions, Choices(shots=(1,)))
-    assert job.spec.task_label == "vl_icl_open_mi@sample:4,queries=2,classes=3,pictures=2"
+    (job,) = plan_runs(questions, Choices(shots=(1,)))
+    assert job.task_label == "vl_icl_open_mi@sample:4,queries=2,classes=3,pictures=2"
     assert len(job.data.queries.examples) == 2
 
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from flamingo_eval.errors import CheckpointError, UsageError
-from flamingo_eval.models.checkpoint import CONFIG, weight_files
+from flamingo_eval.models.checkpoint import weight_files
+from flamingo_eval.models.checkpoint_files import CONFIG
 from flamingo_eval.models.config import (
     DecoderConfig,
     FlamingoConfig,

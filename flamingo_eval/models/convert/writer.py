@@ -13,7 +13,8 @@ import torch
 
 from flamingo_eval.errors import Problem, UsageError
 from flamingo_eval.files import write_error
-from flamingo_eval.models.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, write_index
+from flamingo_eval.models.checkpoint import write_index
+from flamingo_eval.models.checkpoint_files import CARD, CONFIG, TOKENIZER, WEIGHTS
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import write_config
 from flamingo_eval.models.convert.tensor_map import Recipe, problems_by_file

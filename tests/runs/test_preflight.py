@@ -13,8 +13,8 @@ from flamingo_eval.errors import PromptError
 from flamingo_eval.models import read_shape
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.prompting.prompts import render
-from flamingo_eval.runs.length_check import require_short
-from flamingo_eval.runs.plan import Choices, Job, load_questions, plan_jobs
+from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.preflight import require_short
 
 CONFIG, TOKENIZER = read_shape("tiny")
 
@@ -24,27 +24,27 @@ def with_context(tokens: int) -> FlamingoConfig:
 
 
 @pytest.fixture(scope="module")
-def jobs() -> list[Job]:
-    return plan_jobs(load_questions(["vqav2", "imagenet"], "flamingo")[0], Choices(shots=(0, 4), limit=4))
+def runs() -> list[PlannedRun]:
+    return plan_runs(load_questions(["vqav2", "imagenet"], "flamingo")[0], Choices(shots=(0, 4), limit=4))
 
 
-def test_the_limit_is_prompt_and_answer_together(jobs: list[Job]) -> None:
-    job = jobs[1]
-    lengths = [len(TOKENIZER.encode(render(e, job.spec.prompt, job.spec.protocol)).ids) for e in job.episodes or ()]
-    longest = max(lengths) + job.spec.decode.max_new_tokens
-    require_short([job], with_context(longest), TOKENIZER)
+def test_the_limit_is_prompt_and_answer_together(runs: list[PlannedRun]) -> None:
+    run = runs[1]
+    lengths = [len(TOKENIZER.encode(render(e, run.prompt, run.protocol)).ids) for e in run.episodes()]
+    longest = max(lengths) + run.decode.max_new_tokens
+    require_short([run], with_context(longest), TOKENIZER)
     with pytest.raises(PromptError, match=f"vqav2@sample, 4 shots: {longest} tokens with the answer"):
-        require_short([job], with_context(longest - 1), TOKENIZER)
+        require_short([run], with_context(longest - 1), TOKENIZER)
 
 
-def test_every_task_and_number_of_shots_is_listed_once(jobs: list[Job]) -> None:
+def test_every_task_and_number_of_shots_is_listed_once(runs: list[PlannedRun]) -> None:
     with pytest.raises(PromptError) as caught:
-        require_short([*jobs, *jobs], with_context(2), TOKENIZER)
+        require_short([*runs, *runs], with_context(2), TOKENIZER)
     assert str(caught.value).count("tokens with the answer") == 4
 
 
-def test_failed_queries_that_are_to_be_skipped_are_left_to_the_engine(jobs: list[Job]) -> None:
-    skipping = [replace(j, spec=replace(j.spec, on_error="skip")) for j in jobs]
+def test_failed_queries_that_are_to_be_skipped_are_left_to_the_engine(runs: list[PlannedRun]) -> None:
+    skipping = [replace(r, choices=replace(r.choices, on_error="skip")) for r in runs]
     require_short(skipping, with_context(2), TOKENIZER)
 
 

@@ -1,0 +1,97 @@
+"""What a terminal shows while runs are answered: a bar or a table of replicas, and a line for each finished run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+from flamingo_eval.cli.console import ProgressBar, console, say
+from flamingo_eval.metrics.running import RunningScore
+from flamingo_eval.runs.session import Observer, Watch
+
+if TYPE_CHECKING:
+    from flamingo_eval.cli.pool_table import CrewTable
+    from flamingo_eval.config.specs import RunSpec
+    from flamingo_eval.distributed.launch import AtWork
+    from flamingo_eval.runs.backend import Backend
+    from flamingo_eval.runs.runner import Progress as Answered
+    from flamingo_eval.runs.runner import RunRecord, TaskData
+
+
+class Progress(Observer):
+    """Prints how the runs of a command go on; nothing where it is to be quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.at_work: AtWork | None = None
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        if not self.quiet:
+            say(line)
+
+    @contextmanager
+    def opened(self, team: AbstractContextManager[AtWork | None], batch_size: str) -> Iterator[Backend | None]:
+        """The backend of a team, said what it is once it is loaded."""
+        self.say("loading the model")
+        with team as at_work:
+            self.at_work = at_work
+            if at_work is not None:
+                self.say(f"{at_work.title}, batch size {batch_size}")
+            yield None if at_work is None else at_work.backend
+
+    @contextmanager
+    def answering(self, spec: RunSpec, data: TaskData, total: int) -> Iterator[Watch]:
+        """A bar around one run, with its score so far."""
+        title = _title(spec)
+        running = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, data.queries)
+        state = self.at_work.state if self.at_work is not None else str
+        with self._bar(title, total) as bar:
+
+            def watch(progress: Answered) -> None:
+                running.add(progress.newest)
+                bar.update(len(progress.outputs), f"{running} {state()}".rstrip())
+
+            try:
+                yield watch
+            except KeyboardInterrupt:
+                say(f"interrupted in {title}: finished queries are kept, the same command resumes there")
+                raise
+
+    def finished(self, record: RunRecord) -> None:
+        """A line for a finished run."""
+        headline = record.scores[0]
+        value = "undefined" if headline.value is None else f"{headline.value:.1f}"
+        how = "already done" if record.cached else f"{record.seconds:.1f} s"
+        resumed = f", {record.resumed} queries were done before" if record.resumed else ""
+        failed = f", {record.n_failed} failed" if record.n_failed else ""
+        self.say(f"{_title(record.spec)}: {value} ({how}{resumed}{failed})")
+
+    def _bar(self, title: str, total: int) -> ProgressBar | CrewTable:
+        """A table of the replicas where there are several and somebody can see it."""
+        from flamingo_eval.cli.pool_table import WIDTH, CrewTable
+
+        crew = self.at_work.crew if self.at_work is not None else None
+        alone = crew is None or len(crew.replicas) < 2
+        if crew is None or alone or self.quiet or not sys.stderr.isatty() or console(stderr=True).width < WIDTH:
+            return ProgressBar(title, total, self.quiet)
+        return CrewTable(title, total, crew)
+
+
+class Repeating(Observer):
+    """A bar for each run that is repeated."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    @contextmanager
+    def answering(self, spec: RunSpec, data: TaskData, total: int) -> Iterator[Watch]:
+        """A bar around one run."""
+        with ProgressBar(f"{spec.task_label} again", total, self.quiet) as bar:
+            yield lambda progress: bar.update(len(progress.outputs))
+
+
+def _title(spec: RunSpec) -> str:
+    return f"{spec.task_label} {spec.demos.shots}-shot seed {spec.demos.seed}"

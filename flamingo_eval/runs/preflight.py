@@ -1,0 +1,119 @@
+"""What can be known to go wrong before a model's weights are loaded: metrics, pictures, prompts that are too long."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from flamingo_eval.config.specs import RankSpec, TaskSpec
+from flamingo_eval.data.check import unreadable_media
+from flamingo_eval.errors import MediaError, Problem, PromptError, UsageError
+from flamingo_eval.metrics import metric_row
+from flamingo_eval.models.config import FlamingoConfig
+from flamingo_eval.models.tokenizer import Tokenizer
+from flamingo_eval.prompting.prompts import candidate_text, render
+from flamingo_eval.records import Episode, Media
+
+if TYPE_CHECKING:
+    from flamingo_eval.runs.plan import PlannedRun
+
+SURELY_DRAWN = 32  # draws for each support example: the chance that one is in none of them is exp(-32)
+CHECKED_QUERIES = 16  # of a task and number of shots, whose prompts are written and counted
+
+
+def check_wanted(task: TaskSpec, rank: RankSpec) -> None:
+    """Raise UsageError where the best candidate alone is wanted and the scores of all are needed."""
+    if task.mode == "open-ended" or rank.wanted == "all":
+        return
+    needing = [m.name for m in task.metrics if not metric_row(m.name).best_suffices]
+    if needing:
+        raise UsageError(
+            f"{task.name}: {', '.join(needing)} cannot be computed from the best candidate alone.",
+            fix="Rank all: --rank all.",
+        )
+    if rank.permutations > 1:
+        raise UsageError(
+            f"{task.name}: an average over {rank.permutations} orders of the shots needs the scores of all candidates.",
+            fix="Rank all: --rank all; or show one order: --permutations 1.",
+        )
+
+
+def media_of(episodes: Iterable[Episode]) -> Iterator[Media]:
+    """Every distinct picture and clip that the prompts of these episodes show, in order of first use."""
+    seen: set[Media] = set()
+    for episode in episodes:
+        shots = () if episode.text_only else episode.shots
+        for example in (*shots, episode.query):
+            for media in example.media:
+                if media not in seen:
+                    seen.add(media)
+                    yield media
+
+
+def media_shown(run: PlannedRun, answered: Collection[str] = ()) -> Iterator[Media]:
+    """The pictures and clips that the queries of a run need which are not answered yet; some may come twice.
+
+    Of random draws so many that every support example is among them, the episodes are not made for it: the chance
+    that this names a picture nobody is shown is below one in a million.
+    """
+    if run.ranked_by_model:
+        return  # what it will show is not known
+    left = [e for e in run.queries if e.id not in answered] if answered else run.queries
+    support = run.support
+    if support is not None and not run.ablation and _shows_all(run, len(left)):
+        for example in (*left, *support.examples):
+            yield from example.media
+    else:
+        yield from media_of(run.episodes(without=answered))
+
+
+def _shows_all(run: PlannedRun, queries: int) -> bool:
+    """Whether so many queries of a run show every example of its support set: all but surely, with random shots."""
+    support = run.support
+    if support is None or run.demos.method != "random" or len(support.pools) > 1:
+        return False
+    return queries * run.demos.shots >= SURELY_DRAWN * len(support.examples) > 0
+
+
+def require_readable(media: Iterable[Media]) -> None:
+    """Raise MediaError that lists every missing or broken file, each once."""
+    problems = unreadable_media(dict.fromkeys(media))
+    if problems:
+        count = "1 picture or clip" if len(problems) == 1 else f"{len(problems)} pictures or clips"
+        raise MediaError(
+            f"{count} cannot be read:",
+            problems,
+            fix="Fix the files, or run with --on-error skip: their queries are then counted and listed, never scored.",
+        )
+
+
+def require_short(runs: Sequence[PlannedRun], config: FlamingoConfig, tokenizer: Tokenizer) -> None:
+    """Raise PromptError that lists every task and number of shots too long for the model.
+
+    A few queries of each are counted; the engine checks every prompt, perhaps after an hour.
+    """
+    problems: list[Problem] = []
+    checked: set[tuple[str, int]] = set()
+    for run in runs:
+        key = (run.task_label, run.demos.shots)
+        if run.on_error == "skip" or run.ranked_by_model or key in checked:
+            continue
+        checked.add(key)
+        sample = run.episodes(every=max(1, len(run.queries) // CHECKED_QUERIES))
+        longest = max((_tokens(e, run, tokenizer) for e in sample), default=0)
+        if longest > config.decoder.context:
+            problems.append(Problem(f"{longest} tokens with the answer.", key=f"{key[0]}, {key[1]} shots"))
+    if problems:
+        raise PromptError(
+            f"prompts longer than the {config.decoder.context} tokens that {config.name} reads:",
+            problems,
+            fix="Lower --shots for these, or run with --on-error skip: such queries are then counted, never scored.",
+        )
+
+
+def _tokens(episode: Episode, run: PlannedRun, tokenizer: Tokenizer) -> int:
+    prompt = len(tokenizer.encode(render(episode, run.prompt, run.protocol)).ids)
+    if run.task.mode == "open-ended":
+        return prompt + run.decode.max_new_tokens
+    names = episode.query.candidates or run.data.queries.candidates
+    return prompt + len(tokenizer.encode_text(max((candidate_text(n, run.prompt) for n in names), key=len)))

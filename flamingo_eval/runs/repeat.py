@@ -1,0 +1,80 @@
+"""Finished runs again, from their records: models and data are loaded once for all that share them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.data.roots import DataRoot
+from flamingo_eval.errors import RunError
+from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model
+from flamingo_eval.prompting.given_demos import METHODS, official_again, recorded
+from flamingo_eval.runs.backend import Backend, load_backend
+from flamingo_eval.runs.folder import RunFolder, read_json, read_outputs
+from flamingo_eval.runs.preflight import media_of, require_readable
+from flamingo_eval.runs.recorded import data_of, recorded_spec
+from flamingo_eval.runs.runner import TaskData, load_data
+from flamingo_eval.runs.session import Observer, Session
+
+
+class Repeater:
+    """Repeats runs below `out`. `model`, `data` and `device` stand in the place of the records' own where given."""
+
+    def __init__(
+        self,
+        out: Path,
+        model: str | None = None,
+        data: str | None = None,
+        images: tuple[str, ...] = (),
+        device: str | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.out, self.model, self.data, self.images, self.device = out, model, data, images, device
+        self.observer = observer or Observer()
+        self._backends: dict[tuple[str, str, str, str], Backend] = {}
+        self._data: tuple[tuple[DataRoot, str, str], TaskData] | None = None  # the newest
+
+    def repeat(self, old: RunFolder) -> RunFolder:
+        """The folder of the new run. Raises RunError for a record that cannot be repeated, and what runs raise."""
+        spec = recorded_spec(old)
+        data = _with_given(old, spec, self._data_of(spec))
+        if spec.on_error != "skip" and not ranked_by_model(spec):
+            queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
+            support = Supports(spec.task.name, data.support, data.given).of(spec.demos)
+            require_readable(media_of(episodes_of(spec, queries, support)))
+        settings = dict(read_json(old.run).get("settings", {}))
+        backend = self._backend_of(spec, str(settings.get("batch_size", "auto")))
+        model = backend.identity
+        now = replace(spec, model=model.name, model_sha256=model.sha256, device=model.device)
+        return Session(backend, self.out, True, settings, self.observer).run(now, data).folder
+
+    def close(self) -> None:
+        """End what the engines run beside this process."""
+        for backend in self._backends.values():
+            backend.close()
+
+    def _data_of(self, spec: RunSpec) -> TaskData:
+        root = data_of(spec, self.data, self.images)
+        key = (root, repr(spec.task), spec.split)
+        if self._data is None or self._data[0] != key:
+            self._data = key, load_data(spec.task, root, spec.split)
+        return self._data[1]
+
+    def _backend_of(self, spec: RunSpec, batch_size: str) -> Backend:
+        key = (self.model or spec.model, self.device or spec.device, spec.dtype, batch_size)
+        if key not in self._backends:
+            self._backends[key] = load_backend(*key)
+        return self._backends[key]
+
+
+def _with_given(old: RunFolder, spec: RunSpec, data: TaskData) -> TaskData:
+    """The data with the demonstrations that are data: drawn as the benchmark prescribes, or taken from the record."""
+    if data.support is None or spec.demos.method not in METHODS:
+        return data
+    if spec.demos.method == "official":
+        return replace(data, given=official_again(spec.task, data.queries, data.support, spec.demos.given))
+    if spec.ablation.startswith("order-"):
+        raise RunError(f"{old.path}: the record has the shots after {spec.ablation}, not those of the file.")
+    outputs, _ = read_outputs(old.outputs)
+    return replace(data, given=recorded({o.id: o.shots for o in outputs}, data.support))

@@ -1,0 +1,159 @@
+"""One loaded model, many runs: finished ones are looked up, the others are checked, answered and scored.
+
+A finished run needs neither its pictures nor the model; what needs them is only loaded where a run is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flamingo_eval.config.specs import ModelIdentity, RunSpec
+from flamingo_eval.errors import UsageError
+from flamingo_eval.prompting.demos import Ranking
+from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model
+from flamingo_eval.runs.backend import Backend
+from flamingo_eval.runs.folder import RunFolder, read_outputs, run_folder
+from flamingo_eval.runs.plan import PlannedRun
+from flamingo_eval.runs.preflight import media_shown, require_readable, require_short
+from flamingo_eval.runs.runner import Progress, RunRecord, TaskData, fingerprint, finished, run
+
+if TYPE_CHECKING:
+    from flamingo_eval.models.config import FlamingoConfig
+    from flamingo_eval.models.tokenizer import Tokenizer
+
+Watch: TypeAlias = Callable[[Progress], None]
+OpenBackend: TypeAlias = Callable[[Sequence[PlannedRun]], AbstractContextManager[Backend | None]]
+
+
+class Observer:
+    """Is told how the runs of a session go on. This one says nothing; subclasses print."""
+
+    @contextmanager
+    def answering(self, spec: RunSpec, data: TaskData, total: int) -> Iterator[Watch]:
+        """Around the answering of one run of `total` queries: what it yields is called after each answer."""
+        yield lambda _: None
+
+    def finished(self, record: RunRecord) -> None:
+        """A run is complete: just now, or `record.cached` before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A loaded model, where its run folders go, and who watches. `settings` are for the record and change nothing."""
+
+    backend: Backend
+    out: Path
+    fresh: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    observer: Observer = field(default_factory=Observer)
+
+    def run(self, spec: RunSpec, data: TaskData, supports: Supports | None = None) -> RunRecord:
+        """Answer and score one run, or find it complete. Its episodes live as long as it does.
+
+        Raises UsageError where the model has to choose the shots and cannot, and what runner.run raises.
+        """
+        record = None if self.fresh else _finished(spec, data, self.out)
+        if record is not None:
+            self.observer.finished(record)
+            return record
+        queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
+        with self.observer.answering(spec, data, len(queries)) as watch:
+            support = (supports or Supports(spec.task.name, data.support, data.given)).of(spec.demos)
+            episodes = list(episodes_of(spec, queries, support, self._ranking(spec, data)))
+            record = run(
+                spec,
+                data,
+                self.backend.engine,
+                self.out,
+                episodes=episodes,
+                watch=watch,
+                fresh=self.fresh,
+                settings=self.settings,
+            )
+        self.observer.finished(record)
+        return record
+
+    def _ranking(self, spec: RunSpec, data: TaskData) -> Ranking | None:
+        if not ranked_by_model(spec):
+            return None
+        if self.backend.encoder is None:
+            raise UsageError(f"{spec.demos.method}: {spec.model} gives no features to choose demonstrations by.")
+        from flamingo_eval.prompting.rices import ranking_of
+
+        return ranking_of(spec, data, self.backend.encoder())
+
+
+def run_all(
+    runs: Sequence[PlannedRun],
+    open_backend: OpenBackend,
+    out: Path,
+    *,
+    identity: ModelIdentity | None = None,
+    shape: Callable[[], tuple[FlamingoConfig, Tokenizer]] | None = None,
+    fresh: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    observer: Observer | None = None,
+) -> list[RunRecord] | None:
+    """The records of all runs, in their order; None in a process that only answers for another one (torchrun).
+
+    `identity`: the model's, where it is known before the model is loaded: finished runs are then found first, and of
+    interrupted ones the answered queries need no pictures. `shape`: what prompts are measured with, if they are.
+    `open_backend` is entered with the runs that are left; not at all if there are none.
+    Raises MediaError, PromptError before it, and what Session.run raises.
+    """
+    watcher = observer or Observer()
+    records: dict[int, RunRecord] = {}
+    if identity is not None and not fresh:
+        for i, planned in enumerate(runs):
+            record = _finished(planned.spec(identity), planned.data, out)
+            if record is not None:
+                records[i] = record
+                watcher.finished(record)
+    left = [planned for i, planned in enumerate(runs) if i not in records]
+    if left:
+        _preflight(left, identity if not fresh else None, out, shape)
+        with open_backend(left) as backend:
+            if backend is None:
+                return None
+            session = Session(backend, out, fresh, settings or {}, watcher)
+            for i, planned in enumerate(runs):
+                if i not in records:
+                    records[i] = session.run(planned.spec(backend.identity), planned.data, planned.supports)
+    return [records[i] for i in range(len(runs))]
+
+
+def _folder(spec: RunSpec, data: TaskData, out: Path) -> RunFolder:
+    return run_folder(out, spec, fingerprint(spec, data))
+
+
+def _finished(spec: RunSpec, data: TaskData, out: Path) -> RunRecord | None:
+    return finished(_folder(spec, data, out), spec)
+
+
+def _preflight(
+    runs: Sequence[PlannedRun],
+    identity: ModelIdentity | None,
+    out: Path,
+    shape: Callable[[], tuple[FlamingoConfig, Tokenizer]] | None,
+) -> None:
+    """What can go wrong is said before any weights are loaded."""
+    require_readable(
+        media
+        for planned in runs
+        if planned.on_error != "skip"
+        for media in media_shown(planned, _answered(planned, identity, out))
+    )
+    if shape is not None:
+        require_short(runs, *shape())
+
+
+def _answered(planned: PlannedRun, identity: ModelIdentity | None, out: Path) -> frozenset[str]:
+    """Ids of the queries that an interrupted run has answers of."""
+    if identity is None:
+        return frozenset()
+    outputs, _ = read_outputs(_folder(planned.spec(identity), planned.data, out).outputs)
+    return frozenset(output.id for output in outputs)
