@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flamingo_eval.config.specs import DemoMethod
+from flamingo_eval.config.specs import DemoMethod, ModelIdentity
 from flamingo_eval.prompting.rices import ranking_of, standardised
 from flamingo_eval.records import Media
-from flamingo_eval.runs.plan import Choices, Job, load_questions, plan_jobs
+from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
 from flamingo_eval.sample.fresh.copies import copy_of
 
 
@@ -36,30 +36,31 @@ class Pretend:
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlannedRun:
     monkeypatch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path / "cache"))
     copy_of("vl_icl_clevr", "1,queries=5,support=20").write(tmp_path / "data")
     copy_of("vl_icl_open_mi", "1,queries=3").write(tmp_path / "data")
     questions, _ = load_questions(["vl_icl_clevr"], "vl_icl")
-    return plan_jobs(questions, Choices(shots=(4,), data=str(tmp_path / "data")))[0]
+    return plan_runs(questions, Choices(shots=(4,), data=str(tmp_path / "data")))[0]
 
 
-def ids(job: Job, method: DemoMethod, weight: float = 0.5, n: int = 4) -> dict[str, list[str]]:
-    demos = replace(job.spec.demos, method=method, picture_weight=weight)
-    ranking = ranking_of(replace(job.spec, demos=demos), job.data, Pretend())
+def ids(job: PlannedRun, method: DemoMethod, weight: float = 0.5, n: int = 4) -> dict[str, list[str]]:
+    spec = job.spec(ModelIdentity("m", "none", "cpu", "float32"))
+    demos = replace(spec.demos, method=method, picture_weight=weight)
+    ranking = ranking_of(replace(spec, demos=demos), job.data, Pretend())
     return {q.id: list(ranking(q))[:n] for q in job.data.queries.examples}
 
 
-def test_all_the_weight_on_one_side_is_that_side(job: Job) -> None:
+def test_all_the_weight_on_one_side_is_that_side(job: PlannedRun) -> None:
     assert ids(job, "rices-both", 1.0) == ids(job, "rices")
     assert ids(job, "rices-both", 0.0) == ids(job, "rices-text")
     assert ids(job, "rices-both", 0.5) not in (ids(job, "rices"), ids(job, "rices-text"))
 
 
 @pytest.mark.parametrize("method", ["rices", "rices-both"])
-def test_neighbours_come_from_the_querys_own_pool(job: Job, tmp_path: Path, method: DemoMethod) -> None:
+def test_neighbours_come_from_the_querys_own_pool(job: PlannedRun, tmp_path: Path, method: DemoMethod) -> None:
     questions, _ = load_questions(["vl_icl_open_mi"], "vl_icl")
-    (own,) = plan_jobs(questions, Choices(shots=(2,), data=str(tmp_path / "data")))
+    (own,) = plan_runs(questions, Choices(shots=(2,), data=str(tmp_path / "data")))
     for query, rows in ids(own, method, n=100).items():
         assert len(rows) == 25
         assert all(row.startswith(f"{query}/") for row in rows)
