@@ -50,8 +50,8 @@ def generate(reader: Reader, queries: Sequence[Query], pictures: VisualTokens, s
         tokens, parents = (F.pad(x, (0, 0, 0, n_rows - len(queries))) for x in (state.tokens[:, :, -1], state.parents))
         log_probs = beams.read(tokens, parents)[: len(queries)]
     tokens, n_tokens = state.best()
-    rows = zip(tokens.tolist(), n_tokens.tolist(), state.lost.tolist(), strict=True)
-    return [None if lost else model.tokenizer.decode(t[:n]) for t, n, lost in rows]
+    rows = torch.cat([n_tokens[:, None], state.lost[:, None].long(), tokens], dim=1).tolist()  # one wait for the device
+    return [None if lost else model.tokenizer.decode(row[:n]) for n, lost, *row in rows]
 
 
 class Beams:

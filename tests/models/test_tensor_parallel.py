@@ -16,7 +16,8 @@ import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.testing import assert_close
 
-from flamingo_eval import DecodeSpec, Pixels, Prompt, load_model
+from flamingo_eval import DecodeSpec, Pixels, Prompt
+from flamingo_eval.api import load_flamingo_model
 from flamingo_eval.engine import Engine
 from flamingo_eval.errors import UsageError
 from flamingo_eval.models.checkpoint import meta_flamingo, save_flamingo
@@ -42,7 +43,7 @@ def prompts(size: int) -> list[Prompt]:
 
 def said(folder: str, mesh: Any = None) -> dict[str, Any]:
     """Logits, text and log-likelihoods of a few prompts."""
-    model = load_model(folder, mesh=mesh)
+    model = load_flamingo_model(folder, mesh=mesh)
     asked = prompts(model.config.preprocess.size)
     engine = Engine(model)
     return {
@@ -112,7 +113,7 @@ def test_two_ranks_say_what_one_process_says(preset: str, decoder: dict[str, Any
     whole = said(str(folder))
     out = tmp_path / "ranks"
     out.mkdir()
-    config = load_model(folder).config
+    config = load_flamingo_model(folder).config
     for part in over_two_ranks(folder, out):
         for ours, theirs in zip(part["logits"], whole["logits"], strict=True):
             assert_close(ours, theirs, atol=2e-4, rtol=1e-4)

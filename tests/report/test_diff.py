@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from flamingo_eval.cli import app
-from flamingo_eval.config.specs import DecodeOverride
+from flamingo_eval.config.specs import DecodeOverride, ModelIdentity
 from flamingo_eval.errors import RunError
 from flamingo_eval.metrics.bootstrap import Paired
 from flamingo_eval.records import Output, Prompt, best_of
 from flamingo_eval.report.diff import answer_of, as_json, compare, one_run
+from flamingo_eval.runs.backend import Backend
 from flamingo_eval.runs.recorded import recorded_spec
 
 
@@ -153,23 +153,13 @@ def test_a_record_that_cannot_be_read_says_where(make_run: Any, change: dict[str
         recorded_spec(folder)
 
 
-class StubModel:
-    """What `rerun` asks of a model beside its answers."""
-
-    name, sha256 = "m", "c0ffee"
-    device = torch.device("cpu")
-    dtype = torch.float32
-
-
 @pytest.fixture
 def rerun_with(monkeypatch: pytest.MonkeyPatch, saying_engine: Any, vqa_root: Path) -> Any:
     """rerun_with(folder, say): the command's result, with an engine that says `say`."""
 
     def go(folder: Any, say: str, *more: str, sha256: str = "c0ffee") -> Any:
-        model = StubModel()
-        model.sha256 = sha256
-        monkeypatch.setattr("flamingo_eval.api.load_model", lambda *_, **__: model)
-        monkeypatch.setattr("flamingo_eval.engine.build_engine", lambda *_, **__: saying_engine(lambda prompt: say))
+        backend = Backend(ModelIdentity("m", sha256, "cpu", "float32"), saying_engine(lambda prompt: say))
+        monkeypatch.setattr("flamingo_eval.runs.repeat.load_backend", lambda *_: backend)
         return CliRunner().invoke(app, ["rerun", str(folder.path), "--data", str(vqa_root), *more])
 
     return go

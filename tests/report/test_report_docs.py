@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 import flamingo_eval
 from flamingo_eval.cli import app
+from flamingo_eval.config.specs import ModelIdentity
+from flamingo_eval.runs.backend import Backend
 
 PAGE = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -31,9 +33,8 @@ def test_commands_of_the_page_run(
     runs = {"A": str(make_run("red", shots=0).path), "B": str(make_run("1", shots=4).path), "/data": str(vqa_root)}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path / "cache"))
-    stub = type("Stub", (), {"name": "m", "sha256": "c0ffee", "device": type("Device", (), {"type": "cpu"})})()
-    monkeypatch.setattr("flamingo_eval.api.load_model", lambda *_, **__: stub)
-    monkeypatch.setattr("flamingo_eval.engine.build_engine", lambda *_, **__: saying_engine(lambda prompt: "red"))
+    backend = Backend(ModelIdentity("m", "c0ffee", "cpu", "float32"), saying_engine(lambda prompt: "red"))
+    monkeypatch.setattr("flamingo_eval.runs.repeat.load_backend", lambda *_: backend)
     for command in COMMANDS:
         program, *words = shlex.split(command)
         assert program == "flamingo-eval"
