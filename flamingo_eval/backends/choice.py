@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -21,7 +21,12 @@ class ModelChoice:
 
     scheme: Scheme
     target: str
-    args: Mapping[str, ArgValue] = field(default_factory=dict)
+    pairs: tuple[tuple[str, ArgValue], ...] = ()  # of --model-args, sorted by name
+
+    @property
+    def args(self) -> dict[str, ArgValue]:
+        """The options by name."""
+        return dict(self.pairs)
 
     def __str__(self) -> str:
         return self.target if self.scheme == "bundled" else f"{self.scheme}:{self.target}"
@@ -46,7 +51,7 @@ def choose_model(model: str | Path | ModelChoice, args: str | Mapping[str, ArgVa
             )
         if not target:
             raise UsageError(f"--model {text}: nothing is named after the colon.", fix="Write hf:FOLDER or hf:NAME.")
-        return ModelChoice("hf", target, options)
+        return ModelChoice("hf", target, tuple(sorted(options.items())))
     if options:
         raise UsageError(
             f"--model-args {', '.join(options)}: a model of the bundled kind has no options.",

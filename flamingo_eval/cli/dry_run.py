@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flamingo_eval.backends.choice import ModelChoice
     from flamingo_eval.models.config import FlamingoConfig
     from flamingo_eval.models.flops import ModelFlops
     from flamingo_eval.models.tokenizer import Tokenizer
@@ -22,7 +23,7 @@ TITLES = (
 
 def dry_run(
     runs: Sequence[PlannedRun],
-    model: str,
+    model: ModelChoice,
     device: str,
     dtype: str,
     tflops: float | None,
@@ -35,7 +36,10 @@ def dry_run(
     from flamingo_eval.models.loaded import choose_device, choose_dtype
     from flamingo_eval.runs.estimate import Reader, estimate, matrix_rate
 
-    config, tokenizer = _shape(model)
+    if model.scheme != "bundled":
+        _count_tokens(runs, model, as_json)
+        return
+    config, tokenizer = _shape(model.target)
     flops = ModelFlops(config)
     chosen = choose_device(device)
     kind = choose_dtype(dtype, chosen)
@@ -56,6 +60,32 @@ def dry_run(
     for line in _notes(found, flops, rate, kind.itemsize, measured=tflops is None, guessed=tokenizer is None):
         say(line)
     print_table(("replicas", *_headings(found, price)), _times(found, rate, price), 0)
+
+
+def _count_tokens(runs: Sequence[PlannedRun], model: ModelChoice, as_json: bool) -> None:
+    """Queries and tokens alone: what another program's model computes is not counted in operations."""
+    from flamingo_eval.backends.shape import shape_of
+    from flamingo_eval.cli.console import print_json, print_table, say
+    from flamingo_eval.runs.estimate import token_counts
+
+    shape = shape_of(model)
+    counts = token_counts(runs, shape)
+    if as_json:
+        print_json({"runs": [asdict(c) for c in counts], "context": shape.context_length})
+        return
+    titles = ("task", "shots", "seeds", "queries", "prompts", "tokens", "longest", "candidates")
+    rows = [
+        (
+            c.task, c.shots, c.seeds, f"{c.queries:,}", f"{c.prompts:,}", f"{c.tokens:.0f}", f"{c.longest:,}",
+            f"{c.candidates:.0f}" if c.candidates else "-",
+        )
+        for c in counts
+    ]  # fmt: skip
+    print_table(titles, rows, 1)
+    total = sum(c.prompts * c.tokens for c in counts)
+    say(f"{shape.name}: about {total:,.0f} tokens of prompts, pictures included; it reads {shape.context_length:,}")
+    if any(c.longest > shape.context_length for c in counts):
+        say(f"{shape.advice}: the longest prompt does not fit")
 
 
 def _shape(model: str) -> tuple[FlamingoConfig, Tokenizer | None]:

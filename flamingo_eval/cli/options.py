@@ -68,9 +68,19 @@ Protocol = Annotated[
     str | None,
     typer.Option(
         "--protocol",
-        help="How prompts are written: flamingo, openflamingo, idefics, or a folder.",
+        help="How prompts are written: flamingo, openflamingo, idefics, chat, chat:VARIANT, or a folder.",
         autocompletion=complete_protocol,
     ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL", help="tiny, a checkpoint folder, or hf:FOLDER|NAME through transformers; default: tiny."
+    ),
+]
+ModelArgs = Annotated[
+    str,
+    typer.Option(metavar="K=V,...", help="Options of an hf: model, e.g. max_pixels=401408,attn_implementation=sdpa."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of the terminal.")]

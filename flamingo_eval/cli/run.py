@@ -11,6 +11,8 @@ from flamingo_eval.cli.options import (
     Data,
     Images,
     Json,
+    Model,
+    ModelArgs,
     Protocol,
     Split,
     complete_ablation,
@@ -35,7 +37,8 @@ def run(
         typer.Argument(metavar="TASK...", help="Task names, YAML files, or `all`.", autocompletion=complete_task),
     ],
     shots: Annotated[str, typer.Option(help="Numbers of demonstrations, as 0,4,8,16,32.")] = "4",
-    model: Annotated[str | None, typer.Option(help="Checkpoint folder; default: the bundled `tiny`.")] = None,
+    model: Model = None,
+    model_args: ModelArgs = "",
     data: Data = None,
     images: Images = None,
     split: Split = None,
@@ -111,6 +114,8 @@ def run(
     """
     from typing import cast, get_args
 
+    from flamingo_eval.backends.choice import choose_model
+    from flamingo_eval.backends.shape import default_protocol
     from flamingo_eval.cli.console import say
     from flamingo_eval.config.settings import data_choice, image_folders, load_settings
     from flamingo_eval.config.specs import DemoMethod, OnError, Wanted
@@ -156,27 +161,29 @@ def run(
         )
     if not dry_run and (tflops is not None or price is not None):
         raise UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run.")
-    questions, remarks = load_questions(tasks, protocol or settings.protocol)
+    choice = choose_model(model or settings.model, model_args)
+    named, why = protocol or settings.protocol, ""
+    if not named:
+        named, why = default_protocol(choice)
+    questions, remarks = load_questions(tasks, named)
     runs = plan_runs(questions, choices)
     if dry_run:
         from flamingo_eval.cli.dry_run import dry_run as say_what_it_takes
 
-        say_what_it_takes(runs, model or settings.model, device, dtype, tflops, price, as_json)
+        say_what_it_takes(runs, choice, device, dtype, tflops, price, as_json)
         return
-    team = Team(
-        model or settings.model, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica, tensor_parallel
-    )
+    team = Team(choice, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica, tensor_parallel)
     here = world() if ray is None else None
     quiet = as_json or (here is not None and here.rank > 0)
     if not quiet:
-        for line in (*remarks, *_banner(runs, team.model)):
+        for line in (*remarks, *_banner(runs, str(choice), why)):
             say(line)
     records = _answer(runs, team, out or Path(settings.out), fresh, quiet)
     if records is not None:
         _print(records, as_json)
 
 
-def _banner(runs: list[PlannedRun], model: str) -> list[str]:
+def _banner(runs: list[PlannedRun], model: str, why: str = "") -> list[str]:
     """What is about to be measured, said before it costs anything."""
     from flamingo_eval.config.settings import is_sample
 
@@ -187,14 +194,15 @@ def _banner(runs: list[PlannedRun], model: str) -> list[str]:
     name = "the bundled tiny checkpoint" if model == TINY else model
     tasks = ", ".join(dict.fromkeys(r.task_label for r in runs))
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}, {count}"]
+    return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}{f' ({why})' if why else ''}, {count}"]
 
 
 def _answer(runs: list[PlannedRun], team: Team, out: Path, fresh: bool, quiet: bool) -> list[RunRecord] | None:
     """The records of all runs; None in a process that only answers for another one (torchrun)."""
+    from flamingo_eval.backends.choice import choose_model
+    from flamingo_eval.backends.shape import shape_of
     from flamingo_eval.cli.progress import Progress
     from flamingo_eval.distributed.launch import answering, identity_before
-    from flamingo_eval.runs.backend import shape_of
     from flamingo_eval.runs.session import run_all
 
     progress = Progress(quiet)
@@ -203,7 +211,7 @@ def _answer(runs: list[PlannedRun], team: Team, out: Path, fresh: bool, quiet: b
         lambda left: progress.opened(answering(team, left, progress.say), team.batch_size),
         out,
         identity=identity_before(team),
-        shape=lambda: shape_of(team.model),
+        shape=lambda: shape_of(choose_model(team.model)),
         fresh=fresh,
         settings={"batch_size": team.batch_size},
         observer=progress,

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from flamingo_eval.cli.options import Data, Images, Json, Protocol, Split, Task
+from typing import TYPE_CHECKING, Annotated
 
 
 def show(
@@ -27,9 +23,8 @@ def show(
     images: Images = None,
     split: Split = None,
     protocol: Protocol = None,
-    model: Annotated[
-        str | None, typer.Option(help="Count tokens with this checkpoint; default: the bundled one.")
-    ] = None,
+    model: Model = None,
+    model_args: ModelArgs = "",
     as_json: Json = False,
 ) -> None:
     """Print the prompt of one query exactly as the protocol writes it; media and token count below it.
@@ -38,6 +33,8 @@ def show(
     """
     from typing import cast
 
+    from flamingo_eval.backends.choice import choose_model
+    from flamingo_eval.backends.shape import default_protocol
     from flamingo_eval.cli.console import print_json, say
     from flamingo_eval.config.settings import data_choice, image_folders, load_settings
     from flamingo_eval.config.specs import DemoMethod
@@ -48,7 +45,8 @@ def show(
     if demos not in ("random", "balanced", "fixed", "official"):
         raise UsageError(f"--demos {demos}: show knows random, balanced, fixed and official.")
     settings = load_settings()
-    question = load_question(task, protocol or settings.protocol)
+    choice = choose_model(model or settings.model, model_args)
+    question = load_question(task, protocol or settings.protocol or default_protocol(choice)[0])
     choices = Choices(
         shots=(shots,),
         seeds=(seed,),
@@ -68,7 +66,7 @@ def show(
     media = [str(getattr(m, "path", m)) for m in prompt.media]
     names = episode.query.candidates or run.data.queries.candidates
     candidates = [candidate_text(c, question.prompt) for c in names]
-    tokens, context = _tokens(prompt, model or settings.model)
+    tokens, context = _tokens(prompt, choice)
     if as_json:
         print_json(
             {
@@ -96,11 +94,8 @@ def show(
         say(f"  candidates: {' |'.join(candidates[:8])}{more}")
 
 
-def _tokens(prompt: object, model: str) -> tuple[int, int]:
-    from typing import cast
+def _tokens(prompt: Prompt, choice: ModelChoice) -> tuple[int, int]:
+    from flamingo_eval.backends.shape import shape_of
 
-    from flamingo_eval.api import load_model
-    from flamingo_eval.records import Prompt
-
-    loaded = load_model(model)
-    return loaded.count_tokens(cast(Prompt, prompt)), loaded.context_length
+    shape = shape_of(choice)
+    return shape.count_tokens(prompt), shape.context_length

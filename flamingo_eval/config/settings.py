@@ -26,7 +26,7 @@ class Settings:
     data: str = SAMPLE
     images: tuple[str, ...] = ()  # folders of pictures and clips besides those of the data root
     model: str = "tiny"
-    protocol: str = "flamingo"
+    protocol: str = ""  # empty: the model decides: chat with a chat template, flamingo otherwise
     out: str = "results"
     cache_gb: float = 20.0  # of visual tokens, and again of RICES features; what was used longest ago goes first
 

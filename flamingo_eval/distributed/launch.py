@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from flamingo_eval.backends.choice import ModelChoice
 from flamingo_eval.config.specs import ModelIdentity
 from flamingo_eval.distributed.pool import Crew
 from flamingo_eval.errors import UsageError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Team:
     """Who answers, as the command line says it: the model, its device, and over how many processes."""
 
-    model: str
+    model: str | ModelChoice
     device: str = "auto"
     dtype: str = "auto"
     batch_size: str = "auto"

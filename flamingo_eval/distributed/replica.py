@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from flamingo_eval.backends.choice import ModelChoice
 from flamingo_eval.config.specs import ModelIdentity, RunSpec
 from flamingo_eval.distributed.pool import Sent
 from flamingo_eval.records import Episode, Output, Split
@@ -23,7 +24,7 @@ class Worker:
     """A model and its engine. Made anew by whoever runs it when its process died."""
 
     def __init__(
-        self, model: str | Path, device: str = "auto", dtype: str = "auto", batch_size: str = "auto",
+        self, model: str | Path | ModelChoice, device: str = "auto", dtype: str = "auto", batch_size: str = "auto",
         workers: int | None = None, mesh: DeviceMesh | None = None,
     ) -> None:  # fmt: skip
         """`mesh`: the ranks that share the model, of which this process holds a part (models/tensor_parallel.py)."""

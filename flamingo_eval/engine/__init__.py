@@ -11,7 +11,7 @@ from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import UsageError
 from flamingo_eval.models.loaded import LoadedModel
 
-__all__ = ["Engine", "PlainEngine", "VisionCache", "build_engine", "default_workers", "engine_of"]
+__all__ = ["Engine", "PlainEngine", "VisionCache", "build_engine", "default_workers", "engine_of", "rows_of"]
 
 
 def build_engine(
@@ -21,7 +21,7 @@ def build_engine(
 
     `batch_size` is `auto` or a number of prompts; `workers` None: by the machine. Raises UsageError.
     """
-    rows = _rows(batch_size)
+    rows = rows_of(batch_size)
     cache = VisionCache(vision_namespace(model), cache_dir() / "vision", disk_bytes=cache_bytes())
     return engine_of(model, rows, cache, default_workers(model) if workers is None else workers)
 
@@ -45,7 +45,8 @@ def vision_namespace(model: LoadedModel) -> str:
     return f"{model.sha256} {model.config.preprocess!r} {model.dtype} {model.device.type}"
 
 
-def _rows(batch_size: str | int | None) -> int | None:
+def rows_of(batch_size: str | int | None) -> int | None:
+    """`auto` -> None, a number from 1 -> itself. Raises UsageError."""
     if batch_size in (None, "auto"):
         return None
     if not str(batch_size).isdigit() or int(batch_size) < 1:

@@ -5,20 +5,20 @@ The one place where a name becomes an engine. `identity_of` says the same identi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flamingo_eval.backends.choice import ModelChoice, choose_model
 from flamingo_eval.config.specs import ModelIdentity
+from flamingo_eval.errors import UsageError
 from flamingo_eval.runs.answer import Engine, OutputSource
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-    from flamingo_eval.models.config import FlamingoConfig
     from flamingo_eval.models.loaded import LoadedModel
-    from flamingo_eval.models.tokenizer import Tokenizer
     from flamingo_eval.prompting.rices import Encoder
 
 
@@ -29,6 +29,7 @@ class Backend:
     identity: ModelIdentity
     engine: Engine | OutputSource
     encoder: Callable[[], Encoder] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)  # what else a run's record says of the model
 
     def close(self) -> None:
         """End what the engine runs beside this process, if anything."""
@@ -37,33 +38,51 @@ class Backend:
             close()
 
 
-def identity_of(model: str | Path, device: str = "auto", dtype: str = "auto") -> ModelIdentity:
+def identity_of(model: str | Path | ModelChoice, device: str = "auto", dtype: str = "auto") -> ModelIdentity:
     """What the record will say of a model; its weights are not loaded. Raises CheckpointError, UsageError."""
-    from flamingo_eval.models.identity import model_identity
+    from flamingo_eval.models.identity import model_identity, resolved_device
 
-    return model_identity(model, device, dtype)
+    choice = choose_model(model)
+    if choice.scheme == "hf":
+        from flamingo_eval.backends.hf.model import hf_shape
 
-
-def shape_of(model: str | Path) -> tuple[FlamingoConfig, Tokenizer]:
-    """What the lengths of prompts are checked with; the weights are not loaded. Raises CheckpointError."""
-    from flamingo_eval.models import read_shape
-
-    return read_shape(model)
+        shape = hf_shape(choice)
+        return ModelIdentity(shape.name, shape.sha256, *resolved_device(device, dtype))
+    return model_identity(choice.target, device, dtype)
 
 
 def load_backend(
-    model: str | Path,
+    model: str | Path | ModelChoice,
     device: str = "auto",
     dtype: str = "auto",
     batch_size: str = "auto",
     workers: int | None = None,
     mesh: DeviceMesh | None = None,
 ) -> Backend:
-    """Load a model by name or folder. `mesh`: the ranks that share it. Raises CheckpointError, UsageError."""
+    """Load a model of any backend. `mesh`: the ranks that share it. Raises CheckpointError, UsageError."""
+    choice = choose_model(model)
+    if choice.scheme == "hf":
+        return _hf_backend(choice, device, dtype, batch_size, mesh)
     from flamingo_eval.models import model_folder
     from flamingo_eval.models.loaded import LoadedModel
 
-    return backend_of(LoadedModel.load(model_folder(model), device, dtype, mesh), batch_size, workers)
+    return backend_of(LoadedModel.load(model_folder(choice.target), device, dtype, mesh), batch_size, workers)
+
+
+def _hf_backend(choice: ModelChoice, device: str, dtype: str, batch_size: str, mesh: DeviceMesh | None) -> Backend:
+    from flamingo_eval.backends.hf.embedding import HFEncoder
+    from flamingo_eval.backends.hf.model import HFModel
+    from flamingo_eval.engine import rows_of
+
+    if mesh is not None:
+        raise UsageError(
+            f"--tensor-parallel: {choice} is not shared by ranks.",
+            fix="Spread it over this machine's GPUs with --model-args device_map=auto.",
+        )
+    model = HFModel(choice, device, dtype, rows_of(batch_size), keep=True)
+    kind = str(model.dtype).removeprefix("torch.")
+    identity = ModelIdentity(model.name, model.sha256, model.device.type, kind)
+    return Backend(identity, model.engine, lambda: HFEncoder(model), model.record)
 
 
 def backend_of(model: LoadedModel, batch_size: str = "auto", workers: int | None = None) -> Backend:

@@ -22,6 +22,7 @@ from flamingo_eval.runs.plan import PlannedRun
 if TYPE_CHECKING:
     import torch
 
+    from flamingo_eval.backends.shape import Shape
     from flamingo_eval.models.flops import ModelFlops
     from flamingo_eval.models.tokenizer import Tokenizer
 
@@ -182,6 +183,48 @@ def _work(group: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, looked
         candidates=statistics.fmean(candidates) if candidates else 0.0,
         flops=statistics.fmean(costs) * queries * seeds,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """A task at one number of shots, over all seeds: prompts, and their tokens with the pictures' own."""
+
+    task: str
+    shots: int
+    seeds: int
+    queries: int
+    prompts: int
+    tokens: float  # mean over the prompts looked at
+    longest: int
+    candidates: float
+
+
+def token_counts(runs: Sequence[PlannedRun], shape: Shape, looked_at: int = 16) -> list[TokenCount]:
+    """For models whose operations are not counted. Pictures of the prompts looked at are opened, no model is made."""
+    groups: dict[tuple[str, int], list[PlannedRun]] = {}
+    for run in runs:
+        groups.setdefault((run.task_label, run.demos.shots), []).append(run)
+    counts = []
+    for (task, shots), group in groups.items():
+        run = group[0]
+        episodes = list(_drawn(run).episodes(every=max(1, len(run.queries) // looked_at)))
+        lengths = [shape.count_tokens(render(e, run.prompt, run.protocol)) for e in episodes]
+        ranked = run.task.mode != "open-ended"
+        names = [len(e.query.candidates or run.data.queries.candidates) for e in episodes] if ranked else [0]
+        orders = max(len(shot_orders(e, run)) for e in episodes) if ranked else 1
+        counts.append(
+            TokenCount(
+                task,
+                shots,
+                len(group),
+                len(run.queries),
+                len(run.queries) * len(group) * orders,
+                statistics.fmean(lengths),
+                max(lengths),
+                statistics.fmean(names),
+            )
+        )
+    return counts
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 1536, repeats: int = 5) -> float:

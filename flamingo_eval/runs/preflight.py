@@ -9,12 +9,11 @@ from flamingo_eval.config.specs import RankSpec, TaskSpec
 from flamingo_eval.data.check import unreadable_media
 from flamingo_eval.errors import MediaError, Problem, PromptError, UsageError
 from flamingo_eval.metrics import metric_row
-from flamingo_eval.models.config import FlamingoConfig
-from flamingo_eval.models.tokenizer import Tokenizer
 from flamingo_eval.prompting.prompts import candidate_text, render
 from flamingo_eval.records import Episode, Media
 
 if TYPE_CHECKING:
+    from flamingo_eval.backends.shape import Shape
     from flamingo_eval.runs.plan import PlannedRun
 
 SURELY_DRAWN = 32  # draws for each support example: the chance that one is in none of them is exp(-32)
@@ -87,7 +86,7 @@ def require_readable(media: Iterable[Media]) -> None:
         )
 
 
-def require_short(runs: Sequence[PlannedRun], config: FlamingoConfig, tokenizer: Tokenizer) -> None:
+def require_short(runs: Sequence[PlannedRun], shape: Shape) -> None:
     """Raise PromptError that lists every task and number of shots too long for the model.
 
     A few queries of each are counted; the engine checks every prompt, perhaps after an hour.
@@ -100,20 +99,20 @@ def require_short(runs: Sequence[PlannedRun], config: FlamingoConfig, tokenizer:
             continue
         checked.add(key)
         sample = run.episodes(every=max(1, len(run.queries) // CHECKED_QUERIES))
-        longest = max((_tokens(e, run, tokenizer) for e in sample), default=0)
-        if longest > config.decoder.context:
+        longest = max((_tokens(e, run, shape) for e in sample), default=0)
+        if longest > shape.context_length:
             problems.append(Problem(f"{longest} tokens with the answer.", key=f"{key[0]}, {key[1]} shots"))
     if problems:
         raise PromptError(
-            f"prompts longer than the {config.decoder.context} tokens that {config.name} reads:",
+            f"prompts longer than the {shape.context_length} tokens that {shape.name} reads:",
             problems,
-            fix="Lower --shots for these, or run with --on-error skip: such queries are then counted, never scored.",
+            fix=f"{shape.advice}, or run with --on-error skip: such queries are then counted, never scored.",
         )
 
 
-def _tokens(episode: Episode, run: PlannedRun, tokenizer: Tokenizer) -> int:
-    prompt = len(tokenizer.encode(render(episode, run.prompt, run.protocol)).ids)
+def _tokens(episode: Episode, run: PlannedRun, shape: Shape) -> int:
+    prompt = shape.count_tokens(render(episode, run.prompt, run.protocol))
     if run.task.mode == "open-ended":
         return prompt + run.decode.max_new_tokens
     names = episode.query.candidates or run.data.queries.candidates
-    return prompt + len(tokenizer.encode_text(max((candidate_text(n, run.prompt) for n in names), key=len)))
+    return prompt + shape.count_continuation(max((candidate_text(n, run.prompt) for n in names), key=len))

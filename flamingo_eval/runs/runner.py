@@ -106,11 +106,13 @@ def run(
     watch: Callable[[Progress], None] = lambda _: None,
     fresh: bool = False,
     settings: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
 ) -> RunRecord:
     """Answer and score one task at one number of shots and one seed, and write its folder.
 
-    `settings` is what does not change the outputs but belongs in the record (batch size, workers). Raises RunError if
-    another process writes the same run; whatever stops it, the same call continues where it stopped.
+    `settings` is what does not change the outputs but belongs in the record (batch size, workers); `model` is what the
+    record says of the model beyond the spec. Raises RunError if another process writes the same run; whatever stops it,
+    the same call continues where it stopped.
     """
     check_wanted(spec.task, spec.rank)
     began, counted = time.monotonic(), stats_of(engine)
@@ -127,6 +129,8 @@ def run(
             episodes = list(episodes_of(spec, queries, supports.of(spec.demos), ranking))
         done, whole = read_outputs(folder.outputs)
         record = _opening(spec, data, mark, len(episodes), settings or {})
+        if model:
+            record["model"] = dict(model)
         write_json(folder.run, record)
         outputs = {o.id: o for o in done}
         left = [e for e in episodes if e.query.id not in outputs]

@@ -22,8 +22,7 @@ from flamingo_eval.runs.preflight import media_shown, require_readable, require_
 from flamingo_eval.runs.runner import Progress, RunRecord, TaskData, fingerprint, finished, run
 
 if TYPE_CHECKING:
-    from flamingo_eval.models.config import FlamingoConfig
-    from flamingo_eval.models.tokenizer import Tokenizer
+    from flamingo_eval.backends.shape import Shape
 
 Watch: TypeAlias = Callable[[Progress], None]
 OpenBackend: TypeAlias = Callable[[Sequence[PlannedRun]], AbstractContextManager[Backend | None]]
@@ -73,6 +72,7 @@ class Session:
                 watch=watch,
                 fresh=self.fresh,
                 settings=self.settings,
+                model=self.backend.record,
             )
         self.observer.finished(record)
         return record
@@ -93,7 +93,7 @@ def run_all(
     out: Path,
     *,
     identity: ModelIdentity | None = None,
-    shape: Callable[[], tuple[FlamingoConfig, Tokenizer]] | None = None,
+    shape: Callable[[], Shape] | None = None,
     fresh: bool = False,
     settings: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
@@ -138,7 +138,7 @@ def _preflight(
     runs: Sequence[PlannedRun],
     identity: ModelIdentity | None,
     out: Path,
-    shape: Callable[[], tuple[FlamingoConfig, Tokenizer]] | None,
+    shape: Callable[[], Shape] | None,
 ) -> None:
     """What can go wrong is said before any weights are loaded."""
     require_readable(
@@ -148,7 +148,7 @@ def _preflight(
         for media in media_shown(planned, _answered(planned, identity, out))
     )
     if shape is not None:
-        require_short(runs, *shape())
+        require_short(runs, shape())
 
 
 def _answered(planned: PlannedRun, identity: ModelIdentity | None, out: Path) -> frozenset[str]:

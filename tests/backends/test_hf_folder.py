@@ -81,7 +81,9 @@ def test_a_choice_is_read_from_the_command_line() -> None:
     assert choose_model("tiny") == ModelChoice("bundled", "tiny")
     choice = choose_model("hf:a/b", "max_pixels=401408,do_image_splitting=false,attn_implementation=sdpa")
     assert choice == ModelChoice(
-        "hf", "a/b", {"max_pixels": 401408, "do_image_splitting": False, "attn_implementation": "sdpa"}
+        "hf",
+        "a/b",
+        (("attn_implementation", "sdpa"), ("do_image_splitting", False), ("max_pixels", 401408)),
     )
 
 

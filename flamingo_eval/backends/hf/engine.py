@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flamingo_eval.backends.hf.network import Network, Prefilled
 from flamingo_eval.backends.hf.reader import Read
-from flamingo_eval.backends.hf.vision import Pictures
+from flamingo_eval.backends.hf.vision import ADVICE, Pictures
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
 from flamingo_eval.engine.batching import Limits, batches, rounded_up
 from flamingo_eval.engine.beam_search import BeamState
@@ -175,7 +175,7 @@ class HFEngine:
             raise PromptError(
                 f"{prompt.id or 'prompt'}: {len(read.ids) + room} tokens with the answer, the model reads "
                 f"{self.context}.",
-                fix=self.pictures.advice,
+                fix=f"{ADVICE}.",
             )
         return Query(index, prompt, read, candidates, self.step)
 

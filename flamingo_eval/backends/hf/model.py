@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from flamingo_eval.backends.hf.folder import ModelFolder, open_folder
 from flamingo_eval.backends.hf.network import Network
 from flamingo_eval.backends.hf.processor import image_options, load_processor, template_digest
 from flamingo_eval.backends.hf.reader import FRAMES, Reader, TokenIds
-from flamingo_eval.backends.hf.vision import Pictures
+from flamingo_eval.backends.hf.vision import ADVICE, Pictures
+from flamingo_eval.config.settings import cache_bytes, cache_dir
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import CheckpointError, PromptError, UsageError
 from flamingo_eval.models.loaded import choose_device, choose_dtype
 from flamingo_eval.records import Answer, Prompt
@@ -82,6 +84,11 @@ class HFShape:
         lengths = [int(n) for n in known if n and n < UNKNOWN_CONTEXT]
         return min(lengths, default=UNKNOWN_CONTEXT)
 
+    @property
+    def advice(self) -> str:
+        """How prompts that are too long are made shorter."""
+        return ADVICE
+
     @cached_property
     def _counting(self) -> Pictures:
         return Pictures(self.reader, None, self.family)
@@ -125,18 +132,36 @@ class HFShape:
         }
 
 
+@lru_cache(maxsize=2)
+def hf_shape(choice: ModelChoice) -> HFShape:
+    """The shape of a model, read once a process."""
+    return HFShape(choice)
+
+
 class HFModel:
     """Prompts in, text or log-likelihoods out, through transformers. Make one with `load_model("hf:FOLDER")`."""
 
     def __init__(
-        self, choice: ModelChoice, device: str = "cpu", dtype: str = "float32", batch_size: int | None = None
+        self,
+        choice: ModelChoice,
+        device: str = "cpu",
+        dtype: str = "float32",
+        batch_size: int | None = None,
+        keep: bool = False,
     ) -> None:
-        """Raises CheckpointError, MissingDependency, UsageError."""
-        self.shape = HFShape(choice)
+        """`keep`: features of pictures also on disk, for later runs.
+
+        Raises CheckpointError, MissingDependency, UsageError.
+        """
+        self.shape = hf_shape(choice)
         where = choose_device(device)
         kind = choose_dtype(dtype, where)
         self.network = Network(_weights(self.shape, where, kind))
-        self.pictures = Pictures(self.shape.reader, self.network, self.shape.family)
+        store = None
+        if keep:
+            namespace = f"hf {self.shape.sha256} {kind} {where.type} {_attention(self.network)}"
+            store = VisionCache(namespace, cache_dir() / "vision", disk_bytes=cache_bytes())
+        self.pictures = Pictures(self.shape.reader, self.network, self.shape.family, store)
         stop = _stop_ids(self.network.model, self.shape.processor.tokenizer)
         self.engine = HFEngine(self.network, self.pictures, self.shape.context_length, stop, batch_size)
         self.notices = _check_fast_ways(self.engine)
@@ -170,8 +195,7 @@ class HFModel:
     def record(self) -> dict[str, Any]:
         """What a run's record says of it, with which ways of computing were found usable."""
         ways = {"features_kept": self.engine.fast, "candidate_tree": self.engine.tree, "notices": self.notices}
-        attention = self.network.model.config.get_text_config()._attn_implementation
-        return {**self.shape.record, "attention": attention, **ways}
+        return {**self.shape.record, "attention": _attention(self.network), **ways}
 
     def encode(self, prompt: Prompt) -> TokenIds:
         """Token ids of a prompt, those of its pictures included. Raises PromptError, MediaError."""
@@ -204,6 +228,10 @@ class HFModel:
         return [(a.best.candidate, a.best.score) for a in answers if a.best is not None]
 
 
+def _attention(network: Network) -> str:
+    return str(network.model.config.get_text_config()._attn_implementation)
+
+
 def _check_pairs(prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> None:
     if len(prompts) != len(candidates):
         raise PromptError(f"{len(prompts)} prompts, but candidates for {len(candidates)}.")
@@ -224,7 +252,9 @@ def _by_pillow(processor: Any) -> bool:
 def _weights(shape: HFShape, device: torch.device, dtype: torch.dtype) -> Any:
     """The model of the folder's own class, in evaluation mode. Raises CheckpointError, MissingDependency."""
     from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     options: dict[str, Any] = {
         "dtype": dtype, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True
     }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,3 +201,21 @@ def kept_features(output: Any) -> Any:
         name: value for name, value in output.items() if name == FEATURES or name.startswith("deepstack")
     }
     return type(output)(**fields)
+
+
+def mapped(output: Any, change: Callable[[str, Any], Any]) -> Any:
+    """The same output with every tensor (or None in its place) changed; `change` gets its name and itself."""
+    return type(output)(**{name: _mapped(value, name, change) for name, value in output.items()})
+
+
+def _mapped(value: Any, name: str, change: Callable[[str, Any], Any]) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_mapped(item, f"{name}.{i}", change) for i, item in enumerate(value)]
+    return change(name, value)
+
+
+def tensors_of(output: Any) -> list[Any]:
+    """All tensors of an output, or what stands in their place."""
+    found: list[Any] = []
+    mapped(output, lambda _, value: found.append(value))
+    return found

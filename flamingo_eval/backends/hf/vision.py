@@ -2,64 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image as PillowImage
 
 from flamingo_eval.backends.hf.families import Family
-from flamingo_eval.backends.hf.network import Network, joined_features, kept_features
+from flamingo_eval.backends.hf.network import Network, joined_features, kept_features, mapped, tensors_of
 from flamingo_eval.backends.hf.pictures import Layout, PictureFields, light
 from flamingo_eval.backends.hf.reader import Read, Reader
 from flamingo_eval.data.media import content_hash, open_image, open_video
+from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import MediaError
 from flamingo_eval.records import Image, Pixels, Prompt, Video
 
-KEPT = 4096  # pictures whose features stay in memory
+KNOWN = 65_536  # pictures of which the processor's numbers are remembered; they are small
+ADVICE = (
+    "Lower --shots, or spend fewer tokens on a picture with --model-args, as the family has them: max_pixels, "
+    "longest_edge, do_image_splitting=false, crop_to_patches=false"
+)
 _BLANK = (96, 64)
-
-
-@dataclass(slots=True)
-class _Known:
-    """A picture in one of its two forms: what the processor says of it, and its features once they were needed."""
-
-    fields: PictureFields
-    features: Any = None
 
 
 class Pictures:
     """What prompts show, as the model reads it."""
 
-    def __init__(self, reader: Reader, network: Network | None, family: Family) -> None:
-        """`network` None: tokens are counted, nothing is encoded."""
+    def __init__(
+        self, reader: Reader, network: Network | None, family: Family, store: VisionCache | None = None
+    ) -> None:
+        """`network` None: tokens are counted, nothing is encoded. `store` None: features stay in memory."""
         self.reader, self.network, self.family, self.frames = reader, network, family, reader.frames
-        self._known: OrderedDict[tuple[str, int, bool], _Known] = OrderedDict()
+        self.store = store or VisionCache("memory")
+        self._known: OrderedDict[tuple[str, int, bool], PictureFields] = OrderedDict()
         self._counts = dict.fromkeys(("pictures_encoded", "pictures_opened"), 0)
+        self._form: Any = None  # of a picture's features: how tensors lie in what `get_image_features` returns
         blank = PillowImage.new("RGB", _BLANK, "gray")
         one, two = (reader.process([blank] * n)[1] for n in (1, 2))
         self.layout = Layout.learned(one, two)
 
     @property
-    def stats(self) -> Mapping[str, int]:
-        """How many pictures were opened and encoded."""
-        return dict(self._counts)
-
-    @property
-    def advice(self) -> str:
-        """How a prompt that is too long can be made shorter."""
-        return (
-            "Lower --shots, or take fewer tokens a picture with --model-args (max_pixels, longest_edge, "
-            "do_image_splitting=false, crop_to_patches=false, as the family has them)."
-        )
+    def stats(self) -> Mapping[str, Any]:
+        """How many pictures were opened and encoded, and how often their features were there already."""
+        return {**self._counts, "vision_cache": self.store.stats}
 
     # ------------------------------------------------------------------------------------------------------ prompts
 
     def read(self, prompt: Prompt) -> Read:
         """The prompt from what is known of its pictures; pictures seen for the first time are opened. Raises."""
         units = self._units(prompt)
-        return self.reader.read(prompt, [self._of(u, len(units)).fields for u in units], self.layout)
+        return self.reader.read(prompt, [self._of(u, len(units)) for u in units], self.layout)
 
     def read_opened(self, prompt: Prompt) -> Read:
         """The prompt just as the model's own processor makes it, pixels included. Raises MediaError, PromptError."""
@@ -71,11 +64,7 @@ class Pictures:
         outputs = []
         for prompt in prompts:
             units = self._units(prompt)
-            for unit in units:
-                known = self._of(unit, len(units))
-                if known.features is None:
-                    known.features = self._encoded(unit, len(units))
-                outputs.append(known.features)
+            outputs += [self._features(unit, len(units)) for unit in units]
         return joined_features(outputs) if outputs else None
 
     # ----------------------------------------------------------------------------------------------------- pictures
@@ -94,17 +83,31 @@ class Pictures:
     def _lone(self, n: int) -> bool:
         return n == 1 and self.family.lone_differs
 
-    def _of(self, unit: tuple[Image | Video, int], n: int) -> _Known:
+    def _of(self, unit: tuple[Image | Video, int], n: int) -> PictureFields:
         key = (content_hash(unit[0]), unit[1], self._lone(n))
-        known = self._known.get(key)
-        if known is None:
+        if key not in self._known:
             _, returned = self._processed(unit, n)
-            fields = returned if not self._in_pair(n) else self.layout.first(returned)
-            known = self._known[key] = _Known(light(fields))
-            if len(self._known) > KEPT:
+            self._known[key] = light(self.layout.first(returned) if self._in_pair(n) else returned)
+            if len(self._known) > KNOWN:
                 self._known.popitem(last=False)
-        self._known.move_to_end(key)
-        return known
+        return self._known[key]
+
+    def _features(self, unit: tuple[Image | Video, int], n: int) -> Any:
+        """A picture's features, from the store where it has all of them."""
+        key = f"{content_hash(unit[0])}:{unit[1]}:{self._lone(n)}"
+        if self._form is not None:
+            kept = mapped(self._form, lambda name, _: self.store.get(_digest(key, name)))
+            if all(tensor is not None for tensor in tensors_of(kept)):
+                return self._on_device(kept)
+        output = self._encoded(unit, n)
+        self._form = output
+        mapped(output, lambda name, tensor: self.store.put(_digest(key, name), tensor))
+        return output
+
+    def _on_device(self, features: Any) -> Any:
+        assert self.network is not None
+        device = self.network.device
+        return mapped(features, lambda _, tensor: tensor.to(device))
 
     def _in_pair(self, n: int) -> bool:
         """Whether the picture has to be shown to the processor twice, so that it is treated as one of several."""
@@ -132,6 +135,10 @@ def frames_of(video: Video, n: int) -> list[PillowImage.Image]:
     """Exactly `n` frames spread over a clip; a short clip's last one stands for those it does not have."""
     frames = list(open_video(video, n, longer="spread"))
     return [frames[min(i * len(frames) // n, len(frames) - 1)] for i in range(n)]
+
+
+def _digest(key: str, name: str) -> str:
+    return hashlib.sha256(f"{key}:{name}".encode()).hexdigest()
 
 
 def _first_of_pair(output: Any) -> Any:

@@ -1,0 +1,79 @@
+"""What is known of a model before its weights are loaded: name, length of prompts, and the protocol it is asked in."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from flamingo_eval.backends.choice import ModelChoice
+from flamingo_eval.models.config import FlamingoConfig
+from flamingo_eval.models.tokenizer import Tokenizer
+from flamingo_eval.records import Prompt
+
+
+class Shape(Protocol):
+    """Of any backend. Counting raises PromptError and MediaError."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def context_length(self) -> int: ...
+
+    @property
+    def advice(self) -> str:
+        """How prompts that are too long are made shorter."""
+        ...
+
+    @property
+    def default_protocol(self) -> str: ...
+
+    def count_tokens(self, prompt: Prompt) -> int: ...
+
+    def count_continuation(self, text: str) -> int: ...
+
+
+class FlamingoShape:
+    """Of a model that the bundled engine runs."""
+
+    default_protocol = "flamingo"
+    advice = "Lower --shots for these"
+
+    def __init__(self, config: FlamingoConfig, tokenizer: Tokenizer) -> None:
+        self.config, self.tokenizer = config, tokenizer
+
+    @property
+    def name(self) -> str:
+        """The name in its config.json."""
+        return self.config.name
+
+    @property
+    def context_length(self) -> int:
+        """Tokens it was trained to read at once."""
+        return self.config.decoder.context
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, begin token included; no picture is opened."""
+        return len(self.tokenizer.encode(prompt).ids)
+
+    def count_continuation(self, text: str) -> int:
+        """Tokens of a candidate."""
+        return len(self.tokenizer.encode_text(text))
+
+
+def shape_of(choice: ModelChoice) -> Shape:
+    """Raises CheckpointError, MissingDependency, UsageError: what is wrong with a model before its weights are read."""
+    if choice.scheme == "hf":
+        from flamingo_eval.backends.hf.model import hf_shape
+
+        return hf_shape(choice)
+    from flamingo_eval.models import read_shape
+
+    return FlamingoShape(*read_shape(choice.target))
+
+
+def default_protocol(choice: ModelChoice) -> tuple[str, str]:
+    """The protocol that a model is asked in where none is named, and why, to be said. Raises as `shape_of`."""
+    if choice.scheme == "bundled":  # presets without weights may be asked too (--dry-run)
+        return FlamingoShape.default_protocol, ""
+    protocol = shape_of(choice).default_protocol
+    return protocol, "the model has a chat template" if protocol == "chat" else "the model has no chat template"
