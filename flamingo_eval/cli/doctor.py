@@ -21,7 +21,7 @@ class Finding:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Look at Python, PyTorch, CUDA, Java, NLTK data, the bundled checkpoint, caches and disk.
+    """Look at Python, PyTorch, CUDA, Java, NLTK data, transformers, the bundled checkpoint, caches and disk.
 
     Exit code 1 when something that the default run needs is missing.
     """
@@ -29,7 +29,7 @@ def doctor(as_json: Json = False) -> None:
 
     from flamingo_eval.cli.console import print_json, print_table
 
-    findings = [_python(), _torch(), _cuda(), _java(), _nltk(), _tiny(), _cache(), _disk()]
+    findings = [_python(), _torch(), _cuda(), _java(), _nltk(), _transformers(), _tiny(), _cache(), _disk()]
     if as_json:
         print_json([dataclasses.asdict(f) for f in findings])
     else:
@@ -43,7 +43,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-OPTIONAL = ("CUDA", "NLTK data")
+OPTIONAL = ("CUDA", "NLTK data", "models of transformers")
 
 
 def _python() -> Finding:
@@ -94,6 +94,25 @@ def _nltk() -> Finding:
         needs = "only WUPS (NExT-QA) and OpenFlamingo's stemming of OK-VQA need it"
         return Finding("NLTK data", False, f"{what} {needs}", "the command below", command)
     return Finding("NLTK data", True, "WordNet, tagger, tokenizer")
+
+
+def _transformers() -> Finding:
+    from importlib import metadata
+
+    found = {}
+    for name in ("transformers", "torchvision", "accelerate"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    what, fix = "models of transformers", "pip install 'flamingo-eval[hf]'"
+    if "transformers" not in found:
+        return Finding(what, False, "not installed; only --model hf:... needs it", fix)
+    if int(found["transformers"].split(".")[0]) < 5:
+        return Finding(what, False, f"transformers {found['transformers']}, needed: 5.19 or newer", fix)
+    seen = ", ".join(f"{name} {version}" for name, version in found.items())
+    rest = "" if "torchvision" in found else "; a few families need torchvision too"
+    return Finding(what, True, seen + rest)
 
 
 def _tiny() -> Finding:

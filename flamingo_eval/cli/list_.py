@@ -101,10 +101,29 @@ def _prompts() -> list[dict[str, str]]:
 
 
 def _models() -> list[dict[str, str]]:
+    from flamingo_eval.backends.table import BACKENDS
     from flamingo_eval.models.presets import PRESETS
 
-    rows = [{"model": "tiny", "what": "bundled checkpoint, trained on the sample world; the default"}]
-    rows += [{"model": name, "what": "architecture preset (weights through `convert` or `train`)"} for name in PRESETS]
+    rows = []
+    for row in BACKENDS:
+        tasks = " and ".join(w for w, can in (("generate", row.generate), ("rank", row.rank)) if can)
+        rows.append(
+            {
+                "model": row.model,
+                "what": row.what,
+                "does": tasks,
+                "clips": row.video,
+                "turns": "yes" if row.turns else "no",
+                "batch-independent": row.batch_independent,
+                "install": f"missing {', '.join(row.missing)}: {row.install}" if row.missing else "ready",
+            }
+        )
+    dashes = dict.fromkeys(("does", "clips", "turns", "batch-independent", "install"), "-")
+    rows += [{"model": "tiny", "what": "bundled checkpoint, trained on the sample world; the default", **dashes}]
+    rows += [
+        {"model": name, "what": "architecture preset (weights through `convert` or `train`)", **dashes}
+        for name in PRESETS
+    ]
     return rows
 
 

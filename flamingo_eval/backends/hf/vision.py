@@ -18,6 +18,7 @@ from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import MediaError
 from flamingo_eval.records import Image, Pixels, Prompt, Video
 
+PIXELS_KEPT = 64  # pictures opened for their numbers whose pixels wait to be encoded
 KNOWN = 65_536  # pictures of which the processor's numbers are remembered; they are small
 ADVICE = (
     "Lower --shots, or spend fewer tokens on a picture with --model-args, as the family has them: max_pixels, "
@@ -36,6 +37,7 @@ class Pictures:
         self.reader, self.network, self.family, self.frames = reader, network, family, reader.frames
         self.store = store or VisionCache("memory")
         self._known: OrderedDict[tuple[str, int, bool], PictureFields] = OrderedDict()
+        self._pixels: OrderedDict[tuple[tuple[Image | Video, int], bool], Read] = OrderedDict()
         self._counts = dict.fromkeys(("pictures_encoded", "pictures_opened"), 0)
         self._form: Any = None  # of a picture's features: how tensors lie in what `get_image_features` returns
         blank = PillowImage.new("RGB", _BLANK, "gray")
@@ -115,11 +117,16 @@ class Pictures:
 
     def _processed(self, unit: tuple[Image | Video, int], n: int) -> tuple[Read, dict[str, Any]]:
         picture = self._opened(*unit)
-        return self.reader.process([picture, picture] if self._in_pair(n) else [picture])
+        read, returned = self.reader.process([picture, picture] if self._in_pair(n) else [picture])
+        if self.network is not None:  # the pixels will be wanted soon
+            self._pixels[unit, self._lone(n)] = read
+            if len(self._pixels) > PIXELS_KEPT:
+                self._pixels.popitem(last=False)
+        return read, returned
 
     def _encoded(self, unit: tuple[Image | Video, int], n: int) -> Any:
         assert self.network is not None
-        read, _ = self._processed(unit, n)
+        read = self._pixels.pop((unit, self._lone(n)), None) or self._processed(unit, n)[0]
         self._counts["pictures_encoded"] += 1
         output = kept_features(self.network.features(read))
         return _first_of_pair(output) if self._in_pair(n) else output
