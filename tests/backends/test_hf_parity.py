@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -167,3 +167,23 @@ def test_text_alone_is_answered(loaded: Loaded) -> None:
     assert list(loaded.model.encode(prompt)) == inputs["input_ids"]
     scores: Sequence[float] = loaded.model.score([prompt], [CANDIDATES])[0]
     assert len(scores) == len(CANDIDATES)
+
+
+def test_fixed_demonstrations_are_read_once(loaded: Loaded) -> None:
+    """What follows a shared beginning is answered as if the whole prompt had been read."""
+    if not loaded.model.engine.shares_heads:
+        pytest.skip("this family's beginning is not kept")
+    asked = [loaded.prompt(2, chat=True), Prompt([*loaded.prompt(2, chat=True).turns[:-1], *other_question(loaded)])]
+    expected = loaded.model.score(asked, [CANDIDATES] * 2), loaded.model.generate(asked, GREEDY)
+    before = loaded.model.engine.stats["heads"]
+    fixed = [replace(p, common_head=True) for p in asked]
+    scores = loaded.model.score(fixed, [CANDIDATES] * 2)
+    assert loaded.model.engine.stats["heads"] == before + 1
+    for row, wanted in zip(scores, expected[0], strict=True):
+        assert row == pytest.approx(wanted, abs=1e-4)
+    assert loaded.model.generate(fixed, GREEDY) == expected[1]
+    assert loaded.model.engine.stats["heads"] == before + 1
+
+
+def other_question(loaded: Loaded) -> list[Turn]:
+    return [Turn("user", [loaded.pictures[0], "And how many of them are there, if any?"])]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flamingo_eval.backends.hf.network import joined_features
 from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.prompting.ablations import BLANK
 from flamingo_eval.records import Image, Prompt
@@ -37,6 +39,27 @@ def difference(engine: HFEngine) -> float:
     except Exception as error:  # whatever a family's own code raises for inputs that it does not take
         log.info("self-check: features cannot be given: %s: %s", type(error).__name__, error)
         return float("inf")
+    return float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
+
+
+def head_difference(engine: HFEngine) -> float:
+    """Largest difference in log-probability of the next token behind a head read before; inf if it fails."""
+    network, pictures = engine.network, engine.pictures
+    prompt = replace(PROMPT, common_head=True)
+    try:
+        read, features = pictures.read(prompt), pictures.features_of(prompt)
+        head = engine.heads.of(prompt, read, features, pictures.keys_of(prompt))
+        if head is None:
+            return float("inf")
+        state = engine.heads.state(head, read, features, 2)
+        behind = joined_features(features[head.pictures :] * 2)
+        got = network.prefill([read, read], len(read.ids) + PADDING, engine.pad_id, behind, state).logits
+        expected = network.prefill([read], len(read.ids), engine.pad_id, joined_features(features)).logits
+    except Exception as error:
+        log.info("self-check: no shared beginning: %s: %s", type(error).__name__, error)
+        return float("inf")
+    finally:
+        engine.heads.forget()
     return float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
 
 

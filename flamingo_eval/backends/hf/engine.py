@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from flamingo_eval.backends.hf.network import Network, Prefilled
+from flamingo_eval.backends.hf.heads import Head, Heads
+from flamingo_eval.backends.hf.network import Network, Prefilled, joined_features
 from flamingo_eval.backends.hf.reader import Read
 from flamingo_eval.backends.hf.vision import ADVICE, Pictures
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
@@ -77,9 +78,11 @@ class HFEngine:
         rows = rows or AUTO_ROWS[kind]
         self.limits = Limits(rows, TOKEN_BUDGET[kind], WINDOW * rows)
         self.fast = network.takes_features and not pictures.family.plain
+        self.shares_heads = self.fast
         self.tree = self.fast and _may_take_tree(network)
         tokenizer = self.reader.tokenizer
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
+        self.heads = Heads(network, self.pad_id)
         self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
 
     def close(self) -> None:
@@ -88,7 +91,8 @@ class HFEngine:
     @property
     def stats(self) -> Mapping[str, Any]:
         """What was done since it was made."""
-        return {**self._counts, "batch_size": self.limits.rows, **self.pictures.stats}
+        counts = {**self._counts, "heads": self.heads.read_count, "batch_size": self.limits.rows}
+        return {**counts, **self.pictures.stats}
 
     # -------------------------------------------------------------------------------------------- prompts to answers
 
@@ -196,6 +200,7 @@ class HFEngine:
             self._counts["prompt_tokens"] += sum(q.length for q in batch)
             yield from zip((q.index for q in batch), answers, strict=True)
             return
+        self.heads.forget()
         if self.network.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) == 1:
@@ -215,8 +220,21 @@ class HFEngine:
         reads = [q.read for q in queries]
         if not self.fast:
             return self.network.prefill(reads, queries[0].length, self.pad_id)
-        features = self.pictures.features([q.prompt for q in queries])
-        return self.network.prefill(reads, queries[0].padded, self.pad_id, features)
+        features = [self.pictures.features_of(q.prompt) for q in queries]
+        padded, head = queries[0].padded, self._common_head(queries, features)
+        skipped = 0 if head is None else head.pictures
+        state = None if head is None else self.heads.state(head, reads[0], features[0], len(queries))
+        shown = [f for row in features for f in row[skipped:]]
+        return self.network.prefill(reads, padded, self.pad_id, joined_features(shown) if shown else None, state)
+
+    def _common_head(self, queries: Sequence[Query], features: Sequence[Sequence[Any]]) -> Head | None:
+        """The head that all prompts of a batch share, if they do."""
+        if not self.shares_heads:
+            return None
+        keys = [self.pictures.keys_of(q.prompt) for q in queries]
+        heads = [self.heads.of(q.prompt, q.read, f, k) for q, f, k in zip(queries, features, keys, strict=True)]
+        first = heads[0]
+        return first if first is not None and all(h is not None and h.key == first.key for h in heads) else None
 
     @torch.inference_mode()
     def _generated(self, queries: Sequence[Query], spec: DecodeSpec) -> list[str]:

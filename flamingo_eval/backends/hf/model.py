@@ -194,7 +194,12 @@ class HFModel:
     @property
     def record(self) -> dict[str, Any]:
         """What a run's record says of it, with which ways of computing were found usable."""
-        ways = {"features_kept": self.engine.fast, "candidate_tree": self.engine.tree, "notices": self.notices}
+        ways = {
+            "features_kept": self.engine.fast,
+            "candidate_tree": self.engine.tree,
+            "shared_head": self.engine.shares_heads,
+            "notices": self.notices,
+        }
         return {**self.shape.record, "attention": _attention(self.network), **ways}
 
     def encode(self, prompt: Prompt) -> TokenIds:
@@ -292,16 +297,19 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
     """Answer one prompt both ways; where they differ, the slow way is taken from then on and the record says so."""
     if not engine.fast:
         return ["this family is read one prompt at a time, as its own code does it"]
-    from flamingo_eval.backends.hf.check import difference, tree_difference
+    from flamingo_eval.backends.hf.check import difference, head_difference, tree_difference
 
     limit = CHECK_TOLERANCE[str(engine.network.dtype).removeprefix("torch.")]
     notices = []
     if not difference(engine) <= limit:
-        engine.fast = engine.tree = False
+        engine.fast = engine.tree = engine.shares_heads = False
         notices.append("features of pictures cannot be given to this family: one prompt at a time, nothing is kept")
     elif engine.tree and not tree_difference(engine) <= limit:
         engine.tree = False
         notices.append("this family takes no tree of candidates: each is continued from a copy of the cache")
+    if engine.shares_heads and not head_difference(engine) <= limit:
+        engine.shares_heads = False
+        notices.append("the beginning that prompts share cannot be kept for this family: each is read whole")
     for notice in notices:
         log.warning("%s: %s", engine.network.model.config.model_type, notice)
     return notices

@@ -77,7 +77,7 @@ class Network:
 
     # ----------------------------------------------------------------------------------------------------- positions
 
-    def positions(self, ids: Tensor, mask: Tensor, read: Sequence[Read]) -> tuple[Tensor, Tensor]:
+    def positions(self, mask: Tensor, read: Sequence[Read]) -> tuple[Tensor, Tensor]:
         """Position of every token, int[B, S] or int[3, B, S], and that of the token after the last, int[B]."""
         n = mask.sum(dim=1)
         plain = (mask.cumsum(dim=1) - 1).clamp(min=0)
@@ -104,23 +104,31 @@ class Network:
     # ------------------------------------------------------------------------------------------------- forward passes
 
     @torch.inference_mode()
-    def prefill(self, read: Sequence[Read], padded: int, pad_id: int, features: Any = None) -> Prefilled:
+    def prefill(
+        self, read: Sequence[Read], padded: int, pad_id: int, features: Any = None, head: Prefilled | None = None
+    ) -> Prefilled:
         """Read a batch of prompts, each padded on the left to `padded` tokens; `features` of all their pictures.
 
-        Without features there is one prompt, whose pixels go in.
+        Without features there is one prompt, whose pixels go in. With the cache of a `head` that all begin with, only
+        what follows it is read: padding stands between the two, `features` are of the pictures behind it.
         """
-        ids = self._moved(torch.stack([_left(r.ids, padded, pad_id) for r in read]))
-        mask = self._moved(torch.stack([_left(torch.ones_like(r.ids), padded, 0) for r in read]))
+        seen = 0 if head is None else head.mask.shape[1]
+        width = padded - seen
+        ids = self._moved(torch.stack([_left(r.ids[seen:], width, pad_id) for r in read]))
+        mask = self._moved(torch.stack([_left(torch.ones_like(r.ids[seen:]), width, 0) for r in read]))
+        if head is not None:
+            mask = torch.cat([head.mask, mask], dim=1)
         extra: dict[str, Any] = {
-            name: self._moved(torch.stack([_left(r.by_token[name], padded, 0) for r in read]))
+            name: self._moved(torch.stack([_left(r.by_token[name][seen:], width, 0) for r in read]))
             for name in read[0].by_token
         }
         if features is not None:
             extra["mm_encoder_outputs"] = {"image": features}
         elif read[0].by_picture:
             extra |= {k: self._moved(v) for k, v in read[0].by_picture.items()}
-        positions, following = self.positions(ids, mask, read)
-        out = self._forward(ids, mask, positions, None, 1, **extra)
+        positions, following = self.positions(mask, read)
+        cache = None if head is None else head.cache
+        out = self._forward(ids, mask, positions[..., seen:], cache, 1, **extra)
         return Prefilled(out.logits[:, -1].float(), out.past_key_values, mask, following)
 
     @torch.inference_mode()
@@ -204,7 +212,7 @@ def kept_features(output: Any) -> Any:
 
 
 def mapped(output: Any, change: Callable[[str, Any], Any]) -> Any:
-    """The same output with every tensor (or None in its place) changed; `change` gets its name and itself."""
+    """The same output with every tensor changed; `change` gets its name and itself."""
     return type(output)(**{name: _mapped(value, name, change) for name, value in output.items()})
 
 
@@ -214,8 +222,13 @@ def _mapped(value: Any, name: str, change: Callable[[str, Any], Any]) -> Any:
     return change(name, value)
 
 
-def tensors_of(output: Any) -> list[Any]:
-    """All tensors of an output, or what stands in their place."""
-    found: list[Any] = []
-    mapped(output, lambda _, value: found.append(value))
-    return found
+def tensor_names(output: Any) -> list[str]:
+    """Names of all tensors of an output, as `mapped` gives them."""
+    names: list[str] = []
+
+    def note(name: str, tensor: Any) -> Any:
+        names.append(name)
+        return tensor
+
+    mapped(output, note)
+    return names

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image as PillowImage
 
 from flamingo_eval.backends.hf.families import Family
-from flamingo_eval.backends.hf.network import Network, joined_features, kept_features, mapped, tensors_of
+from flamingo_eval.backends.hf.network import Network, joined_features, kept_features, mapped, tensor_names
 from flamingo_eval.backends.hf.pictures import Layout, PictureFields, light
 from flamingo_eval.backends.hf.reader import Read, Reader
 from flamingo_eval.data.media import content_hash, open_image, open_video
@@ -63,11 +63,17 @@ class Pictures:
 
     def features(self, prompts: Sequence[Prompt]) -> Any:
         """Features of all pictures of some prompts, in order; None where there are none."""
-        outputs = []
-        for prompt in prompts:
-            units = self._units(prompt)
-            outputs += [self._features(unit, len(units)) for unit in units]
+        outputs = [output for prompt in prompts for output in self.features_of(prompt)]
         return joined_features(outputs) if outputs else None
+
+    def features_of(self, prompt: Prompt) -> list[Any]:
+        """Features of each picture of a prompt, frame by frame."""
+        units = self._units(prompt)
+        return [self._features(unit, len(units)) for unit in units]
+
+    def keys_of(self, prompt: Prompt) -> list[str]:
+        """What tells the pictures of a prompt apart: their content."""
+        return [f"{content_hash(media)}:{frame}" for media, frame in self._units(prompt)]
 
     # ----------------------------------------------------------------------------------------------------- pictures
 
@@ -98,18 +104,17 @@ class Pictures:
         """A picture's features, from the store where it has all of them."""
         key = f"{content_hash(unit[0])}:{unit[1]}:{self._lone(n)}"
         if self._form is not None:
-            kept = mapped(self._form, lambda name, _: self.store.get(_digest(key, name)))
-            if all(tensor is not None for tensor in tensors_of(kept)):
-                return self._on_device(kept)
+            names = tensor_names(self._form)
+            found = {name: self.store.get(_digest(key, name)) for name in names}
+            kept = {name: tensor for name, tensor in found.items() if tensor is not None}
+            if len(kept) == len(names):
+                assert self.network is not None
+                device = self.network.device
+                return mapped(self._form, lambda name, _: kept[name].to(device))
         output = self._encoded(unit, n)
         self._form = output
         mapped(output, lambda name, tensor: self.store.put(_digest(key, name), tensor))
         return output
-
-    def _on_device(self, features: Any) -> Any:
-        assert self.network is not None
-        device = self.network.device
-        return mapped(features, lambda _, tensor: tensor.to(device))
 
     def _in_pair(self, n: int) -> bool:
         """Whether the picture has to be shown to the processor twice, so that it is treated as one of several."""

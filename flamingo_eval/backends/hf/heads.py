@@ -1,0 +1,78 @@
+"""The beginning that prompts with fixed demonstrations share: read once, its cache copied for every query.
+
+It ends before the first picture of the query, so it is a function of the prompt alone and never cuts a picture in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from flamingo_eval.backends.hf.network import FEATURES, Network, Prefilled, joined_features
+from flamingo_eval.backends.hf.reader import Read
+from flamingo_eval.records import Image, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first `tokens` ids of a prompt and its first `pictures` pictures; equal `key`s stand for equal heads."""
+
+    tokens: int
+    pictures: int
+    key: Hashable
+
+
+class Heads:
+    """Finds heads and keeps the newest one's cache."""
+
+    def __init__(self, network: Network, pad_id: int) -> None:
+        self.network, self.pad_id = network, pad_id
+        config = network.model.config
+        names = ("image_token_id", "image_token_index")
+        self.image_id = next((getattr(config, n) for n in names if getattr(config, n, None) is not None), None)
+        self.read_count = 0
+        self._newest: tuple[Hashable, Prefilled] | None = None
+
+    def forget(self) -> None:
+        """Free the memory of the kept cache."""
+        self._newest = None
+
+    def of(self, prompt: Prompt, read: Read, features: Sequence[Any], keys: Sequence[Hashable]) -> Head | None:
+        """The head of a prompt; `features` and `keys` of its pictures, frame by frame. None: it shares none."""
+        if not prompt.common_head or self.image_id is None:
+            return None
+        asked = prompt.turns[-1].parts if prompt.turns else prompt.media[-1:]
+        media = [p for p in asked if not isinstance(p, str)]
+        if not media or not all(isinstance(m, Image) for m in (*media, *prompt.media)):
+            return None
+        pictures = len(features) - len(media)
+        rows = [_rows(f) for f in features]
+        places = (read.ids == self.image_id).nonzero()[:, 0]
+        if pictures < 1 or len(places) != sum(rows):
+            return None
+        tokens = int(places[sum(rows[:pictures])])
+        return Head(tokens, pictures, (tuple(read.ids[:tokens].tolist()), tuple(keys[:pictures])))
+
+    def state(self, head: Head, read: Read, features: Sequence[Any], rows: int) -> Prefilled:
+        """A copy of the head's cache for `rows` prompts; the head is read if it is not the newest one."""
+        if self._newest is None or self._newest[0] != head.key:
+            self._newest = None
+            part = Read(
+                read.ids[: head.tokens],
+                {name: value[: head.tokens] for name, value in read.by_token.items()},
+                read.by_picture,
+            )
+            joined = joined_features(features[: head.pictures])
+            self._newest = head.key, self.network.prefill([part], head.tokens, self.pad_id, joined)
+            self.read_count += 1
+        return self._newest[1].rows(torch.zeros(rows, dtype=torch.long, device=self.network.device))
+
+
+def _rows(features: Any) -> int:
+    """Tokens that a picture's features fill."""
+    value = features[FEATURES]
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return sum(p.numel() // p.shape[-1] for p in parts)
