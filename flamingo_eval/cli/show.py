@@ -5,6 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from flamingo_eval.cli.options import Data, Images, Json, Model, ModelArgs, Protocol, Split, Task
+
+if TYPE_CHECKING:
+    from flamingo_eval.backends.choice import ModelChoice
+    from flamingo_eval.records import Prompt
+
 
 def show(
     task: Task,
