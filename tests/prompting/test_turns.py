@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from flamingo_eval import END_OF_CHUNK, Image, Prompt, Turn, load_model
+from flamingo_eval.config.specs import ModelIdentity
 from flamingo_eval.errors import ConfigError, PromptError
 from flamingo_eval.prompting.answer_rules import short_answer
 from flamingo_eval.prompting.prompts import render
 from flamingo_eval.records import Episode, Example
 from flamingo_eval.runs.folder import spec_json
-from flamingo_eval.runs.plan import Choices, load_question, spec_of
+from flamingo_eval.runs.plan import Choices, load_question, plan_runs
 
 A, B = Image("a.png"), Image("b.png")
 
@@ -64,7 +65,8 @@ def test_an_unknown_variant_is_named_with_the_known_ones() -> None:
 
 def test_older_protocols_keep_their_records() -> None:
     """What is new in prompts and protocols is left out of a record where it is not used: run folders stay the same."""
-    spec = spec_of(load_question("vqav2", "flamingo"), Choices(), 4, 0, "val")
+    (run,) = plan_runs([load_question("vqav2", "flamingo")], Choices(limit=2))
+    spec = run.spec(ModelIdentity("m", "0", "cpu", "float32"))
     resolved = spec_json(spec)
     assert not {"style", "variants"} & set(resolved["protocol"])
     assert not {"answer", "instructions"} & set(resolved["prompt"])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from flamingo_eval.backends.shape import FlamingoShape
 from flamingo_eval.cli import app
 from flamingo_eval.errors import PromptError
 from flamingo_eval.models import read_shape
-from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.prompting.prompts import render
 from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
 from flamingo_eval.runs.preflight import require_short
@@ -19,8 +19,8 @@ from flamingo_eval.runs.preflight import require_short
 CONFIG, TOKENIZER = read_shape("tiny")
 
 
-def with_context(tokens: int) -> FlamingoConfig:
-    return replace(CONFIG, decoder=replace(CONFIG.decoder, context=tokens))
+def with_context(tokens: int) -> FlamingoShape:
+    return FlamingoShape(replace(CONFIG, decoder=replace(CONFIG.decoder, context=tokens)), TOKENIZER)
 
 
 @pytest.fixture(scope="module")
@@ -32,20 +32,20 @@ def test_the_limit_is_prompt_and_answer_together(runs: list[PlannedRun]) -> None
     run = runs[1]
     lengths = [len(TOKENIZER.encode(render(e, run.prompt, run.protocol)).ids) for e in run.episodes()]
     longest = max(lengths) + run.decode.max_new_tokens
-    require_short([run], with_context(longest), TOKENIZER)
+    require_short([run], with_context(longest))
     with pytest.raises(PromptError, match=f"vqav2@sample, 4 shots: {longest} tokens with the answer"):
-        require_short([run], with_context(longest - 1), TOKENIZER)
+        require_short([run], with_context(longest - 1))
 
 
 def test_every_task_and_number_of_shots_is_listed_once(runs: list[PlannedRun]) -> None:
     with pytest.raises(PromptError) as caught:
-        require_short([*runs, *runs], with_context(2), TOKENIZER)
+        require_short([*runs, *runs], with_context(2))
     assert str(caught.value).count("tokens with the answer") == 4
 
 
 def test_failed_queries_that_are_to_be_skipped_are_left_to_the_engine(runs: list[PlannedRun]) -> None:
     skipping = [replace(r, choices=replace(r.choices, on_error="skip")) for r in runs]
-    require_short(skipping, with_context(2), TOKENIZER)
+    require_short(skipping, with_context(2))
 
 
 def test_the_command_ends_before_the_model_is_loaded(tmp_path: Path) -> None:
