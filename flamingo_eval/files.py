@@ -30,6 +30,11 @@ class RepeatedKeyError(ValueError):
     """An object with two values for one key."""
 
 
+def printable(name: str | Path) -> str:
+    """A file name as text for a record: bytes that are no UTF-8 are written as escapes, for no file takes them."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
 def placeholder(path: Path) -> str:
     """What stands in the file's place, and how to get the file itself; the empty string for any other file."""
     try:

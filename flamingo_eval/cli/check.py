@@ -31,6 +31,7 @@ def check(
     from flamingo_eval.data.check import check_task
     from flamingo_eval.data.roots import data_root
     from flamingo_eval.data.task_file import load_task
+    from flamingo_eval.files import printable
 
     spec = load_task(find_task(task))
     root = data_root(data_choice(data), spec.name, image_folders(images))
@@ -43,7 +44,8 @@ def check(
         report = check_task(spec, root, split, on_progress=watch)
     if as_json:
         value = dataclasses.asdict(report)
-        value["problems"] = [str(p) for p in report.problems]
+        value["root"], value["problems"] = printable(report.root), [printable(str(p)) for p in report.problems]
+        value["splits"] = [{**s, "files": [printable(path) for path in s["files"]]} for s in value["splits"]]
         print_json({**value, "ok": not report.problems, "complete": not report.problems and not report.partial})
     else:
         print_table(

@@ -47,6 +47,7 @@ def show(
     from flamingo_eval.config.settings import data_choice, image_folders, load_settings
     from flamingo_eval.config.specs import DemoMethod
     from flamingo_eval.errors import DataError, UsageError
+    from flamingo_eval.files import printable
     from flamingo_eval.prompting.prompts import candidate_text, render, shown
     from flamingo_eval.runs.plan import Choices, load_question, plan_runs
 
@@ -71,7 +72,7 @@ def show(
     episode = run.episode(index)
     prompt = render(episode, question.prompt, question.protocol)
     text = shown(prompt, question.protocol)
-    media = [str(getattr(m, "path", m)) for m in prompt.media]
+    media = [printable(str(getattr(m, "path", m))) for m in prompt.media]
     names = episode.query.candidates or run.data.queries.candidates
     candidates = [candidate_text(c, question.prompt) for c in names]
     tokens, context = _tokens(prompt, choice)

