@@ -26,8 +26,8 @@ It counts rows beside the official numbers and names what is missing, broken or 
 elsewhere are named with `--images DIR`, as often as needed: `DIR` may hold the folders below, or the files flat. COCO's
 pictures are found under their names of 2014 (`COCO_val2014_000000391895.jpg`) and of 2017 (`000000391895.jpg`).
 
-A split without public answers can be run too: it writes `submission.json` for the evaluation server. Parquet mirrors of some of these on the
-Hub can be read from a local copy, or by `--data hub`, the one way to make a run fetch anything.
+A split without public answers can be run too: it writes `submission.json` for the evaluation server. Parquet mirrors
+of some of these on the Hub can be read from a local copy, or by `--data hub`, the one way to make a run fetch anything.
 
 This page is written from `tasks/*.yaml`; the metrics are explained in [scores.md](scores.md).
 
