@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,12 @@ class Progress(Observer):
             except KeyboardInterrupt:
                 say(f"interrupted in {title}: finished queries are kept, the same command resumes there")
                 raise
+
+    def passed_over(self, spec: RunSpec, examples: Mapping[str, str]) -> None:
+        """How many support examples gave way to others, and the first of them."""
+        first = next(iter(examples))
+        count = f"{len(examples)} support example{'s' if len(examples) > 1 else ''}"
+        self.say(f"{_title(spec)}: {count} passed over, for example {first}: {examples[first]}")
 
     def finished(self, record: RunRecord) -> None:
         """A line for a finished run."""

@@ -39,6 +39,7 @@ class Support:
     split: str
     examples: tuple[Example, ...]  # sorted by id, so that the file's order has no say
     given: Given | None = None  # where the demonstrations are data
+    usable: Callable[[Example], bool] | None = None  # examples that cannot be shown give way to the next of the draw
 
     @cached_property
     def pools(self) -> Mapping[str, tuple[Example, ...]]:
@@ -51,6 +52,10 @@ class Support:
     @cached_property
     def by_id(self) -> Mapping[str, Example]:
         return {e.id: e for e in self.examples}
+
+    def can_show(self, shot: Shot) -> bool:
+        """Whether every row of a shot can be shown; asked in the order of the draw, so that others keep their place."""
+        return self.usable is None or all(map(self.usable, shot))
 
     def pool(self, query: Example) -> tuple[Example, ...]:
         """The rows that a query's shots come from, with the answers that they show to it."""
@@ -198,9 +203,10 @@ def balanced_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Ex
             order = list(answers)
             Random(f"{key}:round {round_}").shuffle(order)
             for answer in order:
-                index = next(draws[answer], None)
-                if index is not None:
-                    yield shelves[answer][index]
+                shelf = (shelves[answer][index] for index in draws[answer])
+                shot = next(filter(support.can_show, shelf), None)
+                if shot is not None:
+                    yield shot
 
     return _taken(rounds(), query, support, spec)
 
@@ -253,10 +259,10 @@ def _shots_taken(shots: Iterable[Shot], query: Example, support: Support, spec: 
     for shot in shots:
         if len(taken) == spec.shots:
             break
-        if not _shows_query(shot, query):
+        if not _shows_query(shot, query) and support.can_show(shot):
             taken.append(shot)
     if len(taken) < spec.shots:
-        raise _too_few(len(taken), query, support, spec)
+        raise TooFewShotsError(len(taken), query, support, spec.shots)
     return taken
 
 
@@ -290,12 +296,18 @@ def _first(items: Sequence[_Item], n: int, key: str) -> list[_Item]:
     return [items[i] for i, _ in zip(draw, range(min(n, len(items))), strict=False)]
 
 
-def _too_few(n: int, query: Example, support: Support, spec: DemoSpec) -> PromptError:
-    pool = support.pool(query)
-    pictures = len({e.media_id for e in pool})
-    return PromptError(
-        f"{support.task}: {spec.shots} shots asked, but only {n} demonstrations can go with query {query.id}: "
-        f"the support set from split '{support.split}' has {len(pool)} rows on {pictures} pictures, and the query's "
-        f"own picture is never shown.",
-        fix=f"Lower --shots to {n} or less, or give more support data.",
-    )
+class TooFewShotsError(PromptError):
+    """The support set has too few rows for a query: `n` demonstrations, where `wanted` are needed."""
+
+    def __init__(self, n: int, query: Example, support: Support, wanted: int) -> None:
+        pool = support.pool(query)
+        pictures = len({e.media_id for e in pool})
+        rows = f"the support set from split '{support.split}' has {len(pool)} rows on {pictures} pictures"
+        skipped = "" if support.usable is None else ", rows that cannot be read or have no answer are passed over"
+        self.task, self.n, self.wanted = support.task, n, wanted
+        self.why = f"for query {query.id}: {rows}, and the query's own picture is never shown{skipped}."
+        super().__init__(
+            f"{support.task}: {wanted} shots asked, but only {n} demonstrations can go with query {query.id}: {rows}, "
+            f"and the query's own picture is never shown{skipped}.",
+            fix=f"Lower --shots to {n} or less, or give more support data.",
+        )

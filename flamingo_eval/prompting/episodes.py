@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from flamingo_eval.config.specs import Asked, DemoSpec
-from flamingo_eval.errors import UsageError
+from flamingo_eval.errors import PromptError, UsageError
 from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
 from flamingo_eval.prompting.demos import (
     Given,
     Ranking,
     Support,
+    TooFewShotsError,
     balanced_demos,
     draw_support,
     endless_draw,
@@ -43,15 +45,41 @@ def require_shots(asked: Asked, queries: Sequence[Example], support: Support | N
     if shots and support is None:
         raise UsageError(NO_SUPPORT)
     if shots and support is not None:
-        require_enough(queries, support, replace(asked.demos, shots=shots))
+        try:
+            require_enough(queries, support, replace(asked.demos, shots=shots))
+        except TooFewShotsError as error:
+            raise error if asked.demos.shots else _too_few_without_pictures(error) from error
+
+
+def _too_few_without_pictures(error: TooFewShotsError) -> PromptError:
+    """The same at zero shots: the user asked for none, the prompt shows some without their pictures."""
+    return PromptError(
+        f"{error.task}: at 0 shots the prompt shows {error.wanted} demonstrations without pictures, and only {error.n} "
+        f"are left {error.why}",
+        fix="Give more support rows, or use a prompt with `text_only_shots: 0`.",
+    )
+
+
+class Usable(Protocol):
+    """What --on-error skip asks of the data: whether an example can be shown, and why its media cannot be read."""
+
+    def __call__(self, example: Example) -> bool: ...
+
+    def unreadable(self, example: Example) -> str: ...
 
 
 class Supports:
     """The support sets of a task, each drawn once: they depend on the seed, not on the number of shots."""
 
-    def __init__(self, task: str, split: Split | None, given: Given | None = None) -> None:
-        """`given`: where the demonstrations are data, what each query is shown."""
-        self.task, self.split, self.given = task, split, given
+    def __init__(
+        self,
+        task: str,
+        split: Split | None,
+        given: Given | None = None,
+        usable: Usable | None = None,
+    ) -> None:
+        """`given`: where the demonstrations are data, what each query is shown. `usable`: what can be shown at all."""
+        self.task, self.split, self.given, self.usable = task, split, given, usable
         self._drawn: dict[DemoSpec, Support] = {}
 
     def of(self, demos: DemoSpec) -> Support | None:
@@ -61,7 +89,7 @@ class Supports:
         key = replace(demos, shots=0, method="random")
         if key not in self._drawn:
             support = draw_support(self.task, self.split.name, self.split.examples, demos)
-            self._drawn[key] = replace(support, given=self.given)
+            self._drawn[key] = replace(support, given=self.given, usable=self.usable)
         return self._drawn[key]
 
 
@@ -108,8 +136,14 @@ def build_episodes(
     """
     text_only = spec.shots == 0
     drawn = replace(spec, shots=text_only_shots) if text_only else spec
+    if text_only and support is not None and support.usable is not None:
+        support = replace(support, usable=lambda example: bool(example.answer))  # their pictures are not shown
     for query in queries:
-        yield Episode(query, choose_shots(query, support, drawn, ranking), text_only)
+        try:
+            shots = choose_shots(query, support, drawn, ranking)
+        except TooFewShotsError as error:
+            raise _too_few_without_pictures(error) if text_only else error from error
+        yield Episode(query, shots, text_only)
 
 
 def choose_shots(

@@ -110,7 +110,7 @@ class TaskPrompts:
         chosen = chosen_queries(self.data.queries, spec.task.name, None, spec.ablation)
         queries = [e for e in chosen if e.id in wanted and e.id in run.outputs]
         support = self.supports.of(spec.demos)
-        if not spec.demos.method.startswith(RECORDED):
+        if not spec.demos.method.startswith(RECORDED) and not run.record.get("passed_over"):
             episodes = episodes_of(spec, queries, support)
         else:
             episodes = (_recorded_episode(q, run, support) for q in queries)

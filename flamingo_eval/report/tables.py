@@ -35,6 +35,7 @@ class Cell:
     n_failed: int
     why_undefined: str = ""
     notes: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()  # support examples that could not be shown: `20 (digest ...)`, a word a seed
     text_only_shots: int | None = None  # demonstrations without pictures at zero shots; None: more shots, or unknown
 
 
@@ -152,8 +153,14 @@ def _cell(runs: Sequence[Recorded], metric: str) -> Cell | None:
         n_failed=sum(s["n_failed"] for s in scores),
         why_undefined=next((s["why_undefined"] for s in scores if s["value"] is None), ""),
         notes=tuple(notes),
+        passed_over=_passed_over(runs),
         text_only_shots=_text_only_shots(runs),
     )
+
+
+def _passed_over(runs: Sequence[Recorded]) -> tuple[str, ...]:
+    records = [r.run.get("passed_over") for r in runs]
+    return tuple(dict.fromkeys(f"{p['count']} (digest {p['digest']})" for p in records if p))
 
 
 def _text_only_shots(runs: Sequence[Recorded]) -> int | None:
@@ -265,6 +272,9 @@ def notes_of(table: Table) -> list[str]:
             if cell.n_failed:
                 queries = "1 query" if cell.n_failed == 1 else f"{cell.n_failed} queries"
                 notes.append(f"!{cell.n_failed}: {row.label}, {shots} shots: {queries} failed, not scored")
+            if cell.passed_over and not row.published:
+                counts = ", ".join(cell.passed_over)
+                notes.append(f"{row.label}, {shots} shots: support examples passed over: {counts}")
             if cell.value is None:
                 undefined.setdefault(cell.why_undefined, []).append(str(shots))
         notes += [f"{row.label}, {', '.join(at)} shots: undefined: {why}" for why, at in undefined.items()]

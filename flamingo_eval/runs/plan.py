@@ -32,6 +32,7 @@ from flamingo_eval.config.specs import (
 )
 from flamingo_eval.data.roots import data_name, data_root
 from flamingo_eval.data.task_file import load_task
+from flamingo_eval.data.usable import UsableExamples
 from flamingo_eval.errors import ConfigError, FlamingoEvalError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.metrics import require_installed
 from flamingo_eval.prompting.ablations import check_ablation
@@ -336,7 +337,8 @@ def _runs_of(question: Question, choices: Choices, shots: Sequence[int]) -> Iter
     if named:
         data = replace(data, given=_given(task, data, choices))
     queries = chosen_queries(data.queries, task.name, choices.limit, choices.ablation)
-    supports = Supports(task.name, data.support, data.given)
+    usable = UsableExamples() if choices.on_error == "skip" else None
+    supports = Supports(task.name, data.support, data.given, usable)
     for k in shots:
         for seed in choices.seeds:
             demos = _demos(task, choices, k, seed)

@@ -15,6 +15,7 @@ from typing import Any
 from flamingo_eval.config.specs import RunSpec, TaskSpec
 from flamingo_eval.data import layouts
 from flamingo_eval.data.roots import DataRoot, as_data_root
+from flamingo_eval.data.usable import digest_of
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.metrics.scoring import score_all
 from flamingo_eval.prompting.demos import Given, Ranking, shown_under
@@ -107,12 +108,14 @@ def run(
     fresh: bool = False,
     settings: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
+    passed_over: Mapping[str, str] | None = None,
 ) -> RunRecord:
     """Answer and score one task at one number of shots and one seed, and write its folder.
 
     `settings` is what does not change the outputs but belongs in the record (batch size, workers); `model` is what the
-    record says of the model beyond the spec. Raises RunError if another process writes the same run; whatever stops it,
-    the same call continues where it stopped.
+    record says of the model beyond the spec; `passed_over` are the support examples that could not be shown
+    (--on-error skip). Raises RunError if another process writes the same run, or if other examples were passed over
+    when it began; whatever stops it, the same call resumes it.
     """
     check_wanted(spec.task, spec.rank)
     began, counted = time.monotonic(), stats_of(engine)
@@ -131,6 +134,7 @@ def run(
         record = _opening(spec, data, mark, len(episodes), settings or {})
         if model:
             record["model"] = dict(model)
+        record |= _passed_over(folder, passed_over or {}, resumed=bool(done))
         write_json(folder.run, record)
         outputs = {o.id: o for o in done}
         left = [e for e in episodes if e.query.id not in outputs]
@@ -146,7 +150,23 @@ def run(
         return _close(folder, spec, data, episodes, outputs, record, since(counted, stats_of(engine)), began, len(done))
 
 
-SKIP_HINT = "Fix the file, or run with --on-error skip: failed queries are then counted and listed, never scored."
+SKIP_HINT = (
+    "Fix the file, or run with --on-error skip: demonstrations that cannot be shown give way to the next ones, and "
+    "failed queries are counted and listed, never scored."
+)
+
+
+def _passed_over(folder: RunFolder, examples: Mapping[str, str], resumed: bool) -> dict[str, Any]:
+    """What run.json says of demonstrations that could not be shown. Raises RunError where a resumed run had others."""
+    value = {"count": len(examples), "digest": digest_of(examples)} if examples else None
+    if resumed and folder.run.is_file():
+        before = read_json(folder.run).get("passed_over")
+        if before != value:
+            raise RunError(
+                f"{folder.path}: other demonstrations can be shown now than when this run began: files came or went.",
+                fix="Restore the files, or start again with --fresh.",
+            )
+    return {"passed_over": value} if value else {}
 
 
 def _opening(spec: RunSpec, data: TaskData, mark: str, n: int, settings: Mapping[str, Any]) -> dict[str, Any]:

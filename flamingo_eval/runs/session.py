@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flamingo_eval.config.specs import ModelIdentity, RunSpec
+from flamingo_eval.data.usable import UsableExamples
 from flamingo_eval.errors import UsageError
-from flamingo_eval.prompting.demos import Ranking
+from flamingo_eval.prompting.demos import Ranking, Support
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model
+from flamingo_eval.records import Episode, Example
 from flamingo_eval.runs.backend import Backend
 from flamingo_eval.runs.folder import RunFolder, read_outputs, run_folder
 from flamingo_eval.runs.plan import PlannedRun
@@ -35,6 +37,9 @@ class Observer:
     def answering(self, spec: RunSpec, data: TaskData, total: int) -> Iterator[Watch]:
         """Around the answering of one run of `total` queries: what it yields is called after each answer."""
         yield lambda _: None
+
+    def passed_over(self, spec: RunSpec, examples: Mapping[str, str]) -> None:
+        """Support examples that cannot be shown gave way to others: why, by id."""
 
     def finished(self, record: RunRecord) -> None:
         """A run is complete: just now, or `record.cached` before."""
@@ -61,8 +66,14 @@ class Session:
             return record
         queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
         with self.observer.answering(spec, data, len(queries)) as watch:
+            usable = UsableExamples() if spec.on_error == "skip" else None
             support = (supports or Supports(spec.task.name, data.support, data.given)).of(spec.demos)
-            episodes = list(episodes_of(spec, queries, support, self._ranking(spec, data)))
+            if support is not None:
+                support = replace(support, usable=usable)
+            episodes = self._episodes(spec, data, queries, support, usable)
+            passed_over = usable.taken() if usable is not None else {}
+            if passed_over:
+                self.observer.passed_over(spec, passed_over)
             record = run(
                 spec,
                 data,
@@ -73,9 +84,28 @@ class Session:
                 fresh=self.fresh,
                 settings=self.settings,
                 model=self.backend.record,
+                passed_over=passed_over,
             )
         self.observer.finished(record)
         return record
+
+    def _episodes(
+        self,
+        spec: RunSpec,
+        data: TaskData,
+        queries: Sequence[Example],
+        support: Support | None,
+        usable: UsableExamples | None,
+    ) -> list[Episode]:
+        if usable is None or not ranked_by_model(spec) or support is None:
+            return list(episodes_of(spec, queries, support, self._ranking(spec, data)))
+        # what cannot be read has no features: such support rows are left out, and such queries fail without shots
+        readable = [q for q in queries if not usable.unreadable(q)]
+        kept = tuple(e for e in data.support.examples if usable(e)) if data.support is not None else ()
+        split = None if data.support is None else replace(data.support, examples=kept)
+        part = replace(data, queries=replace(data.queries, examples=tuple(readable)), support=split)
+        episodes = {e.query.id: e for e in episodes_of(spec, readable, support, self._ranking(spec, part))}
+        return [episodes.get(q.id, Episode(q, ())) for q in queries]
 
     def _ranking(self, spec: RunSpec, data: TaskData) -> Ranking | None:
         if not ranked_by_model(spec):

@@ -1,0 +1,50 @@
+"""Which support examples can be shown: those with an answer, whose pictures and clips can be read.
+
+Asked only under --on-error skip, for the examples that a draw reaches: each is decoded once and remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flamingo_eval.data.check import unreadable_media
+from flamingo_eval.records import Example, Media
+
+NO_ANSWER = "no answer"
+
+
+@dataclass(slots=True)
+class UsableExamples:
+    """Says of an example whether it can be shown, and keeps those that the draws of one run met and left out."""
+
+    passed_over: dict[str, str] = field(default_factory=dict)  # example id -> why
+    _causes: dict[Media, str] = field(default_factory=dict)
+
+    def __call__(self, example: Example) -> bool:
+        cause = NO_ANSWER if not example.answer else self.unreadable(example)
+        if cause:
+            self.passed_over[example.id] = cause
+        return not cause
+
+    def unreadable(self, example: Example) -> str:
+        """Why a picture or clip of the example cannot be read; empty where all can."""
+        return next(filter(None, map(self._cause, example.media)), "")
+
+    def taken(self) -> dict[str, str]:
+        """What was passed over since the last call."""
+        passed_over = dict(sorted(self.passed_over.items()))
+        self.passed_over.clear()
+        return passed_over
+
+    def _cause(self, media: Media) -> str:
+        if media not in self._causes:
+            problems = unreadable_media([media])
+            self._causes[media] = problems[0].what if problems else ""
+        return self._causes[media]
+
+
+def digest_of(passed_over: Mapping[str, str]) -> str:
+    """The first 16 hex digits of the sha256 over the sorted ids; the reasons do not count."""
+    return hashlib.sha256("\n".join(sorted(passed_over)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
