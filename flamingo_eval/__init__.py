@@ -10,14 +10,18 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from flamingo_eval.api import load_model
     from flamingo_eval.config.specs import DecodeSpec, RankSpec
-    from flamingo_eval.records import END_OF_CHUNK, Image, Pixels, Prompt, Turn, Video
+    from flamingo_eval.evaluation import Evaluation, evaluate
+    from flamingo_eval.records import END_OF_CHUNK, Answer, Image, Pixels, Prompt, Turn, Video
     from flamingo_eval.report.frame import load_results
 
 # Public names and where they live. Loaded on first use, so that `import flamingo_eval` stays free of torch.
 _PUBLIC = {
+    "evaluate": "flamingo_eval.evaluation",
+    "Evaluation": "flamingo_eval.evaluation",
     "load_model": "flamingo_eval.api",
     "load_results": "flamingo_eval.report.frame",
     "END_OF_CHUNK": "flamingo_eval.records",
+    "Answer": "flamingo_eval.records",
     "Image": "flamingo_eval.records",
     "Pixels": "flamingo_eval.records",
     "Prompt": "flamingo_eval.records",
@@ -29,7 +33,9 @@ _PUBLIC = {
 
 __all__ = [
     "END_OF_CHUNK",
+    "Answer",
     "DecodeSpec",
+    "Evaluation",
     "Image",
     "Pixels",
     "Prompt",
@@ -37,6 +43,7 @@ __all__ = [
     "Turn",
     "Video",
     "__version__",
+    "evaluate",
     "load_model",
     "load_results",
 ]

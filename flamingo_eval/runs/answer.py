@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from flamingo_eval.config.specs import Asked, DecodeSpec, RankSpec, RunSpec
-from flamingo_eval.errors import PromptError
+from flamingo_eval.errors import PromptError, RunError
 from flamingo_eval.prompting.demos import endless_draw
 from flamingo_eval.prompting.prompts import candidate_text, clean, render
 from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Episode, Example, Output, Prompt, Split, best_of
@@ -78,13 +78,34 @@ class _Rendering:
 
 def _generated(episodes: Sequence[Episode], spec: RunSpec, engine: Engine) -> Iterator[Output]:
     rendering = _Rendering(episodes, spec)
-    for index, said in engine.generate(rendering.prompts(), spec.decode):
+    for index, said in _checked(engine.generate(rendering.prompts(), spec.decode), rendering.sent):
+        if said.text is None and said.error is None:
+            raise _broken(f"its answer to {episodes[rendering.sent[index]].query.id} has neither text nor error")
         output = _output(episodes[rendering.sent[index]], said)
         if said.text is not None:
             output = replace(output, raw=said.text, prediction=_cleaned(said.text, spec))
         yield output
     for i, error in rendering.failed:
         yield _output(episodes[i], Answer(0, error=error))
+
+
+def _checked(pairs: Iterator[tuple[int, Answer]], sent: Sequence[int]) -> Iterator[tuple[int, Answer]]:
+    """The answers of an engine that keeps to the protocol. Raises RunError at the first that does not."""
+    seen: set[int] = set()
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Answer)):
+            raise _broken(f"expected (index of the prompt, Answer), got {str(pair)[:60]!r}")
+        index = pair[0]
+        if index in seen or not 0 <= index < len(sent):
+            raise _broken(f"index {index} is {'repeated' if index in seen else 'of no prompt that it has taken'}")
+        seen.add(index)
+        yield pair
+    if len(seen) < len(sent):
+        raise _broken(f"{len(seen)} answers to {len(sent)} prompts")
+
+
+def _broken(what: str) -> RunError:
+    return RunError(f"the engine does not keep to its protocol: {what}.", fix="See docs/python.md.")
 
 
 def _cleaned(text: str, spec: RunSpec) -> str:
@@ -116,8 +137,12 @@ def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: En
     candidates = (candidates_of(shown[i].query) for i in rendering.sent)
     waiting: dict[int, list[Answer]] = {}
     search = getattr(engine, "best", None) if spec.rank.wanted == "best" else None
-    for index, said in (search or engine.score)(rendering.prompts(), candidates, spec.rank):
+    ranked = (search or engine.score)(rendering.prompts(), candidates, spec.rank)
+    for index, said in _checked(ranked, rendering.sent):
         i = owner[rendering.sent[index]]
+        expected = len(episodes[i].query.candidates or split.candidates)
+        if said.error is None and said.best is None and len(said.scores or ()) != expected:
+            raise _broken(f"{episodes[i].query.id} has {expected} candidates, got {len(said.scores or ())} scores")
         waiting.setdefault(i, []).append(said)
         if len(waiting[i]) == len(orders[i]):
             output = _averaged(episodes[i], waiting.pop(i))

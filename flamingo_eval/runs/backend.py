@@ -18,6 +18,7 @@ from flamingo_eval.runs.answer import Engine, OutputSource
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
+    from flamingo_eval.backends.hf.model import HFModel
     from flamingo_eval.models.loaded import LoadedModel
     from flamingo_eval.prompting.rices import Encoder
 
@@ -70,7 +71,6 @@ def load_backend(
 
 
 def _hf_backend(choice: ModelChoice, device: str, dtype: str, batch_size: str, mesh: DeviceMesh | None) -> Backend:
-    from flamingo_eval.backends.hf.embedding import HFEncoder
     from flamingo_eval.backends.hf.model import HFModel
     from flamingo_eval.engine import rows_of
 
@@ -79,7 +79,13 @@ def _hf_backend(choice: ModelChoice, device: str, dtype: str, batch_size: str, m
             f"--tensor-parallel: {choice} is not shared by ranks.",
             fix="Spread it over this machine's GPUs with --model-args device_map=auto.",
         )
-    model = HFModel(choice, device, dtype, rows_of(batch_size), keep=True)
+    return hf_backend_of(HFModel(choice, device, dtype, rows_of(batch_size), keep=True))
+
+
+def hf_backend_of(model: HFModel) -> Backend:
+    """The backend of a transformers model that is loaded already."""
+    from flamingo_eval.backends.hf.embedding import HFEncoder
+
     kind = str(model.dtype).removeprefix("torch.")
     identity = ModelIdentity(model.name, model.sha256, model.device.type, kind)
     return Backend(identity, model.engine, lambda: HFEncoder(model), model.record)

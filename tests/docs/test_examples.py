@@ -103,3 +103,17 @@ def test_the_first_run_can_be_read_in_python(place: Path, monkeypatch: pytest.Mo
     names: dict[str, object] = {}
     exec(compile(example, "first-run.md", "exec"), names)
     assert len(names["scores"]) >= 4  # type: ignore[arg-type]
+
+
+def test_the_examples_of_python_md_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    named, own = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    tables = []
+    for example in (named, own):
+        names: dict[str, object] = {}
+        exec(compile(example, "python.md", "exec"), names)
+        tables.append(names["result"].frame)  # type: ignore[attr-defined]
+    assert list(tables[0]["shots"]) == [0, 4]
+    assert set(tables[1]["model"]) == {"Parrot"}
+    assert set(tables[1]["metric"]) >= {"vqa_accuracy", "roc_auc"}

@@ -1,0 +1,197 @@
+"""`flamingo_eval.evaluate`: a model on tasks at several shots and seeds, from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+from flamingo_eval.backends.choice import ArgValue, ModelChoice, choose_model
+from flamingo_eval.backends.shape import Shape, default_protocol, shape_of
+from flamingo_eval.config.settings import data_choice, image_folders, load_settings
+from flamingo_eval.config.specs import DemoMethod, ModelIdentity, OnError, Wanted
+from flamingo_eval.errors import UsageError
+from flamingo_eval.runs.answer import Engine
+from flamingo_eval.runs.backend import Backend, backend_of, hf_backend_of, identity_of, load_backend
+from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.runner import RunRecord
+from flamingo_eval.runs.session import Observer, run_all
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flamingo_eval.api import Model
+    from flamingo_eval.backends.hf.model import HFModel
+
+AnyModel: TypeAlias = "str | Path | ModelChoice | Model | HFModel | Engine"
+UNKNOWN = "unknown"  # in the record of a model that does not say what it is
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The finished runs of one call, in the order of tasks, shots and seeds."""
+
+    runs: tuple[RunRecord, ...]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row a score, as load_results gives them."""
+        return self._frame("score")
+
+    @property
+    def queries(self) -> pd.DataFrame:
+        """A row a query, as load_results gives them."""
+        return self._frame("query")
+
+    def _frame(self, per: Literal["score", "query"]) -> pd.DataFrame:
+        from flamingo_eval.report.frame import load_results
+
+        return load_results([run.folder.path for run in self.runs], per)
+
+
+def evaluate(
+    model: AnyModel,
+    tasks: str | Sequence[str],
+    *,
+    shots: int | Sequence[int] = (0, 4),
+    seeds: int | Sequence[int] = (0,),
+    data: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    protocol: str | None = None,
+    split: str | None = None,
+    demos: DemoMethod = "random",
+    support_size: int | None = None,
+    permutations: int | None = None,
+    rank: Wanted | None = None,
+    ablation: str = "",
+    on_error: OnError = "stop",
+    model_args: str | Mapping[str, ArgValue] = "",
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int | str = "auto",
+    workers: int | None = None,
+    fresh: bool | None = None,
+    observer: Observer | None = None,
+) -> Evaluation:
+    """Evaluate a model on tasks and return the runs; the options mean what those of `flamingo-eval run` mean.
+
+    `model` is a name or folder as --model takes it, a loaded model, or any object with the two methods of
+    runs.answer.Engine. The record takes its `name` (else the name of its class), `sha256`, `device` and `dtype` where
+    it has them. `fresh` None: finished and interrupted runs of a model are taken up again where its sha256 is known.
+    Raises UsageError, ConfigError, DataError, MediaError, PromptError, CheckpointError, RunError.
+    """
+    source = _source(model, model_args, device, dtype, str(batch_size), workers)
+    settings = load_settings()
+    choices = Choices(
+        shots=_numbers(shots),
+        seeds=_numbers(seeds),
+        demos=demos,
+        support_size=support_size,
+        permutations=permutations,
+        rank=rank,
+        limit=limit,
+        ablation=ablation,
+        data=data_choice(None if data is None else os.fspath(data)),
+        images=image_folders(None),
+        split=split,
+        on_error=on_error,
+    )
+    names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+    questions, _ = load_questions(names, protocol or settings.protocol or source.protocol())
+
+    @contextmanager
+    def opened(_: Sequence[PlannedRun]) -> Iterator[Backend]:
+        backend = source.open()
+        try:
+            yield backend
+        finally:
+            if source.owned:
+                backend.close()
+
+    records = run_all(
+        plan_runs(questions, choices),
+        opened,
+        Path(out or settings.out),
+        identity=source.identity,
+        shape=source.shape,
+        fresh=source.identity.sha256 == UNKNOWN if fresh is None else fresh,
+        settings={"batch_size": str(batch_size)},
+        observer=observer,
+    )
+    return Evaluation(tuple(records or ()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A model before it is opened. `owned`: whether what is opened is closed again here."""
+
+    identity: ModelIdentity
+    open: Callable[[], Backend]
+    protocol: Callable[[], str]
+    shape: Callable[[], Shape] | None = None
+    owned: bool = True
+
+
+def _source(
+    model: AnyModel,
+    model_args: str | Mapping[str, ArgValue],
+    device: str,
+    dtype: str,
+    batch_size: str,
+    workers: int | None,
+) -> _Source:
+    if isinstance(model, (str, Path, ModelChoice)):
+        choice = choose_model(model, model_args)
+        return _Source(
+            identity_of(choice, device, dtype),
+            lambda: load_backend(choice, device, dtype, batch_size, workers),
+            lambda: default_protocol(choice)[0],
+            lambda: shape_of(choice),
+        )
+    if model_args:
+        raise UsageError("model_args are for a model that is named; this one is loaded already.")
+    return _loaded(model, batch_size, workers) or _own(model)
+
+
+def _loaded(model: object, batch_size: str, workers: int | None) -> _Source | None:
+    """A model of load_model; None for another object."""
+    import sys
+
+    loaded = sys.modules.get("flamingo_eval.models.loaded")  # who holds such a model has imported it
+    if loaded is not None and isinstance(model, loaded.LoadedModel):
+        backend = backend_of(model, batch_size, workers)
+        return _Source(backend.identity, lambda: backend, lambda: "flamingo")
+    transformers = sys.modules.get("flamingo_eval.backends.hf.model")
+    if transformers is not None and isinstance(model, transformers.HFModel):
+        backend = hf_backend_of(model)
+        return _Source(backend.identity, lambda: backend, lambda: model.shape.default_protocol, owned=False)
+    return None
+
+
+def _own(model: object) -> _Source:
+    """Any object with the two methods of an engine."""
+    missing = [name for name in ("generate", "score") if not callable(getattr(model, name, None))]
+    if missing:
+        raise UsageError(
+            f"a {type(model).__name__} is no model: {' and '.join(missing)} missing.",
+            fix="Give a name, a folder, a loaded model, or an object with generate and score: see docs/python.md.",
+        )
+    identity = ModelIdentity(
+        str(getattr(model, "name", None) or type(model).__name__),
+        str(getattr(model, "sha256", UNKNOWN)),
+        str(getattr(model, "device", UNKNOWN)).partition(":")[0],
+        str(getattr(model, "dtype", UNKNOWN)).removeprefix("torch."),
+    )
+    backend = Backend(identity, cast(Engine, model))
+    return _Source(identity, lambda: backend, lambda: "flamingo", owned=False)
+
+
+def _numbers(value: int | Sequence[int]) -> tuple[int, ...]:
+    numbers = (value,) if isinstance(value, int) else tuple(dict.fromkeys(value))
+    if not numbers or not all(type(n) is int and n >= 0 for n in numbers):
+        raise UsageError(f"shots and seeds are whole numbers from 0, at least one; got {value!r}.")
+    return numbers
