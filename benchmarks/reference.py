@@ -1,16 +1,37 @@
 """Makes results/reference: the bundled model on the sample, every task, number of shots and seed, and the controls.
 
-python -m benchmarks.reference [--out DIR] [--model DIR] [--part 1/2]. Commands that are done are passed over, as `run`
-does; parts may run side by side. NExT-QA is scored where NLTK's data is at hand (NLTK_DATA).
+python -m benchmarks.reference [--runs DIR] [--part 1/2]
+    The runs go to results/reference-runs, which git ignores; finished ones are skipped, and parts may run side by side.
+    Once all are there, results/reference is written again: scores.csv (a line a run: scores, intervals, and the sha256
+    of its outputs.jsonl), figure.svg, report.html, manifest.json and the complete folders of a few runs. NExT-QA is
+    scored where NLTK's data is at hand (NLTK_DATA).
+
+python -m benchmarks.reference --check N [--draw SEED]
+    Repeats N of the runs, drawn by SEED, and compares their outputs' sha256 and their scores with scores.csv. Exit code
+    1 if any differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import hashlib
+import json
+import random
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+REPOSITORY = Path(__file__).parents[1]
+REFERENCE = REPOSITORY / "results" / "reference"
+RUNS = REPOSITORY / "results" / "reference-runs"
+EXAMPLES = "runs"  # below REFERENCE
+PAGE_BYTES = 1_000_000
 SHOTS = "--shots 0,4,8,16,32 --seeds 0,1,2"
 BINDING = "--shots 4,8,16,32 --seeds 0,1,2"
 PICTURES = ("okvqa", "vizwiz", "textvqa", "gqa", "hateful_memes", "imagenet", "textcaps", "flickr30k", "nocaps")
@@ -30,19 +51,159 @@ COMMANDS = (
     *(f"vqav2 --shots 4 --ablation {name}" for name in CONTROLS),
     *(f"fastbind --split seen-5 --shots 32 --ablation {name}" for name in ("images-shuffled", "labels-shuffled")),
 )
+# The runs whose folders are kept, by task, split, demonstrations, shots and seed.
+KEPT = (
+    *(("vqav2@sample", "val", "random", shots, seed) for shots in (0, 4) for seed in (0, 1)),
+    *(("coco@sample", "test", "random", shots, 0) for shots in (0, 4)),
+    ("fastbind@sample", "unseen-2", "balanced", 2, 0),
+    ("gqa@sample", "testdev", "rices", 4, 0),
+    ("msvdqa@sample", "test", "random", 4, 0),
+    ("hateful_memes@sample", "test_seen", "random", 4, 0),
+    ("textvqa@sample", "val", "random", 4, 0),
+)
+COLUMNS = (
+    "task", "split", "model", "protocol", "demos", "shots", "text_only_shots", "seed", "ablation", "metric", "value",
+    "ci95_low", "ci95_high", "n", "n_failed", "undefined", "ceiling", "other_metrics", "outputs_sha256",
+)  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reference", description=__doc__)
-    parser.add_argument("--out", default="results/reference")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reference", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where the runs lie (default: results/reference-runs)")
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--part", default="1/1", help="i/n: every n-th command, from the i-th on")
-    asked = parser.parse_args()
-    first, parts = (int(n) for n in asked.part.split("/"))
+    parser.add_argument("--part", default="1/1", help="i/n: every n-th command, from the i-th on; writes nothing else")
+    parser.add_argument("--check", type=int, metavar="N", help="repeat N of the runs and compare")
+    parser.add_argument("--draw", type=int, default=0, metavar="SEED", help="which runs --check repeats")
+    options = parser.parse_args()
+    if options.check is not None:
+        sys.exit(check(options.check, options.draw, options.model))
+    first, parts = (int(n) for n in options.part.split("/"))
     for command in COMMANDS[first - 1 :: parts]:
         print(f"run {command}", flush=True)
-        words = [sys.executable, "-m", "flamingo_eval", "run", *shlex.split(command)]
-        subprocess.run([*words, "--model", asked.model, "--out", asked.out], check=True, stdout=subprocess.DEVNULL)
+        _run(shlex.split(command), options.model, options.runs)
+    if parts == 1:
+        write(options.runs, REFERENCE)
+
+
+def write(runs: Path, reference: Path) -> None:
+    """Write the reference results of finished runs. What lies below `reference` from earlier ones is replaced."""
+    rows = rows_of(runs)
+    shutil.rmtree(reference / EXAMPLES, ignore_errors=True)
+    reference.mkdir(parents=True, exist_ok=True)
+    with (reference / "scores.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    kept = set()
+    for folder in run_folders(runs):
+        scores = json.loads((folder / "scores.json").read_bytes())
+        name = tuple(scores[key] for key in ("task", "split", "demos", "shots", "seed"))
+        if name in KEPT and not scores["ablation"]:
+            shutil.copytree(folder, reference / EXAMPLES / folder.relative_to(runs))
+            kept.add(name)
+    if missing := [name for name in KEPT if name not in kept]:
+        sys.exit(f"{runs}: missing runs: {missing}")
+    _draw(runs, reference)
+    files = {name: _sha256(reference / name) for name in ("scores.csv", "figure.svg", "report.html")}
+    manifest = {**_provenance(runs), "command": "python -m benchmarks.reference", "runs": len(rows), "files": files}
+    (reference / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    print(f"{reference}: {len(rows)} runs")
+
+
+def check(number: int, draw: int, model: str) -> int:
+    """Repeat runs of scores.csv; 1 if any of them gives other outputs or scores."""
+    with (REFERENCE / "scores.csv").open(encoding="utf-8", newline="") as file:
+        recorded = list(csv.DictReader(file))
+    chosen = random.Random(draw).sample(recorded, min(number, len(recorded)))
+    different = 0
+    for i, expected in enumerate(chosen, start=1):
+        with tempfile.TemporaryDirectory() as folder:
+            words = arguments(expected)
+            _run(words, model, Path(folder))
+            (row,) = rows_of(Path(folder))
+        keys = [key for key in COLUMNS if str(row[key]) != expected[key]]
+        different += bool(keys)
+        verdict = "".join(f"\n  {key}: expected {expected[key]}, got {row[key]}" for key in keys) or " the same"
+        print(f"{i}/{len(chosen)} {shlex.join(words)}:{verdict}", flush=True)
+    print(f"{len(chosen)} runs repeated: {len(chosen) - different} the same, {different} not")
+    return int(different > 0)
+
+
+def arguments(row: Mapping[str, str]) -> list[str]:
+    """What to give `flamingo-eval run` for the run of a line of scores.csv."""
+    words = [row["task"].removesuffix("@sample"), "--split", row["split"], "--demos", row["demos"]]
+    words += ["--shots", row["shots"], "--seeds", row["seed"]]
+    return words + (["--ablation", row["ablation"]] if row["ablation"] else [])
+
+
+def rows_of(runs: Path) -> list[dict[str, Any]]:
+    """A line of scores.csv for every finished run, sorted by what names it."""
+    rows = [_row(folder) for folder in run_folders(runs)]
+    return sorted(rows, key=lambda r: (r["task"], r["split"], r["demos"], r["ablation"], r["shots"], r["seed"]))
+
+
+def run_folders(runs: Path) -> Iterator[Path]:
+    """Folders of finished runs, sorted."""
+    return (path.parent for path in sorted(runs.rglob("scores.json")))
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    record = json.loads((folder / "scores.json").read_bytes())
+    score, *others = record["scores"]
+    low, high = score["ci95"] or ("", "")
+    return {
+        **{key: "" if record[key] is None else record[key] for key in COLUMNS if key in record},
+        "metric": score["metric"],
+        "value": "" if score["value"] is None else score["value"],
+        "ci95_low": low,
+        "ci95_high": high,
+        "n": score["n"],
+        "n_failed": score["n_failed"],
+        "undefined": score["why_undefined"],
+        "ceiling": score["breakdown"].get("ceiling", ""),
+        "other_metrics": json.dumps({s["metric"]: [s["value"], *(s["ci95"] or ())] for s in others}) if others else "",
+        "outputs_sha256": _sha256(folder / "outputs.jsonl"),
+    }
+
+
+def _provenance(runs: Path) -> dict[str, Any]:
+    """Checkpoint, commit and machine of the runs. Exits where they were not made by one checkpoint."""
+    records = [json.loads((folder / "run.json").read_bytes()) for folder in run_folders(runs)]
+    checkpoints = sorted({record["inputs"]["checkpoint"] for record in records})
+    if len(checkpoints) != 1:
+        sys.exit(f"{runs}: expected the runs of one checkpoint, got {len(checkpoints)}: {', '.join(checkpoints)}")
+    first = records[0]["provenance"]
+    return {
+        "checkpoint": {"name": records[0]["spec"]["model"], "sha256": checkpoints[0]},
+        "commits": sorted({record["provenance"]["commit"] for record in records}),
+        **{key: first[key] for key in ("flamingo_eval", "python", "platform", "device_name", "packages")},
+    }
+
+
+def _draw(runs: Path, reference: Path) -> None:
+    """The figure and the page: with a query of each task and its pictures, as far as PAGE_BYTES allow."""
+    page, figure = reference / "report.html", reference / "figure.svg"
+    for queries, pictures in ((1, 60), (1, 30), (0, 0)):
+        options = ["--queries", str(queries), "--pictures", str(pictures), "--picture-size", "72"]
+        title = "flamingo-eval: tiny on the sample"
+        _call("report", runs, "--format", "html", "--title", title, *options, "--out", page, "--figure", figure)
+        if page.stat().st_size <= PAGE_BYTES:
+            return
+    sys.exit(f"{page}: {page.stat().st_size} bytes, at most {PAGE_BYTES} wanted")
+
+
+def _run(words: Sequence[str], model: str, out: Path) -> None:
+    _call("run", *words, "--model", model, "--out", out)
+
+
+def _call(*words: str | Path) -> None:
+    subprocess.run([sys.executable, "-m", "flamingo_eval", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":
