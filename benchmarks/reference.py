@@ -181,7 +181,7 @@ def _row(folder: Path) -> dict[str, Any]:
 
 
 def answers_sha256(outputs: Path) -> str:
-    """The sha256 over every query's id, demonstrations and answer: the text as generated, or the index of the candidate.
+    """The sha256 over every query's id, demonstrations and answer: the generated text, or the index of the candidate.
 
     Candidate scores do not count: their last digits depend on the processor and the number of threads. Nor do other
     keys and the layout of a line, so that the value outlives a change of the record's format.
