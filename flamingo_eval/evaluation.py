@@ -17,7 +17,7 @@ from flamingo_eval.errors import UsageError
 from flamingo_eval.runs.answer import Engine
 from flamingo_eval.runs.backend import Backend, backend_of, hf_backend_of, identity_of, load_backend
 from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
-from flamingo_eval.runs.runner import RunRecord
+from flamingo_eval.runs.runner import FinishedRun
 from flamingo_eval.runs.session import Observer, run_all
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ UNKNOWN = "unknown"  # in the record of a model that does not say what it is
 class Evaluation:
     """The finished runs of one call, in the order of tasks, shots and seeds."""
 
-    runs: tuple[RunRecord, ...]
+    runs: tuple[FinishedRun, ...]
 
     @property
     def frame(self) -> pd.DataFrame:

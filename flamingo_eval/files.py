@@ -1,33 +1,172 @@
-"""What goes wrong with files in silence.
+"""Files: JSON and JSON lines read by one rule, whole files written atomically, sha256.
 
-Repeated keys in JSON: Python keeps the last one; which of two was meant, nobody knows. Placeholders: a repository
-cloned without Git LFS, or a download that ended at a login page, leaves a short text under the name of a large file.
+The rule for JSON, whoever reads it: UTF-8 (a byte order mark is dropped), no key with two different values in one
+object, no half of a surrogate pair in a text, no nesting or number beyond what Python reads. What breaks it is named
+with its line, never repaired. The caller names the error class.
+
+A repository cloned without Git LFS, or a download that ended at a login page, leaves a short text under the name of a
+large file: a placeholder, which is named as such.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flamingo_eval.errors import UsageError
+from flamingo_eval.errors import FlamingoEvalError, UsageError
 
+ErrorClass = type[FlamingoEvalError]
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
-def agreed(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """For json.loads(object_pairs_hook=...): the object, if a key that stands twice has the same value both times."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        for key, value in pairs:
-            if found[key] != value:
-                raise RepeatedKeyError(f"key '{key}' stands twice in one object, with different values")
-    return found
+class JsonError(ValueError):
+    """Why a text is not JSON as it is read here; `line` and `column` count from 1, 0 where the place is not known."""
+
+    def __init__(self, what: str, line: int = 0, column: int = 0, fix: str = "") -> None:
+        place = f"line {line}, column {column}: " if line else ""
+        super().__init__(f"{place}{what}")
+        self.what, self.line, self.column, self.fix = what, line, column, fix
 
 
-class RepeatedKeyError(ValueError):
-    """An object with two values for one key."""
+def parse_json(text: str, of: str = "file") -> object:
+    """The value of a JSON text. Raises JsonError; a truncated file (or line) is told from one that was never JSON."""
+    try:
+        value: object = json.loads(text, object_pairs_hook=_unique_keys)
+    except json.JSONDecodeError as error:
+        if not text.strip():
+            raise JsonError(f"not JSON: the {of} is empty", fix="Download it again.") from error
+        if error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated string"):
+            what = f"not JSON: truncated, the {of} ends in the middle of a value ({len(text)} characters)"
+            raise JsonError(what, error.lineno, error.colno, "Download it again.") from error
+        raise JsonError(f"not JSON: {error.msg}", error.lineno, error.colno) from error
+    except JsonError:
+        raise
+    except RecursionError as error:
+        raise JsonError("not JSON that can be read: nested too deeply") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise JsonError(f"not JSON that can be read: {error}") from error
+    if _has_half_surrogate(text, value):
+        raise JsonError("a text holds half a surrogate pair (\\ud800 to \\udfff), which is no character")
+    return value
+
+
+def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; Python keeps the last of two values for a key in silence, and which was meant nobody knows."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        for key, item in pairs:
+            if value[key] != item:
+                raise JsonError(f"duplicate key '{key}' in one object, with different values", fix="Keep one of them.")
+    return value
+
+
+def _has_half_surrogate(text: str, value: object) -> bool:
+    """Whether a text of the parsed JSON holds a lone surrogate; looked for only where there is such an escape."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def read_text(path: Path, error: ErrorClass, limit: int | None = None) -> str:
+    """A UTF-8 file as text. Raises `error` for a file that is missing, unreadable, over `limit` bytes or not UTF-8."""
+    try:
+        size = path.stat().st_size
+        if limit is not None and size > limit:
+            raise error(f"{path}: {size} bytes are too many for such a file (limit {limit}).")
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as problem:
+        raise error(f"{path}: there is no such file.") from problem
+    except OSError as problem:
+        raise error(f"{path}: cannot be read: {problem.strerror}.") from problem
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: not UTF-8 text (byte {problem.start}).") from problem
+
+
+def read_json(path: Path, error: ErrorClass, limit: int | None = None) -> object:
+    """The value in a JSON file. Raises `error` with the place and what is wrong."""
+    try:
+        return parse_json(read_text(path, error, limit))
+    except JsonError as problem:
+        if instead := placeholder(path):
+            raise error(f"{path}: {instead}") from problem
+        raise error(f"{path}: {problem}.", fix=problem.fix) from problem
+
+
+def read_json_object(path: Path, error: ErrorClass, limit: int | None = None) -> dict[str, Any]:
+    """The object in a JSON file. Raises `error`, also for a value of another kind."""
+    value = read_json(path, error, limit)
+    if not isinstance(value, dict):
+        raise error(f"{path}: expected an object, got {json_kind(value)}.")
+    return value
+
+
+def json_lines(text: str) -> Iterator[tuple[int, object | JsonError]]:
+    """Number (from 1) and value of each line that is not empty; a bad line gives its JsonError instead."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, parse_json(line, "line")
+        except JsonError as problem:
+            yield number, problem
+
+
+def json_kind(value: object) -> str:
+    """What a JSON value is, in words: `a list`, `an object`, or the scalar itself."""
+    if isinstance(value, list):
+        return "a list"
+    return "an object" if isinstance(value, dict) else json.dumps(value, ensure_ascii=False)[:60]
+
+
+def json_text(value: object) -> str:
+    """JSON for people and for diffs: a key a line, lists of plain values on one line. NaN raises ValueError."""
+    return _indented(value, "") + "\n"
+
+
+def _indented(value: object, indent: str) -> str:
+    inner = indent + " "
+    if isinstance(value, Mapping) and value:
+        items = (f"{json.dumps(str(k), ensure_ascii=False)}: {_indented(v, inner)}" for k, v in value.items())
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
+    if isinstance(value, (list, tuple)) and any(isinstance(v, (list, tuple, Mapping)) for v in value):
+        return "[\n" + ",\n".join(inner + _indented(v, inner) for v in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file under a temporary name beside it, then rename: it is old or new, never half. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: Mapping[str, object]) -> str:
+    """Hex digest of a JSON value with sorted keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def printable(name: str | Path) -> str:

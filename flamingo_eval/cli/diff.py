@@ -12,7 +12,8 @@ import typer
 from flamingo_eval.cli.options import Json, one_of
 
 if TYPE_CHECKING:
-    from flamingo_eval.report.diff import Comparison, Difference, ScoreDifference
+    from flamingo_eval.report.diff import Comparison, ScoreDifference
+    from flamingo_eval.runs.identity import Difference
 
 WIDEST = 60  # characters of a value in a terminal
 

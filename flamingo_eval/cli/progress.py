@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from flamingo_eval.cli.console import ProgressBar, console, say
 from flamingo_eval.metrics.running import RunningScore
 from flamingo_eval.runs.session import Observer, Watch
+from flamingo_eval.runs.similar import changed_sentence
 
 if TYPE_CHECKING:
     from flamingo_eval.cli.pool_table import CrewTable
     from flamingo_eval.config.specs import RunSpec
     from flamingo_eval.distributed.launch import AtWork
     from flamingo_eval.runs.backend import Backend
+    from flamingo_eval.runs.runner import FinishedRun, TaskData
     from flamingo_eval.runs.runner import Progress as Answered
-    from flamingo_eval.runs.runner import RunRecord, TaskData
 
 
 class Progress(Observer):
@@ -66,7 +67,7 @@ class Progress(Observer):
         count = f"{len(examples)} support example{'s' if len(examples) > 1 else ''}"
         self.say(f"{_title(spec)}: {count} passed over, for example {first}: {examples[first]}")
 
-    def finished(self, record: RunRecord) -> None:
+    def finished(self, record: FinishedRun) -> None:
         """A line for a finished run."""
         headline = record.scores[0]
         value = "undefined" if headline.value is None else f"{headline.value:.1f}"
@@ -74,6 +75,8 @@ class Progress(Observer):
         resumed = f", {record.resumed} queries were done before" if record.resumed else ""
         failed = f", {record.n_failed} failed" if record.n_failed else ""
         self.say(f"{_title(record.spec)}: {value} ({how}{resumed}{failed})")
+        if record.cached and record.changed_media:
+            self.say(changed_sentence(record.changed_media))
 
     def _bar(self, title: str, total: int) -> ProgressBar | CrewTable:
         """A table of the replicas where there are several and somebody can see it."""

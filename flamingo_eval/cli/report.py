@@ -136,12 +136,12 @@ def _print_table(table: Table, format: str, out: Path | None, title: str, label:
 def write_file(path: Path, data: bytes, option: str = "--out") -> None:
     """Write a report file whole or not at all. Raises RunError when the place cannot be written."""
     from flamingo_eval.errors import RunError
-    from flamingo_eval.runs.folder import write_whole
+    from flamingo_eval.files import write_atomically
 
     try:
         if path.exists() and not path.is_file():  # /dev/stdout, a named pipe
             path.write_bytes(data)
         else:
-            write_whole(path, data)
+            write_atomically(path, data)
     except OSError as error:
         raise RunError(f"{option} {path}: cannot be written: {error.strerror}.") from error

@@ -25,7 +25,7 @@ from flamingo_eval.cli.options import (
 if TYPE_CHECKING:
     from flamingo_eval.distributed.launch import Team
     from flamingo_eval.runs.plan import PlannedRun
-    from flamingo_eval.runs.runner import RunRecord
+    from flamingo_eval.runs.runner import FinishedRun
 
 TINY = "tiny"
 FOLDERS_NAMED = 3  # one for each task and model; of more the folder that holds them all
@@ -197,7 +197,7 @@ def _banner(runs: list[PlannedRun], model: str, why: str = "") -> list[str]:
     return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}{f' ({why})' if why else ''}, {count}"]
 
 
-def _answer(runs: list[PlannedRun], team: Team, out: Path, fresh: bool, quiet: bool) -> list[RunRecord] | None:
+def _answer(runs: list[PlannedRun], team: Team, out: Path, fresh: bool, quiet: bool) -> list[FinishedRun] | None:
     """The records of all runs; None in a process that only answers for another one (torchrun)."""
     from flamingo_eval.backends.choice import choose_model
     from flamingo_eval.backends.shape import shape_of
@@ -218,14 +218,15 @@ def _answer(runs: list[PlannedRun], team: Team, out: Path, fresh: bool, quiet: b
     )
 
 
-def _print(records: list[RunRecord], as_json: bool) -> None:
+def _print(records: list[FinishedRun], as_json: bool) -> None:
     from flamingo_eval.cli.console import print_json, print_results, say
     from flamingo_eval.report.tables import table_of
-    from flamingo_eval.runs.folder import read_json
+    from flamingo_eval.runs.record import read_scores, scores_json
 
     if as_json:
         runs: list[dict[str, Any]] = [
-            {"folder": str(r.folder.path), **read_json(r.folder.scores), "seconds": r.seconds} for r in records
+            {"folder": str(r.folder.path), **scores_json(read_scores(r.folder.scores)), "seconds": r.seconds}
+            for r in records
         ]
         print_json({"runs": runs})
         return

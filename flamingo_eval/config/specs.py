@@ -1,4 +1,8 @@
-"""What the user chose, one small frozen spec a stage. YAML files become these in load.py and nowhere else."""
+"""What the user chose, one small frozen spec a stage. YAML files become these in load.py and nowhere else.
+
+Fields say with their metadata what they are for a run's identity (runs/identity.py). Most need to say nothing: they
+decide outputs, so runs that differ in them are different runs in rows of their own.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,17 @@ Normalisation = Literal["sum", "mean"]
 Wanted = Literal["all", "best"]
 Style = Literal["chat", "interleaved", "one-turn"]
 AnswerRule = Literal["", "short-answer"]
+
+PROSE = {"identity": False}  # for readers: decides nothing
+PLACE = {"identity": False}  # where files lie; what counts is their content
+BEFORE = {"identity": False}  # of use before a run is planned; the run has its own value of it
+COLUMN = {"row": False}  # names a table's row or column
+FAILURES = {"row": False}  # what happens to queries that fail; no score depends on it
+
+
+def folded_into(name: str) -> dict[str, object]:
+    """The mark of a field whose value a property of RunSpec resolves; the property counts in its place."""
+    return {"identity": False, "resolved": name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +60,9 @@ class RankSpec:
 class DemoSpec:
     """Which demonstrations a query gets. They depend on (seed, task, query id, method, shots) alone."""
 
-    method: DemoMethod = "random"
-    shots: int = 4
-    seed: int = 0
+    method: DemoMethod = field(default="random", metadata=COLUMN)
+    shots: int = field(default=4, metadata=COLUMN)
+    seed: int = field(default=0, metadata=COLUMN)
     support_size: int = 2048  # drawn once per seed from the support split (Flamingo v2 B.1.4); 0 = the whole split
     support_per_class: int = 0  # classification: this many a class instead of support_size (paper: 32)
     picture_weight: float = 0.5  # rices-both: the share of the picture beside the text
@@ -75,7 +90,7 @@ class HubSpec:
     columns: Mapping[str, str]
     config: str = ""
     revision: str = ""
-    notes: str = ""
+    notes: str = field(default="", metadata=PROSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +102,13 @@ class DataSpec:
     """
 
     layout: str
-    splits: Mapping[str, Mapping[str, tuple[str, ...]]]
-    query: str
+    splits: Mapping[str, Mapping[str, tuple[str, ...]]] = field(metadata=PLACE)  # its words count: runs/identity.py
+    query: str = field(metadata=BEFORE)
     support: str | None = "train"  # None: the benchmark has no split to draw shots from (RareAct)
-    source: str = ""  # where to get the files
+    source: str = field(default="", metadata=PROSE)  # where to get the files
     options: Mapping[str, str] = field(default_factory=dict)  # what the layout's loader needs beyond file names
-    counts: Mapping[str, int] = field(default_factory=dict)  # official number of rows of each split, for `check`
-    hub: HubSpec | None = None
+    counts: Mapping[str, int] = field(default_factory=dict, metadata=PROSE)  # official rows of each split, for `check`
+    hub: HubSpec | None = field(default=None, metadata=PLACE)  # counts where it is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +116,18 @@ class TaskSpec:
     """One benchmark: what is measured. tasks/<name>.yaml."""
 
     name: str
-    title: str
+    title: str = field(metadata=PROSE)
     modality: Modality
     mode: Mode
-    prompt: tuple[str, ...]  # the first of these that the protocol's folder has, without .yaml
+    prompt: tuple[str, ...] = field(metadata=BEFORE)  # the first that the protocol's folder has, without .yaml
     data: DataSpec
     metrics: tuple[MetricSpec, ...]  # the first is the headline
-    decode: DecodeSpec = field(default_factory=DecodeSpec)
-    rank: RankSpec = field(default_factory=RankSpec)
-    support_size: int = 2048
-    support_per_class: int = 0
-    max_shots: int | None = None  # RareAct: 0
-    notes: str = ""
+    decode: DecodeSpec = field(default_factory=DecodeSpec, metadata=folded_into("decode"))
+    rank: RankSpec = field(default_factory=RankSpec, metadata=folded_into("rank"))
+    support_size: int = field(default=2048, metadata=BEFORE)
+    support_per_class: int = field(default=0, metadata=BEFORE)
+    max_shots: int | None = field(default=None, metadata=BEFORE)  # RareAct: 0
+    notes: str = field(default="", metadata=PROSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +183,13 @@ class PromptSpec:
     answer: str = "{{ answer }}"
     instructions: Mapping[str, str] = field(default_factory=dict)
     candidate: str = "{{ candidate }}"
-    text_only_shots: int = 0  # demonstrations without pictures at zero shots (Flamingo v2 A.2)
+    # demonstrations without pictures at zero shots (Flamingo v2 A.2)
+    text_only_shots: int = field(default=0, metadata=folded_into("text_only_shots"))
     clean: CleanSpec = field(default_factory=CleanSpec)
-    decode: DecodeOverride = field(default_factory=DecodeOverride)
-    rank: RankOverride = field(default_factory=RankOverride)
+    decode: DecodeOverride = field(default_factory=DecodeOverride, metadata=folded_into("decode"))
+    rank: RankOverride = field(default_factory=RankOverride, metadata=folded_into("rank"))
     metric_dialect: str = ""
-    notes: str = ""
+    notes: str = field(default="", metadata=PROSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +202,14 @@ class ProtocolSpec:
     """
 
     name: str
-    title: str
+    title: str = field(metadata=PROSE)
     style: Style = "interleaved"
-    variants: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, str] = field(default_factory=dict, metadata=BEFORE)
     begin: str = ""  # shown once at the start
     image: str = "<image>"
     end_of_chunk: str = "<EOC>"
     after_image: str = ""
-    notes: str = ""
+    notes: str = field(default="", metadata=PROSE)
 
 
 OnError = Literal["stop", "skip"]
@@ -248,15 +264,15 @@ class RunSpec:
     protocol: ProtocolSpec
     prompt: PromptSpec
     demos: DemoSpec
-    model: str  # name shown in tables
-    model_sha256: str
-    data: str  # `sample`, or the name of the data root
-    split: str
+    model: str = field(metadata=COLUMN)  # name shown in tables
+    model_sha256: str = field(metadata=PLACE)  # an input
+    data: str = field(metadata=PLACE)  # `sample`, or the name of the data root
+    split: str = field(metadata=COLUMN)
     device: str = "cpu"
     dtype: str = "float32"
     limit: int | None = None
-    ablation: str = ""
-    on_error: OnError = "stop"
+    ablation: str = field(default="", metadata=COLUMN)
+    on_error: OnError = field(default="stop", metadata=FAILURES)
 
     @property
     def decode(self) -> DecodeSpec:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flamingo_eval import files
 from flamingo_eval.errors import DataError, Problem, did_you_mean, problems_in
-from flamingo_eval.files import RepeatedKeyError, agreed
 
 NO_TEXT = ""
 
@@ -174,52 +174,13 @@ def shown(value: object) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file as text (a byte order mark is dropped). Raises DataError for what cannot be read or decoded."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}).", fix="Download it again.") from error
+    """A UTF-8 file as text. Raises DataError."""
+    return files.read_text(path, DataError)
 
 
 def read_json(path: Path) -> object:
-    """A JSON file. A file cut in the middle is told from one that was never JSON, with line and column."""
-    text = read_text(path)
-    try:
-        value: object = json.loads(text, object_pairs_hook=agreed)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        if not text.strip():
-            raise DataError(f"{path}: the file is empty.", fix="Download it again.") from error
-        if error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated string"):
-            raise DataError(
-                f"{path}: {where}: the file ends in the middle of the JSON ({len(text)} characters).",
-                fix="Download it again.",
-            ) from error
-        raise DataError(f"{path}: {where}: not JSON: {error.msg}.") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: not a benchmark file: nested too deeply.") from error
-    except RepeatedKeyError as error:
-        raise DataError(f"{path}: {error}.", fix="Keep the right one.") from error
-    except ValueError as error:  # a number of more digits than Python reads
-        raise DataError(f"{path}: not a benchmark file: {error}.") from error
-    if _half_characters(text, value):
-        raise DataError(
-            f"{path}: a text in it holds half a surrogate pair (\\ud800 to \\udfff), which is no character."
-        )
-    return value
-
-
-def _half_characters(text: str, value: object) -> bool:
-    """Does a text of the parsed JSON hold a lone surrogate? Looked for only where the file has such an escape."""
-    if "\\ud" not in text and "\\uD" not in text:
-        return False
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+    """A JSON file of a benchmark. Raises DataError with line and column."""
+    return files.read_json(path, DataError)
 
 
 def read_object(path: Path, log: ProblemLog) -> Record:
@@ -242,20 +203,9 @@ def read_list(path: Path, log: ProblemLog) -> list[Record]:
 def read_json_lines(path: Path, log: ProblemLog) -> list[Record]:
     """A file of one JSON object a line; empty lines are skipped, each bad line is a problem of its own."""
     records = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line, object_pairs_hook=agreed)
-        except RepeatedKeyError as error:
-            log.add(path, "", f"{error}.", "Keep the right one.", number)
-            continue
-        except (ValueError, RecursionError) as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            log.add(path, "", f"not JSON: {what}.", "Download the file again.", number)
-            continue
-        if _half_characters(line, value):
-            log.add(path, "", "a text holds half a surrogate pair, which is no character.", line=number)
+    for number, value in files.json_lines(read_text(path)):
+        if isinstance(value, files.JsonError):
+            log.add(path, "", f"{value.what}.", value.fix or "Download the file again.", number)
         elif isinstance(value, dict):
             records.append(Record(value, path, "", log, number))
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean, stdev
 from typing import TypeAlias
 
@@ -19,6 +20,7 @@ from flamingo_eval.records import MetricResult
 DRAWS = 1000
 SEED = 2204_14198  # any fixed number; the paper's
 DECIMALS = 4  # of a kept draw: a thousandth of what tables print
+KEPT_COUNTS = 48 * 2**20  # counts that are kept for the next run: 96 MB, the pictures of COCO's val2014
 LEAST_DEFINED = 0.9  # of the draws must have a value, or the interval would be that of luckier samples
 
 
@@ -32,6 +34,22 @@ def clusters(media_ids: Sequence[str]) -> list[NDArray[np.int64]]:
 
 def draw_counts(n_clusters: int, draws: int = DRAWS) -> Iterator[NDArray[np.int64]]:
     """How often each picture comes up in each bootstrap sample: int64[n_clusters], `draws` times."""
+    if n_clusters * draws <= KEPT_COUNTS:
+        yield from (row.astype(np.int64) for row in _kept_counts(n_clusters, draws))
+    else:
+        yield from _new_counts(n_clusters, draws)
+
+
+@lru_cache(maxsize=2)
+def _kept_counts(n_clusters: int, draws: int) -> NDArray[np.uint16]:
+    """uint16[draws, n_clusters]: runs of one task share them, and a report draws for many runs."""
+    kept = np.empty((draws, n_clusters), np.uint16)
+    for row, counts in zip(kept, _new_counts(n_clusters, draws), strict=True):
+        row[:] = counts
+    return kept
+
+
+def _new_counts(n_clusters: int, draws: int) -> Iterator[NDArray[np.int64]]:
     rng = np.random.default_rng(SEED)
     p = np.full(n_clusters, 1 / n_clusters)
     for _ in range(draws):

@@ -1,7 +1,7 @@
 """Every architectural choice of a Flamingo, as frozen specs; config.json of a checkpoint folder is a FlamingoConfig.
 
 Defaults are the Flamingo paper's (Alayrac et al. 2022, v2: section 2, appendix A.1 and B.1) wherever it says something.
-Named models are rows of presets.py.
+Named models are rows of presets.py. `absent`: what a config.json written before the choice existed means.
 """
 
 from __future__ import annotations
@@ -62,9 +62,11 @@ class ViTConfig:
     ff_width: int = 4096
     activation: Activation = "quick_gelu"
     norm_eps: float = 1e-5
-    has_class_token: bool = True  # one token more than there are patches (SigLIP has none)
-    patch_bias: bool = False  # of the patch embedding (SigLIP)
-    norm_in: bool = True  # LayerNorm before the first block (SigLIP has none)
+    has_class_token: bool = field(
+        default=True, metadata={"absent": True}
+    )  # one token more than there are patches (SigLIP has none)
+    patch_bias: bool = field(default=False, metadata={"absent": False})  # of the patch embedding (SigLIP)
+    norm_in: bool = field(default=True, metadata={"absent": True})  # LayerNorm before the first block (SigLIP has none)
     class_token: bool = False  # hand the class token on, before the patches (IDEFICS does, OpenFlamingo drops it)
     final_norm: bool = False  # apply the last LayerNorm to what is handed on (SigLIP alone)
 
@@ -103,7 +105,7 @@ class PreprocessConfig:
 class ResamplerConfig:
     """The Perceiver Resampler: any number of visual features -> `latents` tokens (Flamingo v2 A.1.1)."""
 
-    kind: Literal["perceiver"] = "perceiver"
+    kind: Literal["perceiver"] = field(default="perceiver", metadata={"absent": "perceiver"})
     width: int = 1536
     layers: int = 6
     heads: int = 16
@@ -131,7 +133,9 @@ class XattnConfig:
     """The gated cross-attention blocks between the frozen ones (Flamingo v2 section 2.2)."""
 
     every: int = 1
-    sees: Literal["last", "all"] = "last"  # which of the pictures before a token (v2 2.3 compares: the last one)
+    sees: Literal["last", "all"] = field(
+        default="last", metadata={"absent": "last"}
+    )  # which of the pictures before a token (v2 2.3 compares: the last one)
     placement: Literal["first", "last"] = "first"  # before block 0, n, 2n, ... (paper, IDEFICS) or n-1, 2n-1, ...
     heads: int = 16
     head_dim: int = 128
@@ -196,13 +200,15 @@ class DecoderConfig:
     logit_scale: float = 1.0
     attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
     qk_norm: bool = False  # LayerNorm over all heads' queries, and keys, together (MPT's qk_ln)
-    head_norm: bool = False  # RMSNorm on each head's queries and keys (Qwen3)
+    head_norm: bool = field(
+        default=False, metadata={"absent": False}
+    )  # RMSNorm on each head's queries and keys (Qwen3)
     clip_qkv: float | None = None
     positions: Positions = "relative"
     position_offset: int = 0  # learned: rows before the first position (OPT: 2)
     rotary_dim: int = 0  # leading dimensions of each head that are rotated
     rotary_base: float = 10_000.0
-    rotary_scaling: RotaryScaling | None = None
+    rotary_scaling: RotaryScaling | None = field(default=None, metadata={"absent": None})
     rotary_pairs: Literal["halves", "neighbours"] = "halves"  # x[i] with x[i + rotary_dim/2], or x[2i] with x[2i + 1]
     alibi_max: float = 8.0
     short_conv: int = 0  # taps of a causal depthwise convolution on the attention's input: what a tiny model needs to
@@ -221,7 +227,8 @@ class TokenConfig:
     around_image: str = ""  # before and after each run of images (IDEFICS: <fake_token_around_image>)
     end_of_chunk: str = "<EOC>"
     stop: tuple[str, ...] = ("<EOC>",)  # tokens that end generation
-    trained_from: int | None = None  # rows of embedding and head from this id on are trained with a bridge; None: none
+    # rows of embedding and head from this id on are trained with a bridge; None: none
+    trained_from: int | None = field(default=None, metadata={"absent": None})
     clean_up_spaces: bool = False  # decode " ," as ",", as older Hugging Face tokenizers did
 
 

@@ -7,7 +7,6 @@ ignored, so that the outputs.jsonl of a run is such a file. Of n shots the first
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from random import Random
 
 from flamingo_eval.config.specs import DemoSpec, TaskSpec
 from flamingo_eval.errors import DataError, Problem, UsageError, did_you_mean, problems_in
-from flamingo_eval.files import RepeatedKeyError, agreed
+from flamingo_eval.files import JsonError, parse_json
 from flamingo_eval.prompting.demos import Given, group_of
 from flamingo_eval.records import Example, Split
 
@@ -96,9 +95,9 @@ def _first_of(shots: Shots, place: str, rows_of_a_shot: int) -> Given:
 def _entry(line: str) -> tuple[str, tuple[str, ...], str]:
     """Query id and shots of a line, and what is wrong with it."""
     try:
-        value = json.loads(line, object_pairs_hook=agreed)
-    except (ValueError, RecursionError, RepeatedKeyError) as error:
-        return "", (), f"not JSON: {error}."
+        value = parse_json(line, "line")
+    except JsonError as error:
+        return "", (), f"{error.what}."
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         return "", (), 'expected an object with a text "id", the query\'s.'
     ids = value.get("shots")

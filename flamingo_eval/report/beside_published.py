@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
+from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.metrics import METRICS
 from flamingo_eval.report.published import PRACTICES, Published, find_model, published
 from flamingo_eval.report.rows import rows_of
 from flamingo_eval.report.tables import Cell, Row, Table
 from flamingo_eval.runs.folder import RunFolder
+from flamingo_eval.runs.record import RunRecord
 
 OFFICIAL = "official"  # scored as the benchmark's own scorer does
 
@@ -59,7 +60,7 @@ def _row(p: Published, ours: Row, cells: dict[int, Cell], found: tuple[str, ...]
 _Given = tuple[Published, dict[int, Cell], tuple[str, ...]]
 
 
-def _beside(row: Row, model: str, records: Sequence[Mapping[str, Any]]) -> tuple[list[_Given], list[str]]:
+def _beside(row: Row, model: str, records: Sequence[RunRecord]) -> tuple[list[_Given], list[str]]:
     """The published scores that may stand below a row, and why others of the same task may not."""
     if "@sample" in row.task:
         return [], [f"{model} is not put beside {row.task}: sample scores are never compared with published ones"]
@@ -102,47 +103,47 @@ def _split_name(split: str) -> str:
     return re.sub(r"[\s_]+", "-", name).replace("validation", "val")
 
 
-def differences(p: Published, row: Row, records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def differences(p: Published, row: Row, records: Sequence[RunRecord]) -> tuple[str, ...]:
     """How a source measured otherwise than our runs (their run.json), as far as it says how."""
-    spec = records[0]["spec"]
+    spec = records[0].spec
     practice = PRACTICES[p.source]
-    is_open = spec["task"]["mode"] == "open-ended"
+    is_open = spec.task.mode == "open-ended"
     pairs: list[tuple[str, object, object]] = [
         ("prompts", practice.protocol, row.protocol),
         ("choice of shots", p.selection, row.demos),
-        ("support size", p.support_size, spec["demos"]["support_size"]),
-        ("support per class", p.support_per_class, spec["demos"]["support_per_class"]),
+        ("support size", p.support_size, spec.demos.support_size),
+        ("support per class", p.support_per_class, spec.demos.support_per_class),
         ("ablation", "none", row.ablation or "none"),
     ]
     if 0 in p.values and 0 in row.cells:
         theirs = practice.text_only_open if is_open else practice.text_only_close
-        pairs.append(("text-only shots at 0 shots", theirs, spec["text_only_shots"]))
+        pairs.append(("text-only shots at 0 shots", theirs, spec.text_only_shots))
     if is_open:
-        pairs.append(("beams", practice.beams, spec["decode"]["beams"]))
-        pairs.append(("length penalty", practice.length_penalty, spec["decode"]["length_penalty"]))
+        pairs.append(("beams", practice.beams, spec.decode.beams))
+        pairs.append(("length penalty", practice.length_penalty, spec.decode.length_penalty))
     else:
-        pairs.append(("orders averaged", practice.permutations, spec["rank"]["permutations"]))
-        pairs.append(("over a candidate's tokens", practice.normalise, spec["rank"]["normalise"]))
+        pairs.append(("orders averaged", practice.permutations, spec.rank.permutations))
+        pairs.append(("over a candidate's tokens", practice.normalise, spec.rank.normalise))
     if row.metric == "vqa_accuracy" or p.metric == "vl_icl_accuracy":
         pairs.append(("answer scoring", practice.dialect or OFFICIAL, _dialect(spec)))
     if row.metric == "star_mean":
         pairs.append(("metric", "top-1, taken for the mean over question types", "mean over question types"))
     if p.seeds is not None:
-        pairs.append(("seeds", p.seeds, len({r["spec"]["demos"]["seed"] for r in records})))
+        pairs.append(("seeds", p.seeds, len({r.spec.demos.seed for r in records})))
     found = [f"{what}: theirs {theirs}, ours {ours}" for what, theirs, ours in pairs if theirs not in (None, ours)]
-    counts = [r["counts"] for r in records]
-    official = spec["task"].get("data", {}).get("counts", {}).get(row.split, 0)
-    complete = max(official, *(c["of"] for c in counts))
-    if any(c["queries"] < complete for c in counts):
-        found.append(f"queries: ours {min(c['queries'] for c in counts)} of {complete}")
-    if any(c.get("failed") for c in counts):
-        found.append(f"queries: {sum(c.get('failed', 0) for c in counts)} of ours failed and were not scored")
+    counts = [r.counts for r in records]
+    official = spec.task.data.counts.get(row.split, 0)
+    complete = max(official, *(c.of for c in counts))
+    if any(c.queries < complete for c in counts):
+        found.append(f"queries: ours {min(c.queries for c in counts)} of {complete}")
+    if any(c.failed for c in counts):
+        found.append(f"queries: {sum(c.failed for c in counts)} of ours failed and were not scored")
     return tuple(found)
 
 
-def _dialect(spec: Mapping[str, Any]) -> str:
+def _dialect(spec: RunSpec) -> str:
     """`official` for each benchmark's own scorer, whatever it is called; else the dialect's name."""
-    dialect = str(spec["task"]["metrics"][0]["dialect"] or spec["prompt"]["metric_dialect"])
+    dialect = spec.task.metrics[0].dialect or spec.prompt.metric_dialect
     return OFFICIAL if dialect in ("", "textvqa", "vizwiz") else dialect
 
 

@@ -27,7 +27,7 @@ from flamingo_eval.report.tables import METRIC_TITLES
 from flamingo_eval.report.thumbnails import PictureBook
 from flamingo_eval.report.visible import visible
 from flamingo_eval.runs.folder import RunFolder
-from flamingo_eval.runs.recorded import recorded_spec
+from flamingo_eval.runs.record import RunRecord, ScoresRecord
 from flamingo_eval.runs.runner import TaskData, load_data
 
 QUERY, SHOT = 0, 1  # query pictures get their places first; then both go round the tasks, query by query
@@ -44,8 +44,8 @@ class Run:
 
     folder: RunFolder
     spec: RunSpec
-    record: Mapping[str, Any]
-    scores: Mapping[str, Any]
+    record: RunRecord
+    scores: ScoresRecord
     outputs: Mapping[str, Output]
     variant: str = ""  # what tells it from runs of the same name (rows.py)
 
@@ -73,7 +73,7 @@ class Pool:
 def read_runs(folders: Sequence[RunFolder]) -> list[Run]:
     """The records of complete runs, each once, in the order of task, model and shots."""
     runs = [
-        Run(r.folder, recorded_spec(r.folder), r.run, r.scores, outputs_by_id(r.folder), variant)
+        Run(r.folder, r.run.spec, r.run, r.scores, outputs_by_id(r.folder), variant)
         for (*_, variant), records in rows_of(folders).items()
         for r in records
     ]
@@ -110,7 +110,7 @@ class TaskPrompts:
         chosen = chosen_queries(self.data.queries, spec.task.name, None, spec.ablation)
         queries = [e for e in chosen if e.id in wanted and e.id in run.outputs]
         support = self.supports.of(spec.demos)
-        if not spec.demos.method.startswith(RECORDED) and not run.record.get("passed_over"):
+        if not spec.demos.method.startswith(RECORDED) and not run.record.passed_over:
             episodes = episodes_of(spec, queries, support)
         else:
             episodes = (_recorded_episode(q, run, support) for q in queries)
@@ -137,7 +137,7 @@ def data_for(run: Run, data: str | None) -> TaskData:
         loaded = load_data(spec.task, root, spec.split)
     except FlamingoEvalError as error:
         raise FlamingoEvalError(str(error).replace(f"{root}/", "").replace(str(root), root.name)) from error
-    recorded = {k: v for k, v in run.record.get("inputs", {}).items() if k != "checkpoint"}
+    recorded = run.record.files
     changed = sorted(k for k in recorded | dict(loaded.inputs) if recorded.get(k) != loaded.inputs.get(k))
     if changed:
         raise FlamingoEvalError(f"the data at hand is not that of the run: {', '.join(changed)}")
@@ -184,10 +184,10 @@ class Browser:
         if why:
             self.notes.append(f"{label}: {why}")
         examples = {e.id: e for e in prompts.data.queries.examples if e.id in set(ids)} if prompts else {}
-        of = max(int(r.record.get("counts", {}).get("queries", len(r.outputs))) for r in runs)
+        of = max(r.record.counts.queries for r in runs)
         return {
             "label": visible(f"{label} ({split})"),
-            "metric": METRIC_TITLES.get(runs[0].scores["scores"][0]["metric"], runs[0].scores["scores"][0]["metric"]),
+            "metric": METRIC_TITLES.get(runs[0].scores.headline.metric, runs[0].scores.headline.metric),
             "shown": len(ids),
             "of": of,
             "why": visible(why),
@@ -214,7 +214,7 @@ class Browser:
     ) -> dict[str, Any]:
         spec = run.spec
         episodes = prompts.episodes(run, ids) if prompts else {}
-        head = run.scores["scores"][0]
+        head = run.scores.headline
         names = [spec.model, *([spec.protocol.name] if self.several_protocols else [])]
         names += run.words
         answers = []
@@ -229,7 +229,7 @@ class Browser:
             "series": visible(" · ".join(names), 120),
             "shots": spec.demos.shots,
             "seed": spec.demos.seed,
-            "score": head["value"],
+            "score": head.value,
             "eoc": visible(spec.protocol.end_of_chunk, 40),
             "text_only": spec.text_only_shots if spec.demos.shots == 0 else 0,
             "answers": answers,
@@ -327,7 +327,7 @@ def cards_of(prompt: Prompt) -> list[tuple[tuple[Image | Video, ...], str, bool]
 def _task_prompts(runs: Sequence[Run], data: str | None) -> tuple[TaskPrompts | None, str]:
     """The data that the runs of a task share, or why there is none to show."""
     try:
-        inputs = [{k: v for k, v in r.record.get("inputs", {}).items() if k != "checkpoint"} for r in runs]
+        inputs = [r.record.files for r in runs]
         if any(i != inputs[0] for i in inputs):
             raise FlamingoEvalError("its runs were made from different data")
         return TaskPrompts(data_for(runs[0], data)), ""

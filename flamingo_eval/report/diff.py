@@ -5,27 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from flamingo_eval.errors import RunError
 from flamingo_eval.metrics.bootstrap import Draws, Paired, bootstrap, paired
-from flamingo_eval.records import Best, MetricResult, Output, Prediction, best_of
-from flamingo_eval.runs.folder import SPELLED_OUT, RunFolder, find_runs, flat_keys, read_json, read_outputs, within
-
-ABSENT = "-"
-DERIVED = (*(f"spec.{key}" for key in SPELLED_OUT), "spec.model_sha256")  # also elsewhere in the record
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One key of run.json that is not the same in both."""
-
-    key: str
-    a: Any
-    b: Any
+from flamingo_eval.records import Best, MetricResult, Output, Prediction, Score, best_of
+from flamingo_eval.runs.draws import draws_of
+from flamingo_eval.runs.folder import RunFolder, find_runs, read_outputs
+from flamingo_eval.runs.identity import Difference, choices_differ, differences, inputs_differ
+from flamingo_eval.runs.record import Provenance, read_run, read_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +75,15 @@ def one_run(place: Path) -> RunFolder:
 
 def compare(a: RunFolder, b: RunFolder) -> Comparison:
     """Everything that differs between two complete runs."""
-    run_a, run_b = read_json(a.run), read_json(b.run)
+    run_a, run_b = read_run(a.run), read_run(b.run)
     outputs_a, outputs_b = outputs_by_id(a), outputs_by_id(b)
     common = [id for id in outputs_a if id in outputs_b]
     return Comparison(
         a=a,
         b=b,
-        configuration=_differences("spec", run_a.get("spec"), run_b.get("spec")),
-        provenance=_differences("provenance", run_a.get("provenance"), run_b.get("provenance")),
-        inputs=_differences("inputs", run_a.get("inputs"), run_b.get("inputs"), deep=False),
+        configuration=choices_differ(run_a, run_b),
+        provenance=differences(_flat(run_a.provenance), _flat(run_b.provenance)),
+        inputs=inputs_differ(run_a, run_b),
         scores=_scores(a, b, outputs_a, outputs_b),
         changed=tuple(_changed(outputs_a, outputs_b, common)),
         common=len(common),
@@ -132,13 +123,10 @@ def _best(output: Output) -> Best | None:
     return Best(chosen, output.scores[chosen])
 
 
-def _differences(name: str, a: Any, b: Any, deep: bool = True) -> tuple[Difference, ...]:
-    flat_a, flat_b = dict(flat_keys(name, a, deep)), dict(flat_keys(name, b, deep))
-    keys = [*flat_a, *(k for k in flat_b if k not in flat_a)]
-    values = [(k, flat_a.get(k, ABSENT), flat_b.get(k, ABSENT)) for k in keys]
-    return tuple(
-        Difference(k.removeprefix(f"{name}."), x, y) for k, x, y in values if x != y and not within(k, DERIVED)
-    )
+def _flat(provenance: Provenance) -> dict[str, Any]:
+    value = dataclasses.asdict(provenance)
+    packages = value.pop("packages")
+    return {**value, **{f"packages.{name}": version for name, version in packages.items()}}
 
 
 def _changed(a: Mapping[str, Output], b: Mapping[str, Output], common: list[str]) -> Iterator[ChangedAnswer]:
@@ -151,8 +139,7 @@ def _changed(a: Mapping[str, Output], b: Mapping[str, Output], common: list[str]
 def _scores(
     a: RunFolder, b: RunFolder, outputs_a: Mapping[str, Output], outputs_b: Mapping[str, Output]
 ) -> tuple[ScoreDifference, ...]:
-    scores_a = {s["metric"]: s for s in read_json(a.scores)["scores"]}
-    scores_b = {s["metric"]: s for s in read_json(b.scores)["scores"]}
+    scores_a, scores_b = (_with_draws(f, o) for f, o in ((a, outputs_a), (b, outputs_b)))
     headline = next(iter(scores_a), "")
     found = []
     for metric, x in scores_a.items():
@@ -160,25 +147,30 @@ def _scores(
         if y is None:
             continue
         gap, why = _paired(x, y, outputs_a, outputs_b, metric == headline)
-        found.append(ScoreDifference(metric, x["value"], y["value"], gap, why))
+        found.append(ScoreDifference(metric, x.value, y.value, gap, why))
     return tuple(found)
 
 
+def _with_draws(folder: RunFolder, outputs: Mapping[str, Output]) -> dict[str, Score]:
+    scores = read_scores(folder.scores).scores
+    return {s.metric: replace(s, draws=draws_of(scores, i, outputs.values())) for i, s in enumerate(scores)}
+
+
 def _paired(
-    x: Mapping[str, Any],
-    y: Mapping[str, Any],
+    x: Score,
+    y: Score,
     outputs_a: Mapping[str, Output],
     outputs_b: Mapping[str, Output],
     headline: bool,
 ) -> tuple[Paired | None, str]:
     """The paired difference b - a. Runs over the same queries share their bootstrap draws; over partly the same ones,
     the queries that both have are compared by their own scores, where the metric is a mean of such."""
-    if x["value"] is None or y["value"] is None:
-        return None, x["why_undefined"] or y["why_undefined"]
+    if x.value is None or y.value is None:
+        return None, x.why_undefined or y.why_undefined
     answered_a = {id for id, o in outputs_a.items() if not o.error}
     answered_b = {id for id, o in outputs_b.items() if not o.error}
     if answered_a == answered_b:
-        gap = paired(x["value"], y["value"], x["draws"], y["draws"])
+        gap = paired(x.value, y.value, x.draws, y.draws)
         return gap, "" if gap else "too few bootstrap draws have a value in both (a single picture?)"
     both = [id for id in outputs_a if id in answered_a & answered_b]
     own_a, own_b = _own_scores(x, outputs_a), _own_scores(y, outputs_b)
@@ -191,11 +183,11 @@ def _paired(
     return gap, f"over the {len(both)} queries in both, {how}" if gap else "one picture in common"
 
 
-def _own_scores(score: Mapping[str, Any], outputs: Mapping[str, Output]) -> dict[str, float] | None:
+def _own_scores(score: Score, outputs: Mapping[str, Output]) -> dict[str, float] | None:
     """The queries' own scores, if the metric is their mean; None for corpus metrics and means of groups."""
     own = {id: o.score for id, o in outputs.items() if o.score is not None}
     whole = sum(not o.error for o in outputs.values())
-    if not own or len(own) != whole or not math.isclose(fmean(own.values()), score["value"], abs_tol=1e-6):
+    if not own or len(own) != whole or not math.isclose(fmean(own.values()), score.value or 0.0, abs_tol=1e-6):
         return None
     return own
 

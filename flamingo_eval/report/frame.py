@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from flamingo_eval.records import Score
 from flamingo_eval.report.diff import answer_of, outputs_by_id
 from flamingo_eval.report.rows import RowKey, rows_of
-from flamingo_eval.runs.folder import RunFolder, find_runs, read_json
+from flamingo_eval.runs.folder import RunFolder, find_runs
+from flamingo_eval.runs.record import read_run, read_scores
 
 IDENTITY = ("task", "split", "model", "protocol", "demos", "ablation", "shots", "text_only_shots", "seed")
 
@@ -40,10 +42,10 @@ def load_results(
     return pd.DataFrame(rows)
 
 
-def _identity(folder: RunFolder, key: RowKey) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    value = read_json(folder.scores)
-    identity = {name: value[name] for name in IDENTITY}
-    return {**identity, "variant": key[-1], "row": _row_label(key)}, value["scores"]
+def _identity(folder: RunFolder, key: RowKey) -> tuple[dict[str, Any], tuple[Score, ...]]:
+    record = read_scores(folder.scores)
+    identity = {name: getattr(record, name) for name in IDENTITY}
+    return {**identity, "variant": key[-1], "row": _row_label(key)}, record.scores
 
 
 def _row_label(key: RowKey) -> str:
@@ -54,23 +56,23 @@ def _row_label(key: RowKey) -> str:
 
 def _scores(folder: RunFolder, key: RowKey) -> list[dict[str, Any]]:
     identity, scores = _identity(folder, key)
-    record = read_json(folder.run)
+    record = read_run(folder.run)
     rows = []
     for number, score in enumerate(scores):
-        low, high = score["ci95"] or (None, None)
+        low, high = score.ci95 or (None, None)
         rows.append(
             {
                 **identity,
-                "metric": score["metric"],
+                "metric": score.metric,
                 "headline": number == 0,
-                "value": score["value"],
+                "value": score.value,
                 "low": low,
                 "high": high,
-                "n": score["n"],
-                "n_failed": score["n_failed"],
-                "why_undefined": score["why_undefined"],
-                "seconds": record.get("timings", {}).get("seconds"),
-                "commit": record.get("provenance", {}).get("commit"),
+                "n": score.n,
+                "n_failed": score.n_failed,
+                "why_undefined": score.why_undefined,
+                "seconds": record.timings.seconds,
+                "commit": record.provenance.commit,
                 "folder": str(folder.path),
             }
         )
@@ -82,7 +84,7 @@ def _queries(folder: RunFolder, key: RowKey) -> list[dict[str, Any]]:
     return [
         {
             **identity,
-            "metric": scores[0]["metric"],
+            "metric": scores[0].metric,
             "id": output.id,
             "media": output.media,
             "shot_ids": output.shots,

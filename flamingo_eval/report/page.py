@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -36,6 +36,7 @@ from flamingo_eval.report.tables import (
 from flamingo_eval.report.thumbnails import PictureBook
 from flamingo_eval.report.visible import visible
 from flamingo_eval.runs.folder import RunFolder
+from flamingo_eval.runs.record import CHECKPOINT
 
 FOLDER = Path(__file__).resolve().parent
 DARK_THEME = """color-scheme: dark;
@@ -220,7 +221,7 @@ def _type_table(runs: Sequence[Run]) -> ShownTable:
     shots = sorted({r.spec.demos.shots for r in runs})
     found: dict[tuple[str, str, str], dict[int, list[float]]] = {}
     for run in runs:
-        for name, value in run.scores["scores"][0].get("breakdown", {}).items():
+        for name, value in run.scores.headline.breakdown.items():
             if value is not None:
                 key = (run.spec.task_label, _series_name(run), name)
                 found.setdefault(key, {}).setdefault(run.spec.demos.shots, []).append(value)
@@ -244,27 +245,26 @@ def _run_table(runs: Sequence[Run]) -> ShownTable:
 
 
 def _run_cells(run: Run) -> list[ShownCell]:
-    record, head = run.record, run.scores["scores"][0]
-    origin: Mapping[str, Any] = record.get("provenance", {})
-    commit = f"{origin['commit'][:8]}{'*' if origin.get('dirty') else ''}" if origin.get("commit") else ""
-    software = f"{origin.get('flamingo_eval', '?')} {commit}".strip()
-    packages = ", ".join(f"{k} {v}" for k, v in origin.get("packages", {}).items())
+    record, head = run.record, run.scores.headline
+    origin = record.provenance
+    commit = f"{origin.commit[:8]}{'*' if origin.dirty else ''}" if origin.commit else ""
+    software = f"{origin.flamingo_eval or '?'} {commit}".strip()
+    packages = ", ".join(f"{k} {v}" for k, v in origin.packages.items())
     words = [
         ShownCell(run.spec.task_label, run.spec.task_label),
         ShownCell(_series_name(run), _series_name(run)),
         ShownCell(software, software, about=packages),
-        ShownCell(f"{origin.get('device', '?')}, {origin.get('dtype', '?')}", "", about=str(origin.get("device_name"))),
+        ShownCell(f"{origin.device or '?'}, {origin.dtype or '?'}", "", about=str(origin.device_name)),
         ShownCell(run.folder.path.name, run.folder.path.name),
     ]
-    counts = record.get("counts", {})
-    seconds = record.get("timings", {}).get("seconds")
-    metric = METRIC_TITLES.get(head["metric"], head["metric"])
+    counts, seconds = record.counts, record.timings.seconds
+    metric = METRIC_TITLES.get(head.metric, head.metric)
     numbers = [
         (str(run.spec.demos.shots), run.spec.demos.shots, ""),
         (str(run.spec.demos.seed), run.spec.demos.seed, ""),
-        ("undefined" if head["value"] is None else f"{head['value']:.2f}", head["value"], metric),
-        (_count(counts.get("queries", len(run.outputs))), counts.get("queries"), f"of {counts.get('of', '?')}"),
-        (str(counts.get("failed", 0)), counts.get("failed", 0), ""),
+        ("undefined" if head.value is None else f"{head.value:.2f}", head.value, metric),
+        (_count(counts.queries), counts.queries, f"of {counts.of}"),
+        (str(counts.failed), counts.failed, ""),
         ("–" if seconds is None else f"{seconds:,.1f}", seconds, ""),
     ]
     return words + [ShownCell(t, "" if v is None else repr(v), about=about) for t, v, about in numbers]
@@ -274,8 +274,8 @@ def _input_table(runs: Sequence[Run]) -> ShownTable:
     """Every input once: file, its digest, the tasks it went into."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for run in runs:
-        for name, digest in run.record.get("inputs", {}).items():
-            shown = f"checkpoint of {run.spec.model}" if name == "checkpoint" else name
+        for name, digest in run.record.inputs.items():
+            shown = f"checkpoint of {run.spec.model}" if name == CHECKPOINT else name
             found.setdefault((shown, str(digest)), {})[run.spec.task_label] = None
     rows = tuple(
         ShownRow((ShownCell(name, name), ShownCell(digest, digest), ShownCell(", ".join(tasks), ", ".join(tasks))))

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from flamingo_eval.runs.folder import RunFolder, flat_keys, read_json, within
+from flamingo_eval.metrics.bootstrap import Draws
+from flamingo_eval.records import Score
+from flamingo_eval.runs.draws import draws_of
+from flamingo_eval.runs.folder import RunFolder, read_outputs
+from flamingo_eval.runs.identity import row_settings
+from flamingo_eval.runs.record import CHECKPOINT, RunRecord, ScoresRecord, read_run, read_scores
 
 RowKey: TypeAlias = tuple[str, str, str, str, str, str, str, str]
 
-# Of the record's spec: named by the row or its columns; spelled out elsewhere, resolved (results.SPELLED_OUT) or among
-# the inputs; of no effect on a score that is there.
-NAMED = ("split", "model", "demos.method", "demos.shots", "demos.seed", "ablation")
-TWICE = ("task.decode", "task.rank", "prompt.decode", "prompt.rank", "prompt.text_only_shots", "model_sha256")
-UNWRITTEN = {"rank.wanted": "all"}  # what a record leaves out (results.spec_json)
-NO_EFFECT = ("data", "on_error", "task.title", "task.notes", "prompt.notes", "protocol.title", "protocol.notes")
 LONGEST = 24  # characters of a value in a row's name; longer ones go by their digest
 MOST_WORDS = 3
 
@@ -32,8 +31,15 @@ class Recorded:
     """A complete run as tables need it."""
 
     folder: RunFolder
-    scores: Mapping[str, Any]
-    run: Mapping[str, Any]
+    scores: ScoresRecord
+    run: RunRecord
+
+    def draws(self, metric: str) -> Draws:
+        """The bootstrap draws of one of its scores."""
+        index = next(i for i, score in enumerate(self.scores.scores) if score.metric == metric)
+        if self.scores.scores[index].draws or index > 0:
+            return self.scores.scores[index].draws
+        return draws_of(self.scores.scores, index, read_outputs(self.folder.outputs)[0])
 
 
 def rows_of(folders: Sequence[RunFolder]) -> dict[RowKey, list[Recorded]]:
@@ -43,7 +49,7 @@ def rows_of(folders: Sequence[RunFolder]) -> dict[RowKey, list[Recorded]]:
     """
     named: dict[tuple[str, ...], list[Recorded]] = {}
     for folder in folders:
-        record = Recorded(folder, read_json(folder.scores), read_json(folder.run))
+        record = Recorded(folder, read_scores(folder.scores), read_run(folder.run))
         named.setdefault(_name(record.scores), []).append(record)
     rows: dict[RowKey, list[Recorded]] = {}
     for name in sorted(named):
@@ -53,9 +59,9 @@ def rows_of(folders: Sequence[RunFolder]) -> dict[RowKey, list[Recorded]]:
     return rows
 
 
-def _name(scores: Mapping[str, Any]) -> tuple[str, ...]:
+def _name(scores: ScoresRecord) -> tuple[str, ...]:
     s = scores
-    return (s["task"], s["split"], s["scores"][0]["metric"], s["model"], s["protocol"], s["demos"], s["ablation"])
+    return (s.task, s.split, s.headline.metric, s.model, s.protocol, s.demos, s.ablation)
 
 
 def _parts(records: Sequence[Recorded]) -> Iterator[tuple[str, list[Recorded]]]:
@@ -80,9 +86,9 @@ def _repetitions(records: Sequence[Recorded]) -> list[list[Recorded]]:
     """Runs of one setting, such that no list holds the same shots and seed twice; equal records count once."""
     lists: list[dict[tuple[int, int], Recorded]] = []
     for record in records:
-        place = (record.scores["shots"], record.scores["seed"])
+        place = (record.scores.shots, record.scores.seed)
         for found in lists:
-            if place not in found or found[place].scores == record.scores:
+            if place not in found or _numbers(found[place]) == _numbers(record):
                 found.setdefault(place, record)
                 break
         else:
@@ -90,17 +96,15 @@ def _repetitions(records: Sequence[Recorded]) -> list[list[Recorded]]:
     return [list(found.values()) for found in lists]
 
 
-def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(record: Recorded) -> list[Score]:
+    """What was scored; schemas differ in where the draws are."""
+    return [replace(score, draws=()) for score in record.scores.scores]
+
+
+def _settings(run: RunRecord) -> dict[str, Any]:
     """What decides a run's scores beside its row's name, shots and seed, as flat keys."""
-    spec = UNWRITTEN | dict(flat_keys("", run.get("spec", {})))
-    left = {k: v for k, v in spec.items() if not within(k, (*NAMED, *TWICE))}
-    return {k: v for k, v in left.items() if k not in NO_EFFECT} | _inputs(run)
-
-
-def _inputs(run: Mapping[str, Any]) -> dict[str, Any]:
-    inputs = dict(run.get("inputs", {}))
-    weights = inputs.pop("checkpoint", None)
-    return {"weights": weights, "data": _digest(inputs)}
+    inputs = {"weights": run.inputs.get(CHECKPOINT), "data": _digest(sorted(run.files.values()))}
+    return row_settings(run.spec) | inputs
 
 
 def _short_key(key: str) -> str:

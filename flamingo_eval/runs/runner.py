@@ -21,25 +21,37 @@ from flamingo_eval.metrics.scoring import score_all
 from flamingo_eval.prompting.demos import Given, Ranking, shown_under
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of
 from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
+from flamingo_eval.runs import identity
 from flamingo_eval.runs.answer import Engine, OutputSource, answer, stats_of
+from flamingo_eval.runs.draws import without_derived_draws
 from flamingo_eval.runs.folder import (
     CEILING,
-    SCHEMA,
     RunFolder,
     appending,
     locked,
     output_line,
-    read_json,
     read_outputs,
     remove_run,
-    run_folder,
-    scores_json,
-    spec_json,
     write_json,
     write_outputs,
 )
+from flamingo_eval.runs.media_index import changed_media, indexing
 from flamingo_eval.runs.preflight import check_wanted
-from flamingo_eval.runs.provenance import provenance, sha256_files, sha256_json
+from flamingo_eval.runs.provenance import name_below, provenance, sha256_files
+from flamingo_eval.runs.record import (
+    CHECKPOINT,
+    SCHEMA,
+    Counts,
+    PassedOver,
+    RunRecord,
+    Timings,
+    read_run,
+    read_scores,
+    run_json,
+    scores_json,
+    scores_record,
+)
+from flamingo_eval.runs.similar import changed_sentence, why_new
 from flamingo_eval.runs.submission import FORMATS, write_submission
 
 
@@ -65,7 +77,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
+class FinishedRun:
     """A finished run: where it lies and what it scored."""
 
     folder: RunFolder
@@ -76,6 +88,7 @@ class RunRecord:
     seconds: float
     resumed: int = 0  # queries that were already answered when this process started
     cached: bool = False  # True: the run was complete before, nothing was computed
+    changed_media: tuple[str, ...] = ()  # pictures and clips with another size or time than when they were used
 
 
 def load_data(task: TaskSpec, root: Path | DataRoot, split: str | None = None, with_support: bool = True) -> TaskData:
@@ -92,8 +105,14 @@ def load_data(task: TaskSpec, root: Path | DataRoot, split: str | None = None, w
 
 
 def fingerprint(spec: RunSpec, data: TaskData) -> str:
-    """What decides the outputs: the resolved spec and the data files. Part of the folder's name."""
-    return sha256_json({"schema": SCHEMA, "spec": spec_json(spec), "inputs": dict(data.inputs)})
+    """What decides the outputs: the choices and the contents of the data files. Part of the folder's name."""
+    return identity.fingerprint(spec, _contents(data.queries, data), _contents(data.support, data))
+
+
+def _contents(split: Split | None, data: TaskData) -> list[str]:
+    """Digests of a split's files, in the order in which they are read."""
+    root = as_data_root(data.root).folder
+    return [data.inputs[name_below(file, root)] for file in split.files] if split is not None else []
 
 
 def run(
@@ -109,41 +128,48 @@ def run(
     settings: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     passed_over: Mapping[str, str] | None = None,
-) -> RunRecord:
+    tell: Callable[[str], None] = lambda _: None,
+) -> FinishedRun:
     """Answer and score one task at one number of shots and one seed, and write its folder.
 
     `settings` is what does not change the outputs but belongs in the record (batch size, workers); `model` is what the
     record says of the model beyond the spec; `passed_over` are the support examples that could not be shown
-    (--on-error skip). Raises RunError if another process writes the same run, or if other examples were passed over
-    when it began; whatever stops it, the same call resumes it.
+    (--on-error skip). `tell` gets a line if a similar run lies beside this one, or if pictures of answered queries have
+    changed since. Raises RunError if another process writes the same run, or if other examples were passed over when it
+    began; whatever stops it, the same call resumes it.
     """
     check_wanted(spec.task, spec.rank)
     began, counted = time.monotonic(), stats_of(engine)
     mark = fingerprint(spec, data)
-    folder = run_folder(out, spec, mark)
+    folder = RunFolder(out / identity.folder_name(spec, mark))
     with locked(folder):
         if fresh:
             remove_run(folder)
-        elif (before := finished(folder, spec)) is not None:
+        elif (before := finished(folder, spec, data.root)) is not None:
             return before
         if episodes is None:
             queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
             supports = Supports(spec.task.name, data.support, data.given)
             episodes = list(episodes_of(spec, queries, supports.of(spec.demos), ranking))
         done, whole = read_outputs(folder.outputs)
-        record = _opening(spec, data, mark, len(episodes), settings or {})
-        if model:
-            record["model"] = dict(model)
-        record |= _passed_over(folder, passed_over or {}, resumed=bool(done))
-        write_json(folder.run, record)
+        record = replace(
+            _opening(spec, data, mark, len(episodes), settings or {}, model or {}),
+            passed_over=_passed_over(folder, passed_over or {}, resumed=bool(done)),
+        )
+        changed = tuple(changed_media(folder.path, data.root)) if done else ()
+        for line in (changed_sentence(changed), "" if folder.run.is_file() else why_new(folder, record)):
+            if line:
+                tell(line)
+        write_json(folder.run, run_json(record))
         outputs = {o.id: o for o in done}
-        left = [e for e in episodes if e.query.id not in outputs]
-        with appending(folder.outputs, whole) as file:
-            for output in _outputs(left, spec, data.queries, engine):
+        left = {e.query.id: e for e in episodes if e.query.id not in outputs}
+        with appending(folder.outputs, whole) as file, indexing(folder.path, data.root) as note:
+            for output in _outputs(list(left.values()), spec, data.queries, engine):
                 if output.error and spec.on_error == "stop":
                     reason = output.error.removeprefix(f"{output.id}: ")  # the engine names the query too
                     raise RunError(f"{spec.task.name}, query {output.id}: {reason}", fix=SKIP_HINT)
                 outputs[output.id] = output
+                note((left[output.id].query, *left[output.id].shots))
                 file.write(output_line(output))
                 file.flush()
                 watch(Progress(len(episodes), outputs, output))
@@ -156,31 +182,32 @@ SKIP_HINT = (
 )
 
 
-def _passed_over(folder: RunFolder, examples: Mapping[str, str], resumed: bool) -> dict[str, Any]:
+def _passed_over(folder: RunFolder, examples: Mapping[str, str], resumed: bool) -> PassedOver | None:
     """What run.json says of demonstrations that could not be shown. Raises RunError where a resumed run had others."""
-    value = {"count": len(examples), "digest": digest_of(examples)} if examples else None
-    if resumed and folder.run.is_file():
-        before = read_json(folder.run).get("passed_over")
-        if before != value:
-            raise RunError(
-                f"{folder.path}: other demonstrations can be shown now than when this run began: files came or went.",
-                fix="Restore the files, or start again with --fresh.",
-            )
-    return {"passed_over": value} if value else {}
+    value = PassedOver(len(examples), digest_of(examples)) if examples else None
+    if resumed and folder.run.is_file() and read_run(folder.run).passed_over != value:
+        raise RunError(
+            f"{folder.path}: other demonstrations can be shown now than when this run began: files came or went.",
+            fix="Restore the files, or start again with --fresh.",
+        )
+    return value
 
 
-def _opening(spec: RunSpec, data: TaskData, mark: str, n: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "status": "running",
-        "fingerprint": mark,
-        "task": spec.task_label,
-        "spec": spec_json(spec),
-        "settings": dict(settings),
-        "provenance": provenance(spec.device, spec.dtype),
-        "inputs": {"checkpoint": spec.model_sha256, **data.inputs},
-        "counts": {"queries": n, "of": len(data.queries.examples)},
-    }
+def _opening(
+    spec: RunSpec, data: TaskData, mark: str, n: int, settings: Mapping[str, Any], model: Mapping[str, Any]
+) -> RunRecord:
+    return RunRecord(
+        schema=SCHEMA,
+        status="running",
+        fingerprint=mark,
+        task=spec.task_label,
+        spec=spec,
+        settings=dict(settings),
+        model=dict(model),
+        provenance=provenance(spec.device, spec.dtype),
+        inputs={CHECKPOINT: spec.model_sha256, **data.inputs},
+        counts=Counts(queries=n, of=len(data.queries.examples)),
+    )
 
 
 def _close(
@@ -189,11 +216,11 @@ def _close(
     data: TaskData,
     episodes: Sequence[Episode],
     outputs: Mapping[str, Output],
-    record: dict[str, Any],
-    counts: dict[str, Any],
+    record: RunRecord,
+    counts: Mapping[str, Any],
     began: float,
     resumed: int,
-) -> RunRecord:
+) -> FinishedRun:
     """Score what was answered and write the three files in their final form."""
     ordered = [outputs[e.query.id] for e in episodes]
     if ordered and all(o.error for o in ordered):
@@ -210,13 +237,17 @@ def _close(
         _submit(folder, data, ordered)
     seconds = time.monotonic() - began
     failed = [o for o in ordered if o.error]
-    record["status"] = "complete"
-    record["counts"] |= {"answered": len(ordered) - len(failed), "failed": len(failed), "resumed": resumed}
-    record["timings"] = {"seconds": round(seconds, 3)}
-    record["engine"] = counts
-    write_json(folder.run, record)
-    write_json(folder.scores, scores_json(spec, scores))
-    return RunRecord(folder, spec, tuple(scores), len(ordered), len(failed), seconds, resumed)
+    record = replace(
+        record,
+        status="complete",
+        counts=replace(record.counts, answered=len(ordered) - len(failed), failed=len(failed), resumed=resumed),
+        timings=Timings(round(seconds, 3)),
+        engine=counts,
+    )
+    write_json(folder.run, run_json(record))
+    kept = without_derived_draws(scores, ordered)
+    write_json(folder.scores, scores_json(scores_record(spec, kept)))
+    return FinishedRun(folder, spec, kept, len(ordered), len(failed), seconds, resumed)
 
 
 def _submit(folder: RunFolder, data: TaskData, outputs: Sequence[Output]) -> None:
@@ -282,28 +313,20 @@ def _outputs(
     return answer(episodes, spec, split, engine)
 
 
-def finished(folder: RunFolder, spec: RunSpec) -> RunRecord | None:
-    """The record of a run that is complete on disk; None where queries are left, or scores that can be made now."""
+def finished(folder: RunFolder, spec: RunSpec, root: Path | DataRoot) -> FinishedRun | None:
+    """A run that is complete on disk; None where queries are left, or scores that can be made now.
+
+    `root` is where the run's data lie now: pictures that are there and have changed are named.
+    """
     if not folder.scores.is_file():
         return None
-    record, scores = read_json(folder.run), read_json(folder.scores)
-    counts = record.get("counts", {})
-    found = RunRecord(
-        folder,
-        spec,
-        tuple(score_from_json(s) for s in scores["scores"]),
-        int(counts.get("answered", 0)) + int(counts.get("failed", 0)),
-        int(counts.get("failed", 0)),
-        float(record.get("timings", {}).get("seconds", 0.0)),
-        cached=True,
-    )
-    return None if any(s.unscored for s in found.scores) else found
-
-
-def score_from_json(value: Mapping[str, Any]) -> Score:
-    """A Score from its JSON form."""
-    ci = value.get("ci95")
-    return Score(**{**value, "ci95": tuple(ci) if ci else None, "draws": tuple(value.get("draws", ()))})
+    record, scores = read_run(folder.run), read_scores(folder.scores)
+    if any(s.unscored for s in scores.scores):
+        return None
+    counts, seconds = record.counts, record.timings.seconds or 0.0
+    n = counts.answered + counts.failed
+    changed = tuple(changed_media(folder.path, root))
+    return FinishedRun(folder, spec, scores.scores, n, counts.failed, seconds, cached=True, changed_media=changed)
 
 
 STATES = ("batch_size", "replicas")  # what is so now, not what was counted

@@ -18,10 +18,11 @@ from flamingo_eval.prompting.demos import Ranking, Support
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model
 from flamingo_eval.records import Episode, Example
 from flamingo_eval.runs.backend import Backend
-from flamingo_eval.runs.folder import RunFolder, read_outputs, run_folder
+from flamingo_eval.runs.folder import RunFolder, read_outputs
+from flamingo_eval.runs.identity import folder_name
 from flamingo_eval.runs.plan import PlannedRun
 from flamingo_eval.runs.preflight import media_shown, require_readable, require_short
-from flamingo_eval.runs.runner import Progress, RunRecord, TaskData, fingerprint, finished, run
+from flamingo_eval.runs.runner import FinishedRun, Progress, TaskData, fingerprint, finished, run
 
 if TYPE_CHECKING:
     from flamingo_eval.backends.shape import Shape
@@ -41,7 +42,10 @@ class Observer:
     def passed_over(self, spec: RunSpec, examples: Mapping[str, str]) -> None:
         """Support examples that cannot be shown gave way to others: why, by id."""
 
-    def finished(self, record: RunRecord) -> None:
+    def say(self, line: str) -> None:
+        """Something to know about the run that is about to be answered."""
+
+    def finished(self, record: FinishedRun) -> None:
         """A run is complete: just now, or `record.cached` before."""
 
 
@@ -55,7 +59,7 @@ class Session:
     settings: Mapping[str, Any] = field(default_factory=dict)
     observer: Observer = field(default_factory=Observer)
 
-    def run(self, spec: RunSpec, data: TaskData, supports: Supports | None = None) -> RunRecord:
+    def run(self, spec: RunSpec, data: TaskData, supports: Supports | None = None) -> FinishedRun:
         """Answer and score one run, or find it complete. Its episodes live as long as it does.
 
         Raises UsageError where the model has to choose the shots and cannot, and what runner.run raises.
@@ -85,6 +89,7 @@ class Session:
                 settings=self.settings,
                 model=self.backend.record,
                 passed_over=passed_over,
+                tell=self.observer.say,
             )
         self.observer.finished(record)
         return record
@@ -127,7 +132,7 @@ def run_all(
     fresh: bool = False,
     settings: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
-) -> list[RunRecord] | None:
+) -> list[FinishedRun] | None:
     """The records of all runs, in their order; None in a process that only answers for another one (torchrun).
 
     `identity`: the model's, where it is known before the model is loaded: finished runs are then found first, and of
@@ -136,7 +141,7 @@ def run_all(
     Raises MediaError, PromptError before it, and what Session.run raises.
     """
     watcher = observer or Observer()
-    records: dict[int, RunRecord] = {}
+    records: dict[int, FinishedRun] = {}
     if identity is not None and not fresh:
         for i, planned in enumerate(runs):
             record = _finished(planned.spec(identity), planned.data, out)
@@ -157,11 +162,11 @@ def run_all(
 
 
 def _folder(spec: RunSpec, data: TaskData, out: Path) -> RunFolder:
-    return run_folder(out, spec, fingerprint(spec, data))
+    return RunFolder(out / folder_name(spec, fingerprint(spec, data)))
 
 
-def _finished(spec: RunSpec, data: TaskData, out: Path) -> RunRecord | None:
-    return finished(_folder(spec, data, out), spec)
+def _finished(spec: RunSpec, data: TaskData, out: Path) -> FinishedRun | None:
+    return finished(_folder(spec, data, out), spec, data.root)
 
 
 def _preflight(

@@ -7,13 +7,13 @@ be answered, and nothing else, before anything is written.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flamingo_eval.config.specs import TaskSpec
 from flamingo_eval.data.layouts.star import TYPES
 from flamingo_eval.errors import PredictionError, Problem, UsageError
+from flamingo_eval.files import write_atomically
 from flamingo_eval.records import Example, Prediction, Split
 
 Answer = tuple[Example, Prediction]
@@ -41,9 +41,7 @@ def write_submission(
         answers += [(e, Prediction(e.id, "")) for e in rest.examples if e.id not in answered]
     value = FORMATS[task.data.layout](answers)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, path)
+    write_atomically(path, json.dumps(value, ensure_ascii=False))
     return path
 
 

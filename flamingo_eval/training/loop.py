@@ -5,9 +5,9 @@ Batches are a function of (seed, stage, update), so a run that was stopped goes 
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from flamingo_eval.files import write_atomically
 from flamingo_eval.training.recipe import OptimSpec
 
 SAVE_EVERY_S = 60.0
@@ -136,14 +137,9 @@ def finished(stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, plac
 def _save(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, n: int, s: float) -> None:
     weights = {name: module.state_dict() for name, module in modules.items()}
     state = {"update": n, "seconds": s, "modules": weights, "optimizer": optimizer.state_dict()}
-    part = file.with_suffix(".part")
-    try:
-        with part.open("wb") as handle:  # to a path, PyTorch writes itself and hides that the disk is full
-            torch.save(state, handle)
-        os.replace(part, file)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_atomically(file, content.getvalue())
 
 
 def _resume(file: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> tuple[int, float]:

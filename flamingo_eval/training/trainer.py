@@ -16,6 +16,7 @@ from torch import nn
 
 from flamingo_eval.api import Model
 from flamingo_eval.errors import CheckpointError, UsageError
+from flamingo_eval.files import write_atomically
 from flamingo_eval.models.checkpoint import save_flamingo
 from flamingo_eval.models.config import FlamingoConfig, NFNetConfig
 from flamingo_eval.models.flamingo import Flamingo
@@ -106,7 +107,7 @@ def _train_decoder(recipe: Recipe, config: FlamingoConfig, collate: Collator, pl
     check = place.folder / "language-check.json"
     if not check.is_file():
         shares = {task: round(share, 3) for task, share in repeats_by_task(decoder, pool, collate).items()}
-        check.write_text(json.dumps(shares) + "\n", encoding="utf-8")
+        write_atomically(check, json.dumps(shares) + "\n")
         place.console.print(f"repeated answers said right, in text: {shares}")
     return decoder
 
@@ -165,4 +166,4 @@ def _check_folder(recipe: Recipe, frozen: Model | None, out: Path) -> None:
                 fix="Give another --out, or remove it.",
             )
         return
-    marker.write_text(run, encoding="utf-8")
+    write_atomically(marker, run)

@@ -55,10 +55,10 @@ def test_all_problems_come_at_once_with_their_lines(tmp_path: Path) -> None:
     )
     found = problems(tmp_path, text + "decode: {max_tokens: 5, beams: three}\nfoo: 1\n")
     assert found == [
-        "line 3, modality: 'imagee' is not known. Did you mean 'image'?",
+        "line 3, modality: expected one of image, video, got 'imagee'. Did you mean 'image'?",
         "line 13, metrics[0].name: unknown metric 'vqa_acuracy'. Did you mean 'vqa_accuracy'?",
         "line 14, decode: unknown key 'max_tokens'. Did you mean 'max_new_tokens'?",
-        "line 14, decode.beams: expected a whole number, found 'three'.",
+        "line 14, decode.beams: expected a whole number, got 'three'.",
         "line 15, file: unknown key 'foo'. Keys here: data, decode, max_shots, metrics, modality, mode, name, notes, "
         "prompt, rank, support_per_class, support_size, title.",
     ]
@@ -68,11 +68,11 @@ def test_all_problems_come_at_once_with_their_lines(tmp_path: Path) -> None:
     ("change", "line"),
     [
         (("title: My task\n", ""), "line 1, file: key 'title' is missing."),
-        (("title: My task", "title: [a, b]"), "line 2, title: expected a text, found a list."),
-        (("title: My task", "title: x\ntitle: y"), "line 3, file: key 'title' stands here twice."),
+        (("title: My task", "title: [a, b]"), "line 2, title: expected a text, got a list."),
+        (("title: My task", "title: x\ntitle: y"), "line 3, file: duplicate key 'title'."),
         (("layout: vqa", "layout: vqaa"), "line 7, data.layout: unknown layout 'vqaa'. Did you mean 'vqa'?"),
         (("metrics: [vqa_accuracy]", "metrics: vqa_accuracy: x"), None),
-        (("support: null", "support: {}"), "line 9, data.support: expected a text, found keys and values."),
+        (("support: null", "support: {}"), "line 9, data.support: expected a text, got keys and values."),
     ],
 )
 def test_each_kind_of_problem(tmp_path: Path, change: tuple[str, str], line: str | None) -> None:
@@ -93,9 +93,9 @@ def test_each_kind_of_problem(tmp_path: Path, change: tuple[str, str], line: str
         (b"a: [1, 2", "line 1, column 9: not YAML"),
         (b"\xff\xfea", "not UTF-8 text (byte 0)"),
         (b"a: " + b"[" * 5000, "not YAML"),
-        (b"x" * (4 * 2**20 + 1), "too many for a settings file"),
-        (b"&a [*a]", "expected keys and values, found a list"),
-        (b"!!python/object/apply:os.system ['true']", "expected keys and values, found a list"),
+        (b"x" * (4 * 2**20 + 1), "too many for such a file"),
+        (b"&a [*a]", "expected keys and values, got a list"),
+        (b"!!python/object/apply:os.system ['true']", "expected keys and values, got a list"),
     ],
     ids=["empty", "cut", "not-utf8", "deep", "huge", "alias", "python-tag"],
 )
@@ -109,7 +109,7 @@ def test_files_that_are_no_settings(tmp_path: Path, data: bytes, what: str) -> N
 
 def test_an_alias_to_itself_ends(tmp_path: Path) -> None:
     found = problems(tmp_path, TASK.replace("      questions: q.json", "      questions: &q [*q]"))
-    assert found == ["line 12, data.splits.val.questions[0]: refers to itself"]
+    assert found == ["line 12, data.splits.val.questions[0]: refers to itself."]
 
 
 def test_words_stay_words(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from flamingo_eval.errors import DataError
 
 def test_a_cut_json_file_is_told_from_one_that_is_no_json(write):
     cut = write("cut.json", '{"questions": [{"image_id": 1,\n "question": "what is')
-    with pytest.raises(DataError, match=r"cut.json: line 2, column 14: the file ends in the middle of the JSON"):
+    with pytest.raises(DataError, match=r"cut.json: line 2, column 14: not JSON: truncated, the file ends"):
         read_json(cut)
     cut = write("cut2.json", '{"questions": [{"image_id": 1},')
     with pytest.raises(DataError, match="ends in the middle"):
@@ -28,7 +28,7 @@ def test_every_bad_line_of_a_json_lines_file_is_a_problem(write):
     rows = read_json_lines(write("a.jsonl", '{"id": 1}\n\n{"id": \n[1]\n{"id": 5}'), log)
     assert [row.line for row in rows] == [1, 5]
     assert [(p.line, p.what) for p in log.problems] == [
-        (3, "not JSON: Expecting value."),
+        (3, "not JSON: truncated, the line ends in the middle of a value (7 characters)."),
         (4, "expected an object, found a list of 1."),
     ]
 

@@ -19,7 +19,8 @@ from flamingo_eval.distributed.work_units import MOST_QUERIES, Unit, after_loss,
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.records import Episode, Example, Prompt, Split
 from flamingo_eval.runs.answer import answer
-from flamingo_eval.runs.folder import read_json, read_outputs
+from flamingo_eval.runs.folder import read_outputs
+from flamingo_eval.runs.record import read_run
 from flamingo_eval.runs.runner import TaskData, load_data, run
 
 
@@ -121,7 +122,7 @@ def test_the_record_counts_units_that_end_after_their_last_answer(
 
     crew = Crew([Slow(saying_engine(by_prompt))], most=6)
     record = run(*work, crew, tmp_path)
-    counts = read_json(record.folder.run)["engine"]
+    counts = read_run(record.folder.run).engine
     assert counts["units_done"] == counts["units"] >= 2
 
 

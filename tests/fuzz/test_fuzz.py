@@ -20,8 +20,8 @@ from flamingo_eval.models.config_json import read_config
 from flamingo_eval.models.convert.foreign_weights import file_weights
 from flamingo_eval.records import Video
 from flamingo_eval.runs.folder import parse_output, read_outputs
-from flamingo_eval.runs.folder import read_json as read_record
 from flamingo_eval.runs.predictions import read_predictions
+from flamingo_eval.runs.record import read_run, read_scores
 from flamingo_eval.sample import sample_root
 
 HUGE = "9" * 5000
@@ -75,17 +75,20 @@ def test_a_key_with_two_values_is_refused_wherever_json_is_read(tmp_path):
     path.write_text('{"a": {"id": 1, "id": 1}}')
     assert read_json(path) == {"a": {"id": 1}}
     path.write_text('{"schema": 1, "a": {"id": 1, "id": 2}}')
-    what = r"file\.json: key 'id' stands twice in one object, with different values"
-    for read, error in ((read_json, DataError), (read_config, CheckpointError), (read_record, RunError)):
+    what = r"file\.json: duplicate key 'id' in one object, with different values"
+    for read, error in (
+        (read_json, DataError),
+        (read_config, CheckpointError),
+        (read_run, RunError),
+        (read_scores, RunError),
+    ):
         with pytest.raises(error, match=what):
             read(path)
     log = ProblemLog()
     path.write_text('{"id": 1}\n{"id": 1, "id": 2}\n')
     assert len(read_json_lines(path, log)) == 1
-    assert [(p.line, p.what) for p in log.problems] == [
-        (2, "key 'id' stands twice in one object, with different values.")
-    ]
-    with pytest.raises(ValueError, match="stands twice"):
+    assert [(p.line, p.what) for p in log.problems] == [(2, "duplicate key 'id' in one object, with different values.")]
+    with pytest.raises(ValueError, match="duplicate key"):
         parse_output('{"id": "1", "id": "2"}')
 
 
@@ -152,27 +155,41 @@ def test_a_clip_of_an_unknown_codec_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "change"),
+    ("name", "change", "key"),
     [
-        ("scores.json", {"task": []}),
-        ("scores.json", {"ablation": 7}),
-        ("scores.json", {"scores": []}),
-        ("scores.json", {"seed": {}}),
-        ("scores.json", {"model": "\ud800"}),
-        ("scores.json", {"scores": [{"metric": "vqa", "value": "high", "n": 1}]}),
-        ("run.json", {"timings": {"seconds": []}}),
-        ("run.json", {"provenance": {"packages": {"torch": 2}}}),
+        ("scores.json", {"task": []}, "task"),
+        ("scores.json", {"ablation": 7}, "ablation"),
+        ("scores.json", {"scores": []}, "file"),
+        ("scores.json", {"seed": {}}, "seed"),
+        ("scores.json", {"scores": [{"metric": "vqa", "value": "high", "n": 1}]}, "scores[0].value"),
+        ("scores.json", {"scores": [{"metric": "vqa", "value": 10**400, "n": 1}]}, "scores[0].value"),
+        ("scores.json", {"scores": [{"metric": "vqa", "value": 1.0, "n": 1, "ci95": [1]}]}, "scores[0].ci95"),
+        ("scores.json", {"scores": [{"metric": ["vqa"], "value": 1.0, "n": 1}]}, "scores[0].metric"),
+        ("run.json", {"timings": {"seconds": []}}, "timings.seconds"),
+        ("run.json", {"timings": {"seconds": float("nan")}}, "timings.seconds"),
+        ("run.json", {"provenance": {"packages": {"torch": 2}}}, "provenance.packages.torch"),
+        ("run.json", {"status": ["complete"]}, "status"),
+        ("run.json", {"engine": {"a": float("inf")}}, "engine.a"),
+        ("run.json", {"spec": None}, "spec"),
+        ("run.json", {"counts": {"queries": 10**30}}, "counts.queries"),
     ],
 )
-def test_a_record_of_wrong_types_is_refused(tmp_path, name, change):
-    whole = {"schema": 1, "task": "t", "split": "s", "model": "m", "protocol": "p", "demos": "random", "ablation": ""}
-    whole |= {"shots": 0, "seed": 0, "scores": [{"metric": "vqa", "value": 1.0, "n": 1}]}
-    path = tmp_path / name
-    path.write_text(json.dumps(whole))
-    assert read_record(path) == whole
-    path.write_text(json.dumps(whole | change))
-    with pytest.raises(RunError, match=name):
-        read_record(path)
+def test_a_record_of_wrong_types_is_refused_with_its_key(make_run, name, change, key):
+    folder = make_run()
+    path = folder.path / name
+    read = {"scores.json": read_scores, "run.json": read_run}[name]
+    read(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=name) as caught:
+        read(path)
+    assert f"\n  {key}: " in str(caught.value)
+
+
+def test_half_a_surrogate_pair_in_a_record_is_refused(make_run):
+    folder = make_run()
+    folder.scores.write_text(json.dumps(json.loads(folder.scores.read_text()) | {"model": "\ud800"}))
+    with pytest.raises(RunError, match="half a surrogate pair"):
+        read_scores(folder.scores)
 
 
 def test_an_answer_that_is_no_text_is_foreign():

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from flamingo_eval import END_OF_CHUNK, Image, Prompt, Turn, load_model
-from flamingo_eval.config.specs import ModelIdentity
 from flamingo_eval.errors import ConfigError, PromptError
 from flamingo_eval.prompting.answer_rules import short_answer
 from flamingo_eval.prompting.prompts import render
 from flamingo_eval.records import Episode, Example
-from flamingo_eval.runs.folder import spec_json
-from flamingo_eval.runs.plan import Choices, load_question, plan_runs
+from flamingo_eval.runs.plan import load_question
 
 A, B = Image("a.png"), Image("b.png")
 
@@ -61,16 +59,6 @@ def test_a_variant_changes_the_instruction_and_the_protocols_name(variant: str) 
 def test_an_unknown_variant_is_named_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="lmms-eval, vlmevalkit"):
         load_question("vqav2", "chat:lmms")
-
-
-def test_older_protocols_keep_their_records() -> None:
-    """What is new in prompts and protocols is left out of a record where it is not used: run folders stay the same."""
-    (run,) = plan_runs([load_question("vqav2", "flamingo")], Choices(limit=2))
-    spec = run.spec(ModelIdentity("m", "0", "cpu", "float32"))
-    resolved = spec_json(spec)
-    assert not {"style", "variants"} & set(resolved["protocol"])
-    assert not {"answer", "instructions"} & set(resolved["prompt"])
-    assert "rule" not in resolved["prompt"]["clean"]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,6 @@ def hostile_page(make_run: Any, vqa_root: Path) -> str:
     said = iter([*HOSTILE, *HOSTILE, *HOSTILE])
     folders = [make_run(lambda _: next(said), shots=k, model=HOSTILE[1]) for k in (0, 4)]
     lines = [json.loads(line) for line in folders[0].outputs.read_text().split("\n") if line]
-    lines[0]["prediction"] = "\ud800lone"
     lines[1] = {k: v for k, v in lines[1].items() if k not in ("score", "prediction")} | {"error": HOSTILE[0]}
     folders[0].outputs.write_text("".join(json.dumps(line) + "\n" for line in lines))
     options = PageOptions(title=HOSTILE[0], data=str(vqa_root), picture_size=32)
@@ -89,7 +88,6 @@ def test_hostile_texts_reach_the_script_whole_and_visible(hostile_page: str) -> 
     answers = {a.get("answer") for run in task["runs"] for a in run["answers"]}
     assert HOSTILE[1] in answers
     assert "⟨U+202E⟩⟨U+2066⟩⟨U+200F⟩⟨U+0000⟩⟨U+001B⟩[31m⟨U+000D⟩⟨U+007F⟩" in answers
-    assert "⟨U+D800⟩lone" in answers
     assert "a⟨U+2028⟩⟨U+2029⟩⟨U+FEFF⟩b" in answers
     assert max(map(len, filter(None, answers))) < 5_000
 

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 from flamingo_eval.config.groups import GROUPS
-from flamingo_eval.config.specs import DemoSpec
+from flamingo_eval.config.load import load_prompt, load_protocol
+from flamingo_eval.config.names import find_protocol, find_task
+from flamingo_eval.config.specs import DecodeOverride, DemoSpec, RunSpec
+from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import UsageError
 from flamingo_eval.metrics import METRICS
 from flamingo_eval.report.beside_published import compared, differences, disagreement
 from flamingo_eval.report.formats import csv_text, json_value, latex, markdown
 from flamingo_eval.report.published import PRACTICES, Published, find_model, models, published
 from flamingo_eval.report.tables import Cell, Row, lines, notes_of, table_of
+from flamingo_eval.runs.record import Counts, RunRecord
 
 
 def score(model: str, task: str, shots: int, selection: str = "random") -> float:
@@ -92,17 +96,21 @@ def test_a_source_without_splits_agrees_with_nothing() -> None:
     assert disagreement(idefics, ROW) == "its source does not name the split"
 
 
-def record(**demos: Any) -> dict[str, Any]:
-    return {
-        "spec": {
-            "task": {"mode": "open-ended", "metrics": [{"name": "vqa_accuracy", "dialect": ""}]},
-            "prompt": {"metric_dialect": ""},
-            "demos": {"support_size": 2048, "support_per_class": 0, "seed": 0, **demos},
-            "decode": {"beams": 3, "length_penalty": 0.0},
-            "text_only_shots": 2,
-        },
-        "counts": {"queries": 9, "of": 9, "failed": 0},
-    }
+def record(counts: Counts | None = None, decode: DecodeOverride | None = None, **changes: Any) -> RunRecord:
+    """The record of a run over all queries of a VQAv2 of nine questions."""
+    task, folder = load_task(find_task("vqav2")), find_protocol(changes.pop("protocol", "flamingo"))
+    prompt = load_prompt(folder / "qa.yaml")
+    spec = RunSpec(
+        task=replace(task, data=replace(task.data, counts={})),
+        protocol=load_protocol(folder / "protocol.yaml"),
+        prompt=replace(prompt, decode=decode or DecodeOverride()),
+        demos=replace(DemoSpec(), **changes),
+        model="m",
+        model_sha256="0",
+        data="vqa",
+        split="test-dev",
+    )
+    return RunRecord(2, "complete", "0", "vqav2", spec, counts=counts or Counts(queries=9, of=9, answered=9))
 
 
 def test_no_difference_is_invented() -> None:
@@ -110,10 +118,8 @@ def test_no_difference_is_invented() -> None:
 
 
 def test_every_difference_is_named() -> None:
-    other = record(support_size=0)
-    other["spec"]["decode"] = {"beams": 1, "length_penalty": 1.0}
-    other["spec"]["prompt"] = {"metric_dialect": "openflamingo"}
-    other["counts"] = {"queries": 5, "of": 9, "failed": 1}
+    counts, decode = Counts(queries=5, of=9, answered=4, failed=1), DecodeOverride(beams=1, length_penalty=1.0)
+    other = record(counts, decode, protocol="openflamingo", support_size=0)
     row = replace(ROW, protocol="openflamingo", demos="rices")
     assert differences(flamingo_9b(), row, [other]) == (
         "prompts: theirs flamingo, ours openflamingo",

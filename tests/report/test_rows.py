@@ -11,6 +11,7 @@ import pytest
 
 from flamingo_eval import load_results
 from flamingo_eval.config.specs import DemoSpec
+from flamingo_eval.errors import RunError
 from flamingo_eval.report.rows import rows_of
 from flamingo_eval.report.tables import lines, table_of
 from flamingo_eval.runs.folder import RunFolder, find_runs
@@ -100,9 +101,13 @@ def test_seeds_that_failed_on_other_queries_have_no_common_interval(make_run: Ma
 
 
 def test_hostile_values_in_a_record_are_only_words(make_run: MakeRun, tmp_path: Path) -> None:
-    for value in ("<script>" * 9, ["a", {"b": None}]):
-        folder = make_run(shots=4, out=f"results/{len(str(value))}")
+    for number, value in enumerate(("<script>" * 9, "a\x1b[2J")):
+        folder = make_run(shots=4, out=f"results/{number}")
         run = json.loads(folder.run.read_text())
-        run["spec"]["limit"] = value
+        run["spec"]["prompt"]["prefix"] = value
         folder.run.write_text(json.dumps(run))
     assert len(labels(tmp_path / "results")) == 2
+    run["spec"]["limit"] = ["a", {"b": None}]
+    folder.run.write_text(json.dumps(run))
+    with pytest.raises(RunError, match=r"spec\.limit: expected a whole number, got a list"):
+        labels(tmp_path / "results")

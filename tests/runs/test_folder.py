@@ -13,19 +13,18 @@ import pytest
 from flamingo_eval.errors import RunError
 from flamingo_eval.records import Output
 from flamingo_eval.runs.folder import (
-    SCHEMA,
     RunFolder,
     appending,
     find_runs,
     locked,
     output_line,
     parse_output,
-    read_json,
     read_outputs,
     write_error,
     write_json,
     write_outputs,
 )
+from flamingo_eval.runs.record import SCHEMA, read_run, read_scores
 
 OUTPUTS = [
     Output("1", ("a", "b"), 12, raw=' "x"\n', prediction="x", score=30.0),
@@ -120,10 +119,11 @@ def test_a_second_process_leaves_a_run_alone(tmp_path: Path) -> None:
     [("{", "not JSON"), ("[]", "expected an object"), ('{"schema": 99}', "schema 99, this version reads")],
 )
 def test_records_that_cannot_be_read(tmp_path: Path, text: str, what: str) -> None:
-    path = tmp_path / "scores.json"
-    path.write_text(text)
-    with pytest.raises(RunError, match=what):
-        read_json(path)
+    for name, read in (("scores.json", read_scores), ("run.json", read_run)):
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(RunError, match=what):
+            read(path)
 
 
 def test_find_runs(tmp_path: Path) -> None:

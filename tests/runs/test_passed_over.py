@@ -17,8 +17,9 @@ from flamingo_eval.errors import MediaError, PromptError, RunError
 from flamingo_eval.records import Answer, Image, Prompt
 from flamingo_eval.report.tables import notes_of, table_of
 from flamingo_eval.runs.backend import Backend
-from flamingo_eval.runs.folder import RunFolder, read_json, read_outputs
+from flamingo_eval.runs.folder import RunFolder, read_outputs
 from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+from flamingo_eval.runs.record import read_run
 from flamingo_eval.runs.session import run_all
 
 Run = Callable[..., RunFolder]
@@ -82,7 +83,9 @@ def test_no_query_fails_for_a_broken_demonstration(run: Run, broken_root: Path, 
         outputs, _ = read_outputs(folder.outputs)
         assert not [o.error for o in outputs if o.error]
         assert not {"902", "905"} & {id for o in outputs for id in o.shots}
-    assert read_json(folder.run)["passed_over"]["count"] == 2
+    record = read_run(folder.run).passed_over
+    assert record is not None
+    assert record.count == 2
 
 
 def test_others_keep_their_place_and_draws_stay_nested(run: Run, vqa_root: Path, broken_root: Path) -> None:
@@ -93,14 +96,15 @@ def test_others_keep_their_place_and_draws_stay_nested(run: Run, vqa_root: Path,
         assert list(broken[6][id][: len(kept)]) == kept, "the rest of the draw moves up, in its order"
         assert broken[4][id] == broken[6][id][:4]
         assert broken[2][id] == broken[4][id][:2]
-    assert "passed_over" not in read_json(run(vqa_root, 6, out="whole").run)
+    assert read_run(run(vqa_root, 6, out="whole").run).passed_over is None
 
 
 def test_the_record_and_the_table_say_how_many(run: Run, broken_root: Path) -> None:
     folder = run(broken_root, 4)
-    value = read_json(folder.run)["passed_over"]
-    assert value["count"] == 2
-    assert f"4 shots: support examples passed over: 2 (digest {value['digest']})" in "\n".join(
+    value = read_run(folder.run).passed_over
+    assert value is not None
+    assert value.count == 2
+    assert f"4 shots: support examples passed over: 2 (digest {value.digest})" in "\n".join(
         notes_of(table_of([folder]))
     )
 
@@ -108,8 +112,8 @@ def test_the_record_and_the_table_say_how_many(run: Run, broken_root: Path) -> N
 def test_a_query_without_its_picture_is_counted_and_never_scored(run: Run, broken_root: Path) -> None:
     (broken_root / "val2014" / f"COCO_val2014_{3:012d}.jpg").unlink()
     folder = run(broken_root, 4)
-    counts = read_json(folder.run)["counts"]
-    assert counts["failed"] == 2, "two questions ask about the picture"
+    counts = read_run(folder.run).counts
+    assert counts.failed == 2, "two questions ask about the picture"
     assert all(o.score is None for o in read_outputs(folder.outputs)[0] if o.error)
 
 

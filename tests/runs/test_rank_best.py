@@ -21,9 +21,10 @@ from flamingo_eval.metrics.scoring import score_all
 from flamingo_eval.records import Best, Example, Output, Prediction, Split
 from flamingo_eval.report.diff import answer_of, compare
 from flamingo_eval.runs.estimate import Reader
-from flamingo_eval.runs.folder import RunFolder, find_runs, output_line, parse_output, spec_json
+from flamingo_eval.runs.folder import RunFolder, output_line, parse_output
 from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 from flamingo_eval.runs.preflight import check_wanted
+from flamingo_eval.runs.record import spec_json
 from flamingo_eval.runs.recorded import recorded_spec
 from flamingo_eval.runs.runner import run
 from flamingo_eval.runs.submission import write_submission
@@ -109,7 +110,7 @@ def test_a_large_tree_is_searched_and_a_task_may_ask_for_it(things: Path, tmp_pa
 
     a, b = RunFolder(Path(whole["folder"])), RunFolder(Path(best["folder"]))
     comparison = compare(a, b)
-    assert [(d.key, d.a, d.b) for d in comparison.configuration] == [("task.rank.wanted", "-", "best")]
+    assert [(d.key, d.a, d.b) for d in comparison.configuration] == [("rank.wanted", "all", "best")]
     assert (comparison.changed, comparison.same_results) == ((), False)
     page = CliRunner().invoke(
         app, ["report", str(tmp_path), "--format", "html", "--data", str(things), "--out", str(tmp_path / "page.html")]
@@ -178,7 +179,7 @@ def test_unknown_words_are_refused(tmp_path: Path) -> None:
     assert "--rank bst: Did you mean 'best'?" in str(done.exception)
     path = tmp_path / "imagenet.yaml"
     path.write_text((shipped("tasks") / "imagenet.yaml").read_text() + "rank: {wanted: first}\n")
-    with pytest.raises(ConfigError, match=r"rank\.wanted: 'first' is not known. One of: all, best"):
+    with pytest.raises(ConfigError, match=r"rank\.wanted: expected one of all, best, got 'first'"):
         load_task(path)
 
 
@@ -201,14 +202,8 @@ def test_a_run_that_needs_all_scores_is_refused_by_the_runner_too(tmp_path: Path
 # -------------------------------------------------------------------------------------------------------------- records
 
 
-def test_the_default_leaves_no_trace_in_a_record() -> None:
-    """Runs made before there was a choice keep their folders."""
-    (folder, *_) = [
-        f for f in find_runs([Path(__file__).parents[2] / "results" / "reference"]) if "hateful_memes" in str(f)
-    ]
-    recorded = json.loads(folder.run.read_text())["spec"]
-    assert spec_json(recorded_spec(folder)) == recorded
-    assert "wanted" not in json.dumps(spec_json(spec_of("imagenet")))
+def test_a_record_spells_out_which_candidates_are_scored() -> None:
+    assert spec_json(spec_of("imagenet"))["rank"]["wanted"] == "all"
     assert spec_json(spec_of("imagenet", rank="best"))["prompt"]["rank"]["wanted"] == "best"
 
 

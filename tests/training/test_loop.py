@@ -107,10 +107,10 @@ def test_a_recipe_may_be_like_one_that_is_like_another(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("like: tinny", "line 1, like: 'tinny' is not known"),
-        ("name: a\nlike: [tiny]", "line 2, like: a list is not known"),
-        ("like: tiny\nlike: base", "stands here twice"),
-        ("like: tiny\nname: a\nname: b", "line 3, file: key 'name' stands here twice"),
+        ("like: tinny", "line 1, like: expected a known name, got 'tinny'"),
+        ("name: a\nlike: [tiny]", "line 2, like: expected a known name, got a list"),
+        ("like: tiny\nlike: base", "duplicate key 'like'"),
+        ("like: tiny\nname: a\nname: b", "line 3, file: duplicate key 'name'"),
         ("like: tiny\nflamingo: 3", "line 2, flamingo: expected keys and values"),
     ],
 )

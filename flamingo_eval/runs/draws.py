@@ -1,0 +1,31 @@
+"""The bootstrap draws of a run's scores: recomputed from outputs.jsonl where they follow from it, else as recorded.
+
+A headline metric that is the mean of its queries' own scores needs nothing but outputs.jsonl (own scores, pictures).
+CIDEr, ROC AUC and other corpus metrics would need the references, and further metrics their own scores, which a record
+does not hold: their draws are one line of scores.json, so that tables and comparisons need no data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from flamingo_eval.metrics.bootstrap import Draws, bootstrap
+from flamingo_eval.records import MetricResult, Output, Score
+
+
+def draws_of(scores: Sequence[Score], index: int, outputs: Iterable[Output]) -> Draws:
+    """The draws of a run's score by its index; () where there are none (one picture, a metric without resampling)."""
+    score = scores[index]
+    if score.draws or index > 0 or score.value is None:
+        return score.draws
+    answered = [o for o in outputs if not o.error]
+    result = MetricResult(score.value, tuple(o.score for o in answered))
+    return bootstrap(result, [o.media for o in answered])[1]
+
+
+def without_derived_draws(scores: Sequence[Score], outputs: Sequence[Output]) -> tuple[Score, ...]:
+    """The scores as they are recorded: the headline's draws left out if recomputing them gives the same ones."""
+    bare = [replace(scores[0], draws=()), *scores[1:]]
+    same = draws_of(bare, 0, outputs) == scores[0].draws
+    return tuple(bare if same else scores)
