@@ -22,10 +22,10 @@ from typing import Any
 
 from benchmarks.kill_loop import command, lines
 from flamingo_eval.config.specs import RunSpec
-from flamingo_eval.distributed.launch import Team
-from flamingo_eval.distributed.pool import Crew, Sent
-from flamingo_eval.distributed.ray_actors import RayReplica, ray_replicas
-from flamingo_eval.distributed.replica import Worker
+from flamingo_eval.distributed.pool import Message, ReplicaPool
+from flamingo_eval.distributed.ray_actors import RayHandle, ray_replicas
+from flamingo_eval.distributed.replica import Replica
+from flamingo_eval.distributed.spec import Deployment
 from flamingo_eval.records import Episode, Split
 from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 from flamingo_eval.runs.runner import Progress, run
@@ -50,7 +50,7 @@ class Found:
 class Placed:
     """A replica that counts its answers by the node that gave them. `left`: queries of its unit without an answer."""
 
-    def __init__(self, replica: RayReplica, by_node: Counter[str]) -> None:
+    def __init__(self, replica: RayHandle, by_node: Counter[str]) -> None:
         self.replica, self.by_node, self.node, self.left = replica, by_node, "", 0
 
     def ready(self, stop: threading.Event) -> bool:
@@ -60,7 +60,7 @@ class Placed:
         self.node = self.replica.node()
         return True
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
         """As the replica's."""
         self.left = len(episodes)
         for sent in self.replica.answers(episodes, spec, split):
@@ -89,7 +89,7 @@ def three_nodes() -> Iterator[Any]:
 def change_nodes(out: Path, limit: int) -> Found:
     """Run with three replicas of which two fit; once a part is done, a node at work goes and another comes."""
     (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices(shots=(SHOTS,), limit=limit))
-    one = Worker("tiny", device="cpu")
+    one = Replica("tiny", device="cpu")
     identity = one.identity()
     spec = planned.spec(identity)
     with closing(one.backend):
@@ -98,10 +98,10 @@ def change_nodes(out: Path, limit: int) -> Found:
     by_node: Counter[str] = Counter()
     with (
         three_nodes() as cluster,
-        ray_replicas(Team("tiny", "cpu", ray=cluster.address, replicas="3")) as (replicas, _),
+        ray_replicas(Deployment("tiny", "cpu", ray=cluster.address, replicas="3")) as (replicas, _),
     ):
         placed = [Placed(replica, by_node) for replica in replicas]
-        crew = Crew(placed, most=UNIT)
+        pool = ReplicaPool(placed, most=UNIT)
         added = ""
 
         def watch(progress: Progress) -> None:  # called in the main thread, the only one where Ray starts a node
@@ -112,8 +112,8 @@ def change_nodes(out: Path, limit: int) -> Found:
             cluster.remove_node(next(n for n in cluster.list_all_nodes() if n.node_id in busy), allow_graceful=False)
             added = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES).node_id
 
-        run(spec, planned.data, crew, out / "cluster", episodes=list(planned.episodes()), watch=watch)
-        stats = crew.stats
+        run(spec, planned.data, pool, out / "cluster", episodes=list(planned.episodes()), watch=watch)
+        stats = pool.stats
     expected = lines(out / "one")
     different = sum(a != b for a, b in zip(lines(out / "cluster"), expected, strict=True))
     return Found(limit, different, stats["units"], stats["units_lost"], by_node[added], time.monotonic() - began)

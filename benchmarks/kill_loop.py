@@ -16,9 +16,9 @@ import threading
 import time
 from pathlib import Path
 
-from flamingo_eval.distributed.launch import Team
-from flamingo_eval.distributed.pool import Crew, ReplicaLostError
+from flamingo_eval.distributed.pool import ReplicaLostError, ReplicaPool
 from flamingo_eval.distributed.ray_actors import ray_replicas
+from flamingo_eval.distributed.spec import Deployment
 from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 from flamingo_eval.runs.runner import run
 
@@ -40,12 +40,12 @@ def compared(out: Path, expected: list[str]) -> str:
     return f"{missing} lost, {len(set(found) - set(expected))} different of {len(expected)}"
 
 
-def kill_workers(out: Path, limit: int, kills: int, rng: random.Random) -> tuple[int, Crew]:
+def kill_workers(out: Path, limit: int, kills: int, rng: random.Random) -> tuple[int, ReplicaPool]:
     """One run with two replicas; every second or two one of them is killed, `kills` times or until the run ends."""
     (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=limit))
     done = threading.Event()
     killed = 0
-    with ray_replicas(Team("tiny", "cpu", ray="local", replicas="2")) as (replicas, model):
+    with ray_replicas(Deployment("tiny", "cpu", ray="local", replicas="2")) as (replicas, model):
 
         def killer() -> None:
             nonlocal killed
@@ -61,14 +61,14 @@ def kill_workers(out: Path, limit: int, kills: int, rng: random.Random) -> tuple
                     killed += 1
                     time.sleep(0.5)
 
-        crew = Crew(replicas, most=128)
+        pool = ReplicaPool(replicas, most=128)
         spec = planned.spec(model)
         thread = threading.Thread(target=killer, daemon=True)
         thread.start()
-        run(spec, planned.data, crew, out, episodes=list(planned.episodes()))
+        run(spec, planned.data, pool, out, episodes=list(planned.episodes()))
         done.set()
         thread.join()
-    return killed, crew
+    return killed, pool
 
 
 def kill_driver(out: Path, limit: int, rng: random.Random) -> bool:
@@ -102,8 +102,8 @@ def main() -> None:
         expected = lines(root / "one")
         killed = lost = runs = 0
         while killed < asked.workers:
-            some, crew = kill_workers(root / f"workers{runs}", asked.limit, asked.workers - killed, rng)
-            killed, lost = killed + some, lost + crew.stats["units_lost"]
+            some, pool = kill_workers(root / f"workers{runs}", asked.limit, asked.workers - killed, rng)
+            killed, lost = killed + some, lost + pool.stats["units_lost"]
             print(f"run {runs}: {some} workers killed: {compared(root / f'workers{runs}', expected)}", flush=True)
             runs += 1
         print(f"{killed} workers killed in {runs} runs, {lost} units lost and done again", flush=True)

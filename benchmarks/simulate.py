@@ -70,12 +70,12 @@ def simulate(
     first_idle: float | None = None
     in_flight: list[tuple[float, int, int, list[Unit]]] = []  # time, replica, outputs that came, units to do again
     idle: list[tuple[float, int]] = [(scene.start, r) for r in range(replicas)]
-    at_work = 0
-    while waiting or at_work:
+    running = 0
+    while waiting or running:
         while waiting and idle:
             free, replica = idle.pop()
             unit = waiting.popleft()
-            at_work += 1
+            running += 1
             each = scene.query * rng.choice(factors)
             seconds = len(unit.episodes) * each
             dies = rng.expovariate(scene.losses / 3600) if scene.losses else float("inf")
@@ -87,7 +87,7 @@ def simulate(
         if done != STARTED:
             writer = max(writer, now) + done * scene.write
             end = max(end, now)
-            at_work -= 1
+            running -= 1
         if again:
             lost += 1
             n_units += len(again)
@@ -141,15 +141,15 @@ def _write_once(planned: PlannedRun) -> float:
 
 def record() -> None:
     """Time units of the sample with the tiny checkpoint, one after the other, and keep them."""
-    from flamingo_eval.distributed.replica import Worker
+    from flamingo_eval.distributed.replica import Replica
 
-    worker = Worker("tiny", device="cpu")
+    replica = Replica("tiny", device="cpu")
     (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices())
-    spec, times = planned.spec(worker.identity()), []
-    with closing(worker.backend):
+    spec, times = planned.spec(replica.identity()), []
+    with closing(replica.backend):
         for unit in cut(list(planned.episodes()), 1, UNIT_RECORDED):
             began = time.perf_counter()
-            n = sum(len(sent.outputs) for sent in worker.answers(unit.episodes, spec, planned.data.queries))
+            n = sum(len(sent.outputs) for sent in replica.answers(unit.episodes, spec, planned.data.queries))
             times.append({"queries": n, "seconds": round(time.perf_counter() - began, 4)})
     RECORDED.write_text(json.dumps(times[1:], indent=1) + "\n")  # the first opens every support picture
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from flamingo_eval.distributed.pool import Crew, Standing
+    from flamingo_eval.distributed.pool import ReplicaPool, ReplicaStatus
 
 WIDTH = 77  # columns of a terminal that it needs: VQAv2 over 512 replicas, no number cut
 OTHER_LINES = 9  # title, heads, the row of all replicas, caption
@@ -22,19 +22,19 @@ MOST_ROWS = 16  # replicas on lines of their own; of more the busiest problems c
 STATES = ("given up", "loading", "waiting", "working")  # the order of interest
 
 
-class CrewTable:
+class PoolTable:
     """The progress of a run over several replicas, on a terminal. Used as ProgressBar is (console.py)."""
 
-    def __init__(self, title: str, total: int, crew: Crew) -> None:
-        self.title, self.total, self.crew = title, total, crew
+    def __init__(self, title: str, total: int, pool: ReplicaPool) -> None:
+        self.title, self.total, self.pool = title, total, pool
         self.began = time.monotonic()
         self.done, self.score = 0, ""
         self.first: int | None = None
-        self.before = [s.queries for s in crew.standings], dict(crew.stats)
+        self.before = [s.queries for s in pool.statuses], dict(pool.stats)
         self.screen = console(stderr=True)
         self._live: Live | None = None
 
-    def __enter__(self) -> CrewTable:
+    def __enter__(self) -> PoolTable:
         from rich.live import Live
 
         self._live = Live(console=self.screen, get_renderable=self.table, refresh_per_second=2, transient=True)
@@ -64,24 +64,24 @@ class CrewTable:
         table.title_justify = "left"
         for name in ("replica", "state", "units", "lost", "queries", "a second", "cache hits"):
             table.add_column(name, justify="left" if name in ("replica", "state") else "right", no_wrap=True)
-        standings, before = self.crew.standings, self.before[0]
-        order = sorted(range(len(standings)), key=lambda i: (STATES.index(standings[i].state), i))
+        statuses, before = self.pool.statuses, self.before[0]
+        order = sorted(range(len(statuses)), key=lambda i: (STATES.index(statuses[i].state), i))
         rows = max(1, min(MOST_ROWS, self.screen.height - OTHER_LINES))
         for i in sorted(order[:rows]):
-            s = standings[i]
+            s = statuses[i]
             queries = s.queries - before[i]
             table.add_row(
                 str(i), s.state, str(s.units), str(s.lost), f"{queries:,}", f"{queries / seconds:.1f}", known([s])
             )
-        if len(standings) > rows:
-            table.add_row(f"{len(standings) - rows} more", *[""] * 6)
-        stats = self.crew.stats
+        if len(statuses) > rows:
+            table.add_row(f"{len(statuses) - rows} more", *[""] * 6)
+        stats = self.pool.stats
         units_done = stats["units_done"] - self.before[1]["units_done"]
         units = f"{units_done}/{stats['units'] - self.before[1]['units']}"
         lost = stats["units_lost"] - self.before[1]["units_lost"]
         table.add_section()
         total = f"{self.done:,}/{self.total:,}"
-        table.add_row("all", "", units, str(lost), total, f"{rate:.1f}", known(standings))
+        table.add_row("all", "", units, str(lost), total, f"{rate:.1f}", known(statuses))
         table.caption = f"{left}, {60 * units_done / seconds:.1f} units a minute"
         given_up = stats["queries_given_up"] - self.before[1]["queries_given_up"]
         if given_up:
@@ -90,7 +90,7 @@ class CrewTable:
         return table
 
 
-def known(standings: Sequence[Standing]) -> str:
+def known(statuses: Sequence[ReplicaStatus]) -> str:
     """How many of the pictures asked for were in the vision cache, in percent."""
-    asked = sum(s.asked for s in standings)
-    return f"{100 * sum(s.hits for s in standings) / asked:.0f} %" if asked else "-"
+    asked = sum(s.asked for s in statuses)
+    return f"{100 * sum(s.hits for s in statuses) / asked:.0f} %" if asked else "-"

@@ -13,9 +13,9 @@ from flamingo_eval.runs.session import Observer, Watch
 from flamingo_eval.runs.similar import changed_sentence
 
 if TYPE_CHECKING:
-    from flamingo_eval.cli.pool_table import CrewTable
+    from flamingo_eval.cli.pool_table import PoolTable
     from flamingo_eval.config.specs import RunSpec
-    from flamingo_eval.distributed.launch import AtWork
+    from flamingo_eval.distributed.launch import Service
     from flamingo_eval.runs.backend import Backend
     from flamingo_eval.runs.runner import FinishedRun, TaskData
     from flamingo_eval.runs.runner import Progress as Answered
@@ -26,7 +26,7 @@ class Progress(Observer):
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.at_work: AtWork | None = None
+        self.service: Service | None = None
 
     def say(self, line: str) -> None:
         """A line for people."""
@@ -34,21 +34,21 @@ class Progress(Observer):
             say(line)
 
     @contextmanager
-    def opened(self, team: AbstractContextManager[AtWork | None], batch_size: str) -> Iterator[Backend | None]:
-        """The backend of a team, said what it is once it is loaded."""
+    def opened(self, opening: AbstractContextManager[Service | None], batch_size: str) -> Iterator[Backend | None]:
+        """The backend of a deployment; says which model and device once it is loaded."""
         self.say("loading the model")
-        with team as at_work:
-            self.at_work = at_work
-            if at_work is not None:
-                self.say(f"{at_work.title}, batch size {batch_size}")
-            yield None if at_work is None else at_work.backend
+        with opening as service:
+            self.service = service
+            if service is not None:
+                self.say(f"{service.title}, batch size {batch_size}")
+            yield None if service is None else service.backend
 
     @contextmanager
     def answering(self, spec: RunSpec, data: TaskData, total: int) -> Iterator[Watch]:
         """A bar around one run, with its score so far."""
         title = _title(spec)
         running = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, data.queries)
-        state = self.at_work.state if self.at_work is not None else str
+        state = self.service.state if self.service is not None else str
         with self._bar(title, total) as bar:
 
             def watch(progress: Answered) -> None:
@@ -78,15 +78,15 @@ class Progress(Observer):
         if record.cached and record.changed_media:
             self.say(changed_sentence(record.changed_media))
 
-    def _bar(self, title: str, total: int) -> ProgressBar | CrewTable:
+    def _bar(self, title: str, total: int) -> ProgressBar | PoolTable:
         """A table of the replicas where there are several and somebody can see it."""
-        from flamingo_eval.cli.pool_table import WIDTH, CrewTable
+        from flamingo_eval.cli.pool_table import WIDTH, PoolTable
 
-        crew = self.at_work.crew if self.at_work is not None else None
-        alone = crew is None or len(crew.replicas) < 2
-        if crew is None or alone or self.quiet or not sys.stderr.isatty() or console(stderr=True).width < WIDTH:
+        pool = self.service.pool if self.service is not None else None
+        alone = pool is None or len(pool.replicas) < 2
+        if pool is None or alone or self.quiet or not sys.stderr.isatty() or console(stderr=True).width < WIDTH:
             return ProgressBar(title, total, self.quiet)
-        return CrewTable(title, total, crew)
+        return PoolTable(title, total, pool)
 
 
 class Repeating(Observer):

@@ -23,7 +23,7 @@ from flamingo_eval.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from flamingo_eval.distributed.launch import Team
+    from flamingo_eval.distributed.spec import Deployment
     from flamingo_eval.runs.plan import PlannedRun
     from flamingo_eval.runs.runner import FinishedRun
 
@@ -119,8 +119,8 @@ def run(
     from flamingo_eval.cli.console import say
     from flamingo_eval.config.settings import data_choice, image_folders, load_settings
     from flamingo_eval.config.specs import DemoMethod, OnError, Wanted
-    from flamingo_eval.distributed.environment import world
-    from flamingo_eval.distributed.launch import Team
+    from flamingo_eval.distributed.environment import rank_environment
+    from flamingo_eval.distributed.spec import Deployment
     from flamingo_eval.errors import UsageError, did_you_mean
     from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 
@@ -172,13 +172,15 @@ def run(
 
         say_what_it_takes(runs, choice, device, dtype, tflops, price, as_json)
         return
-    team = Team(choice, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica, tensor_parallel)
-    here = world() if ray is None else None
+    deployment = Deployment(
+        choice, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica, tensor_parallel
+    )
+    here = rank_environment() if ray is None else None
     quiet = as_json or (here is not None and here.rank > 0)
     if not quiet:
         for line in (*remarks, *_banner(runs, str(choice), why)):
             say(line)
-    records = _answer(runs, team, out or Path(settings.out), fresh, quiet)
+    records = _answer(runs, deployment, out or Path(settings.out), fresh, quiet)
     if records is not None:
         _print(records, as_json)
 
@@ -197,7 +199,9 @@ def _banner(runs: list[PlannedRun], model: str, why: str = "") -> list[str]:
     return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}{f' ({why})' if why else ''}, {count}"]
 
 
-def _answer(runs: list[PlannedRun], team: Team, out: Path, fresh: bool, quiet: bool) -> list[FinishedRun] | None:
+def _answer(
+    runs: list[PlannedRun], deployment: Deployment, out: Path, fresh: bool, quiet: bool
+) -> list[FinishedRun] | None:
     """The records of all runs; None in a process that only answers for another one (torchrun)."""
     from flamingo_eval.backends.choice import choose_model
     from flamingo_eval.backends.shape import shape_of
@@ -208,12 +212,12 @@ def _answer(runs: list[PlannedRun], team: Team, out: Path, fresh: bool, quiet: b
     progress = Progress(quiet)
     return run_all(
         runs,
-        lambda left: progress.opened(answering(team, left, progress.say), team.batch_size),
+        lambda left: progress.opened(answering(deployment, left, progress.say), deployment.batch_size),
         out,
-        identity=identity_before(team),
-        shape=lambda: shape_of(choose_model(team.model)),
+        identity=identity_before(deployment),
+        shape=lambda: shape_of(choose_model(deployment.model)),
         fresh=fresh,
-        settings={"batch_size": team.batch_size},
+        settings={"batch_size": deployment.batch_size},
         observer=progress,
     )
 

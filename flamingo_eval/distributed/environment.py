@@ -12,7 +12,7 @@ HOW = "Start with `torchrun --nproc-per-node N -m flamingo_eval run ...`, or uns
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class RankEnvironment:
     """This process's place among the ranks."""
 
     rank: int
@@ -20,7 +20,7 @@ class World:
     local_rank: int
 
 
-def world(environment: Mapping[str, str] = os.environ) -> World | None:
+def rank_environment(environment: Mapping[str, str] = os.environ) -> RankEnvironment | None:
     """What torchrun says in the environment; None for a process on its own. Raises UsageError for half of it."""
     size = _number(environment, "WORLD_SIZE", "1")
     if size < 2:
@@ -28,7 +28,7 @@ def world(environment: Mapping[str, str] = os.environ) -> World | None:
     missing = [k for k in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not environment.get(k)]
     if missing:
         raise UsageError(f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set.", fix=HOW)
-    return World(_number(environment, "RANK"), size, _number(environment, "LOCAL_RANK", "0"))
+    return RankEnvironment(_number(environment, "RANK"), size, _number(environment, "LOCAL_RANK", "0"))
 
 
 def _number(environment: Mapping[str, str], name: str, default: str = "") -> int:

@@ -7,96 +7,83 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from flamingo_eval.backends.choice import ModelChoice
 from flamingo_eval.config.specs import ModelIdentity
-from flamingo_eval.distributed.pool import Crew
+from flamingo_eval.distributed.pool import ReplicaPool
+from flamingo_eval.distributed.spec import Deployment
 from flamingo_eval.errors import UsageError
 from flamingo_eval.runs.backend import Backend, identity_of, load_backend
 from flamingo_eval.runs.plan import PlannedRun
 
 if TYPE_CHECKING:
-    from flamingo_eval.distributed.environment import World
-    from flamingo_eval.distributed.replica import Worker
+    from flamingo_eval.distributed.environment import RankEnvironment
+    from flamingo_eval.distributed.replica import Replica
     from flamingo_eval.prompting.rices import Encoder
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
-    """Who answers, as the command line says it: the model, its device, and over how many processes."""
+class Service:
+    """A deployment with its model loaded. `state` gives a few words for the progress bar.
 
-    model: str | ModelChoice
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: str = "auto"
-    workers: int | None = None
-    ray: str | None = None
-    replicas: str = "auto"
-    gpus_per_replica: int | None = None
-    tensor_parallel: int = 1  # ranks of torchrun that share one model
-
-
-@dataclass(frozen=True, slots=True)
-class AtWork:
-    """A team that has loaded its model. `state` gives a word for the progress bar.
-
-    `crew`: the replicas, where there are several.
+    `pool`: the replicas, where there are several.
     """
 
     backend: Backend
     title: str
     state: Callable[[], str] = str
-    crew: Crew | None = None
+    pool: ReplicaPool | None = None
 
 
-def identity_before(team: Team) -> ModelIdentity | None:
+def identity_before(deployment: Deployment) -> ModelIdentity | None:
     """The identity of the model before it is loaded; None where other processes decide the device (Ray, ranks)."""
-    from flamingo_eval.distributed.environment import world
+    from flamingo_eval.distributed.environment import rank_environment
 
-    if team.ray is not None or world() is not None:
+    if deployment.ray is not None or rank_environment() is not None:
         return None
-    return identity_of(team.model, team.device, team.dtype)
+    return identity_of(deployment.model, deployment.device, deployment.dtype)
 
 
 @contextmanager
 def answering(
-    team: Team, runs: Sequence[PlannedRun], say: Callable[[str], None] = lambda _: None
-) -> Iterator[AtWork | None]:
+    deployment: Deployment, runs: Sequence[PlannedRun], say: Callable[[str], None] = lambda _: None
+) -> Iterator[Service | None]:
     """Load the model wherever it will answer. None: this process has answered for rank 0 and is done.
 
     `say` is told what takes long.
     """
-    if team.ray is not None:
+    if deployment.ray is not None:
         from flamingo_eval.distributed.ray_actors import ray_replicas
 
-        with ray_replicas(team, say) as (replicas, identity):
-            crew = Crew(replicas)
-            backend = Backend(identity, crew, lambda: _own_encoder(team))
-            yield AtWork(backend, _title(identity, len(replicas)), _state(crew), crew)
+        with ray_replicas(deployment, say) as (replicas, identity):
+            pool = ReplicaPool(replicas)
+            backend = Backend(identity, pool, lambda: _own_encoder(deployment))
+            yield Service(backend, _title(identity, len(replicas)), _state(pool), pool)
         return
-    from flamingo_eval.distributed.environment import world
+    from flamingo_eval.distributed.environment import rank_environment
 
-    here = world()
+    here = rank_environment()
     if here is not None:
-        with _among_ranks(team, runs, here) as at_work:
-            yield at_work
+        with _among_ranks(deployment, runs, here) as service:
+            yield service
         return
-    if team.tensor_parallel > 1:
+    if deployment.tensor_parallel > 1:
         raise UsageError(
-            f"--tensor-parallel {team.tensor_parallel} shares a model among ranks.",
-            fix=f"Start it with `torchrun --nproc-per-node {team.tensor_parallel} -m flamingo_eval run ...`.",
+            f"--tensor-parallel {deployment.tensor_parallel} shares a model among ranks.",
+            fix=f"Start it with `torchrun --nproc-per-node {deployment.tensor_parallel} -m flamingo_eval run ...`.",
         )
-    backend = load_backend(team.model, team.device, team.dtype, team.batch_size, team.workers)
+    backend = load_backend(
+        deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers
+    )
     with closing(backend):
-        yield AtWork(backend, _title(backend.identity, 1))
+        yield Service(backend, _title(backend.identity, 1))
 
 
 @contextmanager
-def _among_ranks(team: Team, runs: Sequence[PlannedRun], here: World) -> Iterator[AtWork | None]:
-    """torchrun or srun: rank 0 gets a crew, the others answer for it and get None."""
-    from flamingo_eval.distributed.replica import Worker
+def _among_ranks(deployment: Deployment, runs: Sequence[PlannedRun], here: RankEnvironment) -> Iterator[Service | None]:
+    """torchrun or srun: rank 0 gets a pool, the others answer for it and get None."""
+    from flamingo_eval.distributed.replica import Replica
     from flamingo_eval.distributed.torchrun import (
-        OwnReplica,
-        RankReplica,
+        LocalHandle,
+        RankHandle,
         connect,
         followers,
         group_mesh,
@@ -105,27 +92,29 @@ def _among_ranks(team: Team, runs: Sequence[PlannedRun], here: World) -> Iterato
         use_own_gpu,
     )  # fmt: skip
 
-    size = team.tensor_parallel
+    size = deployment.tensor_parallel
     if any(run.ranked_by_model for run in runs):
         raise UsageError("RICES needs the model to draw shots, which ranks cannot share.", fix="Use --ray local.")
     require_groups(here, size)
     use_own_gpu(here)
     store = connect(here)
-    mesh = group_mesh(here, size, _device_type(team)) if size > 1 else None
-    worker = Worker(team.model, team.device, team.dtype, team.batch_size, team.workers, mesh)
+    mesh = group_mesh(here, size, _device_type(deployment)) if size > 1 else None
+    replica = Replica(
+        deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers, mesh
+    )
     if size > 1:
-        _say_what_is_held(here, worker, size)
-    identity = worker.identity()
-    with closing(worker.backend):
+        _say_what_is_held(here, replica, size)
+    identity = replica.identity()
+    with closing(replica.backend):
         if here.rank:
-            serve(here, store, worker, runs, size)
+            serve(here, store, replica, runs, size)
             yield None
         else:
-            own = OwnReplica(worker, connect(here, first=False), followers(here, size))
-            others = [RankReplica(rank, connect(here, first=False)) for rank in range(size, here.size, size)]
-            crew = Crew([own, *others])
-            backend = Backend(identity, crew, worker.backend.encoder)
-            yield AtWork(backend, _title(identity, len(crew.replicas), size), _state(crew), crew)
+            own = LocalHandle(replica, connect(here, first=False), followers(here, size))
+            others = [RankHandle(rank, connect(here, first=False)) for rank in range(size, here.size, size)]
+            pool = ReplicaPool([own, *others])
+            backend = Backend(identity, pool, replica.backend.encoder)
+            yield Service(backend, _title(identity, len(pool.replicas), size), _state(pool), pool)
             own.end()
             for other in others:
                 other.end()
@@ -137,13 +126,13 @@ def _among_ranks(team: Team, runs: Sequence[PlannedRun], here: World) -> Iterato
         dist.destroy_process_group()
 
 
-def _device_type(team: Team) -> str:
+def _device_type(deployment: Deployment) -> str:
     from flamingo_eval.models.loaded import choose_device
 
-    return choose_device(team.device).type
+    return choose_device(deployment.device).type
 
 
-def _say_what_is_held(here: World, worker: Worker, size: int) -> None:
+def _say_what_is_held(here: RankEnvironment, replica: Replica, size: int) -> None:
     """Each rank's weights beside what its share should be, on its own line."""
     import sys
 
@@ -151,7 +140,7 @@ def _say_what_is_held(here: World, worker: Worker, size: int) -> None:
     from flamingo_eval.models import read_shape
     from flamingo_eval.models.tensor_parallel import bytes_a_rank, bytes_held
 
-    engine = cast(LocalEngine, worker.backend.engine)
+    engine = cast(LocalEngine, replica.backend.engine)
     config, _ = read_shape(engine.model.folder)
     expected = bytes_a_rank(config, size, engine.model.dtype.itemsize)
     held = bytes_held(engine.model.flamingo)
@@ -165,17 +154,19 @@ def _title(identity: ModelIdentity, replicas: int, ranks: int = 1) -> str:
     return f"{identity.name} on {identity.device}, {identity.dtype}{copies}"
 
 
-def _state(crew: Crew) -> Callable[[], str]:
+def _state(pool: ReplicaPool) -> Callable[[], str]:
     def state() -> str:
-        counts = crew.stats
+        counts = pool.stats
         lost = f", {counts['units_lost']} lost" if counts["units_lost"] else ""
         return f"[{counts['replicas']} replicas, units {counts['units_done']}/{counts['units']}{lost}]"
 
     return state
 
 
-def _own_encoder(team: Team) -> Encoder:
-    encoder = load_backend(team.model, team.device, team.dtype, team.batch_size, team.workers).encoder
+def _own_encoder(deployment: Deployment) -> Encoder:
+    encoder = load_backend(
+        deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers
+    ).encoder
     if encoder is None:
-        raise UsageError(f"{team.model} gives no features to choose demonstrations by.")
+        raise UsageError(f"{deployment.model} gives no features to choose demonstrations by.")
     return encoder()

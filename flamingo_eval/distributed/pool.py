@@ -1,4 +1,4 @@
-"""A crew of replicas that pull work units and stream answers to the one process that writes the run folder.
+"""A pool of replicas that pull work units and stream answers to the one process that writes the run folder.
 
 Where replicas run and how they are started again is the business of whoever made them (ray_actors.py, torchrun.py).
 """
@@ -22,7 +22,7 @@ FAILED_STARTS = 3  # in a row, before a replica is given up
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class Message:
     """A message of a replica: outputs, and what its vision cache has been asked for and had, since it started."""
 
     outputs: Sequence[Output]
@@ -31,7 +31,7 @@ class Sent:
 
 
 @dataclass(slots=True)
-class Standing:
+class ReplicaStatus:
     """How a replica stands, for people to look at. Pictures are those of its newest process."""
 
     state: Literal["loading", "working", "waiting", "given up"] = "loading"
@@ -46,14 +46,14 @@ class ReplicaLostError(Exception):
     """A replica's process or its machine is gone; the message says what is known of the reason."""
 
 
-class Replica(Protocol):
+class ReplicaHandle(Protocol):
     """One copy of the model, in a process of its own. Calls come from one thread."""
 
     def ready(self, stop: threading.Event) -> bool:
         """Wait until it can work; False if `stop` was set before. Raises ReplicaLostError if it died on the way."""
         ...
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
         """Outputs as they are finished, some at a time. Raises ReplicaLostError."""
         ...
 
@@ -93,14 +93,14 @@ class _Work:
             self.changed.notify_all()
 
 
-class Crew:
+class ReplicaPool:
     """Answers the queries of a run with several replicas. Outputs come in no fixed order; each query has one."""
 
-    def __init__(self, replicas: Sequence[Replica], retries: int = RETRIES, most: int = MOST_QUERIES) -> None:
+    def __init__(self, replicas: Sequence[ReplicaHandle], retries: int = RETRIES, most: int = MOST_QUERIES) -> None:
         """`retries`: replicas that may die with a query alone before it counts as failed; `most` queries a unit."""
         self.replicas, self.retries, self.most = replicas, retries, most
         self._counts = dict.fromkeys(("units", "units_done", "units_lost", "queries_given_up"), 0)
-        self.standings = [Standing() for _ in replicas]
+        self.statuses = [ReplicaStatus() for _ in replicas]
 
     @property
     def stats(self) -> Mapping[str, Any]:
@@ -114,20 +114,20 @@ class Crew:
         work = _Work(units, self.retries)
         part = Split(split.name, (), (), split.candidates, split.labelled)  # a unit brings its own examples
         threads = [
-            threading.Thread(target=self._pull, args=(replica, standing, work, spec, part), daemon=True)
-            for replica, standing in zip(self.replicas, self.standings, strict=True)
+            threading.Thread(target=self._pull, args=(replica, status, work, spec, part), daemon=True)
+            for replica, status in zip(self.replicas, self.statuses, strict=True)
         ]
         for thread in threads:
             thread.start()
-        left, at_work = len(episodes), len(threads)
+        left, running = len(episodes), len(threads)
         try:
             while left:
                 came = work.came.get()
                 if isinstance(came, BaseException):
                     raise came
                 if came is None:
-                    at_work -= 1
-                    if not at_work:
+                    running -= 1
+                    if not running:
                         raise RunError(
                             f"{spec.task.name}: no replica can be started; {left} queries are not answered.",
                             fix="What is done stays: mend the machines and give the same command again.",
@@ -140,7 +140,7 @@ class Crew:
         for thread in threads:  # the last unit is counted, and in the next run no replica is asked by two threads
             thread.join()
 
-    def _pull(self, replica: Replica, standing: Standing, work: _Work, spec: RunSpec, split: Split) -> None:
+    def _pull(self, replica: ReplicaHandle, status: ReplicaStatus, work: _Work, spec: RunSpec, split: Split) -> None:
         failed_starts = 0
         try:
             while failed_starts < FAILED_STARTS:
@@ -151,33 +151,33 @@ class Crew:
                     failed_starts += 1
                     continue
                 failed_starts = 0
-                standing.state = "waiting"
+                status.state = "waiting"
                 unit = work.take()
                 if unit is None:
                     return
-                standing.state = "working"
-                self._answer(replica, standing, unit, work, spec, split)
-            standing.state = "given up"
+                status.state = "working"
+                self._answer(replica, status, unit, work, spec, split)
+            status.state = "given up"
             work.came.put(None)
         except BaseException as error:  # not swallowed: raised where the outputs are read
             work.came.put(error)
 
     def _answer(
-        self, replica: Replica, standing: Standing, unit: Unit, work: _Work, spec: RunSpec, split: Split
+        self, replica: ReplicaHandle, status: ReplicaStatus, unit: Unit, work: _Work, spec: RunSpec, split: Split
     ) -> None:
         left = {e.query.id: e for e in unit.episodes}
         again: list[Unit] = []
         try:
             for sent in replica.answers(unit.episodes, spec, split):
                 fresh = [o for o in sent.outputs if left.pop(o.id, None) is not None]
-                standing.asked, standing.hits = sent.asked, sent.hits
+                status.asked, status.hits = sent.asked, sent.hits
                 if fresh:
-                    standing.queries += len(fresh)
+                    status.queries += len(fresh)
                     work.came.put(fresh)
-            standing.units += 1
+            status.units += 1
             self._count("units_done")
         except ReplicaLostError as error:
-            standing.state, standing.lost = "loading", standing.lost + 1
+            status.state, status.lost = "loading", status.lost + 1
             self._count("units_lost")
             again = after_loss(unit, list(left.values())) if left else []
             if len(again) == 1 and again[0].losses >= work.retries:

@@ -12,16 +12,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flamingo_eval.config.specs import ModelIdentity, RunSpec
-from flamingo_eval.distributed.pool import ReplicaLostError, Sent
-from flamingo_eval.distributed.replica import Worker
+from flamingo_eval.distributed.pool import Message, ReplicaLostError
+from flamingo_eval.distributed.replica import Replica
+from flamingo_eval.distributed.spec import Deployment
 from flamingo_eval.errors import FlamingoEvalError, MissingDependency, RunError, UsageError
 from flamingo_eval.records import Episode, Split
-
-if TYPE_CHECKING:
-    from flamingo_eval.distributed.launch import Team
 
 LOCAL, AUTO = "local", "auto"
 ADDRESSES = "Give the HOST:PORT that `ray start --head` printed, `auto` on a node of the cluster, or `local`."
@@ -31,7 +29,7 @@ ASK_EVERY = 0.5  # seconds between two looks at whether an actor has come up
 STORE_BYTES = 200 * 2**20  # units are small; Ray's own default is a third of the memory
 
 
-class RayReplica:
+class RayHandle:
     """One actor. It is started anew by Ray whenever its process or node is lost, elsewhere if need be."""
 
     def __init__(self, ray: ModuleType, actor: Any) -> None:
@@ -65,7 +63,7 @@ class RayReplica:
             )
         return found is not None
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
         """Outputs as they are finished, streamed by the actor."""
         stream = self.actor.answers.options(num_returns="streaming").remote(episodes, spec, split)
         for ref in stream:
@@ -95,28 +93,28 @@ class RayReplica:
 
 @contextmanager
 def ray_replicas(
-    team: Team, say: Callable[[str], None] = lambda _: None
-) -> Iterator[tuple[list[RayReplica], ModelIdentity]]:
-    """Connect to Ray at `team.ray` (`local`: start it here) and start replicas; they end with the block.
+    deployment: Deployment, say: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[list[RayHandle], ModelIdentity]]:
+    """Connect to Ray at `deployment.ray` (`local`: start it here) and start replicas; they end with the block.
 
-    `team.replicas` is `auto` (one a GPU, without GPUs one a node) or a number, which may be more than fits now: the
-    others start when nodes join. `say` is told what is waited for. Raises UsageError, MissingDependency and RunError.
+    `deployment.replicas` is `auto` (one per GPU, without GPUs one per node) or a number. It may be more than fits now:
+    the others start when nodes join. `say` gets progress lines. Raises UsageError, MissingDependency and RunError.
     """
-    if team.replicas != "auto" and (not team.replicas.isdigit() or int(team.replicas) < 1):
-        raise UsageError(f"--replicas {team.replicas}: give `auto` or a number from 1.")
+    if deployment.replicas != "auto" and (not deployment.replicas.isdigit() or int(deployment.replicas) < 1):
+        raise UsageError(f"--replicas {deployment.replicas}: give `auto` or a number from 1.")
     ray = _ray()
-    _connect(ray, str(team.ray), 1 if team.replicas == "auto" else int(team.replicas), say)
+    _connect(ray, str(deployment.ray), 1 if deployment.replicas == "auto" else int(deployment.replicas), say)
     try:
-        each = _gpus_each(ray, team)
-        n = _replicas(ray, team, each)
-        kind = ray.remote(Worker).options(num_cpus=1, num_gpus=each, max_restarts=-1, max_task_retries=0)
-        asked = team.model, team.device, team.dtype, team.batch_size, team.workers
+        each = _gpus_each(ray, deployment)
+        n = _replicas(ray, deployment, each)
+        kind = ray.remote(Replica).options(num_cpus=1, num_gpus=each, max_restarts=-1, max_task_retries=0)
+        asked = deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers
         actors = [kind.remote(*asked) for _ in range(n)]
-        crew = [RayReplica(ray, actor) for actor in actors]
+        handles = [RayHandle(ray, actor) for actor in actors]
         identity = _first_identity(ray, actors, each, say)
-        for replica in crew:
-            replica.expected = identity
-        yield crew, identity
+        for handle in handles:
+            handle.expected = identity
+        yield handles, identity
     finally:
         ray.shutdown()
 
@@ -168,24 +166,26 @@ def _require_listener(address: str) -> None:
         raise RunError(f"--ray {address}: nobody answers there: {error}.", fix=ADDRESSES) from error
 
 
-def _gpus_each(ray: ModuleType, team: Team) -> int:
+def _gpus_each(ray: ModuleType, deployment: Deployment) -> int:
     """GPUs of a replica. Raises UsageError where it can never have them."""
     here = int(ray.cluster_resources().get("GPU", 0))
-    if team.gpus_per_replica is None:
-        return min(here, 1) if team.device != "cpu" else 0
-    if team.gpus_per_replica and team.device == "cpu":
-        raise UsageError(f"--gpus-per-replica {team.gpus_per_replica}: --device cpu uses none.", fix="Leave one out.")
-    if team.ray == LOCAL and team.gpus_per_replica > here:
+    if deployment.gpus_per_replica is None:
+        return min(here, 1) if deployment.device != "cpu" else 0
+    if deployment.gpus_per_replica and deployment.device == "cpu":
         raise UsageError(
-            f"--gpus-per-replica {team.gpus_per_replica}: Ray finds {here} GPUs on this machine.",
+            f"--gpus-per-replica {deployment.gpus_per_replica}: --device cpu uses none.", fix="Leave one out."
+        )
+    if deployment.ray == LOCAL and deployment.gpus_per_replica > here:
+        raise UsageError(
+            f"--gpus-per-replica {deployment.gpus_per_replica}: Ray finds {here} GPUs on this machine.",
             fix="Leave it out to run on the CPU.",
         )
-    return team.gpus_per_replica
+    return deployment.gpus_per_replica
 
 
-def _replicas(ray: ModuleType, team: Team, each: int) -> int:
-    if team.replicas != "auto":
-        return int(team.replicas)
+def _replicas(ray: ModuleType, deployment: Deployment, each: int) -> int:
+    if deployment.replicas != "auto":
+        return int(deployment.replicas)
     if each:
         return max(1, int(ray.cluster_resources().get("GPU", 0)) // each)
     return sum(1 for node in ray.nodes() if node["Alive"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from flamingo_eval.backends.choice import ModelChoice
 from flamingo_eval.config.specs import ModelIdentity, RunSpec
-from flamingo_eval.distributed.pool import Sent
+from flamingo_eval.distributed.pool import Message
 from flamingo_eval.records import Episode, Output, Split
 from flamingo_eval.runs.answer import Engine, answer, stats_of
 from flamingo_eval.runs.backend import load_backend
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STREAM_EVERY = 0.5  # seconds between two messages to the writer: what a lost replica can cost beside its batch
 
 
-class Worker:
+class Replica:
     """A model and its engine. Made anew by whoever runs it when its process died."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Worker:
         """What it loaded."""
         return self.backend.identity
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
         """Outputs as they are finished, twice a second and at the end."""
         some: list[Output] = []
         sent = time.monotonic()
@@ -46,7 +46,7 @@ class Worker:
         if some:
             yield self._message(some)
 
-    def _message(self, outputs: list[Output]) -> Sent:
+    def _message(self, outputs: list[Output]) -> Message:
         pictures = stats_of(self.backend.engine).get("vision_cache", {})
         hits = pictures.get("hits_memory", 0) + pictures.get("hits_disk", 0)
-        return Sent(outputs, hits + pictures.get("misses", 0), hits)
+        return Message(outputs, hits + pictures.get("misses", 0), hits)

@@ -18,9 +18,9 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from flamingo_eval.config.specs import RunSpec
-from flamingo_eval.distributed.environment import World
-from flamingo_eval.distributed.pool import Sent
-from flamingo_eval.distributed.replica import Worker
+from flamingo_eval.distributed.environment import RankEnvironment
+from flamingo_eval.distributed.pool import Message
+from flamingo_eval.distributed.replica import Replica
 from flamingo_eval.errors import UsageError
 from flamingo_eval.records import Episode, Split
 from flamingo_eval.runs.folder import output_line, parse_output
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(days=7)  # a rank waits for its next unit while others load, score or write
 
 
-def use_own_gpu(here: World) -> None:
+def use_own_gpu(here: RankEnvironment) -> None:
     """Each rank of a node takes the GPU of its local rank."""
     if torch.cuda.is_available():
         torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
 
 
-def connect(here: World, first: bool = True) -> TCPStore:
+def connect(here: RankEnvironment, first: bool = True) -> TCPStore:
     """A client of the ranks' store; under torchrun its agent holds the store, otherwise rank 0's `first` one does."""
     held = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" or not first
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -47,7 +47,7 @@ def connect(here: World, first: bool = True) -> TCPStore:
     )  # fmt: skip
 
 
-def require_groups(here: World, size: int) -> None:
+def require_groups(here: RankEnvironment, size: int) -> None:
     """Raise UsageError unless the ranks can be divided into groups that share a model."""
     if here.size % size:
         raise UsageError(
@@ -56,7 +56,7 @@ def require_groups(here: World, size: int) -> None:
         )
 
 
-def group_mesh(here: World, size: int, device: str) -> DeviceMesh:
+def group_mesh(here: RankEnvironment, size: int, device: str) -> DeviceMesh:
     """The ranks that share a model with this one: `size` neighbours; NCCL between GPUs, gloo otherwise."""
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
@@ -67,7 +67,7 @@ def group_mesh(here: World, size: int, device: str) -> DeviceMesh:
     return init_device_mesh(device, (here.size // size, size), mesh_dim_names=("replica", "part"))["part"]
 
 
-def followers(here: World, size: int) -> range:
+def followers(here: RankEnvironment, size: int) -> range:
     """The ranks that share the model of this one, if it is the first of its group; nobody else speaks for them."""
     return range(here.rank + 1, here.rank + size) if here.rank % size == 0 else range(0)
 
@@ -85,21 +85,21 @@ def _unit_message(episodes: Sequence[Episode], spec: RunSpec) -> str:
     return json.dumps({"run": _key(spec), "ids": [e.query.id for e in episodes]})
 
 
-class OwnReplica:
+class LocalHandle:
     """The model in this process, or this process's part of it: then `followers` are asked the same at the same time."""
 
-    def __init__(self, worker: Worker, store: TCPStore | None = None, followers: Sequence[int] = ()) -> None:
-        """`store`: a client of its own, as in RankReplica."""
-        self.worker, self.store, self.followers, self.sent = worker, store, followers, 0
+    def __init__(self, replica: Replica, store: TCPStore | None = None, followers: Sequence[int] = ()) -> None:
+        """`store`: a client of its own, as in RankHandle."""
+        self.replica, self.store, self.followers, self.sent = replica, store, followers, 0
 
     def ready(self, stop: threading.Event) -> bool:
         """It is loaded."""
         return not stop.is_set()
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
         """Outputs as they are finished."""
         self._tell(_unit_message(episodes, spec))
-        return self.worker.answers(episodes, spec, split)
+        return self.replica.answers(episodes, spec, split)
 
     def end(self) -> None:
         """Let the followers go home."""
@@ -115,7 +115,7 @@ class OwnReplica:
         self.sent += 1
 
 
-class RankReplica:
+class RankHandle:
     """The model of another rank, as rank 0 sees it."""
 
     def __init__(self, rank: int, store: TCPStore) -> None:
@@ -126,7 +126,7 @@ class RankReplica:
         """Its first unit waits for it in the store."""
         return not stop.is_set()
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
         """Outputs as the rank sends them."""
         unit = f"{_prefix()}/{self.rank}/{self.sent}"
         self.sent += 1
@@ -139,7 +139,7 @@ class RankReplica:
             part += 1
             if message is None:
                 return
-            yield Sent([parse_output(line) for line in message["outputs"]], message["asked"], message["hits"])
+            yield Message([parse_output(line) for line in message["outputs"]], message["asked"], message["hits"])
 
     def end(self) -> None:
         """Let the rank go home."""
@@ -150,13 +150,13 @@ class RankReplica:
         self.store.get(f"{_prefix()}/{self.rank}/gone")
 
 
-def serve(here: World, store: TCPStore, worker: Worker, runs: Sequence[PlannedRun], size: int = 1) -> None:
+def serve(here: RankEnvironment, store: TCPStore, replica: Replica, runs: Sequence[PlannedRun], size: int = 1) -> None:
     """What ranks other than 0 do: answer the units they are given until rank 0 has none left.
 
     Where `size` ranks share a model, the first of each group passes its units on and speaks for all of them.
     """
     led, speaks = followers(here, size), here.rank % size == 0
-    model = worker.identity()
+    model = replica.identity()
     of_run = {json.dumps(run.key): run for run in runs}
     current, episodes = "", dict[str, Episode]()  # of the run that is being answered
     n = 0
@@ -177,7 +177,7 @@ def serve(here: World, store: TCPStore, worker: Worker, runs: Sequence[PlannedRu
         if key != current:
             current, episodes = key, {e.query.id: e for e in run.episodes()}
         part = 0
-        for sent in worker.answers([episodes[id] for id in asked["ids"]], run.spec(model), run.data.queries):
+        for sent in replica.answers([episodes[id] for id in asked["ids"]], run.spec(model), run.data.queries):
             if speaks:
                 lines = [output_line(o) for o in sent.outputs]
                 store.set(f"{unit}/{part}", json.dumps({"outputs": lines, "asked": sent.asked, "hits": sent.hits}))

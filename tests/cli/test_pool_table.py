@@ -6,15 +6,15 @@ from io import StringIO
 
 from rich.console import Console
 
-from flamingo_eval.cli.pool_table import MOST_ROWS, WIDTH, CrewTable, known
-from flamingo_eval.distributed.pool import Crew, Standing
+from flamingo_eval.cli.pool_table import MOST_ROWS, WIDTH, PoolTable, known
+from flamingo_eval.distributed.pool import ReplicaPool, ReplicaStatus
 
 
-def frame(crew: Crew, done: int, width: int = 80) -> str:
-    table = CrewTable("vqav2@sample 4-shot seed 0", 400, crew)
+def frame(pool: ReplicaPool, done: int, width: int = 80) -> str:
+    table = PoolTable("vqav2@sample 4-shot seed 0", 400, pool)
     table.screen.height = 40  # whatever terminal the tests have
-    for i, standing in enumerate(crew.standings):
-        standing.queries += 10 * (i + 1)
+    for i, status in enumerate(pool.statuses):
+        status.queries += 10 * (i + 1)
     table.update(0)
     table.update(done, "vqa_accuracy 61.2")
     screen = Console(width=width, record=True, file=StringIO())
@@ -22,17 +22,19 @@ def frame(crew: Crew, done: int, width: int = 80) -> str:
     return screen.export_text()
 
 
-def crew_of(*standings: Standing) -> Crew:
-    crew = Crew([object()] * len(standings))  # type: ignore[list-item]
-    crew.standings[:] = standings
-    return crew
+def pool_of(*statuses: ReplicaStatus) -> ReplicaPool:
+    pool = ReplicaPool([object()] * len(statuses))  # type: ignore[list-item]
+    pool.statuses[:] = statuses
+    return pool
 
 
 def test_a_frame_shows_each_replica_and_the_whole() -> None:
-    crew = crew_of(
-        Standing("working", units=3, lost=1, asked=10, hits=9), Standing("loading"), Standing("given up", lost=3)
+    pool = pool_of(
+        ReplicaStatus("working", units=3, lost=1, asked=10, hits=9),
+        ReplicaStatus("loading"),
+        ReplicaStatus("given up", lost=3),
     )
-    text = frame(crew, 30)
+    text = frame(pool, 30)
     assert "vqav2@sample 4-shot seed 0: vqa_accuracy 61.2" in text
     rows = [line.split() for line in text.splitlines()]
     assert ["0", "working", "3", "1", "10"] in [r[:5] for r in rows]
@@ -48,12 +50,14 @@ def test_a_frame_shows_each_replica_and_the_whole() -> None:
 
 
 def test_the_largest_run_fits_on_a_terminal() -> None:
-    crew = crew_of(*(Standing("given up", units=841, lost=12, queries=214_000, asked=10, hits=9) for _ in range(2)))
-    table = CrewTable("vqav2 32-shot seed 0", 214_354, crew)
+    pool = pool_of(
+        *(ReplicaStatus("given up", units=841, lost=12, queries=214_000, asked=10, hits=9) for _ in range(2))
+    )
+    table = PoolTable("vqav2 32-shot seed 0", 214_354, pool)
     table.update(0)
-    crew._counts |= {"units": 3363, "units_done": 1682, "units_lost": 24, "queries_given_up": 1}
-    for standing in crew.standings:
-        standing.queries += 107_177
+    pool._counts |= {"units": 3363, "units_done": 1682, "units_lost": 24, "queries_given_up": 1}
+    for status in pool.statuses:
+        status.queries += 107_177
     table.began -= 40_000.0
     table.update(107_177, "vqa_accuracy 61.2 [2 replicas]")
     screen = Console(width=WIDTH, record=True, file=StringIO())
@@ -67,15 +71,15 @@ def test_the_largest_run_fits_on_a_terminal() -> None:
 
 
 def test_of_many_replicas_those_in_trouble_are_shown() -> None:
-    standings = [Standing("working") for _ in range(40)]
-    standings[37].state = "given up"
-    text = frame(crew_of(*standings), 1)
+    statuses = [ReplicaStatus("working") for _ in range(40)]
+    statuses[37].state = "given up"
+    text = frame(pool_of(*statuses), 1)
     assert any(line.split()[:3] == ["37", "given", "up"] for line in text.splitlines())
     assert f"{40 - MOST_ROWS} more" in text
 
 
 def test_a_low_terminal_shows_fewer_replicas_and_still_the_whole() -> None:
-    table = CrewTable("vqav2", 400, crew_of(*(Standing("working") for _ in range(40))))
+    table = PoolTable("vqav2", 400, pool_of(*(ReplicaStatus("working") for _ in range(40))))
     table.screen.height = 20
     screen = Console(width=80, record=True, file=StringIO())
     screen.print(table.table())
@@ -86,5 +90,5 @@ def test_a_low_terminal_shows_fewer_replicas_and_still_the_whole() -> None:
 
 
 def test_nothing_asked_is_no_rate() -> None:
-    assert known([Standing()]) == "-"
-    assert known([Standing(asked=4, hits=1), Standing(asked=4, hits=3)]) == "50 %"
+    assert known([ReplicaStatus()]) == "-"
+    assert known([ReplicaStatus(asked=4, hits=1), ReplicaStatus(asked=4, hits=3)]) == "50 %"

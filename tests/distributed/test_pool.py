@@ -1,4 +1,4 @@
-"""Units and crews: whatever is cut, lost, late or poisonous, every query has one output and the bytes are the same."""
+"""Units and replica pools: queries cut, lost, late or poisonous: each has one output and the bytes are the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flamingo_eval.config.load import load_prompt, load_protocol
 from flamingo_eval.config.names import find_protocol, shipped
 from flamingo_eval.config.specs import DemoSpec, RunSpec
 from flamingo_eval.data.task_file import load_task
-from flamingo_eval.distributed.pool import Crew, ReplicaLostError, Sent
+from flamingo_eval.distributed.pool import Message, ReplicaLostError, ReplicaPool
 from flamingo_eval.distributed.work_units import MOST_QUERIES, Unit, after_loss, cut
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.records import Episode, Example, Prompt, Split
@@ -61,7 +61,7 @@ def test_a_poison_query_is_alone_after_three_losses() -> None:
     assert after_loss(unit, unit.episodes) == [Unit(unit.episodes, losses=1)]
 
 
-class FakeReplica:
+class FakeHandle:
     """Answers in this process; dies at the chosen queries, as often as it is told."""
 
     def __init__(self, engine: object, deaths: dict[str, int] | None = None, starts_lost: int = 0) -> None:
@@ -74,13 +74,13 @@ class FakeReplica:
             raise ReplicaLostError("no memory")
         return not stop.is_set()
 
-    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+    def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
         for output in answer(episodes, spec, split, self.engine):  # type: ignore[arg-type]
             if self.deaths.get(output.id, 0) > 0:
                 self.deaths[output.id] -= 1
                 raise ReplicaLostError("killed by signal 9")
             self.answered.append(output.id)
-            yield Sent([output], asked=2, hits=1)
+            yield Message([output], asked=2, hits=1)
 
 
 def by_prompt(prompt: Prompt) -> str:
@@ -105,23 +105,23 @@ def test_the_same_bytes_as_one_process(
     work: tuple[RunSpec, TaskData], saying_engine: type, tmp_path: Path, replicas: int
 ) -> None:
     run(*work, saying_engine(by_prompt), tmp_path / "one")
-    crew = Crew([FakeReplica(saying_engine(by_prompt)) for _ in range(replicas)], most=2)
-    record = run(*work, crew, tmp_path / "many")
+    pool = ReplicaPool([FakeHandle(saying_engine(by_prompt)) for _ in range(replicas)], most=2)
+    record = run(*work, pool, tmp_path / "many")
     assert files(tmp_path / "many") == files(tmp_path / "one")
     assert record.n == 12
-    assert crew.stats["units_done"] == crew.stats["units"] >= 2
+    assert pool.stats["units_done"] == pool.stats["units"] >= 2
 
 
 def test_the_record_counts_units_that_end_after_their_last_answer(
     work: tuple[RunSpec, TaskData], saying_engine: type, tmp_path: Path
 ) -> None:
-    class Slow(FakeReplica):
-        def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Sent]:
+    class Slow(FakeHandle):
+        def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
             yield from super().answers(episodes, spec, split)
             time.sleep(0.2)
 
-    crew = Crew([Slow(saying_engine(by_prompt))], most=6)
-    record = run(*work, crew, tmp_path)
+    pool = ReplicaPool([Slow(saying_engine(by_prompt))], most=6)
+    record = run(*work, pool, tmp_path)
     counts = read_run(record.folder.run).engine
     assert counts["units_done"] == counts["units"] >= 2
 
@@ -131,11 +131,11 @@ def test_lost_units_are_done_again_without_what_was_answered(
 ) -> None:
     run(*work, saying_engine(by_prompt), tmp_path / "one")
     deaths = {"103": 1, "107": 2}
-    replicas = [FakeReplica(saying_engine(by_prompt), deaths, starts_lost=i) for i in (0, 1)]
-    crew = Crew(replicas)
-    run(*work, crew, tmp_path / "many")
+    replicas = [FakeHandle(saying_engine(by_prompt), deaths, starts_lost=i) for i in (0, 1)]
+    pool = ReplicaPool(replicas)
+    run(*work, pool, tmp_path / "many")
     assert files(tmp_path / "many") == files(tmp_path / "one")
-    assert crew.stats["units_lost"] == 3
+    assert pool.stats["units_lost"] == 3
     answered = [id for r in replicas for id in r.answered]
     assert len(answered) == len(set(answered)) == 12
 
@@ -144,22 +144,22 @@ def test_a_poison_query_is_named_and_the_rest_is_scored(
     work: tuple[RunSpec, TaskData], saying_engine: type, tmp_path: Path
 ) -> None:
     spec, data = work
-    crew = Crew([FakeReplica(saying_engine(by_prompt), {"105": 10**6}) for _ in range(2)])
-    record = run(replace(spec, on_error="skip"), data, crew, tmp_path)
+    pool = ReplicaPool([FakeHandle(saying_engine(by_prompt), {"105": 10**6}) for _ in range(2)])
+    record = run(replace(spec, on_error="skip"), data, pool, tmp_path)
     assert (record.n, record.n_failed) == (12, 1)
     (failed,) = [o for o in read_outputs(record.folder.outputs)[0] if o.error]
     assert failed.id == "105"
     assert failed.error == "105: 3 replicas died while answering it alone; the last: killed by signal 9"
     with pytest.raises(RunError, match="query 105: 3 replicas died"):
-        run(spec, data, Crew([FakeReplica(saying_engine(by_prompt), {"105": 10**6})]), tmp_path / "stop")
+        run(spec, data, ReplicaPool([FakeHandle(saying_engine(by_prompt), {"105": 10**6})]), tmp_path / "stop")
 
 
 def test_no_replica_that_starts_is_an_error(
     work: tuple[RunSpec, TaskData], saying_engine: type, tmp_path: Path
 ) -> None:
-    crew = Crew([FakeReplica(saying_engine(by_prompt), starts_lost=99) for _ in range(2)])
+    pool = ReplicaPool([FakeHandle(saying_engine(by_prompt), starts_lost=99) for _ in range(2)])
     with pytest.raises(RunError, match="no replica can be started; 12 queries"):
-        run(*work, crew, tmp_path)
+        run(*work, pool, tmp_path)
 
 
 def test_what_a_replica_raises_itself_stops_the_run(
@@ -169,7 +169,7 @@ def test_what_a_replica_raises_itself_stops_the_run(
         raise DataError("cut")
 
     with pytest.raises(DataError, match="cut"):
-        run(*work, Crew([FakeReplica(saying_engine(breaks))]), tmp_path)
+        run(*work, ReplicaPool([FakeHandle(saying_engine(breaks))]), tmp_path)
 
 
 def test_a_driver_that_stopped_goes_on(work: tuple[RunSpec, TaskData], saying_engine: type, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_driver_that_stopped_goes_on(work: tuple[RunSpec, TaskData], saying_en
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(*work, Crew([FakeReplica(saying_engine(by_prompt))]), tmp_path / "cut", watch=stops)
-    record = run(*work, Crew([FakeReplica(saying_engine(by_prompt))]), tmp_path / "cut")
+        run(*work, ReplicaPool([FakeHandle(saying_engine(by_prompt))]), tmp_path / "cut", watch=stops)
+    record = run(*work, ReplicaPool([FakeHandle(saying_engine(by_prompt))]), tmp_path / "cut")
     assert record.resumed == 1
     assert files(tmp_path / "cut") == files(tmp_path / "one")

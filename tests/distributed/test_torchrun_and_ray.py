@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flamingo_eval.distributed.environment import World, world
+from flamingo_eval.distributed.environment import RankEnvironment, rank_environment
 from flamingo_eval.errors import UsageError
 from flamingo_eval.records import Image
 
@@ -90,12 +90,12 @@ def test_ranks_that_make_no_groups_are_named(tmp_path: Path) -> None:
 
 
 def test_half_an_environment_is_named() -> None:
-    assert world({}) is None
-    assert world({"WORLD_SIZE": "1", "RANK": "0"}) is None
+    assert rank_environment({}) is None
+    assert rank_environment({"WORLD_SIZE": "1", "RANK": "0"}) is None
     with pytest.raises(UsageError, match="MASTER_ADDR, MASTER_PORT is not set"):
-        world({"WORLD_SIZE": "2", "RANK": "1"})
+        rank_environment({"WORLD_SIZE": "2", "RANK": "1"})
     full = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
-    assert world(full) == World(3, 4, 1)
+    assert rank_environment(full) == RankEnvironment(3, 4, 1)
 
 
 def test_replicas_without_a_cluster_are_an_error(tmp_path: Path) -> None:
@@ -144,15 +144,15 @@ def test_without_ray_the_install_command_is_said(tmp_path: Path) -> None:
 def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: Path) -> None:
     import threading
 
-    from flamingo_eval.distributed.launch import Team
-    from flamingo_eval.distributed.pool import Crew
+    from flamingo_eval.distributed.pool import ReplicaPool
     from flamingo_eval.distributed.ray_actors import ray_replicas
+    from flamingo_eval.distributed.spec import Deployment
     from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
     from flamingo_eval.runs.runner import Progress
     from flamingo_eval.runs.runner import run as run_one
 
     (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=LIMIT))
-    with ray_replicas(Team("tiny", "cpu", ray="local", replicas="2")) as (replicas, model):
+    with ray_replicas(Deployment("tiny", "cpu", ray="local", replicas="2")) as (replicas, model):
         killed = threading.Event()
 
         def kill_once(progress: Progress) -> None:
@@ -161,13 +161,13 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
                 for replica in replicas:
                     replica.ray.kill(replica.actor, no_restart=False)
 
-        crew = Crew(replicas, most=64)
+        pool = ReplicaPool(replicas, most=64)
         spec = planned.spec(model)
         began = time.monotonic()
-        run_one(spec, planned.data, crew, tmp_path, episodes=list(planned.episodes()), watch=kill_once)
+        run_one(spec, planned.data, pool, tmp_path, episodes=list(planned.episodes()), watch=kill_once)
         assert time.monotonic() - began < 60
     assert files(tmp_path) == files(whole)
-    assert crew.stats["units_lost"] >= 1
+    assert pool.stats["units_lost"] >= 1
 
 
 POISON = """
@@ -231,4 +231,4 @@ def test_a_node_is_removed_and_another_added(tmp_path: Path) -> None:
 
 def test_a_world_size_that_is_no_number_is_a_message() -> None:
     with pytest.raises(UsageError, match="WORLD_SIZE=many: not a whole number"):
-        world({"WORLD_SIZE": "many"})
+        rank_environment({"WORLD_SIZE": "many"})
