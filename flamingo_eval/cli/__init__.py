@@ -25,6 +25,7 @@ from flamingo_eval.cli import (
     sample,
     score,
     show,
+    smoke,
     train,
 )
 from flamingo_eval.errors import FlamingoEvalError
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("diff")(diff.diff)
+app.command("smoke")(smoke.smoke)
 app.command("rerun")(rerun.rerun)
 app.command("score")(score.score)
 app.command("show")(show.show)
@@ -69,7 +71,10 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 the user can fix it, 2 usage, 3 a bug, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 the user can fix it, 2 usage, 3 a bug, 4 a check or bound is not met, 130 interrupted.
+    """
     try:
         app()
     except FlamingoEvalError as error:

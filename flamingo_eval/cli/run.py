@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from flamingo_eval.cli.options import (
 
 if TYPE_CHECKING:
     from flamingo_eval.distributed.spec import Deployment
+    from flamingo_eval.report.expectations import Expectation
     from flamingo_eval.runs.plan import PlannedRun
     from flamingo_eval.runs.runner import FinishedRun
 
@@ -98,6 +100,10 @@ def run(
         int | None, typer.Option(min=0, help="With --ray: 0 or 1; default: 1 where there are GPUs.")
     ] = None,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="Under torchrun: ranks that share one model.")] = 1,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option("--expect", metavar="BOUND", help="Exit with code 4 unless met, as 'vqav2 4 >= 60'; repeatable."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be run and the least it can cost; run nothing.")
     ] = False,
@@ -122,6 +128,7 @@ def run(
     from flamingo_eval.distributed.environment import rank_environment
     from flamingo_eval.distributed.spec import Deployment
     from flamingo_eval.errors import UsageError, did_you_mean
+    from flamingo_eval.report.expectations import parse_expectations
     from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 
     settings = load_settings()
@@ -167,6 +174,7 @@ def run(
         named, why = default_protocol(choice)
     questions, remarks = load_questions(tasks, named)
     runs = plan_runs(questions, choices)
+    expectations = parse_expectations(expect or (), [(r.task_label, r.data.queries.name, r.demos.shots) for r in runs])
     if dry_run:
         from flamingo_eval.cli.dry_run import dry_run as say_what_it_takes
 
@@ -183,6 +191,7 @@ def run(
     records = _answer(runs, deployment, out or Path(settings.out), fresh, quiet)
     if records is not None:
         _print(records, as_json)
+        require_expected(expectations, records)
 
 
 def _banner(runs: list[PlannedRun], model: str, why: str = "") -> list[str]:
@@ -220,6 +229,23 @@ def _answer(
         settings={"batch_size": deployment.batch_size},
         observer=progress,
     )
+
+
+def require_expected(expectations: Sequence[Expectation], records: Sequence[FinishedRun]) -> None:
+    """A line for each --expect. Raises ExpectationError where one is not met."""
+    from flamingo_eval.cli.console import say
+    from flamingo_eval.errors import ExpectationError, counted
+    from flamingo_eval.report.expectations import check_expectations
+    from flamingo_eval.report.tables import ALL_METRICS, table_of
+
+    if not expectations:
+        return
+    outcomes = check_expectations(expectations, table_of([r.folder for r in records], [ALL_METRICS]))
+    for outcome in outcomes:
+        say(str(outcome))
+    failed = [o for o in outcomes if not o.met]
+    if failed:
+        raise ExpectationError(f"{counted(len(failed), 'expectation')} of {len(outcomes)} not met")
 
 
 def _print(records: list[FinishedRun], as_json: bool) -> None:
