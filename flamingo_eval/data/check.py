@@ -16,6 +16,7 @@ from flamingo_eval.data.media_files import unreadable, why_missing
 from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.data.source import NoExamplesError
 from flamingo_eval.data.videos import open_video
+from flamingo_eval.data.whole_files import looks_whole
 from flamingo_eval.errors import DataError, MediaError, Problem
 from flamingo_eval.metrics import references_note
 from flamingo_eval.records import Example, Image, Media, Split
@@ -79,7 +80,7 @@ def check_task(
             problems += error.problems or (Problem(str(error)),)
     wanted = {name: _distinct(part.examples) for name, part in loaded.items()}
     everything = dict.fromkeys(media for part in wanted.values() for media in part)
-    verdicts = dict(zip(everything, _verdicts(everything, len(everything), on_progress), strict=True))
+    verdicts = dict(zip(everything, _verdicts(everything, len(everything), on_progress, _probe), strict=True))
     splits = []
     for name in (n for n in names if n in loaded or n in needed):
         missing = [m for m in wanted.get(name, ()) if (v := verdicts[m]) and not v.exists]
@@ -122,10 +123,16 @@ def _support_missing(task: TaskSpec, root: Path | DataRoot, names: Iterable[str]
         yield Problem(f"split '{support}', which shots are drawn from: {sentence}", source.root)
 
 
-def unreadable_media(media: Iterable[Media], on_progress: OnProgress | None = None) -> list[Problem]:
-    """One problem for each picture or clip that is missing or cannot be decoded, in the order given."""
+def unreadable_media(
+    media: Iterable[Media], on_progress: OnProgress | None = None, decode: bool = True
+) -> list[Problem]:
+    """One problem for each picture or clip that is missing or cannot be decoded, in the order given.
+
+    Without `decode`, a picture whose file looks whole is taken for readable: damage inside it is not found here.
+    """
     everything = tuple(media)
-    return [v.problem for v in _verdicts(everything, len(everything), on_progress) if v]
+    probe = _probe if decode else _probe_doubtful
+    return [v.problem for v in _verdicts(everything, len(everything), on_progress, probe) if v]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +145,24 @@ def _distinct(examples: Iterable[Example]) -> tuple[Media, ...]:
     return tuple(dict.fromkeys(media for example in examples for media in example.media))
 
 
-def _verdicts(media: Iterable[Media], total: int, on_progress: OnProgress | None) -> Iterator[_Broken | None]:
+def _verdicts(
+    media: Iterable[Media],
+    total: int,
+    on_progress: OnProgress | None,
+    probe: Callable[[Media], _Broken | None],
+) -> Iterator[_Broken | None]:
     """None for what can be shown, in order. Decoders release the interpreter's lock, so threads are enough."""
     rest, done = iter(media), 0
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         while batch := list(islice(rest, AT_ONCE)):
-            yield from pool.map(_probe, batch)
+            yield from pool.map(probe, batch)
             done += len(batch)
             if on_progress:
                 on_progress(done, total)
+
+
+def _probe_doubtful(media: Media) -> _Broken | None:
+    return None if looks_whole(media) else _probe(media)
 
 
 def _probe(media: Media) -> _Broken | None:

@@ -59,7 +59,10 @@ def media_shown(run: PlannedRun, answered: Collection[str] = ()) -> Iterator[Med
         return  # what it will show is not known
     left = [e for e in run.queries if e.id not in answered] if answered else run.queries
     support = run.support
-    if support is not None and not run.ablation and _shows_all(run, len(left)):
+    if not run.demos.shots and not run.ablation:  # demonstrations without their pictures, if any
+        for query in left:
+            yield from query.media
+    elif support is not None and not run.ablation and _shows_all(run, len(left)):
         for example in (*left, *support.examples):
             yield from example.media
     else:
@@ -75,8 +78,11 @@ def _shows_all(run: PlannedRun, queries: int) -> bool:
 
 
 def require_readable(media: Iterable[Media]) -> None:
-    """Raise MediaError that lists every missing or broken file, each once."""
-    problems = unreadable_media(dict.fromkeys(media))
+    """Raise MediaError that lists every missing or cut file, each once.
+
+    Pictures that look whole are not decoded: the engine does it, once, and what it finds follows --on-error.
+    """
+    problems = unreadable_media(dict.fromkeys(media), decode=False)
     if problems:
         count = "1 picture or clip" if len(problems) == 1 else f"{len(problems)} pictures or clips"
         raise MediaError(
