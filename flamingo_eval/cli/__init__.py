@@ -18,6 +18,7 @@ from flamingo_eval.cli import (
     convert,
     diff,
     doctor,
+    export,
     list_,
     report,
     rerun,
@@ -44,6 +45,7 @@ app.command("diff")(diff.diff)
 app.command("smoke")(smoke.smoke)
 app.command("rerun")(rerun.rerun)
 app.command("score")(score.score)
+app.command("export")(export.export)
 app.command("show")(show.show)
 app.command("check")(check.check)
 app.command("sample")(sample.sample)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -88,9 +88,27 @@ OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Wri
 
 def numbers(text: str, what: str) -> tuple[int, ...]:
     """`0,4,8` -> (0, 4, 8), in order and without repetition. Raises UsageError."""
-    found: list[int] = []
+    values: list[int] = []
     for word in text.split(","):
-        if not word.strip().isdigit():
-            raise UsageError(f"{what} {text}: '{word.strip()}' is no whole number.", fix=f"Write {what} 0,4,8.")
-        found.append(int(word))
-    return tuple(dict.fromkeys(found))
+        if not word.strip().isdecimal():
+            example = "0,1,2" if what == "--seeds" else "0,4,8"
+            wrong = "" if word.strip() == text.strip() else f" ('{word.strip()}')"
+            raise UsageError(
+                f"invalid value for {what}: '{text}'{wrong}. Expected whole numbers, for example {example}."
+            )
+        values.append(int(word))
+    return tuple(dict.fromkeys(values))
+
+
+def task_list(words: Sequence[str]) -> list[str]:
+    """Tasks as they are named on the command line, apart or with commas between them: `vqav2,coco` is two.
+
+    Commas in the name of a file, or in the dials of a fresh copy (`@`), stay.
+    """
+    tasks: list[str] = []
+    for word in words:
+        whole = "@" in word or Path(word).exists()
+        tasks += [word] if whole else [name.strip() for name in word.split(",") if name.strip()]
+    if not tasks:
+        raise UsageError("no task is named.", fix="Name one, for example vqav2: see `flamingo-eval list tasks`.")
+    return tasks

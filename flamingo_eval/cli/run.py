@@ -21,6 +21,7 @@ from flamingo_eval.cli.options import (
     complete_task,
     numbers,
     one_of,
+    task_list,
 )
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def run(
     named, why = protocol or settings.protocol, ""
     if not named:
         named, why = default_protocol(choice)
-    questions, remarks = load_questions(tasks, named)
+    questions, remarks = load_questions(task_list(tasks), named)
     runs = plan_runs(questions, choices)
     expectations = parse_expectations(expect or (), [(r.task_label, r.data.queries.name, r.demos.shots) for r in runs])
     if dry_run:

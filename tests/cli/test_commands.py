@@ -44,7 +44,11 @@ def test_help_needs_nothing_heavy(command: str) -> None:
         (["run", "vqav3"], 1, "unknown task 'vqav3'. Did you mean 'vqav2'?"),
         (["run", "./nothing.yaml"], 1, "task file ./nothing.yaml: there is no such file."),
         (["run", "vqav2", "--data", "nowhere"], 1, "--data nowhere: there is no such folder."),
-        (["run", "vqav2", "--shots", "4,x"], 2, "--shots 4,x: 'x' is no whole number."),
+        (
+            ["run", "vqav2", "--shots", "4,x"],
+            2,
+            "invalid value for --shots: '4,x' ('x'). Expected whole numbers, for example 0,4,8.",
+        ),
         (["run", "vqav2", "--demos", "randm"], 2, "Did you mean 'random'?"),
         (["run", "vqav2", "--ablation", "labels"], 2, "unknown ablation 'labels'."),
         (["run", "vqav2", "--protocol", "openflaming"], 1, "Did you mean 'openflamingo'?"),

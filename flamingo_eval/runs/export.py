@@ -1,0 +1,165 @@
+"""Planned runs -> prompts as data, one JSON line a query and run, so that any program can answer them.
+
+A line holds what a model is shown and asked, and nothing of the answer that is expected: references and targets stay
+here. Pictures and clips are references to files: the paths of the data, or copies named by their content beside the
+exported file. The answers come back through `flamingo-eval score --name`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flamingo_eval.config.specs import ProtocolSpec
+from flamingo_eval.data.media import content_hash
+from flamingo_eval.data.media_files import unreadable, why_missing
+from flamingo_eval.data.parquet import cell_bytes
+from flamingo_eval.errors import MediaError, UsageError
+from flamingo_eval.files import printable, write_atomically
+from flamingo_eval.prompting.prompts import candidate_text, render
+from flamingo_eval.records import EndOfChunk, Episode, Image, Media, Part, Prompt, Video
+from flamingo_eval.runs.plan import PlannedRun
+
+NO_MODEL = (
+    "Export runs whose shots need no model, or give --demos-file: the outputs.jsonl of a finished RICES run is such a "
+    "file."
+)
+SKIP = "Restore the file, or export with --on-error skip: such queries are left out and counted."
+
+
+@dataclass(slots=True)
+class MediaCopies:
+    """Copies of pictures and clips in one folder, each content once, named by its sha256."""
+
+    folder: Path
+    names: dict[tuple[Path, str, int], str] = field(default_factory=dict)
+
+    def name(self, media: Media) -> str:
+        """The copy's path relative to the exported file; made when it is asked for first. Raises MediaError."""
+        image = media if isinstance(media, Image) else Image(media.path)  # a clip is copied whole, not by segments
+        key = (image.path, image.column, image.row)
+        if key not in self.names:
+            self.names[key] = f"{self.folder.name}/{self._copy(image)}"
+        return self.names[key]
+
+    def _copy(self, image: Image) -> str:
+        digest = content_hash(image)
+        try:
+            content = cell_bytes(image.path, image.column, image.row) if image.column else b""
+        except OSError as error:
+            raise unreadable(image.path, error.strerror or str(error), place=f"row {image.row + 1}") from error
+        target = self.folder / f"{digest}{_suffix(content) if content else image.path.suffix.lower()}"
+        if target.is_file():
+            return target.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if content:
+            write_atomically(target, content)
+        else:
+            part = target.with_name(f".{target.name}.tmp")
+            try:
+                shutil.copyfile(image.path, part)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+        return target.name
+
+
+def _suffix(content: bytes) -> str:
+    """The suffix of a picture that comes without a file name, by its content; none where Pillow does not know it."""
+    from PIL import Image as PillowImage
+    from PIL import UnidentifiedImageError
+
+    try:
+        with PillowImage.open(io.BytesIO(content)) as picture:
+            return f".{(picture.format or '').lower()}".rstrip(".").replace(".jpeg", ".jpg")
+    except (UnidentifiedImageError, OSError, ValueError):
+        return ""
+
+
+@dataclass(slots=True)
+class Exporter:
+    """Makes the lines, and counts the queries that are left out because a file of theirs cannot be read."""
+
+    copies: MediaCopies | None = None  # None: references to the data's own files
+    failed: dict[str, str] = field(default_factory=dict)  # query -> why
+
+    def lines(self, runs: Iterable[PlannedRun]) -> Iterator[dict[str, Any]]:
+        """A JSON value for each query of each run, as they are needed.
+
+        Raises MediaError for a missing or unreadable file, unless the run skips errors.
+        """
+        for run in runs:
+            for episode in run.episodes():
+                try:
+                    yield self._line(run, episode)
+                except MediaError as error:
+                    if run.on_error == "stop":
+                        raise MediaError(f"{run.task_label}, query {episode.query.id}: {error}", fix=SKIP) from error
+                    self.failed[f"{run.task_label}: {episode.query.id}"] = str(error)
+
+    def _line(self, run: PlannedRun, episode: Episode) -> dict[str, Any]:
+        prompt = render(episode, run.prompt, run.protocol)
+        line: dict[str, Any] = {
+            "id": episode.query.id,
+            "task": run.task_label,
+            "split": run.data.queries.name,
+            "protocol": run.protocol.name,
+            "shots": run.demos.shots,
+            "seed": run.demos.seed,
+            "demos": run.demos.method,
+            "ablation": run.ablation,
+            "shot_ids": [s.id for s in episode.shots],
+            "text_only": episode.text_only,
+            **self._prompt(prompt, run.protocol),
+            "mode": run.task.mode,
+        }
+        if run.task.mode == "open-ended":
+            return {**line, "decoding": dataclasses.asdict(run.decode)}
+        names = episode.query.candidates or run.data.queries.candidates
+        continuations = [candidate_text(name, run.prompt) for name in names]
+        return {
+            **line,
+            "candidates": list(names),
+            "continuations": continuations,
+            "ranking": dataclasses.asdict(run.rank),
+        }
+
+    def _prompt(self, prompt: Prompt, protocol: ProtocolSpec) -> dict[str, Any]:
+        if prompt.turns:
+            return {"turns": [{"role": t.role, "parts": self._parts(t.parts, protocol)} for t in prompt.turns]}
+        begin: list[Part] = [protocol.begin] if protocol.begin else []
+        return {"parts": self._parts([*begin, *prompt.parts], protocol)}
+
+    def _parts(self, parts: Sequence[Part], protocol: ProtocolSpec) -> list[dict[str, Any]]:
+        return [self._part(part, protocol) for part in parts]
+
+    def _part(self, part: Part, protocol: ProtocolSpec) -> dict[str, Any]:
+        if isinstance(part, str):
+            return {"type": "text", "text": part}
+        if isinstance(part, EndOfChunk):
+            return {"type": "end_of_chunk", "text": protocol.end_of_chunk}
+        if not isinstance(part, (Image, Video)):
+            raise AssertionError(f"a prompt of a data set holds {type(part).__name__}")
+        if cause := why_missing(part.path):
+            raise unreadable(part.path, cause)
+        kind = "image" if isinstance(part, Image) else "video"
+        value: dict[str, Any] = {"type": kind, "path": printable(part.path.absolute())}
+        if self.copies is not None:
+            value["path"] = self.copies.name(part)
+        elif isinstance(part, Image) and part.column:
+            value |= {"column": part.column, "row": part.row}
+        if isinstance(part, Video):
+            value |= {k: v for k, v in (("start", part.start), ("end", part.end)) if v is not None}
+        return value
+
+
+def require_no_model(runs: Sequence[PlannedRun]) -> None:
+    """Raise UsageError where a model would have to choose the demonstrations (RICES)."""
+    ranked = [run for run in runs if run.ranked_by_model]
+    if ranked:
+        raise UsageError(f"--demos {ranked[0].demos.method}: a model chooses these demonstrations.", fix=NO_MODEL)
