@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flamingo_eval.errors import PredictionError, Problem, problems_in
+from flamingo_eval.files import JsonError, json_lines, parse_json
 
 LISTS = ("results", "predictions", "answers", "annotations", "logs", "samples", "outputs", "data")
 MAP_ID, MAP_ANSWER = "id", "prediction"  # the keys under which an id-to-answer object's entries stand here
@@ -61,12 +61,12 @@ def read_rows(path: Path, example: str) -> Rows:
         table = _table(text, path)
         return table if table is not None else _lines(text, path, example)
     try:
-        value = _parse(text)
-    except (ValueError, RecursionError) as error:
+        value: Any = parse_json(text)
+    except JsonError as error:
         lines = [line.strip() for line in text.split("\n") if line.strip()]
         if len(lines[0]) > 1 and not (start == "[" and text.rstrip().endswith("]")):
             return _lines(text, path, example)
-        raise problems_in(path, [Problem(f"not JSON: {error}.", path)], PredictionError) from error
+        raise problems_in(path, [Problem(f"{error}.", path, fix=error.fix)], PredictionError) from error
     if not value:
         what = f"the {'list' if isinstance(value, list) else 'object'} is empty."
         raise problems_in(path, [Problem(what, path, fix=f"One entry a query: {example}")], PredictionError)
@@ -87,35 +87,11 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _parse(text: str) -> Any:
-    """JSON whose objects have each key once and whose texts can be written. Raises ValueError, RecursionError."""
-    value = json.loads(text, object_pairs_hook=_once)
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("a text holds half a surrogate pair, which is no character") from error
-    return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys stand once each: of two predictions in one place neither is taken."""
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
-        raise ValueError(f"key '{twice[:60]}' is there twice in one object")
-    return value
-
-
 def _lines(text: str, path: Path, example: str) -> Rows:
     rows, problems = [], []
-    for n, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            value = _parse(line)
-        except (ValueError, RecursionError) as error:
-            problems.append(Problem(f"not JSON: {error}.", path, n))
+    for n, value in json_lines(text):
+        if isinstance(value, JsonError):
+            problems.append(Problem(f"{value.what}.", path, n))
             continue
         if isinstance(value, dict):
             rows.append(Row(value, line=n))

@@ -99,7 +99,7 @@ def test_messages_can_always_be_written():
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
-        ('{"id": ID, "prediction": "a", "prediction": "b"}', "is there twice"),
+        ('{"id": ID, "prediction": "a", "prediction": "b"}', "duplicate key"),
         ('{"id": ID, "prediction": "\\ud800"}', "half a surrogate pair"),
         (f'{{"id": ID, "prediction": {HUGE}}}', "not JSON"),
     ],
