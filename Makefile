@@ -1,13 +1,14 @@
-# Two commands do everything on a fresh machine with Python 3.11+ and make:
+# These commands do everything on a fresh machine with Python 3.11+ and make:
 #   make demo   set up, evaluate the bundled tiny Flamingo on the embedded sample, print the table
 #   make test   set up, check formatting, lints and types, run the tests
+#   make test-fast   the tests without the slow ones, for work
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: demo test lint clean help
+.PHONY: demo test test-fast lint clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +36,9 @@ lint: $(DEV)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(DEV)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 clean:
 	rm -rf $(VENV) results/demo .mypy_cache .ruff_cache .pytest_cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,25 @@ from flamingo_eval.records import Answer, Prompt
 from flamingo_eval.runs.folder import RunFolder
 from flamingo_eval.runs.runner import load_data, run
 
+NO_SKIP = tuple(filter(None, os.environ.get("FLAMINGO_EVAL_NO_SKIP", "").split(",")))  # markers: `browser,wups`
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that ask for NLTK's data are marked `wups`."""
+    for item in items:
+        if "nltk_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("wups")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skipped test with a marker of FLAMINGO_EVAL_NO_SKIP fails: CI must not lose it unnoticed."""
+    report = yield
+    if report.skipped and any(item.get_closest_marker(name) for name in NO_SKIP):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though FLAMINGO_EVAL_NO_SKIP names it: {report.longrepr}"
+    return report
 
 
 def _write_vqa(root: Path, split: str, first_id: int, questions: Sequence[tuple[int, str, str, str]]) -> None:

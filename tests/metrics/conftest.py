@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from flamingo_eval.errors import MissingDependency
 from flamingo_eval.metrics.java import find_java
 from flamingo_eval.metrics.wordnet import require_nltk_data
-
-NEARBY = Path(__file__).parents[3] / "shared" / "nltk_data"
-if NEARBY.is_dir():
-    os.environ.setdefault("NLTK_DATA", str(NEARBY))  # read when nltk is imported
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from flamingo_eval.report.page import PageOptions, html_page
 from flamingo_eval.report.tables import table_of
 from flamingo_eval.runs.folder import find_runs
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+pytestmark = pytest.mark.browser
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -33,6 +33,9 @@ HOSTILE = "<script>window.pwned=1</script><img src=x onerror=window.pwned=1>\u20
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
+    )
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
