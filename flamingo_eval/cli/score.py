@@ -23,6 +23,19 @@ def score(
     dialect: Annotated[str, typer.Option(help="Dialect of the metric, e.g. openflamingo; default: the task's.")] = "",
     partial: Annotated[bool, typer.Option("--partial", help="Score the answers that are there.")] = False,
     breakdown: Annotated[bool, typer.Option("--breakdown", help="Print breakdowns, however long.")] = False,
+    name: Annotated[
+        str, typer.Option(metavar="MODEL", help="Write a run folder under this name, for report and diff.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --name: where run folders go; default: results/.")
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option(min=0, help="How many demonstrations the answers were given with.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the demonstrations.")] = None,
+    queries_of: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Score the queries of that finished run alone.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a predictions file with a task's metrics; no model is loaded and no picture is opened.
@@ -30,45 +43,74 @@ def score(
     Reads JSON lines, results lists of evaluation servers, id-to-answer maps, CSV, per-sample logs of
     lm-evaluation-harness and lmms-eval, and a run's outputs.jsonl. Predictions are taken as they are. Without --split
     the labelled split that is found is taken, and named.
+
+    With --name the answers become a run like any other. Answered lines of `flamingo-eval export` say themselves which
+    shots and seed they belong to; of a file with several runs, --shots and --seed choose one.
     """
     import dataclasses
 
     from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.config.names import find_task
-    from flamingo_eval.config.settings import data_choice
+    from flamingo_eval.config.settings import data_choice, load_settings
     from flamingo_eval.data import layouts
-    from flamingo_eval.data.roots import data_root
+    from flamingo_eval.data.roots import data_name, data_root
     from flamingo_eval.data.task_file import load_task
-    from flamingo_eval.errors import DataError
+    from flamingo_eval.errors import DataError, UsageError
     from flamingo_eval.metrics import own_dialect
     from flamingo_eval.metrics.scoring import score_all
-    from flamingo_eval.runs.predictions import read_predictions
+    from flamingo_eval.report.browser import read_runs
+    from flamingo_eval.report.diff import one_run, outputs_by_id
+    from flamingo_eval.runs.external import Stated, exported_run, external_spec, load_answered, write_external
+    from flamingo_eval.runs.prediction_forms import read_rows
+    from flamingo_eval.runs.predictions import PARTIAL_NOTE, example_line, read_predictions
 
     spec = load_task(find_task(task))
     metrics = own_dialect(spec.metrics, dialect)
+    if out is not None and not name:
+        raise UsageError("--out is where the run folder goes.", fix="Give the run a name with --name MODEL.")
     root = data_root(data_choice(data), spec.name)
+    exported = exported_run(read_rows(predictions, example_line(spec)).rows, spec.name, shots, seed)
+    paired = read_runs([one_run(queries_of)])[0] if queries_of is not None else None
+    if paired is not None and paired.spec.task.name != spec.name:
+        raise UsageError(f"--queries-of {queries_of}: a run of {paired.spec.task.name}, not of {spec.name}.")
+    split = split or (paired.spec.split if paired else exported.split if exported else None)
     loaded = layouts.load_split(spec, root, split, media=False) if split else layouts.load_labelled(spec, root)
-    name = loaded.name
     if not loaded.labelled:
         raise DataError(
-            f"{spec.name}: split '{name}' has no public answers.", fix="Score a labelled split with --split."
+            f"{spec.name}: split '{loaded.name}' has no public answers.", fix="Score a labelled split with --split."
         )
-    read = read_predictions(predictions, spec, loaded, partial=partial)
-    scores, per_example = score_all(read.predictions, read.examples, metrics)
-    if read.partial:
-        scores = [dataclasses.replace(s, notes={**s.notes, "queries": read.partial}) for s in scores]
+    read = read_predictions(
+        predictions,
+        spec,
+        loaded,
+        partial=partial,
+        queries=outputs_by_id(paired.folder) if paired else None,
+        only=exported.selection if exported else None,
+    )
+    folder = None
+    if name:
+        stated = Stated(name, shots, seed, paired.spec.limit if paired else None, dialect)
+        answered = load_answered(dataclasses.replace(spec, metrics=metrics), root, loaded.name)
+        run_spec, unknown = external_spec(answered, data_name(data_choice(data), spec.name), stated, exported)
+        run = write_external(run_spec, answered, read, predictions, unknown, out or Path(load_settings().out))
+        scores, per_example, folder = list(run.scores), list(run.per_example), run.folder.path
+    else:
+        scores, per_example = score_all(read.predictions, read.examples, metrics)
+        if read.partial:
+            scores = [dataclasses.replace(s, notes={**s.notes, PARTIAL_NOTE: read.partial}) for s in scores]
     if as_json:
         head = scores[0]
         print_json(
             {
                 "task": spec.name,
-                "split": name,
+                "split": loaded.name,
                 "metric": head.metric,
                 "value": head.value,
                 "n": head.n,
                 "of": read.of,
                 "partial": read.partial,
                 "form": read.form,
+                "folder": str(folder) if folder else None,
                 "ci95": head.ci95,
                 "why_undefined": head.why_undefined,
                 "scores": [{k: v for k, v in dataclasses.asdict(s).items() if k != "draws"} for s in scores],
@@ -76,8 +118,13 @@ def score(
             }
         )
         return
-    say(f"{spec.name}, split {name}" + ("" if split else " (the labelled split that is here; choose with --split)"))
+    say(
+        f"{spec.name}, split {loaded.name}"
+        + ("" if split else " (the labelled split that is here; choose with --split)")
+    )
     say(f"predictions: {read.form}")
+    if folder is not None:
+        say(f"record: {folder}")
     long = sum(len(s.breakdown) for s in scores) > SHORT and not breakdown
     rows: list[tuple[str, str, str, str]] = []
     for s in scores:
@@ -93,7 +140,7 @@ def score(
             say(f"{s.metric}: {key}: {value}")
         if s.value is None:
             say(f"{s.metric} is undefined: {s.why_undefined}")
-    print(_headline(f"{spec.name}, {name}", scores[0], read.partial))
+    print(_headline(f"{spec.name}, {loaded.name}", scores[0], read.partial))
 
 
 def _headline(what: str, score: Score, partial: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Data, Images, Json, Model, ModelArgs, Protocol, Split, Task
+from flamingo_eval.cli.options import Data, Images, Json, Model, ModelArgs, Protocol, Split, complete_task
 
 if TYPE_CHECKING:
     from flamingo_eval.backends.choice import ModelChoice
@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 
 def show(
-    task: Task,
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK|RUN", help="Task name or YAML file, or a finished run.", autocompletion=complete_task
+        ),
+    ],
     shots: Annotated[int, typer.Option(min=0, help="Number of demonstrations.")] = 4,
+    id: Annotated[str | None, typer.Option("--id", help="Which query of a finished run, by its id.")] = None,
     index: Annotated[int, typer.Option(min=0, help="Which query, counted from 0 in the file's order.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the demonstrations.")] = 0,
     demos: Annotated[
@@ -37,7 +43,8 @@ def show(
 ) -> None:
     """Print the prompt of one query exactly as the protocol writes it; media and token count below it.
 
-    The prompt goes to standard output and nothing else does.
+    The prompt goes to standard output and nothing else does. Of a finished run: `show RUN --id ID` prints the prompt,
+    the answer, the references and the score of a query.
     """
     from typing import cast
 
@@ -51,6 +58,13 @@ def show(
     from flamingo_eval.prompting.prompts import candidate_text, render, shown
     from flamingo_eval.runs.plan import Choices, load_question, plan_runs
 
+    if Path(task).is_dir():
+        from flamingo_eval.cli.show_run import show_run
+
+        show_run(Path(task), id, data, as_json)
+        return
+    if id is not None:
+        raise UsageError(f"--id {id}: {task} is no folder of a run.", fix="Of a task, give the query with --index.")
     if demos not in ("random", "balanced", "fixed", "official"):
         raise UsageError(f"--demos {demos}: show knows random, balanced, fixed and official.")
     settings = load_settings()

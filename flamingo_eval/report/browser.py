@@ -105,18 +105,27 @@ class TaskPrompts:
         self.supports = Supports(data.task.name, data.support, data.given)
 
     def episodes(self, run: Run, ids: Iterable[str]) -> dict[str, Episode]:
-        """The episodes of some of a run's queries, after its ablation."""
+        """The episodes of some of a run's queries, after its ablation; none where the record does not know them."""
+        if run.record.answers is not None and not run.spec.prompt.query:
+            return {}  # another program's answers, to prompts of its own
         spec, wanted = run.spec, set(ids)
         chosen = chosen_queries(self.data.queries, spec.task.name, None, spec.ablation)
         queries = [e for e in chosen if e.id in wanted and e.id in run.outputs]
         support = self.supports.of(spec.demos)
-        if not spec.demos.method.startswith(RECORDED) and not run.record.passed_over:
+        if not (spec.demos.method.startswith(RECORDED) or run.record.passed_over or run.record.answers):
             episodes = episodes_of(spec, queries, support)
         else:
             episodes = (_recorded_episode(q, run, support) for q in queries)
             if not spec.ablation.startswith("order-"):  # the record holds the shots in the order they were shown
                 episodes = ablated(episodes, spec, support)
         return {e.query.id: e for e in episodes}
+
+    def prompt(self, run: Run, id: str) -> tuple[Prompt | None, str]:
+        """The prompt of one of the run's queries, or None and why it cannot be shown."""
+        episode = self.episodes(run, [id]).get(id)
+        if episode is None:
+            return None, "the record does not say what was shown"
+        return recorded_prompt(episode, run.outputs[id], run.spec)
 
 
 def _recorded_episode(query: Example, run: Run, support: Support | None) -> Episode:
@@ -125,6 +134,16 @@ def _recorded_episode(query: Example, run: Run, support: Support | None) -> Epis
     key = str(query.labels.get("answer_key", ""))
     shots = tuple(shown_under(known[id], key) for id in run.outputs[query.id].shots if id in known)
     return Episode(query, shots, text_only=run.spec.demos.shots == 0)
+
+
+def recorded_prompt(episode: Episode, output: Output, spec: RunSpec) -> tuple[Prompt | None, str]:
+    """The prompt of an episode that is the record's, or None and why there is none."""
+    if tuple(s.id for s in episode.shots) != output.shots:
+        return None, "the shots at hand are not those of the record"
+    try:
+        return render(episode, spec.prompt, spec.protocol), ""
+    except PromptError as error:
+        return None, str(error)
 
 
 def data_for(run: Run, data: str | None) -> TaskData:
@@ -286,12 +305,9 @@ class Browser:
 
     def _prompt(self, episode: Episode, output: Output, spec: RunSpec, place: tuple[int, int]) -> list[int] | str:
         """The prompt as numbers of cards, or why it cannot be shown."""
-        if tuple(s.id for s in episode.shots) != output.shots:
-            return "the shots at hand are not those of the record"
-        try:
-            prompt = render(episode, spec.prompt, spec.protocol)
-        except PromptError as error:
-            return visible(str(error))
+        prompt, why = recorded_prompt(episode, output, spec)
+        if prompt is None:
+            return visible(why)
         cards = cards_of(prompt)
         wanted = (SHOT, spec.demos.seed, spec.demos.shots, *place)  # whole prompts of the first seed before others
         return [self._card(*card, wanted) for card in cards]

@@ -17,6 +17,7 @@ from flamingo_eval.metrics.scoring import REFERENCES
 from flamingo_eval.metrics.vl_icl import CEILING_NOTE
 from flamingo_eval.report.rows import Recorded, RowKey, rows_of
 from flamingo_eval.runs.folder import CEILING, RunFolder, read_outputs
+from flamingo_eval.runs.predictions import PARTIAL_NOTE
 
 CEILING_TITLE = "ceiling: answer among the shots"
 ALL_METRICS = "all"
@@ -280,6 +281,8 @@ def notes_of(table: Table) -> list[str]:
         notes += [f"{row.label}, {', '.join(at)} shots: undefined: {why}" for why, at in undefined.items()]
         few = dict.fromkeys(n for c in row.cells.values() for n in c.notes if n.startswith(f"{REFERENCES}: "))
         notes += [f"{row.label}: {note}" for note in few]
+        partial = dict.fromkeys(n for c in row.cells.values() for n in c.notes if n.startswith(f"{PARTIAL_NOTE}: "))
+        notes += [f"{row.label}, {row.model}: {note.removeprefix(f'{PARTIAL_NOTE}: ')}" for note in partial]
         ceilings = dict.fromkeys(n for c in row.cells.values() for n in c.notes if n.startswith(f"{CEILING_NOTE}: "))
         notes += [f"{row.label}: {note}" for note in ceilings if not note.startswith(f"{CEILING_NOTE}: 100.00")]
     return [*notes, *table.footnotes]

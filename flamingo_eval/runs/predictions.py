@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,6 +33,7 @@ TEXT_KEYS = (  # what was predicted comes before `answer` and `text`, which in l
 DOC = "doc"  # per-sample logs keep the data set's row under this key
 LOG_KEYS = ("doc_id", "filter", "filtered_resps", "resps", "prediction", "pred", "response", "output")
 SHOWN = 5
+PARTIAL_NOTE = "queries"  # key of the note of a score over some of the queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class PredictionFile:
     of: int  # queries that there are to answer
     form: str  # as said to the user
     passed_over: int = 0  # answers to queries that are not asked about
+    shots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # query -> what it was shown, if a line says it
 
     @property
     def partial(self) -> str:
@@ -53,9 +55,17 @@ class PredictionFile:
 
 
 def read_predictions(
-    path: Path, task: TaskSpec, split: Split, *, partial: bool = False, queries: Iterable[str] | None = None
+    path: Path,
+    task: TaskSpec,
+    split: Split,
+    *,
+    partial: bool = False,
+    queries: Iterable[str] | None = None,
+    only: Mapping[str, Any] | None = None,
 ) -> PredictionFile:
     """The predictions of a file for the queries of a split (or for those named in `queries`).
+
+    `only`: of answered lines of `flamingo-eval export`, those with these values (one run of several).
 
     Raises PredictionError with every problem: broken lines, unknown, duplicate and missing ids, answers that are none.
     Answers to other queries are passed over where every query has one; missing ones are an error unless `partial`.
@@ -63,8 +73,9 @@ def read_predictions(
     wanted = set(queries) if queries is not None else None
     examples = {e.id: e for e in split.examples if wanted is None or e.id in wanted}
     elsewhere = {e.id for e in split.examples} - examples.keys()
-    file = read_rows(path, _example(task))
-    rows = [Row(_flat(row.values), row.line, row.entry) for row in file.rows]
+    file = read_rows(path, example_line(task))
+    kept_rows = [row for row in file.rows if not is_exported(row.values) or _has(row.values, only or {})]
+    rows = [Row(_flat(row.values), row.line, row.entry) for row in kept_rows]
     id_key, ids = _ids(rows, examples, elsewhere, path)
     problems: list[Problem] = []
     answered, other, failed = _matched(rows, ids, examples, elsewhere, path, problems)
@@ -81,10 +92,21 @@ def read_predictions(
     if other:
         form += f"; {len(other):,} answers to other queries are passed over"
     kept = tuple(e for id, e in examples.items() if id in answered)
-    return PredictionFile(tuple(predictions[e.id] for e in kept), kept, len(examples), form, len(other))
+    shots = {id: tuple(map(str, row.values["shot_ids"])) for id, row in answered.items() if is_exported(row.values)}
+    return PredictionFile(tuple(predictions[e.id] for e in kept), kept, len(examples), form, len(other), shots)
 
 
-def _example(task: TaskSpec) -> str:
+def is_exported(values: Mapping[str, Any]) -> bool:
+    """Whether a row is a line of `flamingo-eval export`, with an answer added."""
+    return isinstance(values.get("shot_ids"), list) and type(values.get("shots")) is int
+
+
+def _has(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(values.get(key) == value for key, value in wanted.items())
+
+
+def example_line(task: TaskSpec) -> str:
+    """A line of our own form, for messages."""
     if task.mode == "open-ended":
         return '{"id": "1", "prediction": "a cat"}'
     return '{"id": "1", "scores": [-1.5, -0.3]}'
@@ -235,7 +257,7 @@ def _predictions(
     needy = [m.name for m in task.metrics if not metric_row(m.name).best_suffices]
     if needy:
         what = f"{needy[0]} needs a score of every candidate, and the file has none."
-        fix = f"A line is like {_example(task)}, one number a candidate."
+        fix = f"A line is like {example_line(task)}, one number a candidate."
         problems.append(Problem(what, path, fix=fix))
         return {}, ""
     key = _first_key(rows, ("best", *TEXT_KEYS))

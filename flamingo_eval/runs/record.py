@@ -63,6 +63,17 @@ class PassedOver:
 
 
 @dataclass(frozen=True, slots=True)
+class ExternalAnswers:
+    """Where the answers of a run came from that another program made (`score --name`)."""
+
+    file: str  # its name
+    sha256: str
+    form: str  # what was read from it
+    partial: str = ""  # how many queries are answered, where some are not
+    unknown: tuple[str, ...] = ()  # what a run of ours would know
+
+
+@dataclass(frozen=True, slots=True)
 class Timings:
     """Wall-clock time of the process that finished a run."""
 
@@ -83,6 +94,7 @@ class RunRecord:
     provenance: Provenance = field(default_factory=Provenance)
     inputs: Mapping[str, str] = field(default_factory=dict)  # sha256 of the checkpoint and of each annotation file
     passed_over: PassedOver | None = None  # None: every demonstration drawn was shown
+    answers: ExternalAnswers | None = None  # None: made here
     counts: Counts = field(default_factory=Counts)
     timings: Timings = field(default_factory=Timings)
     engine: Mapping[str, Any] = field(default_factory=dict)  # what the engine counted: batches, tokens, cache hits
@@ -152,13 +164,14 @@ def run_json(record: RunRecord) -> dict[str, Any]:
         "spec": spec_json(record.spec),
         "provenance": dataclasses.asdict(record.provenance),
         "passed_over": dataclasses.asdict(record.passed_over) if record.passed_over else None,
+        "answers": json.loads(json.dumps(dataclasses.asdict(record.answers))) if record.answers else None,
         "counts": dataclasses.asdict(record.counts),
         "timings": dataclasses.asdict(record.timings),
         "settings": dict(record.settings),
         "inputs": dict(record.inputs),
         "engine": dict(record.engine),
     }
-    for name in ("model", "passed_over"):  # only where there is something to say
+    for name in ("model", "passed_over", "answers"):  # only where there is something to say
         if not value[name]:
             del value[name]
     return value

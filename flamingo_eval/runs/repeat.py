@@ -38,6 +38,8 @@ class Repeater:
 
     def repeat(self, old: RunFolder) -> RunFolder:
         """The folder of the new run. Raises RunError for a record that cannot be repeated, and what runs raise."""
+        if (answers := read_run(old.run).answers) is not None:
+            raise RunError(f"{old.path}: the answers are those of another program ({answers.file}), not made here.")
         spec = recorded_spec(old)
         data = _with_given(old, spec, self._data_of(spec))
         if spec.on_error != "skip" and not ranked_by_model(spec):

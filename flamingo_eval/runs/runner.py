@@ -91,15 +91,20 @@ class FinishedRun:
     changed_media: tuple[str, ...] = ()  # pictures and clips with another size or time than when they were used
 
 
-def load_data(task: TaskSpec, root: Path | DataRoot, split: str | None = None, with_support: bool = True) -> TaskData:
-    """Read the query split (the task's, or `split`) and the support split of a task."""
-    queries = layouts.load_split(task, root, split or task.data.query)
+def load_data(
+    task: TaskSpec, root: Path | DataRoot, split: str | None = None, with_support: bool = True, media: bool = True
+) -> TaskData:
+    """Read the query split (the task's, or `split`) and the support split of a task.
+
+    Without `media` the examples have no pictures.
+    """
+    queries = layouts.load_split(task, root, split or task.data.query, media=media)
     if not queries.examples:
         raise DataError(f"{task.name}: split '{queries.name}' has no examples.")
     support = None
     if with_support and task.data.support is not None:
         same = task.data.support == queries.name
-        support = queries if same else layouts.load_split(task, root, task.data.support)
+        support = queries if same else layouts.load_split(task, root, task.data.support, media=media)
     files = [*queries.files, *(support.files if support else ())]
     return TaskData(task, root, queries, support, sha256_files(files, as_data_root(root).folder))
 

@@ -1,0 +1,207 @@
+"""Answers that another program made -> a run like any other, in the same folders, tables, comparisons and pages.
+
+What the answers rest on is said by the lines of `flamingo-eval export` where the program copied them, and by the user;
+the rest is named in the record as unknown. Nothing is answered again: `rerun` has nothing to repeat.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from flamingo_eval.config.specs import DemoMethod, DemoSpec, PromptSpec, ProtocolSpec, RunSpec, TaskSpec
+from flamingo_eval.data.roots import DataRoot
+from flamingo_eval.errors import DataError, UsageError
+from flamingo_eval.files import printable, sha256_file, sha256_json
+from flamingo_eval.records import Example, Output, Prediction, Score
+from flamingo_eval.runs import identity
+from flamingo_eval.runs.draws import without_derived_draws
+from flamingo_eval.runs.folder import CEILING, RunFolder, locked, remove_run, write_json, write_outputs
+from flamingo_eval.runs.plan import Question, load_question
+from flamingo_eval.runs.prediction_forms import Row
+from flamingo_eval.runs.predictions import PARTIAL_NOTE, PredictionFile, is_exported
+from flamingo_eval.runs.provenance import provenance
+from flamingo_eval.runs.record import (
+    SCHEMA,
+    Counts,
+    ExternalAnswers,
+    RunRecord,
+    Timings,
+    run_json,
+    scores_json,
+    scores_record,
+)
+from flamingo_eval.runs.runner import TaskData, fingerprint, load_data, scored
+
+UNKNOWN = "unknown"
+NO_PROTOCOL = ProtocolSpec(UNKNOWN, "answers made by another program")
+ALWAYS_UNKNOWN = ("weights", "decoding", "device", "dtype")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedRun:
+    """What the lines of an export say of one run."""
+
+    task: str
+    split: str
+    protocol: str
+    shots: int
+    seed: int
+    demos: str
+    ablation: str
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """Keys and values of its lines."""
+        return {"task": self.task, "protocol": self.protocol, "shots": self.shots, "seed": self.seed,
+                "demos": self.demos, "ablation": self.ablation}  # fmt: skip
+
+
+def exported_run(rows: Sequence[Row], task: str, shots: int | None, seed: int | None) -> ExportedRun | None:
+    """The one exported run that a file's lines name for a task; None for lines of no export.
+
+    Raises UsageError where they name several, or none with these shots and this seed.
+    """
+    runs = dict.fromkeys(_exported(row.values) for row in rows if is_exported(row.values))
+    if not runs:
+        return None
+    chosen = [
+        run
+        for run in runs
+        if run.task.partition("@")[0] == task and shots in (None, run.shots) and seed in (None, run.seed)
+    ]
+    if len(chosen) == 1:
+        return chosen[0]
+    names = "; ".join(f"{r.task}, {r.shots} shots, seed {r.seed}, protocol {r.protocol}" for r in (chosen or runs))
+    if chosen:
+        raise UsageError(f"the file answers {len(chosen)} runs: {names}.", fix="Choose one with --shots and --seed.")
+    raise UsageError(f"the file answers no run of {task} with these --shots and --seed. It answers: {names}.")
+
+
+def _exported(values: Mapping[str, Any]) -> ExportedRun:
+    task, split, protocol, demos, ablation = (
+        str(values.get(key, "")) for key in ("task", "split", "protocol", "demos", "ablation")
+    )
+    return ExportedRun(task, split, protocol, int(values["shots"]), int(values.get("seed", 0)), demos, ablation)
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a user says of answers made elsewhere; None: nothing."""
+
+    name: str  # of the model, in tables
+    shots: int | None = None
+    seed: int | None = None
+    limit: int | None = None  # that of the run whose queries are scored
+    dialect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalRun:
+    """A run made of another program's answers."""
+
+    folder: RunFolder
+    scores: tuple[Score, ...]
+    per_example: tuple[float | None, ...]
+
+
+def load_answered(task: TaskSpec, root: Path | DataRoot, split: str) -> TaskData:
+    """The data that answers are scored with: the query split, and the support split where it is at hand."""
+    try:
+        return load_data(task, root, split, media=False)
+    except DataError:
+        return load_data(task, root, split, with_support=False, media=False)
+
+
+def external_spec(
+    data: TaskData, data_name: str, stated: Stated, exported: ExportedRun | None
+) -> tuple[RunSpec, tuple[str, ...]]:
+    """The spec of answers made elsewhere, and what in it is not known."""
+    task, unknown = data.task, list(ALWAYS_UNKNOWN)
+    question = Question(task, NO_PROTOCOL, PromptSpec(task.name, "", ""))
+    if exported is not None:
+        question = replace(load_question(task.name, exported.protocol), task=task)
+    else:
+        unknown += ["prompts", "demonstrations"]
+        unknown += ["shots (counted as 0)"] if stated.shots is None else []
+        unknown += ["seed (counted as 0)"] if stated.seed is None else []
+    method = exported.demos if exported and exported.demos in get_args(DemoMethod) else "random"
+    spec = RunSpec(
+        task=task,
+        protocol=question.protocol,
+        prompt=replace(question.prompt, metric_dialect="") if stated.dialect else question.prompt,
+        demos=DemoSpec(
+            cast(DemoMethod, method),
+            exported.shots if exported else stated.shots or 0,
+            exported.seed if exported else stated.seed or 0,
+            task.support_size,
+            task.support_per_class,
+        ),
+        model=stated.name,
+        model_sha256="",
+        data=data_name,
+        split=data.queries.name,
+        device=UNKNOWN,
+        dtype=UNKNOWN,
+        limit=stated.limit,
+        ablation=exported.ablation if exported else "",
+    )
+    return spec, tuple(unknown)
+
+
+def write_external(
+    spec: RunSpec, data: TaskData, read: PredictionFile, path: Path, unknown: tuple[str, ...], out: Path
+) -> ExternalRun:
+    """Score the answers and write their run folder. Raises RunError where it cannot be written."""
+    began = time.monotonic()
+    answers = ExternalAnswers(printable(path.name), sha256_file(path), read.form, read.partial, unknown)
+    queries = [e.id for e in read.examples]
+    mark = sha256_json({"run": fingerprint(spec, data), "answers": answers.sha256, "queries": queries})
+    folder = RunFolder(out / identity.folder_name(spec, mark))
+    shown = {e.id: e for e in (data.support.examples if data.support else ())}
+    outputs = [_output(p, read.shots.get(p.id, ()), shown) for p in read.predictions]
+    scores, per_example = scored(outputs, read.examples, spec, data.queries, shown)
+    if not any(o.shots for o in outputs):  # a ceiling says what the shots show, and they are not known
+        scores = [replace(s, breakdown={k: v for k, v in s.breakdown.items() if k != CEILING}) for s in scores]
+    if read.partial:
+        scores = [replace(s, notes={**s.notes, PARTIAL_NOTE: read.partial}) for s in scores]
+    outputs = [
+        replace(o, score=s, media=e.media_id) for o, s, e in zip(outputs, per_example, read.examples, strict=True)
+    ]
+    record = RunRecord(
+        schema=SCHEMA,
+        status="complete",
+        fingerprint=mark,
+        task=spec.task_label,
+        spec=spec,
+        provenance=replace(provenance("cpu", UNKNOWN), device=UNKNOWN, device_name=None),
+        inputs=dict(data.inputs),
+        answers=answers,
+        counts=Counts(queries=len(outputs), of=len(data.queries.examples), answered=len(outputs)),
+        timings=Timings(round(time.monotonic() - began, 3)),
+    )
+    table = scores_record(spec, without_derived_draws(scores, outputs))
+    if spec.protocol == NO_PROTOCOL:
+        table = replace(table, text_only_shots=None)
+    with locked(folder):
+        remove_run(folder)
+        write_outputs(folder.outputs, outputs)
+        write_json(folder.run, run_json(record))
+        write_json(folder.scores, scores_json(table))
+    return ExternalRun(folder, tuple(scores), tuple(per_example))
+
+
+def _output(prediction: Prediction, shots: tuple[str, ...], known: Mapping[str, Example]) -> Output:
+    """The record of one answer; shots that are not in the support split at hand are not recorded."""
+    shots = shots if all(id in known for id in shots) else ()
+    return Output(
+        prediction.id,
+        shots,
+        tokens=0,
+        prediction=prediction.text,
+        scores=prediction.scores,
+        best=prediction.best,
+    )
