@@ -12,6 +12,7 @@ from PIL import Image as PillowImage
 
 from flamingo_eval import DecodeSpec, Image, Prompt, RankSpec, Turn, load_model
 from flamingo_eval.backends.hf.model import HFModel
+from flamingo_eval.errors import PromptError
 from flamingo_eval.records import Part
 from tests.support.tiny_vlm import FAMILIES, save_tiny
 
@@ -46,7 +47,9 @@ class Loaded:
         """What the processor itself makes of a prompt."""
         text = self.model.shape.reader.text(prompt)
         images = [PillowImage.open(m.path).convert("RGB") for m in prompt.media if isinstance(m, Image)]
-        return self.processor(text=[text], images=[images], add_special_tokens=not prompt.turns, return_tensors="pt")
+        out = self.processor(text=[text], images=[images], add_special_tokens=not prompt.turns, return_tensors="pt")
+        out.pop("labels", None)
+        return out
 
     @torch.inference_mode()
     def log_likelihood(self, prompt: Prompt, candidate: str) -> float:
@@ -57,7 +60,11 @@ class Loaded:
         zeros = torch.zeros_like(ids)
         for name in ("mm_token_type_ids", "token_type_ids"):
             if name in inputs:
-                inputs[name] = torch.cat([inputs[name], zeros], dim=1)
+                own = zeros + 1 if self.family == "paligemma" else zeros  # there 0 is seen from both sides
+                inputs[name] = torch.cat([inputs[name], own], dim=1)
+        if "cross_attention_mask" in inputs:
+            sees = inputs["cross_attention_mask"]
+            inputs["cross_attention_mask"] = torch.cat([sees, sees[:, -1:].expand(-1, ids.shape[1], -1, -1)], dim=1)
         inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
         inputs["attention_mask"] = torch.cat([inputs["attention_mask"], zeros + 1], dim=1)
         logits = self.model.network.model(**inputs).logits[0, n - 1 : -1]
@@ -163,6 +170,10 @@ def test_beams_are_those_of_generate(loaded: Loaded) -> None:
 
 def test_text_alone_is_answered(loaded: Loaded) -> None:
     prompt = Prompt([Turn("user", "What is snow?")])
+    if loaded.family == "paligemma":
+        with pytest.raises(PromptError, match="refuses a prompt with no picture"):
+            loaded.model.encode(prompt)
+        return
     inputs = loaded.processor.tokenizer(loaded.model.shape.reader.text(prompt), add_special_tokens=False)
     assert list(loaded.model.encode(prompt)) == inputs["input_ids"]
     scores: Sequence[float] = loaded.model.score([prompt], [CANDIDATES])[0]

@@ -81,6 +81,9 @@ def save_tiny(family: str, folder: Path) -> Path:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.2)
+        for name, parameter in model.named_parameters():
+            if name.endswith("attn_gate"):  # Mllama's are zero at first: pictures would change nothing
+                parameter.fill_(0.7)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = (
         ids[tiny.special[0]],
         ids[tiny.special[1]],
@@ -246,6 +249,50 @@ def _gemma3() -> Tiny:
     return Tiny("<start_of_image>", special, make, processor)
 
 
+def _mllama() -> Tiny:
+    special = ("<|im_end|>", "<pad>", "<|im_start|>", "<|image|>")
+
+    def make(ids: Mapping[str, int], vocabulary: int) -> Any:
+        text = {
+            **TEXT, "vocab_size": vocabulary - 1, "num_hidden_layers": 4, "cross_attention_layers": [1, 3],
+            "pad_token_id": ids["<pad>"], "bos_token_id": 0, "eos_token_id": ids["<|im_end|>"],
+            "tie_word_embeddings": False, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        }  # fmt: skip
+        vision = {
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_global_layers": 1,
+            "attention_heads": 2, "image_size": SIDE, "patch_size": 8, "max_num_tiles": 2,
+            "intermediate_layers_indices": [0, 1], "vision_output_dim": 96,
+            "supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]],
+        }  # fmt: skip
+        return transformers.MllamaConfig(vision_config=vision, text_config=text, image_token_index=ids["<|image|>"])
+
+    def processor(tokenizer: Any) -> Any:
+        tokenizer.bos_token = "<|im_start|>"
+        images = _pil("Mllama")(size={"height": SIDE, "width": SIDE}, max_image_tiles=2)
+        return transformers.MllamaProcessor(images, tokenizer)
+
+    return Tiny("<|image|>", special, make, processor)
+
+
+def _paligemma() -> Tiny:
+    special = ("<|im_end|>", "<pad>", "<|im_start|>", "<image>", "<bos>")
+
+    def make(ids: Mapping[str, int], vocabulary: int) -> Any:
+        text = transformers.GemmaConfig(**{**TEXT, "head_dim": 12}, vocab_size=vocabulary)
+        vision = transformers.SiglipVisionConfig(**SIGLIP, projection_dim=WIDTH, vision_use_head=False)
+        return transformers.PaliGemmaConfig(
+            vision_config=vision, text_config=text, image_token_index=ids["<image>"], projection_dim=WIDTH
+        )
+
+    def processor(tokenizer: Any) -> Any:
+        tokenizer.bos_token = "<bos>"
+        images = _pil("Siglip")(size={"height": SIDE, "width": SIDE})
+        images.image_seq_length = (SIDE // 8) ** 2
+        return transformers.PaliGemmaProcessor(images, tokenizer)
+
+    return Tiny("<image>", special, make, processor)
+
+
 def _pil(kind: str) -> Any:
     return getattr(transformers, f"{kind}ImageProcessorPil")
 
@@ -279,4 +326,6 @@ FAMILIES: dict[str, Tiny] = {
     "llava_onevision": _llava("LlavaOnevision"),
     "internvl": _internvl(),
     "gemma3": _gemma3(),
+    "mllama": _mllama(),
+    "paligemma": _paligemma(),
 }

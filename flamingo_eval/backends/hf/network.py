@@ -20,25 +20,29 @@ from torch import Tensor
 from flamingo_eval.backends.hf.reader import Read
 
 FEATURES = "pooler_output"
+CROSS_MASK = "cross_attention_mask"  # of Mllama: which pictures each token sees
 
 
 @dataclass(slots=True)
 class Prefilled:
     """A batch of prompts that the model has read: its cache, and where each row goes on.
 
-    `logits` float32[B, V] of the next token; `mask` int[B, S] with 0 for padding; `next_position` int[B].
+    `logits` float32[B, V] of the next token; `mask` int[B, S] with 0 for padding; `next_position` int[B]; `pictures`
+    [B, 1, N, T], where the family has cross-attention: which pictures' tiles the last token and later ones see.
     """
 
     logits: Tensor
     cache: Any
     mask: Tensor
     next_position: Tensor
+    pictures: Tensor | None = None
 
     def rows(self, index: Tensor) -> Prefilled:
         """A copy with the rows `index` int[R], which may repeat."""
         cache = copy.deepcopy(self.cache)
         cache.reorder_cache(index)
-        return Prefilled(self.logits[index], cache, self.mask[index], self.next_position[index])
+        pictures = None if self.pictures is None else self.pictures[index]
+        return Prefilled(self.logits[index], cache, self.mask[index], self.next_position[index], pictures)
 
 
 class Network:
@@ -129,7 +133,9 @@ class Network:
         positions, following = self.positions(mask, read)
         cache = None if head is None else head.cache
         out = self._forward(ids, mask, positions[..., seen:], cache, 1, **extra)
-        return Prefilled(out.logits[:, -1].float(), out.past_key_values, mask, following)
+        seen_pictures = extra.get(CROSS_MASK)
+        pictures = None if seen_pictures is None else seen_pictures[:, -1:]
+        return Prefilled(out.logits[:, -1].float(), out.past_key_values, mask, following, pictures)
 
     @torch.inference_mode()
     def extend(self, state: Prefilled, tokens: Tensor, real: Tensor | None = None) -> Tensor:
@@ -140,7 +146,8 @@ class Network:
         real = torch.ones_like(tokens) if real is None else real
         mask = torch.cat([state.mask, real], dim=1)
         positions = self._later(state.next_position, torch.arange(tokens.shape[1], device=tokens.device))
-        out = self._forward(tokens, mask, positions, state.cache, 0)
+        extra = {} if state.pictures is None else {CROSS_MASK: state.pictures.expand(-1, tokens.shape[1], -1, -1)}
+        out = self._forward(tokens, mask, positions, state.cache, 0, **extra)
         state.cache, state.mask = out.past_key_values, mask
         state.next_position = state.next_position + tokens.shape[1]
         logits: Tensor = out.logits.float()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from flamingo_eval.backends.choice import ArgValue
 from flamingo_eval.backends.hf.families import family_of
 from flamingo_eval.backends.hf.folder import INSTALL, ModelFolder
 from flamingo_eval.errors import CheckpointError, MissingDependency, UsageError, did_you_mean
+
+EXTRA = ("torchvision", "transformers", "pillow")  # what the extra brings
 
 
 def load_processor(folder: ModelFolder, backend: str = "pil") -> Any:
@@ -23,15 +28,25 @@ def load_processor(folder: ModelFolder, backend: str = "pil") -> Any:
     try:
         return _loaded(folder.path, backend)
     except ImportError as error:
-        need = "torchvision" if "torchvision" in str(error) or "ackend" in str(error) else str(error).splitlines()[0]
+        need = _missing_package(error)
         raise MissingDependency(
-            f"{folder.path}: the processor of {folder.model_type} does not load without {need}.", fix=INSTALL
+            f"{folder.path}: the processor of {folder.model_type} does not load without {need}.",
+            fix=INSTALL if need in EXTRA else f"pip install {need}",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{folder.path}: its processor cannot be loaded: {str(error).strip().splitlines()[0]}",
             fix="Copy the processor's and tokenizer's files from the original model into the folder.",
         ) from error
+
+
+def _missing_package(error: ImportError) -> str:
+    """The package that an error of transformers names."""
+    text = str(error)
+    if "orchvision" in text or "ackend" in text:
+        return "torchvision"
+    named = re.search(r"pip install `?([\w.-]+)", text) or re.search(r"[`']([\w.-]+)[`']", text)
+    return named.group(1) if named else text.strip().splitlines()[0]
 
 
 def _loaded(path: Path, backend: str) -> Any:
@@ -41,29 +56,39 @@ def _loaded(path: Path, backend: str) -> Any:
     try:
         return AutoProcessor.from_pretrained(path, **options)
     except (ImportError, OSError) as error:  # torchvision is not there, or the video processor's own file is not
-        images_only = _images_only(path) if "ideo processor" in str(error) else None
-        if images_only is None:
+        original = _processor_class(path) if "ideo processor" in str(error) else None
+        if original is None or not any("video" in a for a in original.get_attributes()):
             raise
-        return images_only.from_pretrained(path, **options)
+        return images_only(original).from_pretrained(path, **options)
 
 
-def _images_only(path: Path) -> Any:
-    """The folder's processor class without its video processor, which alone wants torchvision; None if it has none."""
+def _processor_class(path: Path) -> Any:
+    """The class that the folder names; None if it names none that transformers has."""
     from transformers.models.auto.processing_auto import processor_class_from_name
 
     files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
     texts = [(path / file).read_text(encoding="utf-8") for file in files if (path / file).is_file()]
     names = [json.loads(text).get("processor_class") for text in texts]
     name = next((n for n in names if n), None)
-    original: Any = processor_class_from_name(name) if name else None
-    if original is None or not any("video" in a for a in original.get_attributes()):
-        return None
+    return processor_class_from_name(name) if name else None
+
+
+def images_only(original: Any) -> Any:
+    """A processor class without its video processor, which alone wants torchvision."""
+    takes = inspect.signature(original.__init__).parameters
+    wanted = [n for n, p in takes.items() if "video" in n and p.default is p.empty and n != "kwargs"]
 
     class ImagesOnly(original):  # type: ignore[misc]
+        @classmethod
+        def _get_arguments_from_pretrained(cls, *args: Any, **options: Any) -> list[Any]:
+            return [*super()._get_arguments_from_pretrained(*args, **options), *(None for _ in wanted)]
+
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [a for a in original.get_attributes() if "video" not in a]
 
+    for name in wanted:  # SmolVLM asks it even where there is no clip; on the class, for it is never saved
+        setattr(ImagesOnly, name, SimpleNamespace(num_frames=None, fps=None))
     ImagesOnly.__name__ = original.__name__
     return ImagesOnly
 

@@ -116,6 +116,16 @@ class Reader:
         self.processor.image_processor = stand_in
         try:
             out = self.processor(text=[text], images=images, add_special_tokens=special_tokens, return_tensors="pt")
+        except (
+            ValueError,
+            TypeError,
+            IndexError,
+        ) as error:  # PaliGemma takes no text alone, some take one picture only
+            what = f"{len(pictures)} pictures" if pictures else "no picture"
+            raise PromptError(
+                f"{type(self.processor).__name__} refuses a prompt with {what}: {_first_line(error)}",
+                fix="Ask this model with another number of --shots, or use another model.",
+            ) from error
         finally:
             self.processor.image_processor = stand_in.original
         return _divided(out), stand_in.returned
@@ -138,7 +148,9 @@ class Reader:
         import jinja2
 
         try:
-            text: str = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            text: str = self.processor.apply_chat_template(
+                messages, chat_template=chat_template(self.processor), add_generation_prompt=True, tokenize=False
+            )
         except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
             raise PromptError(f"the model's chat template refuses the turns: {error}.") from error
         return text
@@ -172,8 +184,13 @@ class Reader:
 
 
 def _divided(out: Mapping[str, Tensor]) -> Read:
-    """What a processor returns for one prompt, without its attention mask, which is all ones."""
+    """What a processor returns for one prompt, without labels, and without its attention mask, which is all ones."""
     ids = out["input_ids"]
-    rest = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask")}
+    rest = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", "labels")}
     by_token = {k: v[0] for k, v in rest.items() if getattr(v, "shape", None) == ids.shape}
     return Read(ids[0], by_token, {k: v for k, v in rest.items() if k not in by_token})
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
