@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Literal, TypeAlias
 
 from flamingo_eval.errors import UsageError, did_you_mean
 
-Scheme: TypeAlias = Literal["bundled", "hf"]
+Scheme: TypeAlias = Literal["bundled", "hf", "openai", "own"]
 ArgValue: TypeAlias = bool | int | float | str
 
-SCHEMES: tuple[Scheme, ...] = ("hf",)  # written before a colon; without one the model is of the bundled kind
+SCHEMES: tuple[Scheme, ...] = ("hf", "openai")  # written before a colon; without one the model is of the bundled kind
+OWN_CLASS = re.compile(r".+\.py:[^\W\d]\w*")  # my_model.py:MyModel
+EXAMPLES = {"hf": "hf:FOLDER or hf:NAME", "openai": "openai:http://localhost:8000/v1"}
+SECRET = re.compile(r"(api[_-]?)?(key|token|secret)|authorization|password", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class ModelChoice:
         return dict(self.pairs)
 
     def __str__(self) -> str:
-        return self.target if self.scheme == "bundled" else f"{self.scheme}:{self.target}"
+        return self.target if self.scheme in ("bundled", "own") else f"{self.scheme}:{self.target}"
 
 
 def choose_model(model: str | Path | ModelChoice, args: str | Mapping[str, ArgValue] = "") -> ModelChoice:
@@ -41,17 +45,21 @@ def choose_model(model: str | Path | ModelChoice, args: str | Mapping[str, ArgVa
         return model
     options = parse_args(args) if isinstance(args, str) else dict(args)
     text = str(model)
+    if OWN_CLASS.fullmatch(text):
+        return ModelChoice("own", text, tuple(sorted(options.items())))
     scheme, colon, target = text.partition(":")
     if colon and len(scheme) > 1 and not Path(text).exists():
         if scheme not in SCHEMES:
+            if scheme in ("http", "https"):
+                raise UsageError("--model: an address of a server needs its kind.", fix="Write openai: before it.")
             known = ", ".join(f"{s}:" for s in SCHEMES)
             raise UsageError(
                 f"--model {text}: no backend '{scheme}'. {did_you_mean(scheme, SCHEMES)}".rstrip(),
                 fix=f"Write tiny, a folder, or one of {known}. See `flamingo-eval list models`.",
             )
         if not target:
-            raise UsageError(f"--model {text}: nothing is named after the colon.", fix="Write hf:FOLDER or hf:NAME.")
-        return ModelChoice("hf", target, tuple(sorted(options.items())))
+            raise UsageError(f"--model {text}: nothing is named after the colon.", fix=f"Write {EXAMPLES[scheme]}.")
+        return ModelChoice(scheme, target, tuple(sorted(options.items())))
     if options:
         raise UsageError(
             f"--model-args {', '.join(options)}: a model of the bundled kind has no options.",
@@ -70,6 +78,11 @@ def parse_args(text: str) -> dict[str, ArgValue]:
         if not item.strip():
             continue
         name, equals, value = (word.strip() for word in item.partition("="))
+        if SECRET.fullmatch(name):  # its value is never repeated
+            raise UsageError(
+                f"--model-args {name}: keys are read from the environment alone, so that no record holds them.",
+                fix="Set OPENAI_API_KEY, or another variable and name it: key_env=NAME.",
+            )
         if not equals or not name or not value:
             raise UsageError(f"--model-args {text}: '{item.strip()}' is no name=value.", fix="Write a=1,b=true.")
         if name in options:

@@ -1,0 +1,108 @@
+"""Prompts as the messages of the chat-completions protocol, and the answer taken apart from the thinking before it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from flamingo_eval.data.images import open_image
+from flamingo_eval.data.media_files import unreadable
+from flamingo_eval.data.parquet import cell_bytes
+from flamingo_eval.data.videos import open_video
+from flamingo_eval.errors import PromptError
+from flamingo_eval.records import Image, Part, Pixels, Prompt, Video
+
+KINDS = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"))
+THOUGHT = re.compile(r"\A\s*<(think|thinking)>(.*?)(</\1>\s*|\Z)", re.DOTALL)
+END_OF_THOUGHT = re.compile(r"\A(.*?)</think(?:ing)?>\s*", re.DOTALL)  # the template has opened it
+
+
+def messages_of(prompt: Prompt, max_side: int = 0, frames: int = 8) -> list[dict[str, Any]]:
+    """Turns as messages, pictures as data addresses. Raises PromptError for a prompt without turns, MediaError."""
+    if not prompt.turns:
+        raise PromptError(
+            f"{prompt.id or 'prompt'}: a server is asked in turns, and this prompt has none.",
+            fix="Use a protocol of chat style: --protocol chat.",
+        )
+    return [
+        {"role": t.role, "content": t.parts[0]}
+        if len(t.parts) == 1 and isinstance(t.parts[0], str)
+        else {"role": t.role, "content": [c for part in t.parts for c in _content(part, max_side, frames)]}
+        for t in prompt.turns
+    ]
+
+
+def _content(part: Part, max_side: int, frames: int) -> Sequence[dict[str, Any]]:
+    if isinstance(part, str):
+        return ({"type": "text", "text": part},)
+    if isinstance(part, Image):
+        return (_picture(data_address(part, max_side)),)
+    if isinstance(part, Video):
+        from PIL import Image as PillowImage
+
+        clip = open_video(part, frames)
+        return tuple(_picture(_encoded(PillowImage.fromarray(frame), max_side)) for frame in clip)
+    what = "preprocessed pixels" if isinstance(part, Pixels) else repr(part)
+    raise PromptError(f"a server takes pictures, clips and text, not {what}.")
+
+
+def _picture(address: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": address}}
+
+
+def data_address(image: Image, max_side: int = 0) -> str:
+    """A picture as a data address: its file's own bytes, or a PNG where it is shrunk or no kind that servers read.
+
+    A picture that EXIF turns is sent upright, as every other backend shows it. Raises MediaError.
+    """
+    picture = open_image(image)  # a broken or oversized file is an error here, not the server's
+    raw = _bytes(image)
+    kind = next((name for start, name in KINDS if raw.startswith(start)), "webp" if raw[8:12] == b"WEBP" else "")
+    if not kind or kind == "gif" or max(picture.size) > max_side > 0 or _turned(raw):
+        return _encoded(picture, max_side)
+    return f"data:image/{kind};base64,{base64.b64encode(raw).decode('ascii')}"
+
+
+def _turned(raw: bytes) -> bool:
+    from PIL import Image as PillowImage
+
+    try:
+        with PillowImage.open(io.BytesIO(raw)) as opened:
+            return bool(opened.getexif().get(0x112, 1) not in (0, 1))
+    except Exception:  # metadata that Pillow cannot read: the decoded pixels are sent
+        return True
+
+
+def _bytes(image: Image) -> bytes:
+    try:
+        return cell_bytes(image.path, image.column, image.row) if image.column else image.path.read_bytes()
+    except OSError as error:
+        raise unreadable(image.path, error.strerror or str(error)) from error
+
+
+def _encoded(picture: Any, max_side: int) -> str:
+    from PIL import Image as PillowImage
+
+    if max(picture.size) > max_side > 0:
+        scale = max_side / max(picture.size)
+        size = tuple(max(1, round(side * scale)) for side in picture.size)
+        picture = picture.resize(size, PillowImage.Resampling.BICUBIC)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def without_thought(text: str, thinks: bool) -> tuple[str, str]:
+    """The rule `after-thought`: (answer, thinking). What stands between the first marks at the start is thinking.
+
+    A thought without an end was cut off: there is no answer then. With `thinks`, an end mark alone ends a thought that
+    the chat template has opened.
+    """
+    marked = THOUGHT.match(text)
+    if marked is not None:
+        return text[marked.end() :], marked.group(2).strip()
+    ended = END_OF_THOUGHT.match(text) if thinks else None
+    return (text[ended.end() :], ended.group(1).strip()) if ended is not None else (text, "")

@@ -1,0 +1,115 @@
+"""What `openai:URL1,URL2` and its options say, checked; which of it changes outputs, and the key from the environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from flamingo_eval.backends.choice import ModelChoice, args_text
+from flamingo_eval.errors import UsageError, did_you_mean
+
+DEFAULT_KEY = "OPENAI_API_KEY"
+THINKING = ("", "off", "on")
+CHANGES_NOTHING = (
+    "concurrency", "timeout", "retries", "key_env", "max_requests", "max_tokens", "context", "served_model",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Of --model-args. Seconds and counts; 0 means no limit, an empty text means: not sent to the server."""
+
+    model: str = ""
+    concurrency: int = 16  # requests in flight, over all servers
+    timeout: float = 120.0  # seconds that a request may take in all
+    retries: int = 6  # further tries of a request
+    max_side: int = 0  # pixels: larger pictures are shrunk; 0 sends the original bytes
+    frames: int = 8  # pictures shown in the place of a clip
+    thinking: str = ""  # off, on
+    thinking_tokens: int = 2048  # with thinking=on: further tokens that an answer may take
+    temperature: float = 0.0
+    seed: int = 0
+    limit_field: str = "max_tokens"  # how the server calls the most new tokens; some want max_completion_tokens
+    label: str = ""  # part of the name in tables, to tell two servers of one model apart
+    key_env: str = DEFAULT_KEY
+    served_model: str = ""  # the name that the server answers under, where it is not the one asked for
+    context: int = 0  # tokens that the model reads at once, to check prompts before anything is sent
+    max_requests: int = 0  # spending stop
+    max_tokens: int = 0  # spending stop, of prompts and answers
+
+    @property
+    def key(self) -> str:
+        """The key, from the environment alone; empty where the variable is not set."""
+        return os.environ.get(self.key_env, "").strip()
+
+    @property
+    def changing(self) -> dict[str, Any]:
+        """The options that change outputs and are not at their default."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in CHANGES_NOTHING and getattr(self, f.name) != f.default
+        }
+
+    @property
+    def name(self) -> str:
+        """What tables call the model."""
+        rest = {k: v for k, v in self.changing.items() if k not in ("model", "label")}
+        label = f"@{self.label}" if self.label else ""
+        return f"{self.model}{label}[{args_text(rest)}]" if rest else f"{self.model}{label}"
+
+    @property
+    def sha256(self) -> str:
+        """Of what changes outputs. Not of the address: a server may move, and a run goes on at the new place."""
+        return hashlib.sha256(json.dumps({"openai": self.changing}, sort_keys=True).encode()).hexdigest()
+
+
+def addresses(choice: ModelChoice) -> tuple[str, ...]:
+    """`URL1,URL2` -> bases of requests; an address without a path gets `/v1`. Raises UsageError."""
+    bases = []
+    for text in choice.target.split(","):
+        url = text.strip().rstrip("/")
+        try:
+            parts = urlsplit(url)
+            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            parts, fits = urlsplit(""), False
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise UsageError(
+                f"--model openai: the address of {parts.hostname} holds a name, a password or a query.",
+                fix=f"Give the address alone, and the key in the environment ({DEFAULT_KEY}).",
+            )
+        if not fits:
+            raise UsageError(f"--model openai:{url}: not an address.", fix="Write openai:http://localhost:8000/v1.")
+        bases.append(url if parts.path else f"{url}/v1")
+    return tuple(dict.fromkeys(bases))
+
+
+def server_options(choice: ModelChoice) -> ServerOptions:
+    """The options of a choice. Raises UsageError: unknown names, wrong values."""
+    kinds = {f.name: type(f.default) for f in fields(ServerOptions)}
+    values: dict[str, Any] = {}
+    for name, value in choice.args.items():
+        if name not in kinds:
+            raise UsageError(
+                f"--model-args {name}: unknown for a server. {did_you_mean(name, kinds)}".rstrip(),
+                fix=f"Known: {', '.join(kinds)}.",
+            )
+        kind = kinds[name]
+        if kind is str:
+            values[name] = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+        elif isinstance(value, bool) or not isinstance(value, int if kind is int else int | float) or value < 0:
+            raise UsageError(f"--model-args {name}={value}: expected a number from 0.")
+        else:
+            values[name] = kind(value)
+    options = ServerOptions(**values)
+    if options.thinking not in THINKING:
+        raise UsageError(f"--model-args thinking={options.thinking}: expected on or off.")
+    for name in ("concurrency", "timeout", "frames"):
+        if not getattr(options, name) > 0:
+            raise UsageError(f"--model-args {name}=0: expected a number above 0.")
+    return options
