@@ -12,7 +12,7 @@ from torch import Tensor
 from flamingo_eval.backends.choice import choose_model
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
 from flamingo_eval.engine import Engine, PlainEngine, engine_of, reference
-from flamingo_eval.errors import PromptError
+from flamingo_eval.errors import PromptError, UsageError
 from flamingo_eval.models import model_folder
 from flamingo_eval.models.loaded import LoadedModel
 from flamingo_eval.records import Answer, Prompt
@@ -39,6 +39,8 @@ def load_model(
         from flamingo_eval.backends.hf.model import HFModel
 
         return HFModel(choice, device, dtype)
+    if choice.scheme != "bundled":
+        raise UsageError(f"load_model({choice}): a model of this kind is for `flamingo-eval run`.")
     return load_flamingo_model(choice.target, device, dtype)
 
 

@@ -7,6 +7,7 @@ FlamingoEvalError             exit code 1, message without traceback
 ├── MediaError                one picture or clip: missing, truncated, too large
 ├── PromptError               an episode cannot become a prompt: too long, reserved text, too few shots
 ├── CheckpointError           weights, config or tokenizer of a model
+├── ServerError               a server of a model: down, wrong key, unknown model, spending stop
 ├── ModelError                the model computes no numbers (NaN) for a query
 ├── PredictionError           a predictions file for `score`
 ├── RunError                  a run folder: locked, of another spec, cut
@@ -86,6 +87,10 @@ class CheckpointError(FlamingoEvalError):
 
 class ModelError(FlamingoEvalError):
     """A model computes no numbers for a query: NaN, or minus infinity for every candidate."""
+
+
+class ServerError(FlamingoEvalError):
+    """A server gives no answers to anything; what is answered is kept and the same command goes on."""
 
 
 class PredictionError(FlamingoEvalError):

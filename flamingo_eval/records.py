@@ -213,6 +213,7 @@ class Answer:
     scores: tuple[float, ...] | None = None
     best: Best | None = None
     error: FlamingoEvalError | None = None
+    thought: str = ""  # what a thinking model wrote before its answer; never part of `text`
 
 
 @dataclass(frozen=True, slots=True)

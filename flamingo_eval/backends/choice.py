@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -66,6 +66,15 @@ def choose_model(model: str | Path | ModelChoice, args: str | Mapping[str, ArgVa
             fix="Leave --model-args out, or name a model of another backend: --model hf:FOLDER.",
         )
     return ModelChoice("bundled", text)
+
+
+def with_limits(choice: ModelChoice, max_requests: int | None, max_tokens: int | None) -> ModelChoice:
+    """The choice with what a command may spend on a server. Raises UsageError for models that are no server's."""
+    limits = {"max_requests": max_requests, "max_tokens": max_tokens}
+    given = {name: value for name, value in limits.items() if value is not None}
+    if given and choice.scheme != "openai":
+        raise UsageError(f"--{next(iter(given)).replace('_', '-')} is for models behind a server, not for {choice}.")
+    return replace(choice, pairs=tuple(sorted({**choice.args, **given}.items())))
 
 
 def parse_args(text: str) -> dict[str, ArgValue]:

@@ -66,6 +66,14 @@ def shape_of(choice: ModelChoice) -> Shape:
         from flamingo_eval.backends.hf.model import hf_shape
 
         return hf_shape(choice)
+    if choice.scheme == "openai":
+        from flamingo_eval.backends.server.model import ServerShape
+
+        return ServerShape(choice)
+    if choice.scheme == "own":
+        from flamingo_eval.backends.own import own_shape
+
+        return own_shape(choice)
     from flamingo_eval.models import read_shape
 
     return FlamingoShape(*read_shape(choice.target))
@@ -76,4 +84,6 @@ def default_protocol(choice: ModelChoice) -> tuple[str, str]:
     if choice.scheme == "bundled":  # presets without weights may be asked too (--dry-run)
         return FlamingoShape.default_protocol, ""
     protocol = shape_of(choice).default_protocol
+    if choice.scheme in ("openai", "own"):
+        return protocol, "a server is asked in turns" if choice.scheme == "openai" else "as the class says"
     return protocol, "the model has a chat template" if protocol == "chat" else "the model has no chat template"

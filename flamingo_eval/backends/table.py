@@ -44,4 +44,13 @@ BACKENDS = (
         video="as 8 frames", turns=True, batch_independent="yes, text but for ties", packages=("transformers",),
         install="pip install 'flamingo-eval[hf]'",
     ),
+    BackendRow(
+        "openai:URL", "a server of chat completions (vLLM, SGLang, llama.cpp, vendors)", generate=True, rank=True,
+        video="as 8 frames", turns=True, batch_independent="the server's affair", packages=("httpx2",),
+        install="pip install 'flamingo-eval[servers]'",
+    ),
+    BackendRow(
+        "FILE.py:CLASS", "your own class", generate=True, rank=True, video="as it likes", turns=True,
+        batch_independent="the class's affair", packages=(), install="nothing to install",
+    ),
 )  # fmt: skip

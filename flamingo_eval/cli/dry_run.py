@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flamingo_eval.models.config import FlamingoConfig
     from flamingo_eval.models.flops import ModelFlops
     from flamingo_eval.models.tokenizer import Tokenizer
-    from flamingo_eval.runs.estimate import Estimate
+    from flamingo_eval.runs.estimate import Estimate, TokenCount
     from flamingo_eval.runs.plan import PlannedRun
 
 REPLICAS = (1, 8, 64, 512)
@@ -70,8 +70,10 @@ def _count_tokens(runs: Sequence[PlannedRun], model: ModelChoice, as_json: bool)
 
     shape = shape_of(model)
     counts = token_counts(runs, shape)
+    requests, spent = _spending(runs, counts)
     if as_json:
-        print_json({"runs": [asdict(c) for c in counts], "context": shape.context_length})
+        whole = {"runs": [asdict(c) for c in counts], "context": shape.context_length}
+        print_json(whole | ({"requests": requests, "tokens": spent} if model.scheme == "openai" else {}))
         return
     titles = ("task", "shots", "seeds", "queries", "prompts", "tokens", "longest", "candidates")
     rows = [
@@ -84,8 +86,25 @@ def _count_tokens(runs: Sequence[PlannedRun], model: ModelChoice, as_json: bool)
     print_table(titles, rows, 1)
     total = sum(c.prompts * c.tokens for c in counts)
     say(f"{shape.name}: about {total:,.0f} tokens of prompts, pictures included; it reads {shape.context_length:,}")
+    if model.scheme == "openai":
+        say(
+            f"{requests:,} requests and at most about {spent:,} tokens with the answers; counts of tokens are estimates"
+        )
     if any(c.longest > shape.context_length for c in counts):
         say(f"{shape.advice}: the longest prompt does not fit")
+
+
+def _spending(runs: Sequence[PlannedRun], counts: Sequence[TokenCount]) -> tuple[int, int]:
+    """Requests to a server, and tokens at most: candidates cost a request each, and one tells where they begin."""
+    newest = {(r.task_label, r.demos.shots): r for r in runs}
+    requests, tokens = 0, 0.0
+    for count in counts:
+        run = newest[count.task, count.shots]
+        ranked = run.task.mode != "open-ended"
+        sent = count.prompts * (1 + round(count.candidates) if ranked else 1)
+        requests += sent
+        tokens += sent * (count.tokens + (1 if ranked else run.decode.max_new_tokens))
+    return requests, round(tokens)
 
 
 def _shape(model: str) -> tuple[FlamingoConfig, Tokenizer | None]:

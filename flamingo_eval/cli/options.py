@@ -75,12 +75,15 @@ Protocol = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        metavar="MODEL", help="tiny, a checkpoint folder, or hf:FOLDER|NAME through transformers; default: tiny."
+        metavar="MODEL",
+        help="tiny, a checkpoint folder, or hf:FOLDER|NAME, openai:URL, or FILE.py:CLASS; default: tiny.",
     ),
 ]
 ModelArgs = Annotated[
     str,
-    typer.Option(metavar="K=V,...", help="Options of an hf: model, e.g. max_pixels=401408,attn_implementation=sdpa."),
+    typer.Option(
+        metavar="K=V,...", help="Options of a model, e.g. max_pixels=401408 (hf:), model=NAME,concurrency=16 (openai:)."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of the terminal.")]

@@ -112,6 +112,12 @@ def run(
         float | None, typer.Option(min=0.001, help="With --dry-run: rate of a replica; default: measured here.")
     ] = None,
     price: Annotated[float | None, typer.Option(min=0, help="With --dry-run: of a replica's hour.")] = None,
+    max_requests: Annotated[
+        int | None, typer.Option(min=1, help="Servers: send at most so many requests, then stop; resume later.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Servers: stop before more tokens than these are spent.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a model on TASK... and print the table.
@@ -121,7 +127,7 @@ def run(
     """
     from typing import cast, get_args
 
-    from flamingo_eval.backends.choice import choose_model
+    from flamingo_eval.backends.choice import choose_model, with_limits
     from flamingo_eval.backends.shape import default_protocol
     from flamingo_eval.cli.console import say
     from flamingo_eval.config.settings import data_choice, image_folders, load_settings
@@ -131,6 +137,7 @@ def run(
     from flamingo_eval.errors import UsageError, did_you_mean
     from flamingo_eval.report.expectations import parse_expectations
     from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+    from flamingo_eval.runs.preflight import require_supported
 
     settings = load_settings()
     for value, name, known in (
@@ -169,12 +176,13 @@ def run(
         )
     if not dry_run and (tflops is not None or price is not None):
         raise UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run.")
-    choice = choose_model(model or settings.model, model_args)
+    choice = with_limits(choose_model(model or settings.model, model_args), max_requests, max_tokens)
     named, why = protocol or settings.protocol, ""
     if not named:
         named, why = default_protocol(choice)
     questions, remarks = load_questions(task_list(tasks), named)
     runs = plan_runs(questions, choices)
+    require_supported(choice, runs)
     expectations = parse_expectations(expect or (), [(r.task_label, r.data.queries.name, r.demos.shots) for r in runs])
     if dry_run:
         from flamingo_eval.cli.dry_run import dry_run as say_what_it_takes
@@ -197,6 +205,7 @@ def run(
 
 def _banner(runs: list[PlannedRun], model: str, why: str = "") -> list[str]:
     """What is about to be measured, said before it costs anything."""
+    from flamingo_eval.backends.choice import OWN_CLASS
     from flamingo_eval.config.settings import is_sample
 
     name_of_data = runs[0].data_name
@@ -206,6 +215,8 @@ def _banner(runs: list[PlannedRun], model: str, why: str = "") -> list[str]:
     name = "the bundled tiny checkpoint" if model == TINY else model
     tasks = ", ".join(dict.fromkeys(r.task_label for r in runs))
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    if OWN_CLASS.fullmatch(model):
+        name = f"{model} (your code runs in this process)"
     return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}{f' ({why})' if why else ''}, {count}"]
 
 

@@ -50,6 +50,14 @@ def answering(
 
     `say` is told what takes long.
     """
+    from flamingo_eval.distributed.environment import rank_environment
+
+    here = rank_environment() if deployment.ray is None else None
+    if str(deployment.model).startswith("openai:") and (deployment.ray is not None or here is not None):
+        raise UsageError(
+            f"{deployment.model}: one process asks servers, as many requests at once as concurrency says.",
+            fix="Leave --ray and torchrun out; several servers: openai:URL1,URL2.",
+        )
     if deployment.ray is not None:
         from flamingo_eval.distributed.ray_actors import ray_replicas
 
@@ -58,9 +66,6 @@ def answering(
             backend = Backend(identity, pool, lambda: _own_encoder(deployment))
             yield Service(backend, _title(identity, len(replicas)), _state(pool), pool)
         return
-    from flamingo_eval.distributed.environment import rank_environment
-
-    here = rank_environment()
     if here is not None:
         with _among_ranks(deployment, runs, here) as service:
             yield service
@@ -74,6 +79,7 @@ def answering(
         deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers
     )
     with closing(backend):
+        _require_ranking(deployment, runs, backend)
         yield Service(backend, _title(backend.identity, 1))
 
 
@@ -146,6 +152,15 @@ def _say_what_is_held(here: RankEnvironment, replica: Replica, size: int) -> Non
     held = bytes_held(engine.model.flamingo)
     line = f"rank {here.rank} of {here.size}: {held / 1e6:,.1f} MB of weights, its share is {expected / 1e6:,.1f} MB"
     print(line, file=sys.stderr, flush=True)
+
+
+def _require_ranking(deployment: Deployment, runs: Sequence[PlannedRun], backend: Backend) -> None:
+    """Before the first query: can the server rank candidates, if it has to?"""
+    if str(deployment.model).startswith("openai:"):
+        from flamingo_eval.backends.server.model import require_ranking
+
+        ranked = dict.fromkeys(run.task.name for run in runs if run.task.mode != "open-ended")
+        require_ranking(backend.engine, tuple(ranked))
 
 
 def _title(identity: ModelIdentity, replicas: int, ranks: int = 1) -> str:

@@ -83,7 +83,7 @@ def _generated(episodes: Sequence[Episode], spec: RunSpec, engine: Engine) -> It
             raise _broken(f"its answer to {episodes[rendering.sent[index]].query.id} has neither text nor error")
         output = _output(episodes[rendering.sent[index]], said)
         if said.text is not None:
-            output = replace(output, raw=said.text, prediction=_cleaned(said.text, spec))
+            output = replace(output, raw=_raw(said), prediction=_cleaned(said.text, spec))
         yield output
     for i, error in rendering.failed:
         yield _output(episodes[i], Answer(0, error=error))
@@ -106,6 +106,11 @@ def _checked(pairs: Iterator[tuple[int, Answer]], sent: Sequence[int]) -> Iterat
 
 def _broken(what: str) -> RunError:
     return RunError(f"the engine does not keep to its protocol: {what}.", fix="See docs/python.md.")
+
+
+def _raw(said: Answer) -> str:
+    """The text as it came, with what was thought before it between marks."""
+    return f"<think>{said.thought}</think>{said.text}" if said.thought else said.text or ""
 
 
 def _cleaned(text: str, spec: RunSpec) -> str:

@@ -49,6 +49,12 @@ def identity_of(model: str | Path | ModelChoice, device: str = "auto", dtype: st
 
         shape = hf_shape(choice)
         return ModelIdentity(shape.name, shape.sha256, *resolved_device(device, dtype))
+    if choice.scheme in ("openai", "own"):
+        from flamingo_eval.backends.shape import shape_of
+
+        other = shape_of(choice)
+        where = ("server", "unknown") if choice.scheme == "openai" else resolved_device(device, dtype)
+        return ModelIdentity(other.name, other.sha256, *where)  # type: ignore[attr-defined]
     return model_identity(choice.target, device, dtype)
 
 
@@ -64,10 +70,28 @@ def load_backend(
     choice = choose_model(model)
     if choice.scheme == "hf":
         return _hf_backend(choice, device, dtype, batch_size, mesh)
+    if choice.scheme in ("openai", "own"):
+        if mesh is not None:
+            raise UsageError(f"--tensor-parallel: {choice} is not shared by ranks.", fix="Leave it out.")
+        identity = identity_of(choice, device, dtype)
+        if choice.scheme == "own":
+            return _own_backend(choice, identity, batch_size)
+        from flamingo_eval.backends.server.model import open_server
+
+        server, answering = open_server(choice)
+        return Backend(identity, answering, None, server.record)
     from flamingo_eval.models import model_folder
     from flamingo_eval.models.loaded import LoadedModel
 
     return backend_of(LoadedModel.load(model_folder(choice.target), device, dtype, mesh), batch_size, workers)
+
+
+def _own_backend(choice: ModelChoice, identity: ModelIdentity, batch_size: str) -> Backend:
+    from flamingo_eval.backends.own import OwnEngine, own_shape
+    from flamingo_eval.engine import rows_of
+
+    shape = own_shape(choice)
+    return Backend(identity, OwnEngine(shape.model, rows_of(batch_size)), None, shape.record)
 
 
 def _hf_backend(choice: ModelChoice, device: str, dtype: str, batch_size: str, mesh: DeviceMesh | None) -> Backend:

@@ -13,6 +13,7 @@ from flamingo_eval.prompting.prompts import candidate_text, render
 from flamingo_eval.records import Episode, Media
 
 if TYPE_CHECKING:
+    from flamingo_eval.backends.choice import ModelChoice
     from flamingo_eval.backends.shape import Shape
     from flamingo_eval.runs.plan import PlannedRun
 
@@ -34,6 +35,24 @@ def check_wanted(task: TaskSpec, rank: RankSpec) -> None:
         raise UsageError(
             f"{task.name}: an average over {rank.permutations} orders of the shots needs the scores of all candidates.",
             fix="Rank all: --rank all; or show one order: --permutations 1.",
+        )
+
+
+def require_supported(choice: ModelChoice, runs: Sequence[PlannedRun]) -> None:
+    """Raise UsageError that names the tasks which a server cannot be asked: no turns, beams, its own RICES features."""
+    if choice.scheme != "openai":
+        return
+    problems = []
+    for run in {r.task_label: r for r in runs}.values():
+        if run.protocol.style == "interleaved":
+            problems.append(Problem(f"protocol {run.protocol.name} has no turns.", key=run.task_label))
+        elif run.task.mode == "open-ended" and run.decode.beams > 1:
+            problems.append(Problem(f"{run.decode.beams} beams; servers decode greedily.", key=run.task_label))
+        if run.ranked_by_model:
+            problems.append(Problem(f"--demos {run.demos.method}: servers give no features.", key=run.task_label))
+    if problems:
+        raise UsageError(
+            f"{choice}: a server cannot be asked so:", problems, fix="Use --protocol chat, --demos random."
         )
 
 

@@ -68,6 +68,8 @@ def versions() -> dict[str, str]:
 
 def device_name(device: str) -> str:
     """The GPU's name, or the processor's."""
+    if device == "server":
+        return "not known"
     if device.startswith("cuda"):
         import torch
 

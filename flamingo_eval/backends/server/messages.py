@@ -41,10 +41,7 @@ def _content(part: Part, max_side: int, frames: int) -> Sequence[dict[str, Any]]
     if isinstance(part, Image):
         return (_picture(data_address(part, max_side)),)
     if isinstance(part, Video):
-        from PIL import Image as PillowImage
-
-        clip = open_video(part, frames)
-        return tuple(_picture(_encoded(PillowImage.fromarray(frame), max_side)) for frame in clip)
+        return tuple(_picture(_encoded(frame, max_side)) for frame in open_video(part, frames))
     what = "preprocessed pixels" if isinstance(part, Pixels) else repr(part)
     raise PromptError(f"a server takes pictures, clips and text, not {what}.")
 

@@ -1,4 +1,4 @@
-"""What `openai:URL1,URL2` and its options say, checked; which of it changes outputs, and the key from the environment."""
+"""What `openai:URL1,URL2` and its options say, checked; what of it changes outputs; the key from the environment."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def addresses(choice: ModelChoice) -> tuple[str, ...]:
 
 def server_options(choice: ModelChoice) -> ServerOptions:
     """The options of a choice. Raises UsageError: unknown names, wrong values."""
-    kinds = {f.name: type(f.default) for f in fields(ServerOptions)}
+    kinds: dict[str, type] = {f.name: type(f.default) for f in fields(ServerOptions)}
     values: dict[str, Any] = {}
     for name, value in choice.args.items():
         if name not in kinds:

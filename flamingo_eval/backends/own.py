@@ -1,0 +1,220 @@
+"""A class of the user's as a model: `--model my_model.py:MyModel`. Its code runs here, and the banner says so.
+
+It has two methods, which take and return plain lists, in step:
+
+- `generate(prompts, spec)`: a text for each `Prompt`; `spec.max_new_tokens` is the longest.
+- `score(prompts, candidates, spec)`: a list of numbers for each prompt, one a candidate, higher is better.
+
+It may have attributes: `name`; `version`, to be changed when its weights change; `default_protocol` ("chat" or
+"flamingo"); `context_length` with a method `count_tokens(prompt)`; `batch_size`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from flamingo_eval.backends.choice import ModelChoice, args_text
+from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.errors import FlamingoEvalError, ModelError, UsageError, did_you_mean
+from flamingo_eval.records import Answer, Prompt
+
+METHODS = ("generate", "score")
+UNKNOWN_CONTEXT = 1_000_000_000
+BATCH = 8
+
+
+class OwnShape:
+    """What is known of the class: its name, and the hash of its file and options. The object is made when asked for."""
+
+    def __init__(self, choice: ModelChoice) -> None:
+        """Raises UsageError: no such file or class, a method that is missing."""
+        self.choice = choice
+        file, _, self.class_name = choice.target.rpartition(":")
+        self.path = Path(file)
+        try:
+            self._digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UsageError(f"--model {choice}: {self.path}: {error.strerror}.") from error
+        self.kind = _class_of(_module_of(self.path, self._digest), self.class_name, choice)
+
+    @property
+    def name(self) -> str:
+        """Its `name`, or the class's, and its options."""
+        args = args_text(self.choice.args)
+        name = str(getattr(self.kind, "name", "")) if isinstance(getattr(self.kind, "name", ""), str) else ""
+        return f"{name or self.class_name}[{args}]" if args else name or self.class_name
+
+    @property
+    def sha256(self) -> str:
+        """Of its file, options and `version`; other files that it reads are not known here."""
+        fields = [self._digest, self.class_name, self.choice.args, str(getattr(self.kind, "version", ""))]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def default_protocol(self) -> str:
+        """Its `default_protocol`, or chat."""
+        return str(getattr(self.kind, "default_protocol", "chat"))
+
+    @property
+    def context_length(self) -> int:
+        """Its `context_length`, where it can count tokens too."""
+        known = getattr(self.kind, "context_length", 0) if hasattr(self.kind, "count_tokens") else 0
+        return known if isinstance(known, int) and known > 0 else UNKNOWN_CONTEXT
+
+    advice = "Lower --shots for these"
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """As it counts, or four characters a token."""
+        count = getattr(self.model, "count_tokens", None) if hasattr(self.kind, "count_tokens") else None
+        if count is not None:
+            return int(_called(lambda: count(prompt), f"{self.class_name}.count_tokens"))
+        return round(sum(len(p) if isinstance(p, str) else 1 for p in prompt.parts) / 4)
+
+    def count_continuation(self, text: str) -> int:
+        """Four characters a token."""
+        return max(1, round(len(text) / 4))
+
+    @property
+    def model(self) -> Any:
+        """The object, made once with the options as keyword arguments. Raises UsageError, ModelError."""
+        return _made(self)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of it."""
+        return {
+            "backend": "own class",
+            "class": f"{self.path.name}:{self.class_name}",
+            "args": dict(self.choice.args),
+            "file_sha256": self._digest,
+            "version": str(getattr(self.kind, "version", "")),
+        }
+
+
+@lru_cache(maxsize=4)
+def _made(shape: OwnShape) -> Any:
+    try:
+        inspect.signature(shape.kind).bind(**shape.choice.args)
+    except TypeError as error:
+        raise UsageError(f"--model {shape.choice}: {shape.class_name}: {error}.", fix="See --model-args.") from error
+    except ValueError:
+        pass
+    return _called(lambda: shape.kind(**shape.choice.args), f"{shape.class_name}()")
+
+
+@lru_cache(maxsize=4)
+def own_shape(choice: ModelChoice) -> OwnShape:
+    """The shape of a class, loaded once a process."""
+    return OwnShape(choice)
+
+
+def _module_of(path: Path, digest: str) -> ModuleType:
+    name = f"flamingo_eval_own_{digest[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--model {path}: not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # its neighbours may be imported, as with `python my_model.py`
+    loader = spec.loader
+    _called(lambda: loader.exec_module(module), str(path))
+    return module
+
+
+def _class_of(module: ModuleType, name: str, choice: ModelChoice) -> Any:
+    kind = getattr(module, name, None)
+    if kind is None:
+        names = [n for n, v in vars(module).items() if inspect.isclass(v)]
+        raise UsageError(f"--model {choice}: no class '{name}' in the file. {did_you_mean(name, names)}".rstrip())
+    require_methods(kind, name)
+    return kind
+
+
+def require_methods(model: object, name: str) -> None:
+    """Raise UsageError where a method is missing."""
+    missing = [m for m in METHODS if not callable(getattr(model, m, None))]
+    if missing:
+        raise UsageError(
+            f"{name}: the method {' and '.join(missing)} is missing.",
+            fix="A model has generate(prompts, spec) and score(prompts, candidates, spec); see docs/models.md.",
+        )
+
+
+def _called(call: Callable[[], Any], what: str) -> Any:
+    """What the user's code returns; what it raises becomes a ModelError with the place."""
+    try:
+        return call()
+    except FlamingoEvalError:
+        raise
+    except Exception as error:
+        place = ""
+        trace = error.__traceback__
+        while trace is not None:
+            place = f"{Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}"
+            trace = trace.tb_next
+        raise ModelError(f"{what} raised {type(error).__name__}: {error} ({place})") from error
+
+
+class OwnEngine:
+    """Asks an object with the two methods, some prompts at a time, and checks what it returns."""
+
+    def __init__(self, model: Any, batch_size: int | None = None) -> None:
+        """Raises UsageError where a method is missing."""
+        self.model, self.what = model, type(model).__name__
+        require_methods(model, self.what)
+        own = getattr(model, "batch_size", BATCH)
+        self.rows = batch_size or (own if isinstance(own, int) and own > 0 else BATCH)
+        self.stats: dict[str, Any] = {}
+
+    def generate(self, prompts: Iterator[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
+        """Raises ModelError for what the model raises, and for answers that are no texts."""
+        start = 0
+        while batch := list(islice(prompts, self.rows)):
+            texts = self._asked("generate", batch, lambda b=batch: self.model.generate(b, spec))  # type: ignore[misc]
+            for i, (prompt, text) in enumerate(zip(batch, texts, strict=True)):
+                if not isinstance(text, str):
+                    raise ModelError(f"{self.what}.generate, query {prompt.id}: expected a text, got {text!r:.80}.")
+                yield start + i, Answer(0, text=text)
+            start += len(batch)
+
+    def score(
+        self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]:
+        """Raises ModelError for what the model raises, and for answers that are not a number a candidate."""
+        start = 0
+        pairs = zip(prompts, candidates, strict=False)
+        while batch := list(islice(pairs, self.rows)):
+            asked, names = [p for p, _ in batch], [list(c) for _, c in batch]
+            rows = self._asked("score", asked, lambda a=asked, n=names: self.model.score(a, n, spec))  # type: ignore[misc]
+            for i, (prompt, row, of) in enumerate(zip(asked, rows, names, strict=True)):
+                yield start + i, Answer(0, scores=self._numbers(row, len(of), prompt))
+            start += len(batch)
+
+    def _asked(self, method: str, batch: Sequence[Prompt], call: Callable[[], Any]) -> Sequence[Any]:
+        what = f"{self.what}.{method}, query {batch[0].id}" + (f" to {batch[-1].id}" if len(batch) > 1 else "")
+        answers = _called(lambda: list(call()), what)
+        if len(answers) != len(batch):
+            raise ModelError(f"{what}: expected {len(batch)} answers, got {len(answers)}.")
+        return list(answers)
+
+    def _numbers(self, row: Any, n: int, prompt: Prompt) -> tuple[float, ...]:
+        try:
+            scores = tuple(float(value) for value in row)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{self.what}.score, query {prompt.id}: expected numbers, got {row!r:.80}.") from error
+        if len(scores) != n or any(math.isnan(s) for s in scores):
+            raise ModelError(f"{self.what}.score, query {prompt.id}: expected {n} numbers, got {row!r:.80}.")
+        return scores

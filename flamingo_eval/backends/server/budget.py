@@ -1,0 +1,71 @@
+"""What a command may spend on requests, and what it has spent. Safe for threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any
+
+
+class Budget:
+    """Counts requests and tokens. Tokens of requests in flight are taken for as many as those before them had."""
+
+    def __init__(self, max_requests: int = 0, max_tokens: int = 0) -> None:
+        """0: no limit."""
+        self.max_requests, self.max_tokens = max_requests, max_tokens
+        self._lock = threading.Lock()
+        self.requests = self.answers = self.in_flight = 0
+        self.retries = self.prompt_tokens = self.completion_tokens = self.without_usage = 0
+        self.models: Counter[str] = Counter()
+        self.fingerprints: Counter[str] = Counter()
+
+    def take(self) -> str:
+        """Count one request; why it may not be sent, or the empty text."""
+        with self._lock:
+            if self.max_requests and self.requests >= self.max_requests:
+                return f"--max-requests {self.max_requests}: {self.requests} requests have been sent"
+            spent = self.prompt_tokens + self.completion_tokens
+            expected = spent + (self.in_flight + 1) * spent / self.answers if self.answers else spent
+            if self.max_tokens and expected > self.max_tokens:
+                return f"--max-tokens {self.max_tokens}: {spent} tokens are spent, and the next requests need more"
+            self.requests += 1
+            self.in_flight += 1
+            return ""
+
+    def give_back(self) -> None:
+        """A request has ended."""
+        with self._lock:
+            self.in_flight -= 1
+
+    def retry(self) -> None:
+        """A request is tried again."""
+        with self._lock:
+            self.retries += 1
+
+    def add(self, reply: dict[str, Any]) -> None:
+        """What the server says of an answer that is kept."""
+        usage = reply.get("usage") if isinstance(reply.get("usage"), dict) else {}
+        prompt, new = (usage.get(k) for k in ("prompt_tokens", "completion_tokens")) if usage else (None, None)
+        with self._lock:
+            self.answers += 1
+            if type(prompt) is int and type(new) is int:
+                self.prompt_tokens += prompt
+                self.completion_tokens += new
+            else:
+                self.without_usage += 1
+            self.models[str(reply.get("model") or "not said")] += 1
+            self.fingerprints[str(reply.get("system_fingerprint") or "not said")] += 1
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """For the record."""
+        with self._lock:
+            return {
+                "requests": self.requests,
+                "retries": self.retries,
+                "prompt_tokens": self.prompt_tokens,
+                "completion_tokens": self.completion_tokens,
+                "answers_without_usage": self.without_usage,
+                "served_models": dict(self.models),
+                "system_fingerprints": dict(self.fingerprints),
+            }

@@ -1,0 +1,113 @@
+"""Prompts -> answers of servers: at most `concurrency` requests in flight, each prompt written when it is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+from flamingo_eval.backends.server.client import Client
+from flamingo_eval.backends.server.messages import messages_of, without_thought
+from flamingo_eval.backends.server.options import ServerOptions
+from flamingo_eval.backends.server.ranking import score_candidates
+from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.errors import FlamingoEvalError, MediaError, PromptError, ServerError
+from flamingo_eval.records import Answer, Prompt
+
+Job = TypeVar("Job")
+
+
+class ServerEngine:
+    """What a run asks. Answers come in the order in which servers finish them."""
+
+    def __init__(self, client: Client, options: ServerOptions) -> None:
+        self.client, self.options = client, options
+
+    @property
+    def stats(self) -> Mapping[str, Any]:
+        """Counts for the record, and the day."""
+        return {**self.client.budget.counts, "date": time.strftime("%Y-%m-%d", time.gmtime())}
+
+    def close(self) -> None:
+        """End its connections."""
+        self.client.close()
+
+    def generate(self, prompts: Iterator[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
+        """One answer a prompt. Raises ServerError once what was in flight is given out."""
+        return self._in_flight(prompts, lambda prompt: self._answered(prompt, spec))
+
+    def score(
+        self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
+    ) -> Iterator[tuple[int, Answer]]:
+        """A log-likelihood of each candidate, one request a candidate. Raises ServerError."""
+
+        def scored(job: tuple[Prompt, Sequence[str]]) -> Answer:
+            prompt, names = job
+            messages = messages_of(prompt, self.options.max_side, self.options.frames)
+            return score_candidates(self.client, self.body(messages, 1), names, spec, prompt.id)
+
+        return self._in_flight(zip(prompts, candidates, strict=False), scored)
+
+    def body(self, messages: Sequence[Mapping[str, Any]], new_tokens: int) -> dict[str, Any]:
+        """A request."""
+        options = self.options
+        extra = options.thinking_tokens if options.thinking == "on" else 0
+        body: dict[str, Any] = {
+            "model": options.model,
+            "messages": list(messages),
+            "temperature": options.temperature,
+            "seed": options.seed,
+            options.limit_field: new_tokens + extra,
+        }
+        if options.thinking:
+            body["chat_template_kwargs"] = {"enable_thinking": options.thinking == "on"}
+        return body
+
+    def _answered(self, prompt: Prompt, spec: DecodeSpec) -> Answer:
+        messages = messages_of(prompt, self.options.max_side, self.options.frames)
+        reply = self.client.chat(self.body(messages, spec.max_new_tokens), prompt.id)
+        message = reply["choices"][0]["message"]
+        text, thought = without_thought(message.get("content") or "", self.options.thinking == "on")
+        apart = message.get("reasoning_content") or message.get("reasoning") or ""
+        thought = "\n".join(t for t in (apart if isinstance(apart, str) else "", thought) if t)
+        return Answer(tokens_of(reply), text=text, thought=thought)
+
+    def _in_flight(self, jobs: Iterator[Job], answer: Callable[[Job], Answer]) -> Iterator[tuple[int, Answer]]:
+        """The answer to each job as it comes. Only jobs in flight are held, so any number of them may come."""
+        most = self.options.concurrency
+        fatal: FlamingoEvalError | None = None
+        flying: dict[Future[Answer], int] = {}
+        numbered = enumerate(jobs)
+        pool = ThreadPoolExecutor(most, thread_name_prefix="request")
+        try:
+            while True:
+                while fatal is None and len(flying) < most:
+                    pair = next(numbered, None)
+                    if pair is None:
+                        break
+                    flying[pool.submit(answer, pair[1])] = pair[0]
+                if not flying:
+                    break
+                done, _ = wait(flying, return_when=FIRST_COMPLETED)
+                for future in done:
+                    index = flying.pop(future)
+                    try:
+                        yield index, future.result()
+                    except (PromptError, MediaError) as error:
+                        yield index, Answer(0, error=error)
+                    except ServerError as error:
+                        fatal = fatal or error
+        finally:
+            if flying:  # whoever asked has gone: nothing is tried again
+                self.client.stop_waiting()
+            pool.shutdown(wait=False, cancel_futures=True)
+        if fatal is not None:
+            raise fatal
+
+
+def tokens_of(reply: Mapping[str, Any]) -> int:
+    """Tokens of the prompt, as the server counts them; 0 where it does not say."""
+    usage = reply.get("usage")
+    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return tokens if type(tokens) is int else 0

@@ -1,0 +1,25 @@
+"""A model of one's own: it answers with the demonstrations' most frequent answer."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from flamingo_eval import DecodeSpec, Prompt, RankSpec
+
+
+class MyModel:
+    name = "majority"
+
+    def __init__(self, default: str = "unknown") -> None:
+        self.default = default
+
+    def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec) -> list[str]:
+        return [self._answer(prompt) for prompt in prompts]
+
+    def score(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], spec: RankSpec
+    ) -> list[list[float]]:
+        return [[float(c == self._answer(p)) for c in names] for p, names in zip(prompts, candidates, strict=True)]
+
+    def _answer(self, prompt: Prompt) -> str:
+        said = [str(turn.parts[0]) for turn in prompt.turns if turn.role == "assistant"]
+        return Counter(said).most_common(1)[0][0] if said else self.default
