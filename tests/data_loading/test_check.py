@@ -58,7 +58,7 @@ def test_a_broken_split_does_not_hide_the_others(write, task, tmp_path):
     write("v2_OpenEnded_mscoco_test2015_questions.json", {"questions": [question]})
     report = check_task(task("vqav2"), tmp_path)
     assert {s.name: (s.rows, s.labelled) for s in report.splits} == {"val": (0, False), "test": (1, False)}
-    assert "the file ends in the middle of the JSON" in str(report.problems[0])
+    assert "the file ends in the middle of a value" in str(report.problems[0])
 
 
 def test_nothing_there_is_an_error(task, tmp_path):
