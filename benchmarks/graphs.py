@@ -84,7 +84,7 @@ def _answers(compare: Comparison, batches: Sequence[tuple[int, int, list[Prompt]
 
 def _reading(compare: Comparison, prompts: Sequence[Prompt]) -> tuple[Callable[[], object], Callable[[], object]]:
     """Reads a batch of prompts; does its first step after them over and over."""
-    model, reader, K = compare.model, compare.engine.reader, SPEC.beams
+    model, prefill, K = compare.model, compare.engine.prefill, SPEC.beams
     pictures, wrong = compare.engine.pictures.tokens(m for p in prompts for m in p.media)
     assert not wrong
     branching = K * (SPEC.max_new_tokens - 1)
@@ -92,14 +92,14 @@ def _reading(compare: Comparison, prompts: Sequence[Prompt]) -> tuple[Callable[[
     rows, columns, device = len(queries), queries[0].columns, model.device
 
     def read() -> object:
-        return reader.read_prompts(queries, pictures, rows, columns + branching)
+        return prefill.read_prompts(queries, pictures, rows, columns + branching)
 
-    cache, last, visual = reader.read_prompts(queries, pictures, rows, columns + branching)
+    cache, last, visual = prefill.read_prompts(queries, pictures, rows, columns + branching)
     lengths = torch.tensor([q.length for q in queries], device=device)
-    beams = Beams(reader, cache, visual, Pieces.of_rows(rows, K, [True] * rows, device), lengths, columns, SPEC)
+    beams = Beams(prefill, cache, visual, Pieces.of_rows(rows, K, [True] * rows, device), lengths, columns, SPEC)
     stop = torch.tensor(model.tokenizer.stop_ids, device=device)
     state = BeamState.start(rows, K, SPEC.length_penalty, device)
-    state.step(reader.log_probs(last)[:, None].expand(-1, K, -1), stop)
+    state.step(prefill.log_probs(last)[:, None].expand(-1, K, -1), stop)
     none_yet = beams.chains
 
     def step() -> object:

@@ -153,20 +153,20 @@ class Prompt:
     """Text, media and end-of-chunk marks, interleaved; or the turns of a conversation, for models with a chat template.
 
     `parts` holds what is shown in reading order, of all turns where there are some. `id` names the query in error
-    messages. `common_head`: whether others begin like it (the same demonstrations), so that their beginning is read
+    messages. `common_prefix`: whether others begin like it (the same demonstrations), so that their beginning is read
     once. None: the engine looks at the prompts asked just before and after.
     """
 
     parts: tuple[Part, ...]
     id: str = ""
-    common_head: bool | None = None
+    common_prefix: bool | None = None
     turns: tuple[Turn, ...] = ()
 
     def __init__(
         self,
         parts: Sequence[Part | Turn],
         id: str = "",
-        common_head: bool | None = None,
+        common_prefix: bool | None = None,
         turns: Sequence[Turn] = (),
     ) -> None:
         """`parts` are parts, or turns alone. Raises ValueError where both are mixed."""
@@ -176,7 +176,7 @@ class Prompt:
             raise ValueError("a prompt holds parts or turns, not both: put the parts into a turn")
         object.__setattr__(self, "parts", tuple(p for t in said for p in t.parts) if said else plain)
         object.__setattr__(self, "id", id)
-        object.__setattr__(self, "common_head", common_head)
+        object.__setattr__(self, "common_prefix", common_prefix)
         object.__setattr__(self, "turns", said)
 
     @property

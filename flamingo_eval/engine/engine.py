@@ -22,8 +22,8 @@ from flamingo_eval.engine.generation import generate
 from flamingo_eval.engine.media_loader import PictureLoader
 from flamingo_eval.engine.numbers_check import check_scores, no_numbers
 from flamingo_eval.engine.packed_linear import packed
-from flamingo_eval.engine.prefill import Reader, VisualTokens
-from flamingo_eval.engine.prefix_cache import with_heads
+from flamingo_eval.engine.prefill import Prefill, VisualTokens
+from flamingo_eval.engine.prefix_cache import with_prefixes
 from flamingo_eval.engine.query import Candidates, Query, check_length
 from flamingo_eval.engine.ranking import Ranker
 from flamingo_eval.engine.vision import PictureEncoder
@@ -63,8 +63,8 @@ class Engine:
         self.pictures = PictureEncoder(flamingo, self.cache, self.loader)
         rows = batch_size or AUTO_ROWS.get(model.device.type, 16)
         self.limits = Limits(rows, token_budget or affordable_columns(model), WINDOW * rows)
-        self.reader = Reader(model, flamingo, self.limits.budget // 4)
-        self.ranker = Ranker(self.reader)
+        self.prefill = Prefill(model, flamingo, self.limits.budget // 4)
+        self.ranker = Ranker(self.prefill)
         self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Engine:
         return {
             **self._counts,
             **self.ranker.counts,
-            "heads": self.reader.heads_read,
+            "heads": self.prefill.prefixes_read,
             "batch_size": self.limits.rows,
             "pictures_encoded": self.pictures.encoded,
             "vision_cache": self.cache.stats,
@@ -103,10 +103,10 @@ class Engine:
         def prepared(index: int, prompt: Prompt) -> Query:
             encoded = self.model.encode(prompt)
             check_length(self.model, prompt, len(encoded.ids) + spec.max_new_tokens)
-            return Query(index, prompt.id, encoded, branching, common_head=prompt.common_head)
+            return Query(index, prompt.id, encoded, branching, common_prefix=prompt.common_prefix)
 
         def answered(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
-            texts = generate(self.reader, queries, pictures, spec)
+            texts = generate(self.prefill, queries, pictures, spec)
             return [
                 Answer(q.length, text=text)
                 if text is not None
@@ -170,7 +170,7 @@ class Engine:
             except PromptError as error:
                 raise PromptError(f"{prompt.id or 'prompt'}: {error}") from error
             check_length(self.model, prompt, len(encoded.ids) + max(tree.trie.lengths))
-            return Query(index, prompt.id, encoded, columns_of(tree), tree, common_head=prompt.common_head)
+            return Query(index, prompt.id, encoded, columns_of(tree), tree, common_prefix=prompt.common_prefix)
 
         names_of = iter(candidates)
         for i, prompt in enumerate(prompts):
@@ -199,7 +199,7 @@ class Engine:
                 yield query
 
         queries = drawn_ahead(prepare(), self.loader.room)  # their pictures are opened while the model is at others
-        for batch in batches(with_heads(queries), self.limits):
+        for batch in batches(with_prefixes(queries), self.limits):
             yield from self._settled(failed)
             yield from self._answered(batch, answered, failed)
             yield from self._settled(failed)
@@ -232,7 +232,7 @@ class Engine:
             self._counts["prompt_tokens"] += sum(q.length for q in batch)
             yield from zip((q.index for q in batch), answers, strict=True)
             return
-        self.reader.forget_heads()
+        self.prefill.forget_prefixes()
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) == 1:

@@ -14,34 +14,34 @@ from torch import Tensor
 
 from flamingo_eval.config.specs import DecodeSpec
 from flamingo_eval.engine.beam_search import BeamState
-from flamingo_eval.engine.cuda_graph import Recorded
+from flamingo_eval.engine.cuda_graph import CapturedGraph
 from flamingo_eval.engine.kv_slots import SlotCache
 from flamingo_eval.engine.masks import chain_ancestors, chain_mask
 from flamingo_eval.engine.picture_attention import Pieces
-from flamingo_eval.engine.prefill import Reader, VisualTokens
+from flamingo_eval.engine.prefill import Prefill, VisualTokens
 from flamingo_eval.engine.query import Query
 from flamingo_eval.engine.vision import MIN_ROWS, LastPictures
 
 ASK_EVERY = {"cuda": 4}  # steps between looks at whether all beams have ended, which waits for the device
-RECORDED_FROM = {"cuda": 8}  # steps from which a graph of one repays its making; none on other devices
-RECORDED_TO = 1.5e12  # operations of a step: beyond them the device computes for longer than launching takes
+GRAPH_FROM_STEPS = {"cuda": 8}  # steps from which a graph of one repays its making; none on other devices
+GRAPH_UP_TO_FLOPS = 1.5e12  # operations of a step: beyond them the device computes for longer than launching takes
 
 
 @torch.inference_mode()
-def generate(reader: Reader, queries: Sequence[Query], pictures: VisualTokens, spec: DecodeSpec) -> list[str | None]:
+def generate(prefill: Prefill, queries: Sequence[Query], pictures: VisualTokens, spec: DecodeSpec) -> list[str | None]:
     """The best continuation of each prompt of one shape; None where the model's logits are not numbers."""
-    model, K = reader.model, spec.beams
+    model, K = prefill.model, spec.beams
     columns = queries[0].columns
     n_rows = max(len(queries), -(-MIN_ROWS // K))  # rows beyond the queries are empty prompts
-    cache, last, visual = reader.read_prompts(queries, pictures, n_rows, columns + queries[0].branching)
+    cache, last, visual = prefill.read_prompts(queries, pictures, n_rows, columns + queries[0].branching)
     lengths = torch.tensor([q.length for q in queries] + [0] * (n_rows - len(queries)), device=model.device)
     sees = [q.last_image >= 0 for q in queries] + [False] * (n_rows - len(queries))
     pieces = Pieces.of_rows(n_rows, K, sees, model.device)
-    beams = Beams(reader, cache, visual, pieces, lengths, columns, spec)
+    beams = Beams(prefill, cache, visual, pieces, lengths, columns, spec)
     stop = torch.tensor(model.tokenizer.stop_ids, device=model.device)
 
     state = BeamState.start(len(queries), K, spec.length_penalty, model.device)
-    log_probs = reader.log_probs(last)[:, None].expand(-1, K, -1)  # [B, K, W]
+    log_probs = prefill.log_probs(last)[:, None].expand(-1, K, -1)  # [B, K, W]
     asks = ASK_EVERY.get(model.device.type, 1)
     for step in range(spec.max_new_tokens):
         state.step(log_probs, stop)
@@ -59,7 +59,7 @@ class Beams:
 
     def __init__(
         self,
-        reader: Reader,
+        prefill: Prefill,
         cache: SlotCache,
         visual: LastPictures,
         pieces: Pieces | None,
@@ -68,41 +68,41 @@ class Beams:
         spec: DecodeSpec,
     ) -> None:
         """`lengths` int64[B] of the prompts, of `columns` columns; a step writes one column a beam behind them."""
-        self.reader, self.cache = reader, cache
+        self.prefill, self.cache = prefill, cache
         self.lengths, self.columns, self.count = lengths, columns, spec.beams
         self.chains = torch.zeros(len(lengths), spec.beams, 0, dtype=torch.long, device=lengths.device)
         # no methods of this object: a cycle would keep the cache until someone collects it
-        self._log_probs = partial(_log_probs, reader, cache, visual, pieces)
+        self._log_probs = partial(_log_probs, prefill, cache, visual, pieces)
         pays = self._graph_pays(spec.max_new_tokens - 1)
-        self._recorded = Recorded(partial(_pinned, cache, self._log_probs)) if pays else None
+        self._graph = CapturedGraph(partial(_pinned, cache, self._log_probs)) if pays else None
 
     def read(self, tokens: Tensor, parents: Tensor) -> Tensor:
         """Log-probabilities of what follows. int64[B, K]; int64[B, K], whose branch each one continues
 
         -> float32[B, K, W]
         """
-        step, taps = self.chains.shape[2], self.reader.model.config.decoder.short_conv
+        step, taps = self.chains.shape[2], self.prefill.model.config.decoder.short_conv
         own = self.columns + step * self.count + torch.arange(self.count, device=tokens.device)
         before = self.chains.gather(1, parents[:, :, None].expand(-1, -1, step))
         self.chains = torch.cat([before, own.expand(len(tokens), -1)[:, :, None]], dim=2)
         positions = (self.lengths[:, None] + step).expand(-1, self.count)
         ancestors = chain_ancestors(self.lengths, self.chains, taps) if taps else None
-        total = self.cache.length + self.count if self._recorded is None else self.cache.columns
+        total = self.cache.length + self.count if self._graph is None else self.cache.columns
         mask = chain_mask(self.lengths, self.columns, self.chains, total)
-        if self._recorded is None:
+        if self._graph is None:
             return self._log_probs(tokens, positions, mask, ancestors)
-        return self._recorded(own, tokens, positions, mask, ancestors)
+        return self._graph(own, tokens, positions, mask, ancestors)
 
     def _graph_pays(self, steps: int) -> bool:
         """Whether steps are many and small enough (benchmarks/README.md, CUDA graphs). Ranks talk in between: none."""
-        from_steps = RECORDED_FROM.get(self.lengths.device.type)
-        if from_steps is None or steps < from_steps or self.reader.flamingo.ranks > 1:
+        from_steps = GRAPH_FROM_STEPS.get(self.lengths.device.type)
+        if from_steps is None or steps < from_steps or self.prefill.flamingo.ranks > 1:
             return False
-        return self.reader.token_flops * self.count * len(self.lengths) <= RECORDED_TO
+        return self.prefill.token_flops * self.count * len(self.lengths) <= GRAPH_UP_TO_FLOPS
 
 
 def _log_probs(
-    reader: Reader,
+    prefill: Prefill,
     cache: SlotCache,
     visual: LastPictures,
     pieces: Pieces | None,
@@ -111,8 +111,8 @@ def _log_probs(
     mask: Tensor,
     ancestors: Tensor | None,
 ) -> Tensor:
-    x = reader.branch(tokens, positions, cache, visual, pieces, mask, ancestors)
-    return reader.log_probs(x.flatten(0, 1)).view(*tokens.shape, -1)
+    x = prefill.branch(tokens, positions, cache, visual, pieces, mask, ancestors)
+    return prefill.log_probs(x.flatten(0, 1)).view(*tokens.shape, -1)
 
 
 def _pinned(cache: SlotCache, read: Callable[..., Tensor], own: Tensor, *given: Tensor | None) -> Tensor:

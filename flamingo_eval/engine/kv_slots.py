@@ -39,16 +39,16 @@ class SlotCache:
         """From now on write these rows, from the first column; all other rows stay as they are."""
         self._rows, self._stored = rows, 0
 
-    def fill_head(self, head: SlotCache, rows: slice) -> None:
-        """`fill`, with the columns of a head that these rows share already written."""
+    def fill_prefix(self, prefix: SlotCache, rows: slice) -> None:
+        """`fill`, with the columns of a prefix that these rows share already written."""
         self.fill(rows)
-        self._new = slice(0, head.length)
-        self._stored = head.length
-        self.positions[rows, self._new] = head.positions
-        self.keys[:, rows, :, self._new] = head.keys
-        self.values[:, rows, :, self._new] = head.values
-        if self.inputs is not None and head.inputs is not None:
-            self.inputs[:, rows, self._new] = head.inputs
+        self._new = slice(0, prefix.length)
+        self._stored = prefix.length
+        self.positions[rows, self._new] = prefix.positions
+        self.keys[:, rows, :, self._new] = prefix.keys
+        self.values[:, rows, :, self._new] = prefix.values
+        if self.inputs is not None and prefix.inputs is not None:
+            self.inputs[:, rows, self._new] = prefix.inputs
 
     def branch(self) -> None:
         """From now on write all rows, behind the longest prompt."""

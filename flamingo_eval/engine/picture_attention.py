@@ -103,15 +103,15 @@ def read(
     mask: Tensor | None = None,
     ancestors: Tensor | None = None,
 ) -> Tensor:
-    """Read new tokens into the cache. int64[B, S] and as in Decoder.sight -> [B, S, D], before the last norm.
+    """Read new tokens into the cache. int64[B, S] and as in Decoder.attention_view -> [B, S, D], before the last norm.
 
     `visual` gives the keys and values of the pictures for a gated block, [P, H, L, d] each.
     """
     x = flamingo.decoder.embed(tokens, positions)
-    sight = flamingo.decoder.sight(positions, mask, cache, ancestors)
+    view = flamingo.decoder.attention_view(positions, mask, cache, ancestors)
     for i, block in enumerate(flamingo.decoder.blocks):
         gated = flamingo.gated_block(i)
         if gated is not None:
             x = gated_step(gated, x, visual(i, gated), pieces)
-        x = block(x, i, sight, cache)
+        x = block(x, i, view, cache)
     return x

@@ -1,6 +1,6 @@
 """Prompts of one shape -> the engine's cache; states -> log-probabilities. What generation and ranking stand on.
 
-Each prompt is read once, a few at a time; heads that prompts share (prefix_cache.py) are read once for all of them.
+Each prompt is read once, a few at a time; prefixes that prompts share (prefix_cache.py) are read once for all of them.
 
 Shapes: B prompts, L columns of a prompt, n or S states, W vocabulary, D width.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flamingo_eval.engine.kv_slots import SlotCache
 from flamingo_eval.engine.picture_attention import Pieces, read
-from flamingo_eval.engine.prefix_cache import Heads
+from flamingo_eval.engine.prefix_cache import PrefixCache
 from flamingo_eval.engine.query import Query
 from flamingo_eval.engine.vision import MIN_ROWS, LastPictures, Projections
 from flamingo_eval.models.flamingo import Flamingo
@@ -24,26 +24,26 @@ from flamingo_eval.models.loaded import LoadedModel
 from flamingo_eval.models.xattn import GatedXattn, VisualKV
 from flamingo_eval.records import Image, Pixels, Video
 
-HEAD_ROWS = 64  # positions whose logits exist at one time while candidates are scored
+LM_HEAD_ROWS = 64  # positions whose logits exist at one time while candidates are scored
 READ_TOKENS = {"cpu": 1024, "cuda": 16_384}  # read at one time: on a CPU more only leaves its caches
 
 VisualTokens: TypeAlias = Mapping[Image | Video | Pixels, Tensor]  # of a batch's pictures, [L, R] each
 
 
-class Reader:
-    """A model's decoder and gated blocks, with the heads that were read last."""
+class Prefill:
+    """A model's decoder and gated blocks, with the prefixes that were read last."""
 
-    def __init__(self, model: LoadedModel, flamingo: Flamingo, head_columns: int) -> None:
-        """`flamingo`: the model's network, its weights perhaps arranged; `head_columns`: of all heads that are kept."""
+    def __init__(self, model: LoadedModel, flamingo: Flamingo, prefix_columns: int) -> None:
+        """`flamingo`: the model's network, perhaps packed; `prefix_columns`: size limit of the prefix cache."""
         self.model, self.flamingo = model, flamingo
         parts = (model.flamingo.decoder, model.flamingo.xattn)
         self.token_flops = 2 * sum(p.numel() for part in parts for p in part.parameters())  # products of one token
-        self.heads_read = 0
-        self._heads = Heads(head_columns)
+        self.prefixes_read = 0
+        self._prefixes = PrefixCache(prefix_columns)
 
-    def forget_heads(self) -> None:
-        """Drop all heads, when memory runs short."""
-        self._heads.clear()
+    def forget_prefixes(self) -> None:
+        """Drop all prefixes, when memory runs short."""
+        self._prefixes.clear()
 
     def read_prompts(
         self, queries: Sequence[Query], pictures: VisualTokens, rows: int, total: int
@@ -52,19 +52,19 @@ class Reader:
 
         Also the state of each prompt's last token, [B, D], and the keys and values of its last picture (for each row).
         """
-        model, columns, head = self.model, queries[0].columns, queries[0].head
+        model, columns, prefix = self.model, queries[0].columns, queries[0].prefix
         cache = SlotCache(model.config.decoder, rows, total, model.device, model.dtype)
-        at_once = max(1, READ_TOKENS.get(model.device.type, 1024) // (columns - head))
-        shared = self._head(queries[0], pictures) if head else None
+        at_once = max(1, READ_TOKENS.get(model.device.type, 1024) // (columns - prefix))
+        shared = self._prefix(queries[0], pictures) if prefix else None
         last, kept = [], []
         for first in range(0, len(queries), at_once):
             some = queries[first : first + at_once]
             if shared is None:
                 cache.fill(slice(first, first + len(some)))
             else:
-                cache.fill_head(shared, slice(first, first + len(some)))
-            x, projections = self._read_columns(some, pictures, slice(head, columns), cache)
-            ends = torch.tensor([q.length - 1 - head for q in some], device=model.device)[:, None, None]
+                cache.fill_prefix(shared, slice(first, first + len(some)))
+            x, projections = self._read_columns(some, pictures, slice(prefix, columns), cache)
+            ends = torch.tensor([q.length - 1 - prefix for q in some], device=model.device)[:, None, None]
             last.append(x.gather(1, ends.expand(-1, -1, x.shape[2]))[:, 0])
             kept.append((len(some), projections))
         cache.branch()
@@ -80,7 +80,7 @@ class Reader:
         mask: Tensor,
         ancestors: Tensor | None,
     ) -> Tensor:
-        """Read tokens that branch off the prompts, behind them in the cache. As `sight.read` -> [B, S, D]"""
+        """Read tokens that branch off the prompts, behind them in the cache (picture_attention.read). -> [B, S, D]"""
         return read(self.flamingo, tokens, positions, cache, visual, pieces, mask, ancestors)
 
     def log_probs(self, x: Tensor) -> Tensor:
@@ -92,25 +92,25 @@ class Reader:
     def log_probs_at(self, states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
         """Log-probability of some tokens, each at one of the states. [S, D], ascending int64[n], int64[n] -> float32[n]
 
-        Logits exist for HEAD_ROWS states at one time.
+        Logits exist for LM_HEAD_ROWS states at one time.
         """
-        bounds = torch.searchsorted(rows, torch.arange(0, len(states) + HEAD_ROWS, HEAD_ROWS)).tolist()
+        bounds = torch.searchsorted(rows, torch.arange(0, len(states) + LM_HEAD_ROWS, LM_HEAD_ROWS)).tolist()
         rows, tokens = rows.to(states.device), tokens.to(states.device)
         found = []
-        for i, first in enumerate(range(0, len(states), HEAD_ROWS)):
+        for i, first in enumerate(range(0, len(states), LM_HEAD_ROWS)):
             some = slice(bounds[i], bounds[i + 1])
-            log_probs = self.log_probs(states[first : first + HEAD_ROWS])
+            log_probs = self.log_probs(states[first : first + LM_HEAD_ROWS])
             found.append(log_probs[rows[some] - first, tokens[some]])
         return torch.cat(found)
 
-    def _head(self, query: Query, pictures: VisualTokens) -> SlotCache:
-        """Keys and values of a head that several prompts share, read on first use."""
-        found = self._heads.get(query.head_key)
+    def _prefix(self, query: Query, pictures: VisualTokens) -> SlotCache:
+        """Keys and values of a prefix that several prompts share, read on first use."""
+        found = self._prefixes.get(query.prefix_key)
         if found is None:
-            found = SlotCache(self.model.config.decoder, 1, query.head, self.model.device, self.model.dtype)
-            self._read_columns([query], pictures, slice(0, query.head), found)
-            self._heads.put(query.head_key, found)
-            self.heads_read += 1
+            found = SlotCache(self.model.config.decoder, 1, query.prefix, self.model.device, self.model.dtype)
+            self._read_columns([query], pictures, slice(0, query.prefix), found)
+            self._prefixes.put(query.prefix_key, found)
+            self.prefixes_read += 1
         return found
 
     def _read_columns(

@@ -1,7 +1,7 @@
-"""Heads: what several prompts begin with, demonstrations included, read once for all of them.
+"""Shared prefixes: what several prompts begin with, demonstrations included, read once for all of them.
 
-A prompt's head ends where its last picture begins: with fixed demonstrations it is everything but the query itself.
-Whether a prompt is read as head and tail is said by the prompt, else decided by its neighbours in the order asked,
+A prompt's prefix ends where its last picture begins: with fixed demonstrations it is everything but the query itself.
+Whether a prompt is read as prefix and tail is said by the prompt, else decided by its neighbours in the order asked,
 never by its batch. The two ways of reading agree to rounding: a run that may be resumed, and then has other neighbours,
 has to say it.
 """
@@ -13,57 +13,57 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from flamingo_eval.engine.kv_slots import SlotCache
-from flamingo_eval.engine.query import HeadKey, Query
+from flamingo_eval.engine.query import PrefixKey, Query
 
 NEIGHBOURS = 8  # so many prompts before and after are asked whether they begin alike
 SHORTEST = 32  # tokens; reading less twice is cheaper than keeping it
 
 
-def head_length(query: Query) -> int:
+def prefix_length(query: Query) -> int:
     """Tokens before the last picture of a prompt; 0 if that is too short, or there is no picture."""
     sees = query.encoded.image_of_token
     length = sees.index(sees[-1]) if sees[-1] else 0
     return length if length >= SHORTEST else 0
 
 
-def with_heads(queries: Iterable[Query]) -> Iterator[Query]:
-    """The same prompts in the same order; those that share their head, as they say or as seen, are marked with it."""
-    recent: deque[HeadKey] = deque(maxlen=NEIGHBOURS)
+def with_prefixes(queries: Iterable[Query]) -> Iterator[Query]:
+    """The same prompts in the same order; those that share their prefix, as they say or as seen, are marked with it."""
+    recent: deque[PrefixKey] = deque(maxlen=NEIGHBOURS)
     ahead: deque[Query] = deque()
     for query in queries:
-        ahead.append(replace(query, head=head_length(query)))
+        ahead.append(replace(query, prefix=prefix_length(query)))
         if len(ahead) > NEIGHBOURS:
             yield _marked(ahead, recent)
     while ahead:
         yield _marked(ahead, recent)
 
 
-def _marked(ahead: deque[Query], recent: deque[HeadKey]) -> Query:
+def _marked(ahead: deque[Query], recent: deque[PrefixKey]) -> Query:
     query = ahead.popleft()
-    key = query.head_key
-    shared = query.common_head
+    key = query.prefix_key
+    shared = query.common_prefix
     if shared is None:
-        shared = query.head > 0 and (key in recent or any(q.head_key == key for q in ahead))
+        shared = query.prefix > 0 and (key in recent or any(q.prefix_key == key for q in ahead))
     recent.append(key)
-    return query if shared else replace(query, head=0)
+    return query if shared else replace(query, prefix=0)
 
 
-class Heads:
-    """The heads used last, up to so many columns in all."""
+class PrefixCache:
+    """The prefixes used last, up to so many columns in all."""
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
-        self._kept: OrderedDict[HeadKey, SlotCache] = OrderedDict()
+        self._kept: OrderedDict[PrefixKey, SlotCache] = OrderedDict()
 
-    def get(self, key: HeadKey) -> SlotCache | None:
-        """A head that was read before."""
+    def get(self, key: PrefixKey) -> SlotCache | None:
+        """A prefix that was read before."""
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)
 
-    def put(self, key: HeadKey, head: SlotCache) -> None:
-        """Keep a head; the ones not used for longest make room."""
-        self._kept[key] = head
+    def put(self, key: PrefixKey, prefix: SlotCache) -> None:
+        """Keep a prefix; the ones not used for longest make room."""
+        self._kept[key] = prefix
         while len(self._kept) > 1 and sum(h.length for h in self._kept.values()) > self.columns:
             self._kept.popitem(last=False)
 

@@ -15,7 +15,7 @@ from flamingo_eval.models.loaded import LoadedModel
 from flamingo_eval.models.tokenizer import Encoded
 from flamingo_eval.records import Image, Pixels, Prompt, Video
 
-HeadKey = tuple[tuple[int, ...], tuple[Image | Video | Pixels, ...]]
+PrefixKey = tuple[tuple[int, ...], tuple[Image | Video | Pixels, ...]]
 
 KNOWN_LISTS = 32  # lists of candidates whose trees are kept; tasks with one list for all rows need one
 
@@ -29,14 +29,14 @@ class Query:
     encoded: Encoded
     branching: int  # columns that branches will need behind the prompt's
     tree: SearchTree | None = None
-    head: int = 0  # leading tokens that are read once for all who share them (prefix_cache.py); 0: none
-    common_head: bool | None = None  # the prompt's
+    prefix: int = 0  # leading tokens that are read once for all who share them (prefix_cache.py); 0: none
+    common_prefix: bool | None = None  # the prompt's
 
     @property
-    def head_key(self) -> HeadKey:
-        """What its head consists of: token ids, and the pictures they see."""
-        n_pictures = max(self.encoded.image_of_token[: self.head], default=0)
-        return self.encoded.ids[: self.head], self.encoded.media[:n_pictures]
+    def prefix_key(self) -> PrefixKey:
+        """What its prefix consists of: token ids, and the pictures they see."""
+        n_pictures = max(self.encoded.image_of_token[: self.prefix], default=0)
+        return self.encoded.ids[: self.prefix], self.encoded.media[:n_pictures]
 
     @property
     def length(self) -> int:
@@ -46,7 +46,7 @@ class Query:
     @property
     def columns(self) -> int:
         """Its length with padding behind it."""
-        return self.head + rounded_up(self.length - self.head)
+        return self.prefix + rounded_up(self.length - self.prefix)
 
     @property
     def nodes(self) -> int:
@@ -56,7 +56,7 @@ class Query:
     @property
     def shape(self) -> Hashable:
         """Prompts of one shape may share a batch."""
-        return self.columns, self.branching, self.head_key
+        return self.columns, self.branching, self.prefix_key
 
     @property
     def cost(self) -> int:

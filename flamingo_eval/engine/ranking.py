@@ -20,7 +20,7 @@ from flamingo_eval.engine.best_first import AT_ONCE, Search, SearchTree, all_col
 from flamingo_eval.engine.kv_slots import SlotCache
 from flamingo_eval.engine.masks import path_ancestors, path_mask, trie_ancestors, trie_mask
 from flamingo_eval.engine.picture_attention import Pieces
-from flamingo_eval.engine.prefill import Reader, VisualTokens
+from flamingo_eval.engine.prefill import Prefill, VisualTokens
 from flamingo_eval.engine.query import Query
 from flamingo_eval.engine.trie import ROOT, TokenTrie
 from flamingo_eval.engine.vision import LastPictures
@@ -35,10 +35,10 @@ COUNTS = ("inner_nodes", "inner_nodes_read", "searched", "searched_in_vain")
 class Ranker:
     """Ranks the candidates of prompts, and counts the nodes that it reads."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+    def __init__(self, prefill: Prefill) -> None:
+        self.prefill = prefill
         self.counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
-        self.at_once = AT_ONCE.get(reader.model.device.type, 16)
+        self.at_once = AT_ONCE.get(prefill.model.device.type, 16)
 
     def columns_for_search(self, tree: SearchTree) -> int:
         """Columns of the cache that finding the best candidate alone may need."""
@@ -47,10 +47,10 @@ class Ranker:
     @torch.inference_mode()
     def score(self, queries: Sequence[Query], pictures: VisualTokens, spec: RankSpec) -> list[list[float]]:
         """Scores of all candidates of each prompt of one shape."""
-        taps = self.reader.model.config.decoder.short_conv
+        taps = self.prefill.model.config.decoder.short_conv
         tries = [q.tree.trie for q in queries if q.tree is not None]
         columns, N = queries[0].columns, queries[0].nodes
-        cache, last, visual = self.reader.read_prompts(queries, pictures, len(queries), columns + N)
+        cache, last, visual = self.prefill.read_prompts(queries, pictures, len(queries), columns + N)
         x = last.new_zeros(len(queries), 0, last.shape[1])
         if N:
             lengths = torch.tensor([q.length for q in queries], device=last.device)
@@ -98,10 +98,10 @@ class Ranker:
     @torch.inference_mode()
     def _search(self, queries: Sequence[Query], pictures: VisualTokens, spec: RankSpec) -> list[Best | None]:
         """Best-first search in the trees of some prompts; None where it ran out of columns or cannot tell."""
-        model, N = self.reader.model, self.at_once
+        model, N = self.prefill.model, self.at_once
         taps = model.config.decoder.short_conv
         columns, branching = queries[0].columns, queries[0].branching
-        cache, last, visual = self.reader.read_prompts(queries, pictures, len(queries), columns + branching)
+        cache, last, visual = self.prefill.read_prompts(queries, pictures, len(queries), columns + branching)
         lengths = torch.tensor([q.length for q in queries], device=model.device)
         searches = [Search(q.tree, spec.normalise == "mean", MARGINS[model.dtype]) for q in queries if q.tree]
         self._learn(searches, [[ROOT]] * len(queries), last[:, None])
@@ -140,7 +140,7 @@ class Ranker:
         states = x.flatten(0, 1)[torch.tensor([place for _, _, place in asked], device=x.device)]
         rows = torch.tensor([i for i, some in enumerate(children) for _ in some])
         tokens = [s.tree.trie.tokens[c] for (s, _, _), some in zip(asked, children, strict=True) for c in some]
-        log_probs = iter(self.reader.log_probs_at(states, rows, torch.tensor(tokens)).tolist())
+        log_probs = iter(self.prefill.log_probs_at(states, rows, torch.tensor(tokens)).tolist())
         for (search, node, _), some in zip(asked, children, strict=True):
             search.learn(node, list(islice(log_probs, len(some))))
 
@@ -155,14 +155,14 @@ class Ranker:
         ancestors: Tensor | None,
     ) -> Tensor:
         """Read some nodes of each prompt's tree, padded to N. -> their states [B, N, D]"""
-        device = self.reader.model.device
+        device = self.prefill.model.device
         tries = [q.tree.trie for q in queries if q.tree is not None]
         tokens = [[t.tokens[n] for n in ns] + [0] * (N - len(ns)) for t, ns in zip(tries, nodes, strict=True)]
         depths = [[t.depths[n] for n in ns] + [0] * (N - len(ns)) for t, ns in zip(tries, nodes, strict=True)]
         lengths = torch.tensor([q.length for q in queries], device=device)
         pieces = Pieces.of_rows(len(queries), N, [q.last_image >= 0 for q in queries], device)
         positions = lengths[:, None] + torch.tensor(depths, device=device)
-        return self.reader.branch(
+        return self.prefill.branch(
             torch.tensor(tokens, device=device), positions, cache, visual, pieces, mask, ancestors
         )
 
@@ -171,7 +171,7 @@ class Ranker:
         place = {node: i + 1 for i, node in enumerate(trie.inner)}
         rows = torch.tensor([place.get(p, 0) for p in trie.parents])
         order = rows.argsort(stable=True)
-        by_row = self.reader.log_probs_at(states, rows[order], torch.tensor(trie.tokens)[order])
+        by_row = self.prefill.log_probs_at(states, rows[order], torch.tensor(trie.tokens)[order])
         out = torch.empty_like(by_row)
         out[order.to(states.device)] = by_row
         return out

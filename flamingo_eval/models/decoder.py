@@ -18,7 +18,7 @@ from flamingo_eval.models.layers import FeedForward, join_heads, make_norm, spli
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class AttentionView:
     """What is the same in every layer of one forward pass: who sees whom, and how far apart they stand."""
 
     mask: Tensor | None  # bool[B, 1, S, T], or float with ALiBi's bias [B, H, S, T]; None: causal, nothing cached
@@ -107,21 +107,21 @@ class ShortConv(nn.Module):
         super().__init__()
         self.taps = nn.Parameter(torch.zeros(taps, width))  # taps[j] weighs the token j places back
 
-    def forward(self, x: Tensor, layer: int, sight: Sight, cache: DecoderCache | None) -> Tensor:
+    def forward(self, x: Tensor, layer: int, view: AttentionView, cache: DecoderCache | None) -> Tensor:
         """[B, S, D] -> [B, S, D]"""
-        if sight.real is not None:
-            x = x.masked_fill(~sight.real[:, :, None], 0.0)
+        if view.real is not None:
+            x = x.masked_fill(~view.real[:, :, None], 0.0)
         history = x if cache is None else cache.extend_inputs(layer, x)  # [B, T, D]
         new, total = x.shape[1], history.shape[1]
         y = x * self.taps[0]
-        if sight.ancestors is None:
+        if view.ancestors is None:
             padded = F.pad(history, (0, 0, len(self.taps) - 1, 0))
             for j in range(1, len(self.taps)):
                 first = total - new - j + len(self.taps) - 1
                 y = y + padded[:, first : first + new] * self.taps[j]
             return y
         for j in range(1, len(self.taps)):
-            columns = sight.ancestors[:, :, j - 1, None]  # [B, S, 1], -1 before the first token
+            columns = view.ancestors[:, :, j - 1, None]  # [B, S, 1], -1 before the first token
             before = history.gather(1, columns.clamp(min=0).expand(-1, -1, history.shape[-1]))
             y = y + before.masked_fill(columns < 0, 0.0) * self.taps[j]
         return y
@@ -150,11 +150,11 @@ class SelfAttention(nn.Module):
         self.relative = RelativePositions(config) if config.positions == "relative" else None
         self.out = nn.Linear(inner, config.width, config.out_bias)
 
-    def forward(self, x: Tensor, layer: int, sight: Sight, cache: DecoderCache | None) -> Tensor:
+    def forward(self, x: Tensor, layer: int, view: AttentionView, cache: DecoderCache | None) -> Tensor:
         """[B, S, D] -> [B, S, D]"""
         config = self.config
         if self.short_conv is not None:
-            x = self.short_conv(x, layer, sight, cache)
+            x = self.short_conv(x, layer, view, cache)
         qkv = self.qkv(x)
         if config.clip_qkv is not None:
             qkv = qkv.clamp(-config.clip_qkv, config.clip_qkv)
@@ -165,14 +165,14 @@ class SelfAttention(nn.Module):
         q, k, v = split_heads(q, config.heads), split_heads(k, config.kv_heads), split_heads(v, config.kv_heads)
         if self.query_norm is not None and self.key_norm is not None and config.head_norm:
             q, k = self.query_norm(q), self.key_norm(k)
-        if sight.rotation is not None:
-            q = rotate(q, sight.rotation, config.rotary_pairs)
-            k = rotate(k, sight.rotation, config.rotary_pairs)
+        if view.rotation is not None:
+            q = rotate(q, view.rotation, config.rotary_pairs)
+            k = rotate(k, view.rotation, config.rotary_pairs)
         if cache is not None:
             k, v = cache.extend(layer, k, v)
-        mask = sight.mask
-        if self.relative is not None and sight.distances is not None:
-            scores = self.relative(q, sight.distances)
+        mask = view.mask
+        if self.relative is not None and view.distances is not None:
+            scores = self.relative(q, view.distances)
             mask = scores if mask is None else scores.masked_fill(~mask, -math.inf)
             q = q + self.relative.content_bias
         attended = F.scaled_dot_product_attention(
@@ -194,10 +194,10 @@ class Block(nn.Module):
         self.norm2 = None if shared else make_norm(config.norm, config.width, config.norm_eps, config.norm_bias)
         self.ff = FeedForward(config.width, config.ff_width, config.activation, config.gated_ff, config.ff_bias)
 
-    def forward(self, x: Tensor, layer: int, sight: Sight, cache: DecoderCache | None) -> Tensor:
+    def forward(self, x: Tensor, layer: int, view: AttentionView, cache: DecoderCache | None) -> Tensor:
         """[B, S, D] -> [B, S, D]"""
         normed = self.norm1(x)
-        attended = self.attention(normed, layer, sight, cache)
+        attended = self.attention(normed, layer, view, cache)
         if self.parallel:
             out: Tensor = x + attended + self.ff(normed if self.norm2 is None else self.norm2(x))
             return out
@@ -248,13 +248,13 @@ class Decoder(nn.Module):
             return torch.arange(start, start + tokens.shape[1], device=tokens.device).expand_as(tokens)
         return (mask.sum(dim=-1) - 1).clamp(min=0)  # a token of a chain sees all real tokens up to itself
 
-    def sight(
+    def attention_view(
         self,
         positions: Tensor,
         mask: Tensor | None = None,
         cache: DecoderCache | None = None,
         ancestors: Tensor | None = None,
-    ) -> Sight:
+    ) -> AttentionView:
         """Prepare one pass over new tokens at `positions`; stores them in the cache.
 
         int64[B, S]; bool[B, S, T] (True: sees) with False at a padding token's own column, or None for a plain chain;
@@ -279,7 +279,7 @@ class Decoder(nn.Module):
             slopes = alibi_slopes(self.config.heads, self.config.alibi_max, positions.device)[self.own_heads]
             bias = -slopes[:, None, None] * distances[:, None]  # [B, H, S, T]
             wide = bias.masked_fill(~wide, -math.inf).to(self.embedding.weight.dtype)
-        return Sight(
+        return AttentionView(
             wide,
             real,
             self._rotation(positions),
@@ -306,10 +306,10 @@ class Decoder(nn.Module):
         cache: DecoderCache | None = None,
         ancestors: Tensor | None = None,
     ) -> Tensor:
-        """int64[B, S] -> logits [B, S, W]; the other arguments as in `sight`."""
+        """int64[B, S] -> logits [B, S, W]; the other arguments as in `attention_view`."""
         positions = self.next_positions(tokens, mask, cache) if positions is None else positions
         x = self.embed(tokens, positions)
-        sight = self.sight(positions, mask, cache, ancestors)
+        view = self.attention_view(positions, mask, cache, ancestors)
         for i, block in enumerate(self.blocks):
-            x = block(x, i, sight, cache)
+            x = block(x, i, view, cache)
         return self.logits(x)

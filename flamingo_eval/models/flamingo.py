@@ -83,17 +83,18 @@ class Flamingo(nn.Module):
         """Logits of the new tokens, [B, S, W].
 
         tokens int64[B, S]; visual from `project_visual`, [B, M, H, L, d] (None: no pictures in this batch);
-        image_of_token int64[B, S]: the picture each token sees, 1-based, 0 for none; the rest as in Decoder.sight.
+        image_of_token int64[B, S]: the picture each token sees, 1-based, 0 for none; other arguments as in
+        Decoder.attention_view.
         """
         positions = self.decoder.next_positions(tokens, mask, cache) if positions is None else positions
         x = self.decoder.embed(tokens, positions)
-        sight = self.decoder.sight(positions, mask, cache, ancestors)
+        view = self.decoder.attention_view(positions, mask, cache, ancestors)
         seen = self._seen(visual, image_of_token)
         for i, block in enumerate(self.decoder.blocks):
             gated = self.gated_block(i)
             if gated is not None:
                 x = gated(x, None if visual is None else visual[i], seen)
-            x = block(x, i, sight, cache)
+            x = block(x, i, view, cache)
         return self.decoder.logits(x)
 
     def _seen(self, visual: Mapping[int, VisualKV] | None, image_of_token: Tensor | None) -> Tensor | None:

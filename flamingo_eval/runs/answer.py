@@ -73,7 +73,7 @@ class _Rendering:
                 self.failed.append((i, error))
                 continue
             self.sent.append(i)
-            yield replace(prompt, common_head=self.spec.demos.method == "fixed")
+            yield replace(prompt, common_prefix=self.spec.demos.method == "fixed")
 
 
 def _generated(episodes: Sequence[Episode], spec: RunSpec, engine: Engine) -> Iterator[Output]:

@@ -187,7 +187,7 @@ def test_fixed_demonstrations_are_read_once(loaded: Loaded) -> None:
     asked = [loaded.prompt(2, chat=True), Prompt([*loaded.prompt(2, chat=True).turns[:-1], *other_question(loaded)])]
     expected = loaded.model.score(asked, [CANDIDATES] * 2), loaded.model.generate(asked, GREEDY)
     before = loaded.model.engine.stats["heads"]
-    fixed = [replace(p, common_head=True) for p in asked]
+    fixed = [replace(p, common_prefix=True) for p in asked]
     scores = loaded.model.score(fixed, [CANDIDATES] * 2)
     assert loaded.model.engine.stats["heads"] == before + 1
     for row, wanted in zip(scores, expected[0], strict=True):

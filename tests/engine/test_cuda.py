@@ -11,7 +11,7 @@ import torch
 from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, load_model
 from flamingo_eval.api import Model
 from flamingo_eval.engine import Engine
-from flamingo_eval.engine.cuda_graph import Recorded
+from flamingo_eval.engine.cuda_graph import CapturedGraph
 from tests.support.candidates import some_names
 from tests.support.engine_answers import DEVICE_FAMILIES, PICTURES, answers, some_prompts, texts
 from tests.support.small_flamingo import picture, small_model
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("family", DEVICE_FAMILIES)
 def test_float32_answers_are_those_of_the_cpu(family: str, tmp_path: Path) -> None:
     prompts = some_prompts(24, seed=3)
-    with_head = [Prompt([PICTURES[0], "ab" * 20, END_OF_CHUNK, PICTURES[i], "?"]) for i in range(4)]
+    with_prefix = [Prompt([PICTURES[0], "ab" * 20, END_OF_CHUNK, PICTURES[i], "?"]) for i in range(4)]
     lists = [["a", "ab", "abc", "xyz"], some_names(500, 2, 4), ["only one"]]
     names = [lists[i % 3] for i in range(len(prompts))]
     here = small_model(tmp_path, context=128, **DEVICE_FAMILIES[family])
     there = Model.load(tmp_path, device="cuda")
-    texts_here, scores_here, best_here, _ = answers(here, [*prompts, *with_head], prompts, names)
-    texts_there, scores_there, best_there, stats = answers(there, [*prompts, *with_head], prompts, names)
+    texts_here, scores_here, best_here, _ = answers(here, [*prompts, *with_prefix], prompts, names)
+    texts_there, scores_there, best_there, stats = answers(there, [*prompts, *with_prefix], prompts, names)
     assert texts_there == texts_here
     for found, expected in zip(scores_there, scores_here, strict=True):
         assert found == pytest.approx(expected, abs=1e-4)
@@ -68,14 +68,14 @@ def test_bfloat16_is_near_float32() -> None:
 
 def test_a_graph_gives_what_the_function_gives() -> None:
     weights = torch.randn(64, 64, device="cuda")
-    function = Recorded(lambda x: (x @ weights).relu())
+    function = CapturedGraph(lambda x: (x @ weights).relu())
     for _ in range(4):
         x = torch.randn(8, 64, device="cuda")
         assert torch.equal(function(x), (x @ weights).relu())
 
 
 def test_an_operator_that_no_graph_can_hold_is_called(caplog: pytest.LogCaptureFixture) -> None:
-    function = Recorded(lambda x: x * x.sum().item())
+    function = CapturedGraph(lambda x: x * x.sum().item())
     for i in range(4):
         x = torch.full((3,), float(i), device="cuda")
         assert torch.equal(function(x), x * 3 * i)

@@ -16,10 +16,10 @@ from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, RankSpec
 from flamingo_eval.api import Model
 from flamingo_eval.engine import Engine, cuda_graph
 from flamingo_eval.engine.kv_slots import SlotCache
-from flamingo_eval.engine.prefill import Reader
+from flamingo_eval.engine.prefill import Prefill
 from tests.support.candidates import some_names
 from tests.support.engine_answers import DEVICE_FAMILIES, PICTURES, answers, scores, some_prompts, texts
-from tests.support.pretend_device import PretendDevice, pretended_record, send
+from tests.support.pretend_device import PretendDevice, pretended_capture, send
 from tests.support.small_flamingo import save_small, small_model
 
 STEPS = 9
@@ -29,23 +29,23 @@ ASKED = 2  # times in these steps whether all have ended
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> PretendDevice:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (2**30, 2**31))
-    monkeypatch.setattr(cuda_graph, "record", pretended_record)
+    monkeypatch.setattr(cuda_graph, "capture", pretended_capture)
     return PretendDevice()
 
 
 @pytest.mark.parametrize("family", DEVICE_FAMILIES)
 def test_the_same_answers_on_another_device(family: str, device: PretendDevice, tmp_path: Path) -> None:
     prompts = some_prompts(10, seed=3)
-    with_head = [Prompt([PICTURES[0], "ab" * 20, END_OF_CHUNK, PICTURES[i], "?"]) for i in range(4)]
+    with_prefix = [Prompt([PICTURES[0], "ab" * 20, END_OF_CHUNK, PICTURES[i], "?"]) for i in range(4)]
     lists = [["a", "ab", "abc", "xyz"], some_names(500, 2, 4), ["only one"]]
     names = [lists[i % 3] for i in range(len(prompts))]
     here = small_model(tmp_path, context=128, **DEVICE_FAMILIES[family])
     there = Model.load(tmp_path)
-    texts_here, scores_here, best_here, _ = answers(here, [*prompts, *with_head], prompts, names)
+    texts_here, scores_here, best_here, _ = answers(here, [*prompts, *with_prefix], prompts, names)
     with device:
         send(there.flamingo)
         assert there.device.type == "cuda"
-        texts_there, scores_there, best_there, stats = answers(there, [*prompts, *with_head], prompts, names)
+        texts_there, scores_there, best_there, stats = answers(there, [*prompts, *with_prefix], prompts, names)
         logits = there.logits(prompts[0])
     assert texts_there == texts_here
     for found, expected in zip(scores_there, scores_here, strict=True):
@@ -99,14 +99,14 @@ def test_a_batch_leaves_no_cache_behind(device: PretendDevice, tmp_path: Path, m
     """Not even until the collector of cycles comes: on a GPU it is gigabytes."""
     model = Model.load(save_small(tmp_path))
     caches: list[weakref.ref[SlotCache]] = []
-    read_prompts = Reader.read_prompts
+    read_prompts = Prefill.read_prompts
 
     def noted(*given: Any) -> Any:
         found = read_prompts(*given)
         caches.append(weakref.ref(found[0]))
         return found
 
-    monkeypatch.setattr(Reader, "read_prompts", noted)
+    monkeypatch.setattr(Prefill, "read_prompts", noted)
     gc.collect()
     gc.disable()
     try:

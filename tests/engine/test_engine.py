@@ -106,7 +106,7 @@ def test_a_long_list_of_candidates_is_scored_in_pieces(model: Model, monkeypatch
     names = [f"{a}{b}{c}" for a in "abc" for b in "xyz" for c in ("", "1", "22")]
     prompt = some_prompts(1)[0]
     whole = scores(Engine(model), [prompt], [names], RankSpec())[0]
-    monkeypatch.setattr(prefill_module, "HEAD_ROWS", 3)
+    monkeypatch.setattr(prefill_module, "LM_HEAD_ROWS", 3)
     pieces = scores(Engine(model), [prompt], [names], RankSpec())[0]
     assert pieces == pytest.approx(whole, abs=1e-5)
     assert whole == pytest.approx(reference.score(model, prompt, names, RankSpec()), abs=1e-4)
@@ -114,8 +114,8 @@ def test_a_long_list_of_candidates_is_scored_in_pieces(model: Model, monkeypatch
 
 def test_fixed_demonstrations_are_read_once(model: Model) -> None:
     """Two sets of them, taking turns; and a prompt that shares nothing."""
-    heads = [[PICTURES[0], "first shot" * i, END_OF_CHUNK, PICTURES[5], "b" * 20, END_OF_CHUNK] for i in (2, 3)]
-    prompts = [Prompt([*heads[i % 2], PICTURES[i % 4], "Q" * (i + 1)], id=f"q{i}") for i in range(10)]
+    prefixes = [[PICTURES[0], "first shot" * i, END_OF_CHUNK, PICTURES[5], "b" * 20, END_OF_CHUNK] for i in (2, 3)]
+    prompts = [Prompt([*prefixes[i % 2], PICTURES[i % 4], "Q" * (i + 1)], id=f"q{i}") for i in range(10)]
     prompts.insert(4, Prompt(["no picture, but long enough to be a head"]))
     spec, rank, names = DecodeSpec(beams=2, max_new_tokens=4), RankSpec(), ["a", "ab", "cd"]
     engine = Engine(model, batch_size=3)
@@ -132,7 +132,7 @@ def test_a_resumed_run_gives_the_same_numbers(model: Model, common: bool) -> Non
     """What is left of a run is answered without its neighbours; the beginning they share must leave no trace."""
     shots = [PICTURES[0], "first shot" * 2, END_OF_CHUNK, PICTURES[5], "b" * 20, END_OF_CHUNK]
     prompts = [
-        Prompt([*shots, PICTURES[i % 4], "Q" * (i + 1)], id=f"q{i}", common_head=common and i < 4) for i in range(5)
+        Prompt([*shots, PICTURES[i % 4], "Q" * (i + 1)], id=f"q{i}", common_prefix=common and i < 4) for i in range(5)
     ]
     names = ["a", "ab", "cd"]
     whole = scores(Engine(model), prompts, [names] * len(prompts), RankSpec())

@@ -13,7 +13,7 @@ from flamingo_eval import Prompt, load_model
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.checkpoint import save_flamingo, write_index
 from flamingo_eval.models.convert import writer
-from flamingo_eval.models.convert.tensor_map import Recipe
+from flamingo_eval.models.convert.tensor_map import PlannedTensor
 from tests.support.small_flamingo import SMALL, save_small
 
 
@@ -80,13 +80,13 @@ def test_the_streaming_writer_writes_safetensors(tmp_path: Path, monkeypatch: py
         "c": torch.randn(2, 6).half().T,
         "d": torch.tensor(1.5),
     }
-    recipes = {name: Recipe(tuple(t.shape), t.dtype, lambda t=t: t) for name, t in tensors.items()}  # type: ignore[misc]
-    writer.write_safetensors(tmp_path / "x.safetensors", recipes)
+    plans = {name: PlannedTensor(tuple(t.shape), t.dtype, lambda t=t: t) for name, t in tensors.items()}  # type: ignore[misc]
+    writer.write_safetensors(tmp_path / "x.safetensors", plans)
     read = load_file(tmp_path / "x.safetensors")
     assert all(torch.equal(read[name], t) and read[name].dtype == t.dtype for name, t in tensors.items())
 
     monkeypatch.setattr(writer, "MAX_SHARD", 60)
-    writer.write_checkpoint(tmp_path, SMALL, recipes, "{}", "")
+    writer.write_checkpoint(tmp_path, SMALL, plans, "{}", "")
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
     assert list(index.values()) == [f"model-0000{i}-of-00002.safetensors" for i in (1, 1, 2, 2)]
     assert torch.equal(load_file(tmp_path / index["d"])["d"], tensors["d"])

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.convert.clip import Tower, read_tower
-from flamingo_eval.models.convert.tensor_map import Kitchen
+from flamingo_eval.models.convert.tensor_map import TensorMap
 from flamingo_eval.models.vit import ViT
 from tests.support.openflamingo_files import tower_state, write_vision
 
@@ -26,10 +26,10 @@ DATA = Path(__file__).parent.parent / "data" / "openflamingo"
 def vit_of(tower: Tower) -> ViT:
     with torch.device("meta"):
         vit = ViT(tower.config)
-    kitchen = Kitchen({f"vision.{name}": tuple(t.shape) for name, t in vit.state_dict().items()})
-    kitchen.cook("vision.", tower.table, tower.weights, "tower")
-    recipes = kitchen.finish("tower")
-    vit.load_state_dict({name[7:]: recipe.make() for name, recipe in recipes.items()}, assign=True)
+    tensor_map = TensorMap({f"vision.{name}": tuple(t.shape) for name, t in vit.state_dict().items()})
+    tensor_map.add("vision.", tower.table, tower.weights, "tower")
+    plans = tensor_map.finish("tower")
+    vit.load_state_dict({name[7:]: plan.make() for name, plan in plans.items()}, assign=True)
     return vit.eval().requires_grad_(False)
 
 

@@ -148,7 +148,7 @@ def test_relative_scores_follow_the_definition() -> None:
                 scores[head, i, j] = (content + (q[i, head] + relative.distance_bias[head, 0]) @ r) / math.sqrt(8)
     mixed = torch.einsum("hij,jhd->ihd", scores.softmax(-1), v).flatten(1)
     expected = attention.out(mixed)
-    assert_close(attention(x, 0, model.sight(torch.arange(5)[None]), None)[0], expected, atol=1e-5, rtol=1e-5)
+    assert_close(attention(x, 0, model.attention_view(torch.arange(5)[None]), None)[0], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_rows_that_were_never_set_cannot_be_generated() -> None:

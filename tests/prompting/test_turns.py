@@ -25,7 +25,7 @@ def test_a_prompt_of_turns_knows_its_media_in_reading_order() -> None:
     prompt = Prompt([Turn("user", [A, "What?"]), Turn("assistant", "a kite"), Turn("user", [B, "And?"])], id="q")
     assert prompt.media == (A, B)
     assert prompt.parts == (A, "What?", "a kite", B, "And?")
-    assert replace(prompt, common_head=True).turns == prompt.turns
+    assert replace(prompt, common_prefix=True).turns == prompt.turns
 
 
 def test_parts_and_turns_are_not_mixed() -> None:

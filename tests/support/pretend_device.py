@@ -129,7 +129,7 @@ def send(module: nn.Module) -> None:
             part._buffers[name] = _there(buffer)
 
 
-def pretended_record(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+def pretended_capture(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
     """As a graph does: nothing is computed while recording; played, it computes into the same memory."""
     result = work()
 

@@ -45,7 +45,7 @@ def difference(engine: HFEngine) -> float:
 def head_difference(engine: HFEngine) -> float:
     """Largest difference in log-probability of the next token behind a head read before; inf if it fails."""
     network, pictures = engine.network, engine.pictures
-    prompt = replace(PROMPT, common_head=True)
+    prompt = replace(PROMPT, common_prefix=True)
     try:
         read, features = pictures.read(prompt), pictures.features_of(prompt)
         head = engine.heads.of(prompt, read, features, pictures.keys_of(prompt))

@@ -42,7 +42,7 @@ class Heads:
 
     def of(self, prompt: Prompt, read: Read, features: Sequence[Any], keys: Sequence[Hashable]) -> Head | None:
         """The head of a prompt; `features` and `keys` of its pictures, frame by frame. None: it shares none."""
-        if not prompt.common_head or self.image_id is None:
+        if not prompt.common_prefix or self.image_id is None:
             return None
         asked = prompt.turns[-1].parts if prompt.turns else prompt.media[-1:]
         media = [p for p in asked if not isinstance(p, str)]

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.config import TokenConfig
-from flamingo_eval.models.convert.foreign_weights import Foreign
+from flamingo_eval.models.convert.foreign_weights import ForeignTensor
 from flamingo_eval.models.convert.hf_tokenizer import cleans_up_spaces
-from flamingo_eval.models.convert.tensor_map import Recipe
+from flamingo_eval.models.convert.tensor_map import PlannedTensor
 
 NewRows = Literal["trained", "frozen"]
 END_OF_CHUNK, IMAGE = "<|endofchunk|>", "<image>"
@@ -82,15 +82,15 @@ def add_tokens(
     return config, Vocabulary.of(base, tokens)
 
 
-def grown(foreign: Foreign, rows: int) -> Recipe:
+def grown(foreign: ForeignTensor, rows: int) -> PlannedTensor:
     """The model's own rows as they are, and their mean in every row after them."""
     shape = (rows, *foreign.shape[1:])
     if rows == foreign.shape[0]:
-        return Recipe(shape, foreign.dtype, foreign.read, (foreign,))
+        return PlannedTensor(shape, foreign.dtype, foreign.read, (foreign,))
 
     def make() -> Tensor:
         own = foreign.read()
         mean = own.float().mean(dim=0, keepdim=True).to(own.dtype)
         return torch.cat([own, mean.expand(rows - len(own), *mean.shape[1:])])
 
-    return Recipe(shape, foreign.dtype, make, (foreign,))
+    return PlannedTensor(shape, foreign.dtype, make, (foreign,))

@@ -31,10 +31,10 @@ from flamingo_eval.models.convert import siglip
 from flamingo_eval.models.convert.added_tokens import NewRows, add_tokens, grown
 from flamingo_eval.models.convert.card import built_card
 from flamingo_eval.models.convert.clip import read_tower
-from flamingo_eval.models.convert.foreign_weights import Foreign, close_files, file_weights
+from flamingo_eval.models.convert.foreign_weights import ForeignTensor, close_files, file_weights
 from flamingo_eval.models.convert.hf_tokenizer import read_vocabulary
 from flamingo_eval.models.convert.language_models import Family, read_language_model
-from flamingo_eval.models.convert.tensor_map import Kitchen, Recipe, Table, expected_shapes
+from flamingo_eval.models.convert.tensor_map import PlannedTensor, Table, TensorMap, expected_shapes
 from flamingo_eval.models.convert.writer import check_out, new_folder, write_checkpoint
 from flamingo_eval.models.decoder import Decoder
 from flamingo_eval.models.flamingo import parameter_counts
@@ -65,7 +65,7 @@ class Vision:
 
     config: VisionConfig
     preprocess: PreprocessConfig
-    weights: Mapping[str, Foreign]
+    weights: Mapping[str, ForeignTensor]
     table: Table | None
     notes: tuple[str, ...] = ()
 
@@ -108,15 +108,15 @@ def build(
             f"--cross-attention-every {config.xattn.every}: the language model has {decoder.layers} blocks.",
             fix=f"Give 1 to {decoder.layers}.",
         )
-    kitchen = Kitchen(expected_shapes(config))
-    _cook_vision(kitchen, encoder, vision)
-    _cook_new_parts(kitchen, config, options.seed, language[embedding].dtype)
-    _cook_language(kitchen, family, decoder, language, language_model)
-    recipes = kitchen.finish(str(language_model))
+    tensor_map = TensorMap(expected_shapes(config))
+    _add_vision(tensor_map, encoder, vision)
+    _add_new_parts(tensor_map, config, options.seed, language[embedding].dtype)
+    _add_language(tensor_map, family, decoder, language, language_model)
+    plans = tensor_map.finish(str(language_model))
     notes = encoder.notes + notes
     card = built_card(config, family.title, {"vision": vision, "language model": language_model}, notes)
     with new_folder(out) as unfinished:
-        write_checkpoint(unfinished, config, recipes, fast.to_str(), card)
+        write_checkpoint(unfinished, config, plans, fast.to_str(), card)
     close_files()
     return config, notes
 
@@ -131,7 +131,7 @@ def read_vision(path: Path, vision_config: str | None) -> Vision:
     values = read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
     if "vision" in values and "decoder" in values:
         ours = read_config(path / CONFIG)
-        weights: dict[str, Foreign] = {}
+        weights: dict[str, ForeignTensor] = {}
         for file in dict.fromkeys(weight_files(path).values()):
             weights |= {n: w for n, w in file_weights(file).items() if n.startswith("vision.")}
         return Vision(ours.vision, ours.preprocess, weights, None)
@@ -171,19 +171,19 @@ def _heads(width: int) -> tuple[int, int]:
     return (width // HEAD_WIDTH, HEAD_WIDTH) if width >= HEAD_WIDTH else (1, width)
 
 
-def _cook_vision(kitchen: Kitchen, vision: Vision, path: Path) -> None:
+def _add_vision(tensor_map: TensorMap, vision: Vision, path: Path) -> None:
     if vision.table is not None:
-        kitchen.cook("vision.", vision.table, vision.weights, path.name)
+        tensor_map.add("vision.", vision.table, vision.weights, path.name)
         return
-    for name in (name for name in kitchen.expected if name.startswith("vision.")):
+    for name in (name for name in tensor_map.expected if name.startswith("vision.")):
         foreign = vision.weights.get(name)
         if foreign is None:
-            kitchen.missing(name, path.name, path)
+            tensor_map.missing(name, path.name, path)
         else:
-            kitchen.set(name, Recipe(foreign.shape, foreign.dtype, foreign.read, (foreign,)), name)
+            tensor_map.set(name, PlannedTensor(foreign.shape, foreign.dtype, foreign.read, (foreign,)), name)
 
 
-def _cook_new_parts(kitchen: Kitchen, config: FlamingoConfig, seed: int, dtype: torch.dtype) -> None:
+def _add_new_parts(tensor_map: TensorMap, config: FlamingoConfig, seed: int, dtype: torch.dtype) -> None:
     """Resampler and gated blocks, each drawn from the seed and its own place: only one is in memory at a time."""
     assert isinstance(config.resampler, ResamplerConfig)
     parts: dict[str, Callable[[], nn.Module]] = {
@@ -193,9 +193,9 @@ def _cook_new_parts(kitchen: Kitchen, config: FlamingoConfig, seed: int, dtype: 
         parts[f"xattn.{block}."] = partial(GatedXattn, config.xattn, config.decoder.width, config.visual_width)
     for i, (prefix, make_part) in enumerate(parts.items()):
         drawn = _Drawn(make_part, 1000 * seed + i)
-        for name in (name for name in kitchen.expected if name.startswith(prefix)):
-            shape = kitchen.expected[name]
-            kitchen.set(name, Recipe(shape, dtype, partial(drawn.tensor, name[len(prefix) :])), name)
+        for name in (name for name in tensor_map.expected if name.startswith(prefix)):
+            shape = tensor_map.expected[name]
+            tensor_map.set(name, PlannedTensor(shape, dtype, partial(drawn.tensor, name[len(prefix) :])), name)
 
 
 class _Drawn:
@@ -214,8 +214,8 @@ class _Drawn:
         return self.left.pop(name)
 
 
-def _cook_language(
-    kitchen: Kitchen, family: Family, decoder: DecoderConfig, language: Mapping[str, Foreign], path: Path
+def _add_language(
+    tensor_map: TensorMap, family: Family, decoder: DecoderConfig, language: Mapping[str, ForeignTensor], path: Path
 ) -> None:
     """The frozen language model as it is; embedding and head with the rows of new tokens."""
     weights = dict(language)
@@ -230,10 +230,10 @@ def _cook_language(
     for ours, theirs in grow.items():
         foreign = weights.pop(theirs, None)
         if foreign is None:
-            kitchen.missing(theirs, path.name, file)
+            tensor_map.missing(theirs, path.name, file)
         else:
-            kitchen.set(f"decoder.{ours}", grown(foreign, decoder.vocabulary), foreign.name)
-    kitchen.cook("decoder.", family.table, weights, path.name, decoder.heads, file)
+            tensor_map.set(f"decoder.{ours}", grown(foreign, decoder.vocabulary), foreign.name)
+    tensor_map.add("decoder.", family.table, weights, path.name, decoder.heads, file)
 
 
 # The paper's models (Flamingo v2 table 6): parameters in billions, by the names of `parameter_counts`

@@ -15,7 +15,7 @@ from flamingo_eval.models.config_json import read_json
 from flamingo_eval.models.convert.foreign_weights import (
     HUGGING_FACE_FILES,
     OPEN_CLIP_FILES,
-    Foreign,
+    ForeignTensor,
     Weights,
     file_weights,
     folder_weights,
@@ -83,7 +83,7 @@ class Tower:
 
     config: ViTConfig
     preprocess: PreprocessConfig
-    weights: dict[str, Foreign]
+    weights: dict[str, ForeignTensor]
     table: Table
     notes: tuple[str, ...] = ()
 
@@ -285,7 +285,7 @@ def _cut_gelu(name: str) -> tuple[str, str, str]:
     return (name.removesuffix("-gelu"), "-", "gelu") if name.endswith("-gelu") else (name, "", "")
 
 
-def _visual(weights: Weights) -> dict[str, Foreign]:
+def _visual(weights: Weights) -> dict[str, ForeignTensor]:
     """The vision half of a state dict, whose names may begin with `visual.` or not."""
     if visual := without_prefix(weights, "visual."):
         return _without(visual, OPEN_CLIP_UNUSED)
@@ -296,7 +296,7 @@ def _visual_dtype(weights: Weights) -> torch.dtype | None:
     return next((w.dtype for name, w in weights.items() if name.endswith("conv1.weight")), None)
 
 
-def _without(weights: dict[str, Foreign], names: tuple[str, ...]) -> dict[str, Foreign]:
+def _without(weights: dict[str, ForeignTensor], names: tuple[str, ...]) -> dict[str, ForeignTensor]:
     return {name: foreign for name, foreign in weights.items() if name not in names}
 
 

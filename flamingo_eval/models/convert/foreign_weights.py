@@ -52,7 +52,7 @@ _BROKEN_PICKLE += (zipfile.BadZipFile, struct.error, OverflowError, MemoryError,
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class ForeignTensor:
     """One tensor, not read yet."""
 
     name: str
@@ -62,7 +62,7 @@ class Foreign:
     read: Callable[[], Tensor]
 
 
-Weights = Mapping[str, Foreign]
+Weights = Mapping[str, ForeignTensor]
 
 
 def folder_weights(folder: Path, files: Sequence[str] = HUGGING_FACE_FILES + OPEN_CLIP_FILES) -> Weights:
@@ -97,7 +97,7 @@ def _sharded(found: Path) -> Weights:
     absent = [Problem(f"shard {path.name} is missing.") for path in paths if not path.is_file()]
     if absent or not paths:
         raise problems_in(found, absent or [Problem("it names no tensors.", key="weight_map")], CheckpointError)
-    weights: dict[str, Foreign] = {}
+    weights: dict[str, ForeignTensor] = {}
     for path in paths:
         weights |= file_weights(path)
     lost = [Problem(f"{shards[n]} does not hold it.", key=n) for n in shards if plain_name(n) not in weights]
@@ -109,14 +109,14 @@ def _sharded(found: Path) -> Weights:
 def file_weights(path: Path) -> Weights:
     """All tensors of one file: safetensors, or a PyTorch state dict, bare or below a key. Raises CheckpointError.
 
-    They go by their plain names (weight_names.py); `Foreign.name` is the one in the file.
+    They go by their plain names (weight_names.py); `ForeignTensor.name` is the one in the file.
     """
     if path.suffix == ".safetensors":
         stored = _safetensors(path)
     else:
         state = _state_dict(path)
-        stored = [Foreign(n, path, tuple(t.shape), t.dtype, _torch_reader(path, n)) for n, t in state.items()]
-    weights: dict[str, Foreign] = {}
+        stored = [ForeignTensor(n, path, tuple(t.shape), t.dtype, _torch_reader(path, n)) for n, t in state.items()]
+    weights: dict[str, ForeignTensor] = {}
     for foreign in stored:
         twin = weights.setdefault(plain_name(foreign.name), foreign)
         if twin is not foreign:
@@ -124,26 +124,26 @@ def file_weights(path: Path) -> Weights:
     return weights
 
 
-def renamed(weights: Weights, rename: Callable[[str], str | None]) -> dict[str, Foreign]:
+def renamed(weights: Weights, rename: Callable[[str], str | None]) -> dict[str, ForeignTensor]:
     """Under other names; those renamed to None are left out."""
     new = ((rename(name), foreign) for name, foreign in weights.items())
     return {name: foreign for name, foreign in new if name is not None}
 
 
-def without_prefix(weights: Weights, prefix: str) -> dict[str, Foreign]:
+def without_prefix(weights: Weights, prefix: str) -> dict[str, ForeignTensor]:
     """The tensors whose names begin so, without that beginning."""
     return {name[len(prefix) :]: foreign for name, foreign in weights.items() if name.startswith(prefix)}
 
 
-def _safetensors(path: Path) -> list[Foreign]:
-    weights: list[Foreign] = []
+def _safetensors(path: Path) -> list[ForeignTensor]:
+    weights: list[ForeignTensor] = []
     with open_safetensors(path) as file:
         for name in file.keys():  # noqa: SIM118 - no mapping
             piece = file.get_slice(name)
             dtype = _DTYPES.get(piece.get_dtype())
             if dtype is None:
                 raise CheckpointError(f"{path}: {name} is stored as {piece.get_dtype()}, which is not supported.")
-            weights.append(Foreign(name, path, tuple(piece.get_shape()), dtype, _safetensors_reader(path, name)))
+            weights.append(ForeignTensor(name, path, tuple(piece.get_shape()), dtype, _safetensors_reader(path, name)))
     return weights
 
 
@@ -230,6 +230,6 @@ def _shown(loaded: object) -> str:
     return type(loaded).__name__
 
 
-def total_bytes(weights: Iterable[Foreign]) -> int:
+def total_bytes(weights: Iterable[ForeignTensor]) -> int:
     """Size of tensors as stored."""
     return sum(torch.Size(w.shape).numel() * w.dtype.itemsize for w in weights)

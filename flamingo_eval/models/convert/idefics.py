@@ -14,11 +14,17 @@ from flamingo_eval.models.config import FlamingoConfig, PreprocessConfig, Resamp
 from flamingo_eval.models.config_json import read_json
 from flamingo_eval.models.convert.card import model_card
 from flamingo_eval.models.convert.clip import HUGGING_FACE, hugging_face_vit
-from flamingo_eval.models.convert.foreign_weights import Foreign, close_files, folder_weights, renamed, without_prefix
+from flamingo_eval.models.convert.foreign_weights import (
+    ForeignTensor,
+    close_files,
+    folder_weights,
+    renamed,
+    without_prefix,
+)
 from flamingo_eval.models.convert.hf_config import ForeignConfig
 from flamingo_eval.models.convert.hf_tokenizer import read_vocabulary
 from flamingo_eval.models.convert.language_models import FAMILIES
-from flamingo_eval.models.convert.tensor_map import Kitchen, Recipe, Table, expected_shapes, stack
+from flamingo_eval.models.convert.tensor_map import PlannedTensor, Table, TensorMap, expected_shapes, stack
 from flamingo_eval.models.convert.writer import check_out, new_folder, write_checkpoint
 from flamingo_eval.models.presets import IDEFICS_PIXELS, IDEFICS_TOKENS
 
@@ -80,15 +86,15 @@ def convert_idefics(model: Path, out: Path, tokenizer: Path | None = None) -> tu
     clean_up = settings.get("clean_up_tokenization_spaces") is True
     config = replace(config, tokens=_tokens(fast.token_to_id, clean_up), preprocess=_pixels(model, config))
 
-    kitchen = Kitchen(expected_shapes(config))
+    tensor_map = TensorMap(expected_shapes(config))
     vision = without_prefix(weights, "vision_model.")
     vision = {name: w for name, w in vision.items() if name not in _UNUSED_VISION}
-    kitchen.cook("vision.", HUGGING_FACE, vision, f"{model.name}, vision_model")
+    tensor_map.add("vision.", HUGGING_FACE, vision, f"{model.name}, vision_model")
     resampler = without_prefix(weights, "perceiver_resampler.")
     if config.resampler is None:
-        kitchen.leftover(resampler, (), model.name)
+        tensor_map.leftover(resampler, (), model.name)
     else:
-        kitchen.cook("resampler.", PERCEIVER, resampler, f"{model.name}, perceiver_resampler")
+        tensor_map.add("resampler.", PERCEIVER, resampler, f"{model.name}, perceiver_resampler")
     every = config.xattn.every
     gated = {
         f"{int(number) * every}.{rest}": w  # theirs are counted among themselves, ours by the block they precede
@@ -96,19 +102,19 @@ def convert_idefics(model: Path, out: Path, tokenizer: Path | None = None) -> tu
         for w in (weights[f"gated_cross_attn_layers.{number}.{rest}"],)
     }
     flat = {name: _flat(w) if name.endswith(("alpha_cross_attn", "alpha_dense")) else w for name, w in gated.items()}
-    kitchen.cook("xattn.", GATED, flat, f"{model.name}, gated_cross_attn_layers")
-    _cook_decoder(kitchen, weights, config, model.name)
-    recipes = kitchen.finish(str(model))
+    tensor_map.add("xattn.", GATED, flat, f"{model.name}, gated_cross_attn_layers")
+    _add_decoder(tensor_map, weights, config, model.name)
+    plans = tensor_map.finish(str(model))
     sources = {"model": model} | ({"tokenizer": tokenizer} if tokenizer else {})
     card = model_card(config, "IDEFICS", "LLaMA", sources, notes)
     with new_folder(out) as folder:
-        write_checkpoint(folder, config, recipes, fast.to_str(), card)
+        write_checkpoint(folder, config, plans, fast.to_str(), card)
     close_files()
     return notes
 
 
 def _config(
-    name: str, path: Path, values: Mapping[str, Any], weights: Mapping[str, Foreign]
+    name: str, path: Path, values: Mapping[str, Any], weights: Mapping[str, ForeignTensor]
 ) -> tuple[FlamingoConfig, tuple[str, ...]]:
     foreign = ForeignConfig(path, values)
     given = foreign.get("vision_config", default={})
@@ -188,7 +194,9 @@ def _pixels(model: Path, config: FlamingoConfig) -> PreprocessConfig:
     return replace(config.preprocess, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
 
 
-def _cook_decoder(kitchen: Kitchen, weights: Mapping[str, Foreign], config: FlamingoConfig, source: str) -> None:
+def _add_decoder(
+    tensor_map: TensorMap, weights: Mapping[str, ForeignTensor], config: FlamingoConfig, source: str
+) -> None:
     """LLaMA, whose embeddings and head come in two pieces: LLaMA's own rows and the additional ones."""
     known = ("vision_model.", "perceiver_resampler.", "gated_cross_attn_layers.")
     ignored = FAMILIES["llama"].ignore
@@ -201,18 +209,18 @@ def _cook_decoder(kitchen: Kitchen, weights: Mapping[str, Foreign], config: Flam
     for ours, *names in pieces:
         parts = [rest.pop(name) for name in names if name in rest]
         if not parts or parts[0].name.removeprefix("model.") != names[0]:
-            kitchen.missing(names[0], source, next(iter(weights.values())).file)
+            tensor_map.missing(names[0], source, next(iter(weights.values())).file)
             continue
-        kitchen.set(f"decoder.{ours}", _joined(parts), " and ".join(part.name for part in parts))
-    kitchen.cook("decoder.", FAMILIES["llama"].table, rest, source)
+        tensor_map.set(f"decoder.{ours}", _joined(parts), " and ".join(part.name for part in parts))
+    tensor_map.add("decoder.", FAMILIES["llama"].table, rest, source)
 
 
-def _joined(parts: list[Foreign]) -> Recipe:
+def _joined(parts: list[ForeignTensor]) -> PlannedTensor:
     shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
     dtype = parts[0].dtype
-    return Recipe(shape, dtype, lambda: torch.cat([part.read().to(dtype) for part in parts]), tuple(parts))
+    return PlannedTensor(shape, dtype, lambda: torch.cat([part.read().to(dtype) for part in parts]), tuple(parts))
 
 
-def _flat(foreign: Foreign) -> Foreign:
+def _flat(foreign: ForeignTensor) -> ForeignTensor:
     """Gates are stored as [1, 1, D]."""
     return replace(foreign, shape=(torch.Size(foreign.shape).numel(),), read=lambda: foreign.read().flatten())

@@ -14,7 +14,7 @@ from flamingo_eval.errors import CheckpointError, did_you_mean
 from flamingo_eval.models.config import DecoderConfig
 from flamingo_eval.models.config_json import read_json
 from flamingo_eval.models.convert.foreign_weights import (
-    Foreign,
+    ForeignTensor,
     Weights,
     folder_weights,
     quantised_error,
@@ -218,7 +218,7 @@ def family_of(folder: Path) -> tuple[Family, ForeignConfig]:
     return FAMILIES[str(kind)], ForeignConfig(path, values)
 
 
-def read_language_model(folder: Path) -> tuple[Family, DecoderConfig, dict[str, Foreign], tuple[str, ...]]:
+def read_language_model(folder: Path) -> tuple[Family, DecoderConfig, dict[str, ForeignTensor], tuple[str, ...]]:
     """Family, shape and tensors of a Hugging Face folder, and what the user should know. Raises CheckpointError."""
     family, config = family_of(folder)
     weights = language_names(family, folder_weights(folder))
@@ -228,7 +228,7 @@ def read_language_model(folder: Path) -> tuple[Family, DecoderConfig, dict[str, 
     return family, decoder, weights, tuple(config.notes)
 
 
-def language_names(family: Family, weights: Weights) -> dict[str, Foreign]:
+def language_names(family: Family, weights: Weights) -> dict[str, ForeignTensor]:
     """A language model's tensors under the names of its family's table; buffers without weights are left out."""
 
     def rename(name: str) -> str | None:

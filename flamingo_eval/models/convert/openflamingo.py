@@ -19,7 +19,7 @@ from flamingo_eval.models.config import DecoderConfig, FlamingoConfig, Resampler
 from flamingo_eval.models.convert.card import model_card
 from flamingo_eval.models.convert.clip import Tower, read_tower
 from flamingo_eval.models.convert.foreign_weights import (
-    Foreign,
+    ForeignTensor,
     Weights,
     close_files,
     file_weights,
@@ -28,7 +28,7 @@ from flamingo_eval.models.convert.foreign_weights import (
 )
 from flamingo_eval.models.convert.hf_tokenizer import cleans_up_spaces, read_vocabulary
 from flamingo_eval.models.convert.language_models import Family, language_names, read_language_model
-from flamingo_eval.models.convert.tensor_map import Kitchen, Recipe, Table, expected_shapes
+from flamingo_eval.models.convert.tensor_map import PlannedTensor, Table, TensorMap, expected_shapes
 from flamingo_eval.models.convert.writer import check_out, new_folder, write_checkpoint
 from flamingo_eval.models.presets import OPENFLAMINGO_RESAMPLER, OPENFLAMINGO_TOKENS, OPENFLAMINGO_XATTN
 
@@ -65,10 +65,10 @@ _GATED_NAME = re.compile(r"^lang_encoder\..*?\.(\d+)\.gated_cross_attn_layer\.(.
 class Parts:
     """The parts of a checkpoint.pt, each under its own names."""
 
-    perceiver: dict[str, Foreign]
-    gated: dict[str, Foreign]  # `<block>.<name>`
-    language: dict[str, Foreign]  # under the names of the language model's family
-    others: dict[str, Foreign]
+    perceiver: dict[str, ForeignTensor]
+    gated: dict[str, ForeignTensor]  # `<block>.<name>`
+    language: dict[str, ForeignTensor]  # under the names of the language model's family
+    others: dict[str, ForeignTensor]
 
 
 def convert_openflamingo(
@@ -110,17 +110,17 @@ def convert_openflamingo(
         tokens=tokens,
     )
     _check_blocks(checkpoint, config, parts.gated)
-    kitchen = Kitchen(expected_shapes(config))
-    kitchen.cook("vision.", tower.table, tower.weights, vision.name)
-    kitchen.cook("resampler.", PERCEIVER, parts.perceiver, f"{checkpoint.name}, perceiver")
-    kitchen.cook("xattn.", GATED, parts.gated, checkpoint.name)
-    notes = tower.notes + language_notes + language.cook(kitchen, config.decoder, language_model.name)
-    kitchen.leftover(parts.others, (), checkpoint.name)
-    recipes = kitchen.finish(str(checkpoint))
+    tensor_map = TensorMap(expected_shapes(config))
+    tensor_map.add("vision.", tower.table, tower.weights, vision.name)
+    tensor_map.add("resampler.", PERCEIVER, parts.perceiver, f"{checkpoint.name}, perceiver")
+    tensor_map.add("xattn.", GATED, parts.gated, checkpoint.name)
+    notes = tower.notes + language_notes + language.add(tensor_map, config.decoder, language_model.name)
+    tensor_map.leftover(parts.others, (), checkpoint.name)
+    plans = tensor_map.finish(str(checkpoint))
     sources = {"checkpoint": checkpoint, "language model": language_model, "vision": vision, "tokenizer": tokenizer}
     card = model_card(config, "OpenFlamingo", family.title, sources, notes)
     with new_folder(out) as folder:
-        write_checkpoint(folder, config, recipes, fast.to_str(), card)
+        write_checkpoint(folder, config, plans, fast.to_str(), card)
     close_files()
     return notes
 
@@ -197,7 +197,7 @@ class Language:
 
     family: Family
     decoder: DecoderConfig
-    weights: Mapping[str, Foreign]
+    weights: Mapping[str, ForeignTensor]
     trained: frozenset[str]
     file: Path  # of the frozen weights
 
@@ -220,53 +220,55 @@ class Language:
         saved = self.weights[self._head].shape[0]
         return saved if saved < vocabulary else None
 
-    def cook(self, kitchen: Kitchen, config: DecoderConfig, source: str) -> tuple[str, ...]:
-        """Recipes for the whole decoder, and what the user should know."""
+    def add(self, tensor_map: TensorMap, config: DecoderConfig, source: str) -> tuple[str, ...]:
+        """Plan the whole decoder, and what the user should know."""
         weights = dict(self.weights)
         notes: list[str] = []
         saved_embedding = weights.get(self._embedding)
         for ours, name in (("embedding.weight", self._embedding), *self._head_names(config)):
             foreign = weights.pop(name, None)
             if foreign is None:
-                kitchen.missing(name, source, self.file)
+                tensor_map.missing(name, source, self.file)
                 continue
             unset = config.vocabulary - foreign.shape[0]
             if name in self.trained or unset == 0:
-                kitchen.set(
-                    f"decoder.{ours}", Recipe(foreign.shape, foreign.dtype, foreign.read, (foreign,)), foreign.name
+                tensor_map.set(
+                    f"decoder.{ours}",
+                    PlannedTensor(foreign.shape, foreign.dtype, foreign.read, (foreign,)),
+                    foreign.name,
                 )
             else:
-                kitchen.set(f"decoder.{ours}", _resized(foreign, config.vocabulary), foreign.name)
+                tensor_map.set(f"decoder.{ours}", _resized(foreign, config.vocabulary), foreign.name)
             if ours == "embedding.weight" and unset > 0:
                 notes.append(
                     f"The checkpoint holds no embeddings and the language model's have {foreign.shape[0]} rows for "
                     f"{config.vocabulary} tokens: the last {unset} are zero here. They were random in the original."
                 )
         if config.tied_head and (head := weights.pop(self._head, None)) is not None and saved_embedding is not None:
-            self._check_tied(kitchen, head, saved_embedding)
+            self._check_tied(tensor_map, head, saved_embedding)
         if config.head_rows is not None:
             notes.append(
                 f"OpenFlamingo never saved the output rows of the tokens from {config.head_rows} on (the end of chunk "
                 "is one): in the original they are random at every load. Here they can never be generated, so "
                 "answers end by length or by the protocol's own cuts."
             )
-        kitchen.cook("decoder.", self.family.table, weights, source, config.heads, self.file)
+        tensor_map.add("decoder.", self.family.table, weights, source, config.heads, self.file)
         return tuple(notes)
 
     def _head_names(self, config: DecoderConfig) -> list[tuple[str, str]]:
         names = [] if config.tied_head else [("head.weight", self._head)]
         return names + ([("head.bias", f"{self.family.head}.bias")] if config.head_bias else [])
 
-    def _check_tied(self, kitchen: Kitchen, head: Foreign, embedding: Foreign) -> None:
+    def _check_tied(self, tensor_map: TensorMap, head: ForeignTensor, embedding: ForeignTensor) -> None:
         """A tied head that is saved all the same must be the embeddings, if it is of the same file."""
         if head.file == embedding.file and not (
             head.shape == embedding.shape and torch.equal(head.read(), embedding.read())
         ):
             what = f"{head.name} differs from {embedding.name}, but the config says they are tied."
-            kitchen.problems.append(Problem(what, file=head.file))
+            tensor_map.problems.append(Problem(what, file=head.file))
 
 
-def _resized(foreign: Foreign, rows: int) -> Recipe:
+def _resized(foreign: ForeignTensor, rows: int) -> PlannedTensor:
     """The first rows, or all and zeros after them."""
     shape = (rows, *foreign.shape[1:])
 
@@ -276,4 +278,4 @@ def _resized(foreign: Foreign, rows: int) -> Recipe:
         resized[:kept] = foreign.read()[:kept]
         return resized
 
-    return Recipe(shape, foreign.dtype, make, (foreign,))
+    return PlannedTensor(shape, foreign.dtype, make, (foreign,))

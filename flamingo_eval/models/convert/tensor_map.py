@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flamingo_eval.errors import CheckpointError, FlamingoEvalError, Problem, did_you_mean, problems_in
 from flamingo_eval.models.config import FlamingoConfig
-from flamingo_eval.models.convert.foreign_weights import Foreign, Weights
+from flamingo_eval.models.convert.foreign_weights import ForeignTensor, Weights
 from flamingo_eval.models.flamingo import Flamingo
 
 How = Literal["stack", "transpose", "heads"]
@@ -49,24 +49,24 @@ def stack(*stems: str) -> Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PlannedTensor:
     """One tensor of ours, not made yet."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     make: Callable[[], Tensor]
-    sources: tuple[Foreign, ...] = ()  # what it is made of; empty: nothing foreign
+    sources: tuple[ForeignTensor, ...] = ()  # what it is made of; empty: nothing foreign
 
 
-class Kitchen:
-    """Collects recipes and problems for all tensors of a model; `finish` raises all problems at once."""
+class TensorMap:
+    """Collects plans and problems for all tensors of a model; `finish` raises all problems at once."""
 
     def __init__(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         self.expected = expected
-        self.recipes: dict[str, Recipe] = {}
+        self.plans: dict[str, PlannedTensor] = {}
         self.problems: list[Problem] = []
 
-    def cook(
+    def add(
         self, ours: str, table: Table, weights: Weights, source: str, heads: int = 1, file: Path | None = None
     ) -> None:
         """Find the foreign tensors of every one of ours whose name begins with `ours`; name those left over.
@@ -76,7 +76,7 @@ class Kitchen:
         """
         used: set[str] = set()
         for name in self.expected:
-            if not name.startswith(ours) or name in self.recipes:
+            if not name.startswith(ours) or name in self.plans:
                 continue
             rule, suffix, numbers = _rule_of(name[len(ours) :], table)
             names = [stem.format(i=numbers) + suffix for stem in rule.stems]
@@ -107,24 +107,24 @@ class Kitchen:
                     )
                 )
 
-    def set(self, name: str, recipe: Recipe, of: str) -> None:
-        """Give a recipe for one of ours by hand; `of` names where it comes from."""
-        if recipe.shape != tuple(self.expected[name]):
+    def set(self, name: str, plan: PlannedTensor, of: str) -> None:
+        """Give a plan for one of ours by hand; `of` names where it comes from."""
+        if plan.shape != tuple(self.expected[name]):
             wanted = list(self.expected[name])
-            file = recipe.sources[0].file if recipe.sources else None
-            self.problems.append(Problem(f"{of} has shape {list(recipe.shape)}, expected {wanted}.", file=file))
-        self.recipes[name] = recipe
+            file = plan.sources[0].file if plan.sources else None
+            self.problems.append(Problem(f"{of} has shape {list(plan.shape)}, expected {wanted}.", file=file))
+        self.plans[name] = plan
 
-    def finish(self, what: str) -> dict[str, Recipe]:
-        """All recipes, in the model's order. Raises CheckpointError with all problems, each under its file.
+    def finish(self, what: str) -> dict[str, PlannedTensor]:
+        """All plans, in the model's order. Raises CheckpointError with all problems, each under its file.
 
         `what` stands where a problem is of no file.
         """
         if self.problems:
             raise problems_by_file(self.problems, what)
-        return {name: self.recipes[name] for name in self.expected}
+        return {name: self.plans[name] for name in self.expected}
 
-    def _add(self, name: str, how: How, parts: Sequence[Foreign], heads: int) -> None:
+    def _add(self, name: str, how: How, parts: Sequence[ForeignTensor], heads: int) -> None:
         expected = tuple(self.expected[name])
         found = _result_shape(how, [p.shape for p in parts])
         if found != expected:
@@ -134,7 +134,7 @@ class Kitchen:
         elif not parts[0].dtype.is_floating_point:
             what = f"{parts[0].name} holds {parts[0].dtype}, not numbers."
             self.problems.append(Problem(what, file=parts[0].file))
-        self.recipes[name] = Recipe(
+        self.plans[name] = PlannedTensor(
             expected, parts[0].dtype, lambda: _make(how, [p.read() for p in parts], heads), tuple(parts)
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flamingo_eval.models.convert.foreign_weights import Foreign, Weights
+from flamingo_eval.models.convert.foreign_weights import ForeignTensor, Weights
 from flamingo_eval.models.convert.hf_config import ForeignConfig
 
 
@@ -40,7 +40,7 @@ def take_widths(config: ForeignConfig, widths: Sequence[Width], weights: Weights
     return taken
 
 
-def contradiction(config: ForeignConfig, key: str, said: str, size: int, stored: Foreign) -> str:
+def contradiction(config: ForeignConfig, key: str, said: str, size: int, stored: ForeignTensor) -> str:
     """The note that the configuration says one thing and the weights another."""
     return (
         f"{config.path.name}: {key} says {said}, but {stored.name} of {stored.file.name} has shape "

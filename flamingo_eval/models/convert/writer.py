@@ -17,7 +17,7 @@ from flamingo_eval.models.checkpoint import write_index
 from flamingo_eval.models.checkpoint_files import CARD, CONFIG, TOKENIZER, WEIGHTS
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import write_config
-from flamingo_eval.models.convert.tensor_map import Recipe, problems_by_file
+from flamingo_eval.models.convert.tensor_map import PlannedTensor, problems_by_file
 
 MAX_SHARD = 5_000_000_000  # bytes
 _NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -61,21 +61,21 @@ def check_out(out: Path) -> None:
 
 
 def write_checkpoint(
-    folder: Path, config: FlamingoConfig, recipes: Mapping[str, Recipe], tokenizer_json: str, card: str
+    folder: Path, config: FlamingoConfig, plans: Mapping[str, PlannedTensor], tokenizer_json: str, card: str
 ) -> None:
     """Write all files of a checkpoint folder, weights in shards of at most MAX_SHARD bytes.
 
     Raises CheckpointError that names every tensor with NaN or infinity in it.
     """
     broken: list[Problem] = []
-    shards = _shards(recipes)
+    shards = _shards(plans)
     if len(shards) == 1:
-        broken += write_safetensors(folder / WEIGHTS, recipes)
+        broken += write_safetensors(folder / WEIGHTS, plans)
     else:
         files: dict[str, str] = {}
         for i, names in enumerate(shards, 1):
             file = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-            broken += write_safetensors(folder / file, {name: recipes[name] for name in names})
+            broken += write_safetensors(folder / file, {name: plans[name] for name in names})
             files |= dict.fromkeys(names, file)
         write_index(folder, files)
     if broken:
@@ -85,7 +85,7 @@ def write_checkpoint(
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def write_safetensors(path: Path, recipes: Mapping[str, Recipe]) -> list[Problem]:
+def write_safetensors(path: Path, plans: Mapping[str, PlannedTensor]) -> list[Problem]:
     """The safetensors format: length of the header (8 bytes), JSON header, then the tensors' bytes in a row.
 
     -> the tensors in which a weight is NaN or infinite
@@ -93,40 +93,40 @@ def write_safetensors(path: Path, recipes: Mapping[str, Recipe]) -> list[Problem
     broken: list[Problem] = []
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, recipe in recipes.items():
-        begin, end = end, end + _bytes(recipe)
-        header[name] = {"dtype": _NAMES[recipe.dtype], "shape": list(recipe.shape), "data_offsets": [begin, end]}
+    for name, plan in plans.items():
+        begin, end = end, end + _bytes(plan)
+        header[name] = {"dtype": _NAMES[plan.dtype], "shape": list(plan.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for name, recipe in recipes.items():
-            made = recipe.make().to(recipe.dtype).contiguous()
+        for name, plan in plans.items():
+            made = plan.make().to(plan.dtype).contiguous()
             if not made.isfinite().all():
-                broken.append(_broken(name, recipe, made))
+                broken.append(_broken(name, plan, made))
             file.write(made.view(-1).view(torch.uint8).numpy().data)
     return broken
 
 
-def _broken(name: str, recipe: Recipe, made: torch.Tensor) -> Problem:
+def _broken(name: str, plan: PlannedTensor, made: torch.Tensor) -> Problem:
     count = int((~made.isfinite()).sum())
-    names = " and ".join(foreign.name for foreign in recipe.sources) or name
+    names = " and ".join(foreign.name for foreign in plan.sources) or name
     what = f"{names}: {count:,} of {made.numel():,} weights are NaN or infinite."
-    return Problem(what, file=recipe.sources[0].file if recipe.sources else None, fix="Is the file damaged?")
+    return Problem(what, file=plan.sources[0].file if plan.sources else None, fix="Is the file damaged?")
 
 
-def _shards(recipes: Mapping[str, Recipe]) -> Sequence[Sequence[str]]:
+def _shards(plans: Mapping[str, PlannedTensor]) -> Sequence[Sequence[str]]:
     shards: list[list[str]] = [[]]
     size = 0
-    for name, recipe in recipes.items():
-        if shards[-1] and size + _bytes(recipe) > MAX_SHARD:
+    for name, plan in plans.items():
+        if shards[-1] and size + _bytes(plan) > MAX_SHARD:
             shards.append([])
             size = 0
         shards[-1].append(name)
-        size += _bytes(recipe)
+        size += _bytes(plan)
     return shards
 
 
-def _bytes(recipe: Recipe) -> int:
-    return torch.Size(recipe.shape).numel() * recipe.dtype.itemsize
+def _bytes(plan: PlannedTensor) -> int:
+    return torch.Size(plan.shape).numel() * plan.dtype.itemsize
