@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,20 +56,26 @@ def export(
     ] = "",
     protocol: Protocol = None,
     on_error: Annotated[str, typer.Option(help="stop, or skip: queries with missing files are left out.")] = "stop",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="prompts; lm-eval-samples: a finished RUN in the place of TASK as the harnesses' per-sample log.",
+            autocompletion=one_of("prompts", "lm-eval-samples"),
+        ),
+    ] = "prompts",
 ) -> None:
     """Write every prompt of TASK... to a file: one JSON line for each query of each number of shots and seed.
 
     The prompts are those that `run` shows with the same options. Answer them with any program, then
     `flamingo-eval score TASK --predictions ANSWERS --name MODEL` makes the answers a run in the results folder.
     """
-    import json
     from typing import cast, get_args
 
     from flamingo_eval.cli.console import say
     from flamingo_eval.config.settings import data_choice, image_folders, load_settings
     from flamingo_eval.config.specs import DemoMethod, OnError
     from flamingo_eval.errors import UsageError, did_you_mean
-    from flamingo_eval.files import write_error
     from flamingo_eval.runs.export import Exporter, MediaCopies, require_no_model
     from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
 
@@ -76,6 +83,7 @@ def export(
         (demos, "--demos", get_args(DemoMethod)),
         (on_error, "--on-error", get_args(OnError)),
         (media, "--media", ("paths", "copy")),
+        (format, "--format", ("prompts", "lm-eval-samples")),
     ):
         if value not in known:
             raise UsageError(f"{name} {value}: {did_you_mean(value, known) or 'unknown.'} One of: {', '.join(known)}.")
@@ -85,6 +93,9 @@ def export(
         raise UsageError(f"--demos {demos} and --demos-file: the file names the shots.", fix="Leave --demos out.")
     if out.is_dir():
         raise UsageError(f"--out {out}: it is a folder.", fix="Give a file, for example episodes.jsonl.")
+    if format == "lm-eval-samples":
+        _samples(tasks, out, data)
+        return
     settings = load_settings()
     choices = Choices(
         shots=numbers(shots, "--shots"),
@@ -105,12 +116,28 @@ def export(
     runs = plan_runs(questions, choices)
     require_no_model(runs)
     copies = MediaCopies(out.with_name(f"{out.stem}-media")) if media == "copy" else None
-    exporter, part, n = Exporter(copies), out.with_name(f".{out.name}.tmp"), 0
+    exporter = Exporter(copies)
+    n = _write_lines(out, exporter.lines(runs))
+    pictures = f", {len(set(copies.names.values()))} pictures and clips in {copies.folder}" if copies else ""
+    say(f"{out}: {n} prompts of {len(runs)} runs{pictures}")
+    for query, why in list(exporter.failed.items())[:20]:
+        say(f"left out: {query}: {why}")
+    if len(exporter.failed) > 20:
+        say(f"left out: {len(exporter.failed)} in all")
+
+
+def _write_lines(out: Path, lines: Iterable[Mapping[str, Any]]) -> int:
+    """Write JSON lines as they are made, under a temporary name until the last is there; returns their number."""
+    import json
+
+    from flamingo_eval.files import write_error
+
+    part, n = out.with_name(f".{out.name}.tmp"), 0
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("w", encoding="utf-8") as file:
-                for line in exporter.lines(runs):
+                for line in lines:
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
                     n += 1
             part.replace(out)
@@ -118,9 +145,22 @@ def export(
             part.unlink(missing_ok=True)
     except OSError as error:
         raise write_error(out, error) from error
-    pictures = f", {len(set(copies.names.values()))} pictures and clips in {copies.folder}" if copies else ""
-    say(f"{out}: {n} prompts of {len(runs)} runs{pictures}")
-    for query, why in list(exporter.failed.items())[:20]:
-        say(f"left out: {query}: {why}")
-    if len(exporter.failed) > 20:
-        say(f"left out: {len(exporter.failed)} in all")
+    return n
+
+
+def _samples(places: list[str], out: Path, data: str | None) -> None:
+    """Write the per-sample log of the one run that is named."""
+    from flamingo_eval.cli.console import say
+    from flamingo_eval.errors import UsageError
+    from flamingo_eval.report.browser import read_runs
+    from flamingo_eval.report.diff import one_run
+    from flamingo_eval.report.samples_log import sample_lines, task_prompts
+
+    if len(places) != 1:
+        raise UsageError(f"--format lm-eval-samples: expected one run, got {len(places)}.")
+    (run,) = read_runs([one_run(Path(places[0]))])
+    prompts, why = task_prompts(run, data)
+    n = _write_lines(out, sample_lines(run, prompts))
+    say(f"{out}: {n} samples" + (f"; without prompts and targets: {why}" if why else ""))
+    if failed := len(run.outputs) - n:
+        say(f"left out: {failed} failed queries")

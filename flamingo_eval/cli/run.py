@@ -36,9 +36,9 @@ FOLDERS_NAMED = 3  # one for each task and model; of more the folder that holds 
 
 def run(
     tasks: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="TASK...", help="Task names, YAML files, or `all`.", autocompletion=complete_task),
-    ],
+    ] = None,
     shots: Annotated[str, typer.Option(help="Numbers of demonstrations, as 0,4,8,16,32.")] = "4",
     model: Model = None,
     model_args: ModelArgs = "",
@@ -119,6 +119,9 @@ def run(
         int | None, typer.Option(min=1, help="Servers: stop before more tokens than these are spent.")
     ] = None,
     as_json: Json = False,
+    tasks_option: Annotated[str | None, typer.Option("--tasks", hidden=True)] = None,  # as in lm-evaluation-harness
+    num_fewshot: Annotated[str | None, typer.Option("--num_fewshot", hidden=True)] = None,
+    output_path: Annotated[Path | None, typer.Option("--output_path", hidden=True)] = None,
 ) -> None:
     """Evaluate a model on TASK... and print the table.
 
@@ -140,6 +143,8 @@ def run(
     from flamingo_eval.runs.preflight import require_supported
 
     settings = load_settings()
+    shots, out = num_fewshot or shots, output_path or out
+    tasks = [*(tasks or []), *([tasks_option] if tasks_option else [])]
     for value, name, known in (
         (demos, "--demos", get_args(DemoMethod)),
         (rank, "--rank", get_args(Wanted)),

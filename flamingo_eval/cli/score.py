@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,7 @@ def score(
     from flamingo_eval.errors import DataError, UsageError
     from flamingo_eval.metrics import own_dialect
     from flamingo_eval.metrics.scoring import score_all
+    from flamingo_eval.prompting.episodes import chosen_queries
     from flamingo_eval.report.browser import read_runs
     from flamingo_eval.report.diff import one_run, outputs_by_id
     from flamingo_eval.runs.external import Stated, exported_run, external_spec, load_answered, write_external
@@ -79,17 +81,23 @@ def score(
         raise DataError(
             f"{spec.name}: split '{loaded.name}' has no public answers.", fix="Score a labelled split with --split."
         )
+    limit = paired.spec.limit if paired else exported.limit if exported else None
+    queries: Iterable[str] | None = None
+    if paired is not None:
+        queries = outputs_by_id(paired.folder)
+    elif limit is not None:
+        queries = [e.id for e in chosen_queries(loaded, spec.name, limit, "")]
     read = read_predictions(
         predictions,
         spec,
         loaded,
         partial=partial,
-        queries=outputs_by_id(paired.folder) if paired else None,
+        queries=queries,
         only=exported.selection if exported else None,
     )
     folder = None
     if name:
-        stated = Stated(name, shots, seed, paired.spec.limit if paired else None, dialect)
+        stated = Stated(name, shots, seed, limit, dialect)
         answered = load_answered(dataclasses.replace(spec, metrics=metrics), root, loaded.name)
         run_spec, unknown = external_spec(answered, data_name(data_choice(data), spec.name), stated, exported)
         run = write_external(run_spec, answered, read, predictions, unknown, out or Path(load_settings().out))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flamingo_eval.errors import CheckpointError
+from flamingo_eval.errors import CheckpointError, did_you_mean
 from flamingo_eval.models.checkpoint_files import CONFIG, TOKENIZER
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import read_config
@@ -38,10 +38,11 @@ def model_folder(name_or_dir: str | Path) -> Path:
     if not folder.is_dir():
         presets = ", ".join(n for n in PRESETS if n != "tiny")
         shape = str(name_or_dir) in PRESETS
+        hint = did_you_mean(str(name_or_dir), ("tiny", *PRESETS))
         raise CheckpointError(
             f"{name_or_dir}: a preset has shapes, not weights."
             if shape
-            else f"{name_or_dir}: there is no such folder.",
+            else f"{name_or_dir}: there is no such folder. {hint}".rstrip(),
             fix=f"Models: tiny, or a folder made by `flamingo-eval convert`. Presets without weights: {presets}.",
         )
     return folder

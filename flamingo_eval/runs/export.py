@@ -113,6 +113,7 @@ class Exporter:
             "seed": run.demos.seed,
             "demos": run.demos.method,
             "ablation": run.ablation,
+            "limit": run.limit,
             "shot_ids": [s.id for s in episode.shots],
             "text_only": episode.text_only,
             **self._prompt(prompt, run.protocol),
@@ -132,8 +133,7 @@ class Exporter:
     def _prompt(self, prompt: Prompt, protocol: ProtocolSpec) -> dict[str, Any]:
         if prompt.turns:
             return {"turns": [{"role": t.role, "parts": self._parts(t.parts, protocol)} for t in prompt.turns]}
-        begin: list[Part] = [protocol.begin] if protocol.begin else []
-        return {"parts": self._parts([*begin, *prompt.parts], protocol)}
+        return {"begin": protocol.begin, "parts": self._parts(prompt.parts, protocol)}
 
     def _parts(self, parts: Sequence[Part], protocol: ProtocolSpec) -> list[dict[str, Any]]:
         return [self._part(part, protocol) for part in parts]

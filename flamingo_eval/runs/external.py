@@ -52,12 +52,13 @@ class ExportedRun:
     seed: int
     demos: str
     ablation: str
+    limit: int | None
 
     @property
     def selection(self) -> dict[str, Any]:
         """Keys and values of its lines."""
         return {"task": self.task, "protocol": self.protocol, "shots": self.shots, "seed": self.seed,
-                "demos": self.demos, "ablation": self.ablation}  # fmt: skip
+                "demos": self.demos, "ablation": self.ablation, "limit": self.limit}  # fmt: skip
 
 
 def exported_run(rows: Sequence[Row], task: str, shots: int | None, seed: int | None) -> ExportedRun | None:
@@ -85,7 +86,10 @@ def _exported(values: Mapping[str, Any]) -> ExportedRun:
     task, split, protocol, demos, ablation = (
         str(values.get(key, "")) for key in ("task", "split", "protocol", "demos", "ablation")
     )
-    return ExportedRun(task, split, protocol, int(values["shots"]), int(values.get("seed", 0)), demos, ablation)
+    limit = values.get("limit")
+    limit = limit if type(limit) is int and limit > 0 else None
+    seed = values.get("seed")
+    return ExportedRun(task, split, protocol, values["shots"], seed if type(seed) is int else 0, demos, ablation, limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class Stated:
     name: str  # of the model, in tables
     shots: int | None = None
     seed: int | None = None
-    limit: int | None = None  # that of the run whose queries are scored
+    limit: int | None = None  # that of the run or the export whose queries are scored
     dialect: str = ""
 
 

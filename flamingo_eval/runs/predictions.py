@@ -75,6 +75,8 @@ def read_predictions(
     elsewhere = {e.id for e in split.examples} - examples.keys()
     file = read_rows(path, example_line(task))
     kept_rows = [row for row in file.rows if not is_exported(row.values) or _has(row.values, only or {})]
+    if not kept_rows:
+        raise PredictionError(f"{path}: no line belongs to the run {dict(only or {})}.")
     rows = [Row(_flat(row.values), row.line, row.entry) for row in kept_rows]
     id_key, ids = _ids(rows, examples, elsewhere, path)
     problems: list[Problem] = []

@@ -49,6 +49,13 @@ def test_help_needs_nothing_heavy(command: str) -> None:
             2,
             "invalid value for --shots: '4,x' ('x'). Expected whole numbers, for example 0,4,8.",
         ),
+        (
+            ["run", "vqav2", "--seeds", "a"],
+            2,
+            "invalid value for --seeds: 'a'. Expected whole numbers, for example 0,1,2.",
+        ),
+        (["run", "vqav2", "--model", "tinny"], 1, "Did you mean 'tiny'?"),
+        (["run", "--shots", "4"], 2, "no task is named."),
         (["run", "vqav2", "--demos", "randm"], 2, "Did you mean 'random'?"),
         (["run", "vqav2", "--ablation", "labels"], 2, "unknown ablation 'labels'."),
         (["run", "vqav2", "--protocol", "openflaming"], 1, "Did you mean 'openflamingo'?"),

@@ -45,7 +45,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return answered(folder / "e.jsonl", folder / "answers.jsonl")
 
 
-def written(answers: Path, out: Path, *words: str, partial: tuple[str, ...] = ("--partial",)) -> RunFolder:
+def written(answers: Path, out: Path, *words: str, partial: tuple[str, ...] = ()) -> RunFolder:
     output = flamingo_eval("score", "vqav2", "--predictions", answers, "--name", "gpt-4o", "--out", out, *partial,
                            "--json", *words)  # fmt: skip
     return RunFolder(Path(json.loads(output[output.index("{") :])["folder"]))
@@ -61,7 +61,8 @@ def test_answers_to_an_export_become_runs_in_one_row_of_the_table(answers: Path,
     (row,) = table.rows
     assert (row.model, row.protocol, sorted(row.cells)) == ("gpt-4o", "flamingo", [0, 4])
     assert row.cells[4].seeds == (0, 1)
-    assert any("12 of" in note and "gpt-4o" in note for note in notes_of(table))
+    assert row.cells[4].n == 12
+    assert not any("partial" in note for note in notes_of(table))
     assert "gpt-4o" in flamingo_eval("report", tmp_path)
 
 
@@ -70,7 +71,8 @@ def test_the_record_says_where_the_answers_came_from_and_what_is_unknown(answers
     assert record.answers is not None
     assert (record.answers.file, len(record.answers.sha256)) == ("answers.jsonl", 64)
     assert "weights" in record.answers.unknown
-    assert "partial: 12 of" in record.answers.partial
+    assert record.answers.partial == ""
+    assert record.spec.limit == 12
 
 
 def test_the_page_shows_the_exported_prompts_and_the_answers(answers: Path, tmp_path: Path) -> None:
@@ -110,9 +112,17 @@ def test_answers_without_an_export_are_scored_over_the_queries_of_a_run_and_pair
     assert all("prompt" not in answer for answer in value["tasks"][0]["runs"][0]["answers"])
 
 
-def test_half_the_queries_are_an_error_without_partial(answers: Path, tmp_path: Path) -> None:
-    with pytest.raises(FlamingoEvalError, match="have no prediction"):
-        written(answers, tmp_path, "--shots", "4", "--seed", "0", partial=())
+def test_half_the_queries_are_an_error_or_partial_in_the_record_and_in_the_notes(answers: Path, tmp_path: Path) -> None:
+    lines = [line for line in answers.read_text().splitlines() if '"shots": 4, "seed": 0' in line]
+    half = tmp_path / "half.jsonl"
+    half.write_text("\n".join(lines[:6]))
+    with pytest.raises(FlamingoEvalError, match="6 of 12 queries"):
+        written(half, tmp_path / "r")
+    folder = written(half, tmp_path / "r", partial=("--partial",))
+    record = read_run(folder.run)
+    assert record.answers is not None
+    assert "partial: 6 of 12" in record.answers.partial
+    assert any("partial: 6 of 12" in note and "gpt-4o" in note for note in notes_of(table_of([folder])))
 
 
 def test_answers_made_elsewhere_cannot_be_repeated(answers: Path, tmp_path: Path) -> None:
