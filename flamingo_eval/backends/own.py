@@ -5,6 +5,8 @@ It has two methods, which take and return plain lists, in step:
 - `generate(prompts, spec)`: a text for each `Prompt`; `spec.max_new_tokens` is the longest.
 - `score(prompts, candidates, spec)`: a list of numbers for each prompt, one a candidate, higher is better.
 
+Pairs of (index, Answer), as objects for `evaluate` give, are taken too.
+
 It may have attributes: `name`; `version`, to be changed when its weights change; `default_protocol` ("chat" or
 "flamingo"); `context_length` with a method `count_tokens(prompt)`; `batch_size`.
 """
@@ -185,6 +187,9 @@ class OwnEngine:
         while batch := list(islice(prompts, self.rows)):
             texts = self._asked("generate", batch, lambda b=batch: self.model.generate(b, spec))  # type: ignore[misc]
             for i, (prompt, text) in enumerate(zip(batch, texts, strict=True)):
+                if isinstance(text, Answer):
+                    yield start + i, text
+                    continue
                 if not isinstance(text, str):
                     raise ModelError(f"{self.what}.generate, query {prompt.id}: expected a text, got {text!r:.80}.")
                 yield start + i, Answer(0, text=text)
@@ -200,7 +205,8 @@ class OwnEngine:
             asked, names = [p for p, _ in batch], [list(c) for _, c in batch]
             rows = self._asked("score", asked, lambda a=asked, n=names: self.model.score(a, n, spec))  # type: ignore[misc]
             for i, (prompt, row, of) in enumerate(zip(asked, rows, names, strict=True)):
-                yield start + i, Answer(0, scores=self._numbers(row, len(of), prompt))
+                own = row if isinstance(row, Answer) else Answer(0, scores=self._numbers(row, len(of), prompt))
+                yield start + i, own
             start += len(batch)
 
     def _asked(self, method: str, batch: Sequence[Prompt], call: Callable[[], Any]) -> Sequence[Any]:
@@ -208,6 +214,11 @@ class OwnEngine:
         answers = _called(lambda: list(call()), what)
         if len(answers) != len(batch):
             raise ModelError(f"{what}: expected {len(batch)} answers, got {len(answers)}.")
+        if all(isinstance(a, tuple) and len(a) == 2 and isinstance(a[1], Answer) for a in answers):
+            by_index = dict(answers)  # an engine as `evaluate` takes it: pairs of index and Answer, in any order
+            if sorted(by_index) != list(range(len(batch))):
+                raise ModelError(f"{what}: expected an answer for each of {len(batch)} prompts, got {list(by_index)}.")
+            return [by_index[i] for i in range(len(batch))]
         return list(answers)
 
     def _numbers(self, row: Any, n: int, prompt: Prompt) -> tuple[float, ...]:

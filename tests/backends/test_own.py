@@ -67,6 +67,25 @@ def test_what_is_wrong_with_a_class_is_said(tmp_path: Path, code: str, message: 
     assert message in str(result.exception)
 
 
+def test_a_class_that_is_written_for_evaluate_works_too(tmp_path: Path) -> None:
+    model = tmp_path / "pairs.py"
+    model.write_text(
+        "from flamingo_eval import Answer\n\n\nclass Pairs:\n"
+        "    def generate(self, prompts, spec):\n"
+        "        for i, prompt in reversed(list(enumerate(prompts))):\n"
+        "            yield i, Answer(tokens=3, text=prompt.id)\n\n"
+        "    def score(self, prompts, candidates, spec):\n"
+        "        for i, names in enumerate(candidates):\n"
+        "            yield i, Answer(tokens=3, scores=tuple(range(len(names))))\n"
+    )
+    words = ("--shots", "0", "--limit", "10", "--device", "cpu", "--out", tmp_path / "out", "--protocol", "flamingo")
+    result = command("vqav2", "star", "--model", f"{model}:Pairs", *words)
+    assert result.exit_code == 0, result.output + str(result.exception)
+    (outputs,) = (tmp_path / "out" / "vqav2@sample").rglob("outputs.jsonl")
+    lines = [json.loads(line) for line in outputs.read_text().splitlines()]
+    assert all(line["raw"] == line["id"] for line in lines)
+
+
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     result = command("vqav2", "--model", f"{tmp_path}/absent.py:MyModel")
     assert "No such file" in str(result.exception)
