@@ -20,8 +20,12 @@ def rerun(
         list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, or folders above them.")
     ],
     model: Annotated[
-        str | None, typer.Option(help="Checkpoint folder, where the record's model is not the bundled one.")
+        str | None,
+        typer.Option(help="Checkpoint folder or hf:FOLDER, where the record's model is not the bundled one."),
     ] = None,
+    model_args: Annotated[
+        str, typer.Option(metavar="K=V,...", help="Options of an hf: model, in the place of the record's.")
+    ] = "",
     data: Annotated[
         str | None, typer.Option("--data", metavar="DIR", help="The data root, where the run was not on the sample.")
     ] = None,
@@ -50,7 +54,9 @@ def rerun(
     folders = find_runs(runs)
     found: list[Comparison] = []
     with tempfile.TemporaryDirectory(prefix="flamingo-eval-rerun-") as temporary:
-        repeater = Repeater(out or Path(temporary), model, data, image_folders(images), device, Repeating(as_json))
+        repeater = Repeater(
+            out or Path(temporary), model, data, image_folders(images), device, Repeating(as_json), model_args
+        )
         with closing(repeater):
             for i, old in enumerate(folders, start=1):
                 comparison = compare(old, repeater.repeat(old))

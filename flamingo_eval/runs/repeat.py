@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from flamingo_eval.backends.choice import ModelChoice, choose_model
 from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.data.roots import DataRoot
 from flamingo_eval.errors import RunError
@@ -30,10 +33,13 @@ class Repeater:
         images: tuple[str, ...] = (),
         device: str | None = None,
         observer: Observer | None = None,
+        model_args: str = "",
     ) -> None:
+        """`model_args`: as --model-args takes them; empty: those of the record."""
+        self.model_args = model_args
         self.out, self.model, self.data, self.images, self.device = out, model, data, images, device
         self.observer = observer or Observer()
-        self._backends: dict[tuple[str, str, str, str], Backend] = {}
+        self._backends: dict[tuple[ModelChoice, str, str, str], Backend] = {}
         self._data: tuple[tuple[DataRoot, str, str], TaskData] | None = None  # the newest
 
     def repeat(self, old: RunFolder) -> RunFolder:
@@ -46,8 +52,10 @@ class Repeater:
             queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
             support = Supports(spec.task.name, data.support, data.given).of(spec.demos)
             require_readable(media_of(episodes_of(spec, queries, support)))
-        settings = dict(read_run(old.run).settings)
-        backend = self._backend_of(spec, str(settings.get("batch_size", "auto")))
+        record = read_run(old.run)
+        settings = dict(record.settings)
+        choice = self._choice_of(old, spec, record.model)
+        backend = self._backend_of(choice, spec, str(settings.get("batch_size", "auto")))
         model = backend.identity
         now = replace(spec, model=model.name, model_sha256=model.sha256, device=model.device)
         return Session(backend, self.out, True, settings, self.observer).run(now, data).folder
@@ -64,8 +72,20 @@ class Repeater:
             self._data = key, load_data(spec.task, root, spec.split)
         return self._data[1]
 
-    def _backend_of(self, spec: RunSpec, batch_size: str) -> Backend:
-        key = (self.model or spec.model, self.device or spec.device, spec.dtype, batch_size)
+    def _choice_of(self, old: RunFolder, spec: RunSpec, recorded_model: Mapping[str, Any]) -> ModelChoice:
+        """The model to repeat a run with, and its options. Raises RunError where a record's model has to be named."""
+        if recorded_model.get("backend") != "hf":
+            return choose_model(self.model or spec.model, self.model_args)
+        if self.model is None:
+            raise RunError(
+                f"{old.path}: the record names the model {spec.model}, not its folder.",
+                fix="Add --model hf:FOLDER; its options are taken from the record.",
+            )
+        hf = self.model.startswith("hf:")
+        return choose_model(self.model, self.model_args or (dict(recorded_model.get("args", {})) if hf else ""))
+
+    def _backend_of(self, choice: ModelChoice, spec: RunSpec, batch_size: str) -> Backend:
+        key = (choice, self.device or spec.device, spec.dtype, batch_size)
         if key not in self._backends:
             self._backends[key] = load_backend(*key)
         return self._backends[key]

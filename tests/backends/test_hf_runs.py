@@ -120,3 +120,12 @@ def test_the_list_of_models_says_what_each_backend_can_do() -> None:
     rows = {row["model"]: row for row in json.loads(result.stdout)}
     assert rows["hf:FOLDER or hf:NAME"]["does"] == "generate and rank"
     assert rows["hf:FOLDER or hf:NAME"]["turns"] == "yes"
+
+
+def test_a_run_is_repeated_with_the_options_of_its_record(model: Path, tmp_path: Path) -> None:
+    folder = ran(model, tmp_path, "--shots", "1", "--model-args", "max_pixels=512")
+    nameless = command("rerun", folder)
+    assert nameless.exit_code != 0
+    assert "--model hf:FOLDER" in str(nameless.exception)
+    again = command("rerun", folder, "--model", f"hf:{model}")
+    assert again.exit_code == 0, again.output

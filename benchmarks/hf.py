@@ -1,0 +1,195 @@
+"""`hf:` against a plain loop over transformers' own processor and `generate`: same weights, prompts and greedy text.
+
+Random Idefics3 shapes: SigLIP-B/16 at 256 x 256, pixel shuffle by 2 (64 visual tokens a picture), decoder 12 x 768.
+The loop does what scripts of the field do: batches of 8, padded on the left, pixels of all pictures of every prompt.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import transformers
+from PIL import Image as PillowImage
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from flamingo_eval import DecodeSpec, Image, Prompt, Turn, load_model
+from flamingo_eval.backends.hf.model import HFModel
+
+SIDE, SEQUENCE, BATCH = 256, 64, 8
+SPECIAL = ("<|im_end|>", "<pad>", "<|im_start|>", "<image>", "<fake_token_around_image>", "<end_of_utterance>")
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
+    "{% if c['type']=='text' %}{{ c['text'] }}{% else %}<image>{% endif %}{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+GREEDY = DecodeSpec(beams=1, max_new_tokens=5)
+NAMES = tuple(f" thing {a} of {b}" for a in range(10) for b in range(10))
+
+
+def hf(shots: Sequence[int], queries: int, repeats: int, clock: str) -> None:
+    """Print the table. `clock`: wall or cpu."""
+    now = CLOCKS[clock]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _save(folder / "model")
+        model = load_model(f"hf:{folder / 'model'}")
+        assert isinstance(model, HFModel)
+        support, asked = _pictures(folder, 64, "support"), _pictures(folder, queries * (repeats + 1), "query")
+        model.generate([Prompt([Turn("user", [p, "?"])]) for p in support], replace(GREEDY, max_new_tokens=1))
+        print(f"Idefics3 shapes, float32, {queries} queries, batch {BATCH}, transformers {transformers.__version__}\n")
+        print(
+            "| what | ours, queries/s | plain loop, queries/s | ratio | same text |\n|---|--:|--:|--:|--:|", flush=True
+        )
+        for n in shots:
+            _row(now, model, f"{n} shots, drawn for each query", _prompts(support, asked, n, False), queries, repeats)
+        if max(shots) > 0:
+            n = max(shots)
+            _row(now, model, f"{n} shots, the same for all", _prompts(support, asked, n, True), queries, repeats)
+        n = min(4, max(shots))
+        _ranking(now, model, n, _prompts(support, asked, n, False), queries, repeats)
+
+
+def _row(
+    now: Callable[[], float], model: HFModel, what: str, prompts: Sequence[Prompt], queries: int, repeats: int
+) -> None:
+    ours, plain, same = [], [], 0
+    for i in range(repeats + 1):  # the first warms up; queries' pictures are new each time
+        some = prompts[i * queries : (i + 1) * queries]
+        seconds, texts = _timed(now, lambda some=some: model.generate(some, GREEDY))
+        others, expected = _timed(now, lambda some=some: _generated(model, some))
+        if i > 0:
+            ours.append(queries / seconds)
+            plain.append(queries / others)
+            same += sum(a == b for a, b in zip(texts, expected, strict=True))
+    rates = median(ours), median(plain)
+    print(
+        f"| {what} | {rates[0]:.2f} | {rates[1]:.3f} | {rates[0] / rates[1]:.1f} | {same}/{queries * repeats} |",
+        flush=True,
+    )
+
+
+def _ranking(
+    now: Callable[[], float], model: HFModel, shots: int, prompts: Sequence[Prompt], queries: int, repeats: int
+) -> None:
+    """All candidates of a query, against one forward pass a candidate in batches; the loop on one query a repeat."""
+    ours, plain, same = [], [], 0
+    for i in range(repeats + 1):
+        some = prompts[i * queries : (i + 1) * queries]
+        seconds, rows = _timed(now, lambda some=some: model.score(some, [NAMES] * len(some)))
+        others, sums = _timed(now, lambda some=some: _scored(model, some[0], NAMES))
+        if i > 0:
+            ours.append(queries / seconds)
+            plain.append(1 / others)
+            same += max(abs(a - b) for a, b in zip(rows[0], sums, strict=True)) < 1e-3
+    rates = median(ours), median(plain)
+    print(
+        f"| ranking {len(NAMES)} candidates, {shots} shots | {rates[0]:.2f} | {rates[1]:.3f} "
+        f"| {rates[0] / rates[1]:.1f} | {same}/{repeats} within 1e-3 |",
+        flush=True,
+    )
+
+
+def _timed(now: Callable[[], float], work: Callable[[], Any]) -> tuple[float, Any]:
+    began = now()
+    result = work()
+    return now() - began, result
+
+
+def _inputs(model: HFModel, prompts: Sequence[Prompt], more: Sequence[str] = ("",)) -> Any:
+    texts = [model.shape.reader.text(p) + m for p in prompts for m in more]
+    pictures = [
+        [PillowImage.open(m.path).convert("RGB") for m in p.media if isinstance(m, Image)]
+        for p in prompts
+        for _ in more
+    ]
+    return model.shape.processor(
+        text=texts, images=pictures, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt"
+    )
+
+
+@torch.inference_mode()
+def _generated(model: HFModel, prompts: Sequence[Prompt]) -> list[str]:
+    texts: list[str] = []
+    for start in range(0, len(prompts), BATCH):
+        inputs = _inputs(model, prompts[start : start + BATCH])
+        out = model.network.model.generate(**inputs, do_sample=False, max_new_tokens=GREEDY.max_new_tokens)
+        ends = out[:, inputs["input_ids"].shape[1] :]
+        texts += model.shape.processor.tokenizer.batch_decode(ends, skip_special_tokens=True)
+    return texts
+
+
+@torch.inference_mode()
+def _scored(model: HFModel, prompt: Prompt, names: Sequence[str]) -> list[float]:
+    sums: list[float] = []
+    for start in range(0, len(names), BATCH):
+        some = names[start : start + BATCH]
+        inputs = _inputs(model, [prompt], some)
+        log_probs = model.network.model(**inputs).logits.log_softmax(-1)
+        for row, name in enumerate(some):
+            ids = torch.tensor(model.shape.reader.continuation(name))
+            sums.append(float(log_probs[row, -len(ids) - 1 : -1].gather(1, ids[:, None]).double().sum()))
+    return sums
+
+
+def _prompts(support: Sequence[Image], asked: Sequence[Image], shots: int, fixed: bool) -> list[Prompt]:
+    prompts = []
+    for q, picture in enumerate(asked):
+        turns = []
+        for s in range(shots):
+            turns.append(Turn("user", [support[(s if fixed else 7 * q + 5 * s) % len(support)], f"What is it, {s}?"]))
+            turns.append(Turn("assistant", [f"a thing of kind {s}"]))
+        prompts.append(Prompt([*turns, Turn("user", [picture, "What is it?"])], common_head=fixed))
+    return prompts
+
+
+def _pictures(folder: Path, n: int, name: str) -> list[Image]:
+    made = []
+    generator = torch.Generator().manual_seed(len(name))
+    for i in range(n):
+        noise = torch.randint(0, 256, (16, 16, 3), generator=generator, dtype=torch.uint8).numpy()
+        PillowImage.fromarray(noise).resize((SIDE, SIDE)).save(folder / f"{name}{i}.png")
+        made.append(Image(folder / f"{name}{i}.png"))
+    return made
+
+
+def _save(folder: Path) -> None:
+    """Config classes, random weights, a tokenizer of bytes."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    fast = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    fast.add_special_tokens(list(SPECIAL))
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=fast, eos_token=SPECIAL[0], pad_token=SPECIAL[1], padding_side="left"
+    )
+    size = {"longest_edge": SIDE}
+    images = transformers.Idefics3ImageProcessorPil(size=size, max_image_size=size, do_image_splitting=False)
+    processor = transformers.Idefics3Processor(images, tokenizer, image_seq_len=SEQUENCE)
+    processor.chat_template = TEMPLATE
+    vision = {
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "image_size": SIDE, "patch_size": 16,
+    }  # fmt: skip
+    text = transformers.LlamaConfig(
+        hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
+        num_key_value_heads=12, vocab_size=len(tokenizer), max_position_embeddings=8192,
+        pad_token_id=tokenizer.pad_token_id, tie_word_embeddings=False,
+    )  # fmt: skip
+    config = transformers.Idefics3Config(
+        vision_config=vision, text_config=text, scale_factor=2, tie_word_embeddings=False,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"), pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    model = transformers.AutoModelForImageTextToText.from_config(config).eval()
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
