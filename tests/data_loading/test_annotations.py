@@ -13,7 +13,9 @@ def test_a_cut_json_file_is_told_from_one_that_is_no_json(write):
     cut = write("cut2.json", '{"questions": [{"image_id": 1},')
     with pytest.raises(DataError, match="ends in the middle"):
         read_json(cut)
-    with pytest.raises(DataError, match=r"html.json: line 1, column 1: not JSON: Expecting value"):
+    with pytest.raises(DataError, match=r"words.json: line 1, column 1: not JSON: Expecting value"):
+        read_json(write("words.json", "not found, try again"))
+    with pytest.raises(DataError, match=r"html.json: a web page, not the file itself"):
         read_json(write("html.json", "<!doctype html><html>not found</html>"))
     with pytest.raises(DataError, match="the file is empty"):
         read_json(write("empty.json", "  \n"))
