@@ -49,6 +49,9 @@ def report(
         list[str] | None,
         typer.Option("--metric", metavar="NAME", help="Show these metrics of each task, or `all`; default: the first."),
     ] = None,
+    icl: Annotated[
+        bool, typer.Option("--icl", help="What shots add: zero-shot score, peak, efficiency, change with its p-value.")
+    ] = False,
     title: Annotated[str, typer.Option(help="html: the page's title. latex: the caption.")] = "Few-shot results",
     label: Annotated[str, typer.Option(help="latex: the table's label.")] = "tab:few-shot",
     queries: Annotated[int, typer.Option(min=0, help="html: at most so many queries of a task.")] = 60,
@@ -74,6 +77,9 @@ def report(
     if format == "html" and out is None:
         raise UsageError("--format html writes a file: give its name with --out report.html.")
     folders = find_runs(runs or [Path(load_settings().out)])
+    if icl:
+        _print_curves(folders, as_json or format == "json")
+        return
     table = table_of(folders, metric or ())
     if compare:
         from flamingo_eval.report.beside_published import compared
@@ -94,6 +100,21 @@ def report(
         _write_page(folders, table, out, PageOptions(title, root, queries, pictures, picture_size))
         return
     _print_table(table, "json" if as_json else format, out, title, label)
+
+
+def _print_curves(folders: list[RunFolder], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from flamingo_eval.cli.console import print_json, print_table, say
+    from flamingo_eval.report.icl import NUMBERS_FROM, TITLES, curve_line, curve_rows
+
+    rows = curve_rows(folders)
+    if as_json:
+        print_json({"curves": [asdict(row) for row in rows]})
+        return
+    print_table(TITLES, [curve_line(row) for row in rows], NUMBERS_FROM)
+    say("efficiency: mean gain over zero shots, in points (area over the zero-shot score, divided by the most shots)")
+    say("change: from the fewest shots to the most, with its 95 % interval; p: paired over pictures, two-sided")
 
 
 def _write_page(folders: list[RunFolder], table: Table, out: Path, options: PageOptions) -> None:
