@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_a_full_disk_leaves_the_state_before_and_no_half_one(tmp_path: Path) -> 
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
-    (tmp_path / "stage.part").symlink_to(full)
+    (tmp_path / f".stage.pt.{os.getpid()}.tmp").symlink_to(full)  # the temporary name of files.write_atomically
     with pytest.raises(OSError, match="No space left"):
         loop._save(tmp_path / "stage.pt", {"m": module}, optimizer, 2, 0.0)
     assert (tmp_path / "stage.pt").read_bytes() == before
