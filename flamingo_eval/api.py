@@ -12,10 +12,11 @@ from torch import Tensor
 from flamingo_eval.backends.choice import choose_model
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
 from flamingo_eval.engine import Engine, PlainEngine, engine_of, reference
-from flamingo_eval.errors import PromptError, UsageError
+from flamingo_eval.engine.answers import check_pairs, in_order
+from flamingo_eval.errors import UsageError
 from flamingo_eval.models import model_folder
 from flamingo_eval.models.loaded import LoadedModel
-from flamingo_eval.records import Answer, Prompt
+from flamingo_eval.records import Prompt
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -69,7 +70,7 @@ class Model(LoadedModel):
     def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec | None = None) -> list[str]:
         """The best continuation of each prompt, up to the end of the chunk."""
         answers = dict(self.engine.generate(prompts, spec or DecodeSpec()))
-        return [a.text or "" for a in _in_order(answers)]
+        return [a.text or "" for a in in_order(answers)]
 
     def score(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
@@ -78,28 +79,14 @@ class Model(LoadedModel):
 
         `rank.permutations` is for whoever builds the prompts; every prompt here is scored as it stands.
         """
-        _check_pairs(prompts, candidates)
+        check_pairs(prompts, candidates)
         answers = dict(self.engine.score(prompts, candidates, rank or RankSpec()))
-        return [list(a.scores or ()) for a in _in_order(answers)]
+        return [list(a.scores or ()) for a in in_order(answers)]
 
     def best(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
     ) -> list[tuple[int, float]]:
         """Index and score of each prompt's best candidate: what `score` would give, from a part of the work."""
-        _check_pairs(prompts, candidates)
-        answers = _in_order(dict(self.engine.best(prompts, candidates, rank or RankSpec())))
+        check_pairs(prompts, candidates)
+        answers = in_order(dict(self.engine.best(prompts, candidates, rank or RankSpec())))
         return [(a.best.candidate, a.best.score) for a in answers if a.best is not None]
-
-
-def _check_pairs(prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> None:
-    if len(prompts) != len(candidates):
-        raise PromptError(f"{len(prompts)} prompts, but candidates for {len(candidates)}.")
-
-
-def _in_order(answers: Mapping[int, Answer]) -> list[Answer]:
-    """Answers by index. Raises the error of the first prompt that has one."""
-    ordered = [answers[i] for i in sorted(answers)]
-    for answer in ordered:
-        if answer.error is not None:
-            raise answer.error
-    return ordered

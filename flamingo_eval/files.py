@@ -67,7 +67,7 @@ def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _has_half_surrogate(text: str, value: object) -> bool:
-    """Whether a text of the parsed JSON holds a lone surrogate; looked for only where there is such an escape."""
+    """Whether a text of the parsed JSON holds a lone surrogate; checked only where the source has such an escape."""
     if "\\ud" not in text and "\\uD" not in text:
         return False
     try:

@@ -17,7 +17,7 @@ HUB_ROOT = Path(HUB)  # stands for the task's mirror on the Hugging Face Hub; th
 
 @dataclass(frozen=True, slots=True)
 class DataRoot:
-    """The folder of a task's annotation files, and folders in which its pictures and clips are looked for first."""
+    """The folder of a task's annotation files, and the folders that are searched first for its pictures and clips."""
 
     folder: Path
     images: tuple[Path, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from flamingo_eval.backends.hf.reader import FRAMES, Reader, TokenIds
 from flamingo_eval.backends.hf.vision import ADVICE, Pictures
 from flamingo_eval.config.settings import cache_bytes, cache_dir
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.engine.answers import check_pairs, in_order
 from flamingo_eval.engine.vision_cache import VisionCache
-from flamingo_eval.errors import CheckpointError, PromptError, UsageError
+from flamingo_eval.errors import CheckpointError, UsageError
 from flamingo_eval.models.loaded import choose_device, choose_dtype
-from flamingo_eval.records import Answer, Prompt
+from flamingo_eval.records import Prompt
 
 log = logging.getLogger(__name__)
 
@@ -214,40 +215,27 @@ class HFModel:
     def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec | None = None) -> list[str]:
         """The best continuation of each prompt, up to the end of the turn."""
         answers = dict(self.engine.generate(prompts, spec or DecodeSpec()))
-        return [a.text or "" for a in _in_order(answers)]
+        return [a.text or "" for a in in_order(answers)]
 
     def score(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
     ) -> list[list[float]]:
         """Log-likelihood of each candidate, continued exactly as given, one list a prompt."""
-        _check_pairs(prompts, candidates)
+        check_pairs(prompts, candidates)
         answers = dict(self.engine.score(prompts, candidates, rank or RankSpec()))
-        return [list(a.scores or ()) for a in _in_order(answers)]
+        return [list(a.scores or ()) for a in in_order(answers)]
 
     def best(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
     ) -> list[tuple[int, float]]:
         """Index and score of each prompt's best candidate."""
-        _check_pairs(prompts, candidates)
-        answers = _in_order(dict(self.engine.best(prompts, candidates, rank or RankSpec())))
+        check_pairs(prompts, candidates)
+        answers = in_order(dict(self.engine.best(prompts, candidates, rank or RankSpec())))
         return [(a.best.candidate, a.best.score) for a in answers if a.best is not None]
 
 
 def _attention(network: Network) -> str:
     return str(network.model.config.get_text_config()._attn_implementation)
-
-
-def _check_pairs(prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> None:
-    if len(prompts) != len(candidates):
-        raise PromptError(f"{len(prompts)} prompts, but candidates for {len(candidates)}.")
-
-
-def _in_order(answers: Mapping[int, Answer]) -> list[Answer]:
-    ordered = [answers[i] for i in sorted(answers)]
-    for answer in ordered:
-        if answer.error is not None:
-            raise answer.error
-    return ordered
 
 
 def _by_pillow(processor: Any) -> bool:
