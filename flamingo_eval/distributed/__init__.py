@@ -1,1 +1,1 @@
-"""Beyond one process: a run cut into work units that replicas of a model pull, and one process that writes."""
+"""Runs over several processes: replicas of a model pull work units of a run, and one process writes the results."""

@@ -1,4 +1,4 @@
-"""This process's place among those that torchrun or srun started. Needs no torch: it is asked before any is loaded."""
+"""This process's rank among those that torchrun or srun started. Imports no torch: it is read before torch loads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOW = "Start with `torchrun --nproc-per-node N -m flamingo_eval run ...`, or uns
 
 @dataclass(frozen=True, slots=True)
 class RankEnvironment:
-    """This process's place among the ranks."""
+    """Rank of this process, number of ranks, and rank on its node."""
 
     rank: int
     size: int
@@ -21,7 +21,7 @@ class RankEnvironment:
 
 
 def rank_environment(environment: Mapping[str, str] = os.environ) -> RankEnvironment | None:
-    """What torchrun says in the environment; None for a process on its own. Raises UsageError for half of it."""
+    """The ranks as torchrun's variables describe them; None for a single process. Raises UsageError if incomplete."""
     size = _number(environment, "WORLD_SIZE", "1")
     if size < 2:
         return None
@@ -34,5 +34,5 @@ def rank_environment(environment: Mapping[str, str] = os.environ) -> RankEnviron
 def _number(environment: Mapping[str, str], name: str, default: str = "") -> int:
     value = environment.get(name, default)
     if not value.isdigit():
-        raise UsageError(f"{name}={value}: not a whole number.", fix=HOW)
+        raise UsageError(f"{name}={value}: expected an integer.", fix=HOW)
     return int(value)

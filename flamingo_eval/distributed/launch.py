@@ -1,4 +1,4 @@
-"""Who answers a command's queries: this process, the ranks of torchrun, or replicas on Ray. One interface for all."""
+"""Starts the model for a command: in this process, over torchrun's ranks, or as replicas on Ray; one interface."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Service:
 
 
 def identity_before(deployment: Deployment) -> ModelIdentity | None:
-    """The identity of the model before it is loaded; None where other processes decide the device (Ray, ranks)."""
+    """The model's identity before it is loaded; None where other processes choose the device (Ray, ranks)."""
     from flamingo_eval.distributed.environment import rank_environment
 
     if deployment.ray is not None or rank_environment() is not None:
@@ -46,9 +46,9 @@ def identity_before(deployment: Deployment) -> ModelIdentity | None:
 def answering(
     deployment: Deployment, runs: Sequence[PlannedRun], say: Callable[[str], None] = lambda _: None
 ) -> Iterator[Service | None]:
-    """Load the model wherever it will answer. None: this process has answered for rank 0 and is done.
+    """Load the model wherever it will answer. Yields None in ranks other than 0, once their work is done.
 
-    `say` is told what takes long.
+    `say` gets progress lines about slow steps.
     """
     from flamingo_eval.distributed.environment import rank_environment
 
@@ -85,7 +85,7 @@ def answering(
 
 @contextmanager
 def _among_ranks(deployment: Deployment, runs: Sequence[PlannedRun], here: RankEnvironment) -> Iterator[Service | None]:
-    """torchrun or srun: rank 0 gets a pool, the others answer for it and get None."""
+    """Under torchrun or srun: rank 0 gets a pool; the other ranks serve it and get None."""
     from flamingo_eval.distributed.replica import Replica
     from flamingo_eval.distributed.torchrun import (
         LocalHandle,
@@ -139,7 +139,7 @@ def _device_type(deployment: Deployment) -> str:
 
 
 def _say_what_is_held(here: RankEnvironment, replica: Replica, size: int) -> None:
-    """Each rank's weights beside what its share should be, on its own line."""
+    """Print the size of this rank's weights beside the expected size, on one line."""
     import sys
 
     from flamingo_eval.engine import Engine as LocalEngine
@@ -150,7 +150,7 @@ def _say_what_is_held(here: RankEnvironment, replica: Replica, size: int) -> Non
     config, _ = read_shape(engine.model.folder)
     expected = bytes_a_rank(config, size, engine.model.dtype.itemsize)
     held = bytes_held(engine.model.flamingo)
-    line = f"rank {here.rank} of {here.size}: {held / 1e6:,.1f} MB of weights, its share is {expected / 1e6:,.1f} MB"
+    line = f"rank {here.rank} of {here.size}: {held / 1e6:,.1f} MB of weights, expected {expected / 1e6:,.1f} MB"
     print(line, file=sys.stderr, flush=True)
 
 
@@ -183,5 +183,5 @@ def _own_encoder(deployment: Deployment) -> Encoder:
         deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers
     ).encoder
     if encoder is None:
-        raise UsageError(f"{deployment.model} gives no features to choose demonstrations by.")
+        raise UsageError(f"{deployment.model} has no encoder for choosing demonstrations.")
     return encoder()

@@ -1,6 +1,6 @@
 """A pool of replicas that pull work units and stream answers to the one process that writes the run folder.
 
-Where replicas run and how they are started again is the business of whoever made them (ray_actors.py, torchrun.py).
+Where replicas run and how they restart is up to ray_actors.py and torchrun.py.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from flamingo_eval.errors import RunError
 from flamingo_eval.records import Episode, Output, Split
 
 RETRIES = 3
-FAILED_STARTS = 3  # in a row, before a replica is given up
+FAILED_STARTS = 3  # consecutive failures before a replica is abandoned
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of a replica: outputs, and what its vision cache has been asked for and had, since it started."""
+    """Outputs of a replica, with the look-ups (`asked`) and hits of its vision cache since it started."""
 
     outputs: Sequence[Output]
     asked: int = 0
@@ -32,7 +32,7 @@ class Message:
 
 @dataclass(slots=True)
 class ReplicaStatus:
-    """How a replica stands, for people to look at. Pictures are those of its newest process."""
+    """State of a replica for the progress display. `asked` and `hits` count since its process last started."""
 
     state: Literal["loading", "working", "waiting", "given up"] = "loading"
     queries: int = 0
@@ -43,23 +43,23 @@ class ReplicaStatus:
 
 
 class ReplicaLostError(Exception):
-    """A replica's process or its machine is gone; the message says what is known of the reason."""
+    """A replica's process or machine is gone; the message gives the reason as far as it is known."""
 
 
 class ReplicaHandle(Protocol):
     """One copy of the model, in a process of its own. Calls come from one thread."""
 
     def ready(self, stop: threading.Event) -> bool:
-        """Wait until it can work; False if `stop` was set before. Raises ReplicaLostError if it died on the way."""
+        """Wait until it can work; False if `stop` was set first. Raises ReplicaLostError if it died while starting."""
         ...
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
-        """Outputs as they are finished, some at a time. Raises ReplicaLostError."""
+        """Yield outputs in small groups as they are finished. Raises ReplicaLostError."""
         ...
 
 
 class _Work:
-    """The units of one run: what waits, what is in flight, and what was lost. Shared by the replicas' threads."""
+    """The units of one run: waiting, in flight and lost. Shared by the replicas' threads."""
 
     def __init__(self, units: Sequence[Unit], retries: int) -> None:
         self.retries = retries
@@ -70,7 +70,7 @@ class _Work:
         self.came: queue.Queue[list[Output] | BaseException | None] = queue.Queue()  # None: a replica has left
 
     def take(self) -> Unit | None:
-        """The next unit; None once all are done or the run was given up."""
+        """The next unit; None once all are done or the run was stopped."""
         with self.changed:
             while not self.waiting and self.in_flight and not self.stop.is_set():
                 self.changed.wait()
@@ -80,14 +80,14 @@ class _Work:
             return self.waiting.popleft()
 
     def settle(self, again: Sequence[Unit] = ()) -> None:
-        """A unit is no longer in flight; what is left of it goes to the end, behind the work that is sound."""
+        """Mark a unit as no longer in flight; `again`, its remaining pieces, are queued last."""
         with self.changed:
             self.in_flight -= 1
             self.waiting.extend(again)
             self.changed.notify_all()
 
     def give_up(self) -> None:
-        """No replica takes another unit."""
+        """Stop the run: no replica takes another unit."""
         self.stop.set()
         with self.changed:
             self.changed.notify_all()
@@ -104,15 +104,15 @@ class ReplicaPool:
 
     @property
     def stats(self) -> Mapping[str, Any]:
-        """Counts since it was made. `units` grows where a lost unit was cut into pieces."""
+        """Counts since the pool was made. `units` grows when a lost unit is split into pieces."""
         return {"replicas": len(self.replicas), **self._counts}
 
     def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]:
-        """One Output an episode. Raises RunError once no replica can be started, and what a replica raised itself."""
+        """One Output per episode. Raises RunError once no replica can be started; errors of a replica are passed on."""
         units = cut(episodes, len(self.replicas), self.most)
         self._counts["units"] += len(units)
         work = _Work(units, self.retries)
-        part = Split(split.name, (), (), split.candidates, split.labelled)  # a unit brings its own examples
+        part = Split(split.name, (), (), split.candidates, split.labelled)  # each unit carries its own examples
         threads = [
             threading.Thread(target=self._pull, args=(replica, status, work, spec, part), daemon=True)
             for replica, status in zip(self.replicas, self.statuses, strict=True)
@@ -129,15 +129,15 @@ class ReplicaPool:
                     running -= 1
                     if not running:
                         raise RunError(
-                            f"{spec.task.name}: no replica can be started; {left} queries are not answered.",
-                            fix="What is done stays: mend the machines and give the same command again.",
+                            f"{spec.task.name}: no replica can be started; {left} queries are unanswered.",
+                            fix="Finished queries are saved. Fix the machines, then run the same command to resume.",
                         )
                     continue
                 left -= len(came)
                 yield from came
         finally:
             work.give_up()
-        for thread in threads:  # the last unit is counted, and in the next run no replica is asked by two threads
+        for thread in threads:  # so that the last unit is counted, and no two threads use a replica in the next run
             thread.join()
 
     def _pull(self, replica: ReplicaHandle, status: ReplicaStatus, work: _Work, spec: RunSpec, split: Split) -> None:
@@ -159,7 +159,7 @@ class ReplicaPool:
                 self._answer(replica, status, unit, work, spec, split)
             status.state = "given up"
             work.came.put(None)
-        except BaseException as error:  # not swallowed: raised where the outputs are read
+        except BaseException as error:  # raised again where the outputs are read
             work.came.put(error)
 
     def _answer(

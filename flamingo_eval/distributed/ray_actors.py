@@ -1,7 +1,7 @@
-"""Replicas as Ray actors: Ray places them, starts them again and notices that they died (extra `ray`).
+"""Replicas as Ray actors: Ray places them, restarts them and notices when they die (extra `ray`).
 
 Weights and feature caches are read by each actor from storage that all nodes share; a unit carries only examples.
-Nothing is sent to anybody: usage statistics and the dashboard are off.
+Ray's usage statistics and dashboard are off.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from flamingo_eval.records import Episode, Split
 LOCAL, AUTO = "local", "auto"
 ADDRESSES = "Give the HOST:PORT that `ray start --head` printed, `auto` on a node of the cluster, or `local`."
 LISTENER_SECONDS = 5.0
-SAY_EVERY = 20.0  # seconds between two words on what is waited for
-ASK_EVERY = 0.5  # seconds between two looks at whether an actor has come up
+SAY_EVERY = 20.0  # seconds between progress lines
+ASK_EVERY = 0.5  # seconds between checks whether an actor is up
 STORE_BYTES = 200 * 2**20  # units are small; Ray's own default is a third of the memory
 
 
 class RayHandle:
-    """One actor. It is started anew by Ray whenever its process or node is lost, elsewhere if need be."""
+    """Handle of one actor. Ray restarts it when its process or node is lost, on another node if necessary."""
 
     def __init__(self, ray: ModuleType, actor: Any) -> None:
         self.ray, self.actor = ray, actor
         self.expected: ModelIdentity | None = None
 
     def identity(self, stop: threading.Event) -> ModelIdentity | None:
-        """What it loaded, once it is up; None if `stop` was set before. Raises ReplicaLostError."""
+        """The identity of the model it loaded, once it is up; None if `stop` was set first. Raises ReplicaLostError."""
         asked = self.actor.identity.remote()
         while not stop.is_set():
             if not self.ray.wait([asked], timeout=ASK_EVERY)[0]:
@@ -46,7 +46,7 @@ class RayHandle:
                 found: ModelIdentity = self._got(asked)
                 return found
             except ReplicaLostError as error:
-                # Ray says at once that an actor is being restarted; that is no failed start
+                # Ray reports at once that an actor is restarting; that is not a failed start
                 if not isinstance(error.__cause__, self.ray.exceptions.ActorUnavailableError):
                     raise
             stop.wait(ASK_EVERY)
@@ -54,23 +54,23 @@ class RayHandle:
         return None
 
     def ready(self, stop: threading.Event) -> bool:
-        """Wait until the actor has loaded its model: one that joins late works from then on."""
+        """Wait until the actor has loaded its model; an actor that joins late works from then on."""
         found = self.identity(stop)
         if found is not None and found != self.expected:
             raise RunError(
                 f"a replica has loaded {found}, the first one {self.expected}.",
-                fix="All nodes need the same checkpoint and the same kind of device: give --device and --dtype.",
+                fix="Use the same checkpoint and kind of device on all nodes: pass --device and --dtype.",
             )
         return found is not None
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
-        """Outputs as they are finished, streamed by the actor."""
+        """Yield outputs as the actor streams them."""
         stream = self.actor.answers.options(num_returns="streaming").remote(episodes, spec, split)
         for ref in stream:
             yield self._got(ref)
 
     def node(self) -> str:
-        """Ray's name of the node it is on, once it is up. Raises ReplicaLostError."""
+        """Ray's id of the actor's node, once the actor is up. Raises ReplicaLostError."""
         ask = self.ray.get_runtime_context
         found: str = self._got(self.actor.__ray_call__.remote(lambda _: ask().get_node_id()))
         return found
@@ -83,7 +83,7 @@ class RayHandle:
             if isinstance(error.cause, FlamingoEvalError):
                 raise error.cause from None
             raise
-        except errors.ActorUnavailableError as error:  # all it says is that a socket was closed
+        except errors.ActorUnavailableError as error:  # its text only says that a socket was closed
             raise ReplicaLostError("its process or machine is gone: killed, crashed or out of memory") from error
         except (
             errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError, errors.OutOfMemoryError
@@ -121,10 +121,10 @@ def ray_replicas(
 
 def _ray() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU replica sees the machine as it is
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU replica sees the machine's own devices
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # of 40 s each; Ray's own 20 are a quarter of an hour
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or it prints each death on standard output, amid the JSON
-    os.environ.setdefault("RAY_worker_niceness", "0")  # a replica is the work, nothing to be done beside it
+    os.environ.setdefault("RAY_worker_niceness", "0")  # a replica is the main work: no lower priority
     try:
         import ray
         import ray.exceptions
@@ -150,24 +150,24 @@ def _connect(ray: ModuleType, address: str, replicas: int, say: Callable[[str], 
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error", **where)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise RunError(f"--ray {address}: no cluster can be reached there: {error}", fix=ADDRESSES) from error
+        raise RunError(f"--ray {address}: cannot connect to a cluster: {error}", fix=ADDRESSES) from error
 
 
 def _require_listener(address: str) -> None:
-    """Raise at once where nobody listens, which Ray itself takes minutes to say."""
+    """Raise at once if nothing listens at the address; Ray itself takes minutes to report that."""
     if address == AUTO:
         return
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
-        raise UsageError(f"--ray {address}: not an address of the kind HOST:PORT.", fix=ADDRESSES)
+        raise UsageError(f"--ray {address}: invalid address, expected HOST:PORT.", fix=ADDRESSES)
     try:
         socket.create_connection((host.strip("[]"), int(port)), LISTENER_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise RunError(f"--ray {address}: nobody answers there: {error}.", fix=ADDRESSES) from error
+        raise RunError(f"--ray {address}: nothing answers there: {error}.", fix=ADDRESSES) from error
 
 
 def _gpus_each(ray: ModuleType, deployment: Deployment) -> int:
-    """GPUs of a replica. Raises UsageError where it can never have them."""
+    """Number of GPUs per replica. Raises UsageError if no replica could get them."""
     here = int(ray.cluster_resources().get("GPU", 0))
     if deployment.gpus_per_replica is None:
         return min(here, 1) if deployment.device != "cpu" else 0
@@ -192,7 +192,7 @@ def _replicas(ray: ModuleType, deployment: Deployment, each: int) -> int:
 
 
 def _first_identity(ray: ModuleType, actors: Sequence[Any], each: int, say: Callable[[str], None]) -> ModelIdentity:
-    """What the first actor that is up has loaded; the others are held to it."""
+    """Identity of the model in the first actor that is up; the others must match it."""
     asked = [actor.identity.remote() for actor in actors]
     while not (up := ray.wait(asked, timeout=SAY_EVERY)[0]):
         say(f"no replica is up yet: {_wanted(ray, each)}")
@@ -208,7 +208,7 @@ def _first_identity(ray: ModuleType, actors: Sequence[Any], each: int, say: Call
 
 
 def _wanted(ray: ModuleType, each: int) -> str:
-    """What a replica waits for, as far as the cluster's nodes tell."""
+    """What a replica is waiting for, judging by the cluster's nodes."""
     needs = {"CPU": 1.0} | ({"GPU": float(each)} if each else {})
     words = " and ".join(f"{n:g} {name}{'s' if n > 1 else ''}" for name, n in needs.items())
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

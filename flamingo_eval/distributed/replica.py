@@ -17,11 +17,11 @@ from flamingo_eval.runs.backend import load_backend
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-STREAM_EVERY = 0.5  # seconds between two messages to the writer: what a lost replica can cost beside its batch
+STREAM_EVERY = 0.5  # seconds between two messages to the writer: the most work a lost replica costs beside its batch
 
 
 class Replica:
-    """A model and its engine. Made anew by whoever runs it when its process died."""
+    """A model and its engine in one process."""
 
     def __init__(
         self, model: str | Path | ModelChoice, device: str = "auto", dtype: str = "auto", batch_size: str = "auto",
@@ -31,11 +31,11 @@ class Replica:
         self.backend = load_backend(model, device, dtype, batch_size, workers, mesh)
 
     def identity(self) -> ModelIdentity:
-        """What it loaded."""
+        """The identity of the model it loaded."""
         return self.backend.identity
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
-        """Outputs as they are finished, twice a second and at the end."""
+        """Yield outputs as they are finished, twice a second and at the end."""
         some: list[Output] = []
         sent = time.monotonic()
         for output in answer(episodes, spec, split, cast(Engine, self.backend.engine)):

@@ -1,8 +1,8 @@
-"""The same work units under torchrun or srun, without Ray: rank 0 writes and hands out, every rank answers.
+"""Work units under torchrun or srun, without Ray: rank 0 hands them out and writes, every rank answers.
 
 Ranks read the same plan, so a unit travels as query ids and comes back as lines of outputs.jsonl, through torch's own
-key-value store. When a rank dies the launcher ends the others; `--max-restarts`, or the same command again, goes on
-from the run folder.
+key-value store. When a rank dies the launcher stops the others; `--max-restarts`, or the same command, resumes from
+the run folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PATIENCE = timedelta(days=7)  # a rank waits for its next unit while others load
 
 
 def use_own_gpu(here: RankEnvironment) -> None:
-    """Each rank of a node takes the GPU of its local rank."""
+    """Use the GPU with the number of this local rank."""
     if torch.cuda.is_available():
         torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
 
@@ -68,7 +68,7 @@ def group_mesh(here: RankEnvironment, size: int, device: str) -> DeviceMesh:
 
 
 def followers(here: RankEnvironment, size: int) -> range:
-    """The ranks that share the model of this one, if it is the first of its group; nobody else speaks for them."""
+    """The ranks that share the model of this one, if it is the first of its group; empty otherwise."""
     return range(here.rank + 1, here.rank + size) if here.rank % size == 0 else range(0)
 
 
@@ -86,23 +86,23 @@ def _unit_message(episodes: Sequence[Episode], spec: RunSpec) -> str:
 
 
 class LocalHandle:
-    """The model in this process, or this process's part of it: then `followers` are asked the same at the same time."""
+    """The model in this process, or its part of a shared model; `followers` then get the same units."""
 
     def __init__(self, replica: Replica, store: TCPStore | None = None, followers: Sequence[int] = ()) -> None:
         """`store`: a client of its own, as in RankHandle."""
         self.replica, self.store, self.followers, self.sent = replica, store, followers, 0
 
     def ready(self, stop: threading.Event) -> bool:
-        """It is loaded."""
+        """Return at once: the model in this process is already loaded."""
         return not stop.is_set()
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
-        """Outputs as they are finished."""
+        """Yield outputs as they are finished."""
         self._tell(_unit_message(episodes, spec))
         return self.replica.answers(episodes, spec, split)
 
     def end(self) -> None:
-        """Let the followers go home."""
+        """Tell the followers to stop, and wait until they have."""
         self._tell("null")
         for rank in self.followers:
             assert self.store is not None
@@ -116,18 +116,18 @@ class LocalHandle:
 
 
 class RankHandle:
-    """The model of another rank, as rank 0 sees it."""
+    """Rank 0's handle of the model in another rank."""
 
     def __init__(self, rank: int, store: TCPStore) -> None:
-        """`store`: a client of its own, for a client that waits lets no other thread through."""
+        """`store`: a client of its own, because a waiting client blocks other threads."""
         self.rank, self.sent, self.store = rank, 0, store
 
     def ready(self, stop: threading.Event) -> bool:
-        """Its first unit waits for it in the store."""
+        """Return at once: the rank finds its first unit in the store when it is ready."""
         return not stop.is_set()
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
-        """Outputs as the rank sends them."""
+        """Yield outputs as the rank sends them."""
         unit = f"{_prefix()}/{self.rank}/{self.sent}"
         self.sent += 1
         self.store.set(unit, _unit_message(episodes, spec))
@@ -142,18 +142,18 @@ class RankHandle:
             yield Message([parse_output(line) for line in message["outputs"]], message["asked"], message["hits"])
 
     def end(self) -> None:
-        """Let the rank go home."""
+        """Tell the rank to stop."""
         self.store.set(f"{_prefix()}/{self.rank}/{self.sent}", "null")
 
     def wait_until_gone(self) -> None:
-        """The store may end with this process: not before the rank has read its last message."""
+        """Wait until the rank has read its last message; the store may end with this process."""
         self.store.get(f"{_prefix()}/{self.rank}/gone")
 
 
 def serve(here: RankEnvironment, store: TCPStore, replica: Replica, runs: Sequence[PlannedRun], size: int = 1) -> None:
-    """What ranks other than 0 do: answer the units they are given until rank 0 has none left.
+    """Loop of the ranks other than 0: answer units until rank 0 has none left.
 
-    Where `size` ranks share a model, the first of each group passes its units on and speaks for all of them.
+    Where `size` ranks share a model, the first of each group passes its units on and sends the outputs.
     """
     led, speaks = followers(here, size), here.rank % size == 0
     model = replica.identity()

@@ -1,4 +1,4 @@
-"""Work units: the queries of one run in pieces that a replica answers alone, and what becomes of a unit that was lost.
+"""Work units: the queries of one run in pieces that one replica answers, and how a lost unit is split again.
 
 Nothing here can change an answer: episodes are drawn before, and an engine's answers do not depend on the batch.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from flamingo_eval.records import Episode
 
-MOST_QUERIES = 256  # a lost unit costs at most so many; more gains nothing once batches are full
+MOST_QUERIES = 256  # the most queries lost with a unit; larger units gain nothing once batches are full
 FEWEST_QUERIES = 16  # a CPU's batch
 PIECES = 8  # of a unit that was lost: 256 -> 32 -> 4 -> 1, so a poison query is alone after three losses
 
@@ -26,8 +26,8 @@ class Unit:
 def cut(episodes: Sequence[Episode], replicas: int, most: int = MOST_QUERIES) -> list[Unit]:
     """Cut a run's queries into units: large ones first, small ones at the end, so that replicas finish together.
 
-    Queries of one picture stand in one unit where it has room (VQAv2 asks five questions a picture), so that it is
-    encoded by one replica.
+    Queries of one picture share a unit where there is room (VQAv2 asks five questions per picture), so that one
+    replica encodes it.
     """
     by_picture: dict[str, list[Episode]] = {}
     for episode in episodes:
@@ -51,9 +51,9 @@ def _same_picture(one: Episode, other: Episode) -> bool:
 
 
 def after_loss(unit: Unit, left: Sequence[Episode]) -> list[Unit]:
-    """What is to be done again after a replica died: `left`, the queries of the unit without an answer, in pieces.
+    """Units to repeat after a replica died: `left`, the unanswered queries of the unit, in pieces.
 
-    A single query is charged with the loss; of several nobody knows which one it was.
+    The loss is counted against a query that was alone; among several the cause is unknown.
     """
     if len(left) == 1:
         return [Unit(tuple(left), unit.losses + 1)]

@@ -15,7 +15,7 @@ LENGTH_STEP = 8
 
 
 class Planned(Protocol):
-    """What the plan must know of a prompt."""
+    """What batching needs to know about a prompt."""
 
     @property
     def shape(self) -> Hashable:
@@ -24,7 +24,7 @@ class Planned(Protocol):
 
     @property
     def cost(self) -> int:
-        """What it takes of the budget."""
+        """The part of the budget that the prompt uses."""
         ...
 
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Limits:
-    """At most so many prompts and so much cost in a batch, chosen among `window` prompts. May shrink on the way."""
+    """Limits of a batch: up to `rows` prompts and `budget` cost, chosen among `window` prompts. May shrink later."""
 
     rows: int
     budget: int

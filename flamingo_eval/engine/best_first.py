@@ -56,12 +56,12 @@ def all_columns(tree: SearchTree) -> int:
 
 
 def worth_searching(tree: SearchTree, at_once: int) -> bool:
-    """Whether there is something to save: a search takes a step for each token of the best candidate, at least."""
+    """Whether a search can save work: it takes at least one step for each token of the best candidate."""
     return len(tree.trie.inner) > at_once * max(tree.longest)
 
 
 def search_columns(tree: SearchTree, at_once: int) -> int:
-    """Columns reserved for a search: all inner nodes, for to read them in steps costs what to read them at once does.
+    """Columns reserved for a search: all inner nodes; steps need as many columns as one pass.
 
     A step takes its columns even where there is less to read, so there is one more for each token of the longest.
     """
@@ -111,12 +111,12 @@ class Search:
 
     @property
     def done(self) -> bool:
-        """Whether nothing that is left can come near the best candidate."""
+        """Whether no remaining node can come near the best candidate."""
         return self._lost or not self._open or (self._best is not None and -self._open[0][0] < self._least)
 
     @property
     def found(self) -> Best | None:
-        """The best candidate; None where the search is not done, or others are too near to tell."""
+        """The best candidate; None if the search is not done, or if another one is too close to decide."""
         clear = self.done and not self._lost and self._best is not None and self._second < self._least
         return self._best if clear else None
 

@@ -55,7 +55,7 @@ class Engine:
     ) -> None:
         """`batch_size` and `token_budget` (columns of a batch) None: as memory allows; `cache` None: memory only."""
         if model.config.xattn.sees != "last":
-            raise ValueError(f"{model.name} looks at all pictures: only plain.py answers for it.")
+            raise ValueError(f"{model.name} attends to all pictures: use PlainEngine.")
         self.model = model
         self.cache = cache or VisionCache(namespace=model.name)
         self.loader = PictureLoader(model.config.preprocess, workers)
@@ -81,7 +81,7 @@ class Engine:
 
     @property
     def stats(self) -> Mapping[str, Any]:
-        """What was done since it was made: counts, and the hit rate of the vision cache."""
+        """Counts since the engine was made, and the hit rate of the vision cache."""
         return {
             **self._counts,
             **self.ranker.counts,
@@ -121,7 +121,7 @@ class Engine:
     ) -> Iterator[tuple[int, Answer]]:
         """Log-likelihood of each candidate as continuation of its prompt, summed or averaged over its tokens.
 
-        As `generate`; the permutations of `spec` are for whoever makes the prompts.
+        Yields as `generate` does, errors included; the permutations in `spec` apply where prompts are made.
         """
 
         def answered(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
@@ -184,7 +184,7 @@ class Engine:
         asked: Iterable[tuple[int, Prompt, Callable[[int, Prompt], Query]]],
         answered: Answering,
     ) -> Iterator[tuple[int, Answer]]:
-        """Prepare prompts as they come, answer them batch by batch; errors are answers too."""
+        """Prepare prompts as they arrive and answer them batch by batch; a failed prompt yields its error."""
         failed: list[tuple[int, Answer]] = []
 
         def prepare() -> Iterator[Query]:
@@ -198,7 +198,7 @@ class Engine:
                     self.pictures.ahead(media)
                 yield query
 
-        queries = drawn_ahead(prepare(), self.loader.room)  # their pictures are opened while the model is at others
+        queries = drawn_ahead(prepare(), self.loader.room)  # pictures are opened while earlier queries are computed
         for batch in batches(with_prefixes(queries), self.limits):
             yield from self._settled(failed)
             yield from self._answered(batch, answered, failed)
@@ -216,7 +216,7 @@ class Engine:
         answered: Answering,
         failed: list[tuple[int, Answer]],
     ) -> Iterator[tuple[int, Answer]]:
-        """One batch; in halves where the device's memory does not suffice."""
+        """Answer one batch; split it in halves when the device runs out of memory."""
         batch, pictures = self._seen(batch, failed)
         if not batch:
             return
@@ -236,7 +236,7 @@ class Engine:
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) == 1:
-            error = PromptError(f"{batch[0].id or 'prompt'}: {batch[0].length} tokens do not fit into the memory.")
+            error = PromptError(f"{batch[0].id or 'prompt'}: {batch[0].length} tokens do not fit in memory.")
             failed.append((batch[0].index, Answer(batch[0].length, error=error)))
             return
         self._counts["memory_halvings"] += 1
@@ -247,7 +247,7 @@ class Engine:
         yield from self._answered(batch[half:], answered, failed)
 
     def _seen(self, batch: list[Query], failed: list[tuple[int, Answer]]) -> tuple[list[Query], VisualTokens]:
-        """The batch with its visual tokens; queries with a picture that cannot be opened are put aside."""
+        """The batch with its visual tokens; queries with a picture that cannot be opened go to `failed`."""
         found, wrong = self.pictures.tokens(m for q in batch for m in q.encoded.media)
         good = []
         for query in batch:
@@ -260,7 +260,7 @@ class Engine:
 
 
 def affordable_columns(model: LoadedModel) -> int:
-    """How many tokens of keys and values a batch may hold on the model's device."""
+    """Number of tokens whose keys and values fit in the memory reserved for a batch."""
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
         room = int(free * SHARE_OF_FREE_CUDA)
@@ -270,6 +270,6 @@ def affordable_columns(model: LoadedModel) -> int:
 
 
 def column_bytes(config: DecoderConfig, dtype: torch.dtype) -> int:
-    """What the cache holds of one token."""
+    """Bytes of one token in the KV cache."""
     width = 2 * config.kv_heads * config.head_dim + (config.width if config.short_conv else 0)
     return config.layers * width * dtype.itemsize

@@ -61,7 +61,7 @@ class SlotCache:
 
     @property
     def columns(self) -> int:
-        """All there are, stored or not."""
+        """Number of columns, filled or not."""
         return self.positions.shape[1]
 
     def keep(self, rows: Tensor) -> None:

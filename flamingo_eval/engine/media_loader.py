@@ -46,7 +46,7 @@ class PictureLoader:
             self._begin()
 
     def forget(self, media: Media) -> None:
-        """A picture asked for ahead is not needed after all."""
+        """Drop a request of `ahead`: the picture is not needed."""
         future = self._taken(media)
         if future is not None:
             future.cancel()
@@ -63,7 +63,7 @@ class PictureLoader:
             return media_pixels(media, self.config)
 
     def close(self) -> None:
-        """End the worker processes; what they were doing is dropped."""
+        """End the worker processes and drop their unfinished work."""
         self._wanted.clear()
         self._opened.clear()
         if self._pool is not None:
@@ -86,7 +86,7 @@ class PictureLoader:
         return future
 
     def _give_up(self) -> None:
-        log.warning("a process that opens pictures has died; they are opened in this one from now on")
+        log.warning("a worker process that opens pictures died; pictures are opened in the main process from now on")
         self.workers = 0
         self._wanted.clear()
         self._opened.clear()

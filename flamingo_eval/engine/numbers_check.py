@@ -1,4 +1,4 @@
-"""Whether what a model computed are numbers. A query for which they are none has failed: it has no answer, no score.
+"""Checks a model's results for NaN and infinity. A query with such results fails: it gets no answer and no score.
 
 In float16 one activation above 65504 makes every logit NaN, and a damaged weight does so in any type.
 """
@@ -36,7 +36,7 @@ def no_numbers(id: str, what: str, dtype: torch.dtype) -> ModelError:
     """The error of a query, under its id, for which the model computed NaN."""
     kind = str(dtype).removeprefix("torch.")
     return ModelError(
-        f"{id or 'prompt'}: the model computes no numbers (NaN) for it in {kind}: {what}.",
+        f"{id or 'prompt'}: the model's results are NaN in {kind}: {what}.",
         fix=_FIXES.get(dtype, _DAMAGED),
     )
 

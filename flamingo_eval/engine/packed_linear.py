@@ -36,7 +36,7 @@ class PackedLinear(nn.Module):
 def packed(flamingo: Flamingo) -> Flamingo:
     """The same network with arranged linear layers, or itself where that is not possible or too large.
 
-    Everything but the linear layers' weights is shared with the network given, which stays as it is.
+    Everything but the linear layers' weights is shared with the given network, which does not change.
     """
     weight = flamingo.decoder.embedding.weight
     possible = weight.device.type == "cpu" and weight.dtype in PACKED_TYPES and _has_kernels() and flamingo.ranks == 1

@@ -18,7 +18,7 @@ from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Prompt, best_of
 
 
 class PlainEngine:
-    """What Engine does, as models/reference.py does it."""
+    """The interface of Engine, answered one prompt at a time by reference.py."""
 
     def __init__(self, model: LoadedModel) -> None:
         self.model = model
@@ -26,22 +26,22 @@ class PlainEngine:
         self._counts = Counter(dict.fromkeys(("prompts", "prompt_tokens", "failed"), 0))
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: there are no worker processes to end."""
 
     @property
     def stats(self) -> Mapping[str, Any]:
-        """What was done since it was made."""
+        """Counts since the engine was made."""
         return {**self._counts, "batch_size": 1, "vision_cache": self.cache.stats}
 
     def generate(self, prompts: Iterable[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
-        """As Engine.generate, in the order of the prompts."""
+        """The best continuation of each prompt, as Engine.generate gives it, in the order of the prompts."""
         for i, prompt in enumerate(prompts):
             yield i, self._answer(prompt, lambda p, n: Answer(n, text=reference.generate(self.model, p, spec)))
 
     def score(
         self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]:
-        """As Engine.score, in the order of the prompts."""
+        """The score of every candidate, as Engine.score gives it, in the order of the prompts."""
         names_of = iter(candidates)  # grows while prompts are made: asked for after each
         for i, prompt in enumerate(prompts):
             names = next(names_of)
@@ -54,7 +54,7 @@ class PlainEngine:
     def best(
         self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]:
-        """As Engine.best, from the scores of all candidates."""
+        """The best candidate of each prompt, as Engine.best gives it, from the scores of all candidates."""
         for i, answer in self.score(prompts, candidates, spec):
             if answer.scores is None:
                 yield i, answer
@@ -63,7 +63,7 @@ class PlainEngine:
                 yield i, Answer(answer.tokens, best=Best(first, answer.scores[first]))
 
     def _answer(self, prompt: Prompt, said: Callable[[Prompt, int], Answer]) -> Answer:
-        """What is said to a prompt; its error is an answer too."""
+        """The answer to one prompt, or an answer with its error."""
         try:
             tokens = self.model.count_tokens(prompt)
             answer = said(prompt, tokens)

@@ -1,4 +1,4 @@
-"""Prompts of one shape -> the engine's cache; states -> log-probabilities. What generation and ranking stand on.
+"""Prompts of one shape -> the engine's cache; states -> log-probabilities. Used by generation and ranking.
 
 Each prompt is read once, a few at a time; prefixes that prompts share (prefix_cache.py) are read once for all of them.
 
@@ -163,5 +163,5 @@ class Prefill:
 
 
 def _blind(block: int, layer: GatedXattn) -> None:
-    """No pictures at all."""
+    """The keys and values of no pictures, for prompts without any."""
     del block, layer

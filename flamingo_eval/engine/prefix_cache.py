@@ -1,9 +1,9 @@
 """Shared prefixes: what several prompts begin with, demonstrations included, read once for all of them.
 
 A prompt's prefix ends where its last picture begins: with fixed demonstrations it is everything but the query itself.
-Whether a prompt is read as prefix and tail is said by the prompt, else decided by its neighbours in the order asked,
-never by its batch. The two ways of reading agree to rounding: a run that may be resumed, and then has other neighbours,
-has to say it.
+The prompt may say whether it is read as prefix and tail (`common_prefix`); otherwise its neighbours in the order asked
+decide, never its batch. The two ways of reading agree to rounding. A run that may be resumed has other neighbours then,
+so its prompts must say it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from flamingo_eval.engine.kv_slots import SlotCache
 from flamingo_eval.engine.query import PrefixKey, Query
 
-NEIGHBOURS = 8  # so many prompts before and after are asked whether they begin alike
+NEIGHBOURS = 8  # prompts before and after that are compared for a common prefix
 SHORTEST = 32  # tokens; reading less twice is cheaper than keeping it
 
 
@@ -27,7 +27,7 @@ def prefix_length(query: Query) -> int:
 
 
 def with_prefixes(queries: Iterable[Query]) -> Iterator[Query]:
-    """The same prompts in the same order; those that share their prefix, as they say or as seen, are marked with it."""
+    """The same prompts in the same order; those that share a prefix get its length in `prefix`."""
     recent: deque[PrefixKey] = deque(maxlen=NEIGHBOURS)
     ahead: deque[Query] = deque()
     for query in queries:
@@ -49,24 +49,24 @@ def _marked(ahead: deque[Query], recent: deque[PrefixKey]) -> Query:
 
 
 class PrefixCache:
-    """The prefixes used last, up to so many columns in all."""
+    """Keys and values of the prefixes used last, up to `columns` columns in total."""
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
         self._kept: OrderedDict[PrefixKey, SlotCache] = OrderedDict()
 
     def get(self, key: PrefixKey) -> SlotCache | None:
-        """A prefix that was read before."""
+        """The cached keys and values of a prefix; None if it was not read."""
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)
 
     def put(self, key: PrefixKey, prefix: SlotCache) -> None:
-        """Keep a prefix; the ones not used for longest make room."""
+        """Store a prefix; the least recently used ones are dropped to make room."""
         self._kept[key] = prefix
         while len(self._kept) > 1 and sum(h.length for h in self._kept.values()) > self.columns:
             self._kept.popitem(last=False)
 
     def clear(self) -> None:
-        """Drop all, when memory runs short."""
+        """Drop all prefixes, when memory runs short."""
         self._kept.clear()

@@ -75,7 +75,7 @@ class Ranker:
         return scores
 
     def best(self, queries: Sequence[Query], pictures: VisualTokens, spec: RankSpec, limits: Limits) -> list[Best]:
-        """The best candidate of each prompt. Where the search does not tell, all nodes are read, as by `score`.
+        """The best candidate of each prompt. Where the search cannot decide, all nodes are read, as in `score`.
 
         Its score is NaN where a score among all is.
         """
@@ -134,7 +134,7 @@ class Ranker:
         return [search.found for search in searches]
 
     def _learn(self, searches: Sequence[Search], nodes: Sequence[Sequence[int]], x: Tensor) -> None:
-        """Tell searches what the children of the nodes they took scored. x: the nodes' states, [B, N, D]"""
+        """Pass the scores of the children of the nodes just read to the searches. x: the nodes' states, [B, N, D]"""
         asked = [(s, n, row * x.shape[1] + i) for row, s in enumerate(searches) for i, n in enumerate(nodes[row])]
         children = [search.tree.children[node] for search, node, _ in asked]
         states = x.flatten(0, 1)[torch.tensor([place for _, _, place in asked], device=x.device)]

@@ -73,12 +73,12 @@ class VisionCache:
 
     @property
     def folder(self) -> Path | None:
-        """Where this namespace's files lie; None where memory alone is used."""
+        """Folder of this namespace's files; None if only memory is used."""
         return None if self._disk is None else self._disk.folder
 
     @property
     def stats(self) -> dict[str, float | int]:
-        """Hits, misses, and the share of hits among all that was asked for."""
+        """Hits, misses, and the share of hits among all look-ups."""
         asked = self.hits_memory + self.hits_disk + self.misses
         return {
             "hits_memory": self.hits_memory,

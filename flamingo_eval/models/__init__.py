@@ -33,14 +33,14 @@ def model_folder(name_or_dir: str | Path) -> Path:
     folder = TINY_FOLDER if name_or_dir == "tiny" else Path(name_or_dir)
     if name_or_dir == "tiny" and not folder.is_dir():
         raise CheckpointError(
-            f"{folder}: the tiny checkpoint is not in this copy.", fix="Train it: `flamingo-eval train`."
+            f"{folder}: the tiny checkpoint is missing from this installation.", fix="Train it: `flamingo-eval train`."
         )
     if not folder.is_dir():
         presets = ", ".join(n for n in PRESETS if n != "tiny")
         shape = str(name_or_dir) in PRESETS
         hint = did_you_mean(str(name_or_dir), ("tiny", *PRESETS))
         raise CheckpointError(
-            f"{name_or_dir}: a preset has shapes, not weights."
+            f"{name_or_dir} is an architecture preset without weights."
             if shape
             else f"{name_or_dir}: there is no such folder. {hint}".rstrip(),
             fix=f"Models: tiny, or a folder made by `flamingo-eval convert`. Presets without weights: {presets}.",

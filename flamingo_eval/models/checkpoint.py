@@ -28,7 +28,7 @@ from flamingo_eval.models.flamingo import Flamingo
 
 @contextmanager
 def open_safetensors(path: Path, device: torch.device | None = None) -> Iterator[Any]:
-    """A safetensors file, memory-mapped. Raises CheckpointError if it is missing or cut."""
+    """A safetensors file, memory-mapped. Raises CheckpointError if it is missing or truncated."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
     if instead := placeholder(path):
@@ -38,7 +38,7 @@ def open_safetensors(path: Path, device: torch.device | None = None) -> Iterator
             yield file
     except SafetensorError as error:
         raise CheckpointError(
-            f"{path}: not a whole safetensors file: {error}.", fix="Was it cut in copying?"
+            f"{path}: truncated or damaged safetensors file: {error}.", fix="Copy or download the file again."
         ) from error
 
 

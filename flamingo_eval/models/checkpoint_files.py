@@ -79,6 +79,6 @@ def _remember(path: Path, digest: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(digest + "\n", encoding="ascii")
         part.replace(path)
-    except OSError:  # a full or read-only cache: the next command hashes again
+    except OSError:  # full or read-only cache: the next command computes the hash again
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

@@ -24,13 +24,13 @@ def read_config(path: Path) -> FlamingoConfig:
     values = read_json(path)
     if "model_type" in values or "architectures" in values:
         raise CheckpointError(
-            f"{path}: this is a Hugging Face folder, not one of ours.",
+            f"{path}: this is a Hugging Face folder, not a flamingo-eval checkpoint.",
             fix="Make one from it with `flamingo-eval convert openflamingo` or `flamingo-eval convert idefics`.",
         )
     config = read(JsonTree(values), FlamingoConfig, path, CheckpointError, Rules(complete=True))
     positions = config.vision.positions
     if isinstance(config.resampler, PoolingConfig) and math.isqrt(positions) ** 2 != positions:
-        what = f"{positions} positions of the encoder are no square."
+        what = f"{positions} positions of the encoder do not form a square."
         raise problems_in(path, [Problem(what, path, key="resampler.kind")], CheckpointError)
     return config
 

@@ -1,4 +1,4 @@
-"""Which model this is, said without loading its weights: name, sha256, device and dtype."""
+"""Identity of a model without loading its weights: name, sha256, device and dtype."""
 
 from __future__ import annotations
 

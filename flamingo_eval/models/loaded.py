@@ -61,12 +61,12 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """Device that holds its weights."""
         return self.flamingo.decoder.embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What its weights are."""
+        """Number format of its weights."""
         return self.flamingo.decoder.embedding.weight.dtype
 
     @property

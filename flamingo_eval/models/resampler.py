@@ -97,7 +97,7 @@ class Pooling(nn.Module):
         """float[N, T, P, V] -> float[N, side * side, V]. Raises ValueError where P is no square (a class token)."""
         grid = math.isqrt(features.shape[2])
         if grid * grid != features.shape[2]:
-            raise ValueError(f"{features.shape[2]} positions are no square grid.")
+            raise ValueError(f"{features.shape[2]} positions do not form a square grid.")
         maps = features.mean(dim=1).transpose(1, 2).reshape(len(features), -1, grid, grid)
         return F.adaptive_avg_pool2d(maps, self.config.side).flatten(2).transpose(1, 2)
 

@@ -5,7 +5,7 @@ keys and values and its columns of the first feed-forward matrix, and the rows o
 sums over ranks a layer bring the parts together. The sums are PyTorch's (DTensor, parallelize_module). The decoder's
 blocks and the gated blocks are split; embeddings, output layer, norms, vision encoder and Resampler are on every rank.
 
-Each rank reads only its part of the files, so nobody ever holds the whole model. All ranks must be asked the same.
+Each rank reads only its part of the files, so no rank ever holds the whole model. All ranks must get the same calls.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Cut:
     parts: tuple[int, ...]
 
     def ranges(self, rank: int, ranks: int) -> list[tuple[int, int]]:
-        """What a rank has of it."""
+        """The ranges of the tensor that a rank has."""
         found, first = [], 0
         for part in self.parts:
             own = part // ranks

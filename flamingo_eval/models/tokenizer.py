@@ -59,7 +59,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path, config: TokenConfig, vocabulary: int) -> Tokenizer:
-        """Read a tokenizer.json. Raises CheckpointError where it lacks a token or is cut."""
+        """Read a tokenizer.json. Raises CheckpointError where a token is missing or the file is damaged."""
         return cls(read_tokenizer(path), config, vocabulary, str(path))
 
     def _find(self, token: str) -> int | None:
@@ -98,7 +98,7 @@ class Tokenizer:
         return tuple(self.fast.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Generated ids as text: cut at the first stop token, special tokens left out."""
+        """Generated ids as text: truncated at the first stop token, special tokens left out."""
         end = next((i for i, id in enumerate(ids) if id in self.stop_ids), len(ids))
         text: str = self.fast.decode(list(ids[:end]), skip_special_tokens=True)
         if self.config.clean_up_spaces:
@@ -155,7 +155,7 @@ class Tokenizer:
 
 
 def read_tokenizer(path: Path) -> FastTokenizer:
-    """A tokenizer.json as it is. Raises CheckpointError."""
+    """Read a tokenizer.json without changing it. Raises CheckpointError."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
     if instead := placeholder(path):

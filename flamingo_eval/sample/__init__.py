@@ -19,8 +19,8 @@ def sample_root(task: str) -> Path:
 
     Raises DataError if the task has none, RunError if the cache cannot be written.
 
-    Rendered beside its place and moved there in one step: two processes may do it at once, and one that is stopped in
-    the middle leaves nothing behind that looks finished.
+    Rendered in a temporary folder and renamed in one step: two processes may do it at once, and an interrupted one
+    leaves no folder that looks complete.
     """
     from flamingo_eval.sample.benchmarks.writers import BUILDERS, build
     from flamingo_eval.sample.world.scenes import SAMPLE_VERSION
@@ -36,7 +36,7 @@ def sample_root(task: str) -> Path:
 def fresh_root(task: str, copy: str) -> Path:
     """The data root of a fresh copy of one task, `7` or `7,ways=3`, rendered if it is not there yet.
 
-    Raises UsageError for what names no copy, DataError if the task cannot be drawn.
+    Raises UsageError for an invalid name of a copy, DataError if the task cannot be drawn.
     """
     from flamingo_eval.sample.fresh.copies import copy_of
     from flamingo_eval.sample.world.scenes import SAMPLE_VERSION

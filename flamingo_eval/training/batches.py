@@ -48,12 +48,12 @@ class Collator:
 
     @property
     def form_ids(self) -> list[int]:
-        """Tokens that every demonstration has, whatever it shows."""
+        """Ids of tokens that every demonstration has, whatever its picture."""
         stems = self.ids("Output:") + self.ids("Question: Answer:?")
         return sorted({self.begin, self.image, self.end, *stems})
 
     def ids(self, text: str) -> list[int]:
-        """Of a piece of text, without the begin token."""
+        """Token ids of a piece of text, without the begin token."""
         if text not in self.known:
             self.known[text] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return self.known[text]

@@ -1,7 +1,7 @@
 """Scenes that episodes draw from: seen objects, what is invented from them, and clips; all of the training part.
 
-An invented object is a seen one in another look (sample/world/render.py). The language model never reads a name of
-it: it is told apart and bound by sight.
+An invented object is a training object in another look (sample/world/render.py). The language model never reads a name
+for it: the model must recognise and bind it from the picture alone.
 """
 
 from __future__ import annotations

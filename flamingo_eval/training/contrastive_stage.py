@@ -2,7 +2,7 @@
 
 Half of the loss compares each picture with the bare names of all objects: whole captions can mostly be told apart by
 colour and number alone, and the encoder would stop there. Invented objects (seen ones in other colours, or upside down)
-are told apart too, so that the encoder learns to see what no name has asked for yet.
+are classified too, so that the encoder learns features that no name requires yet.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def new_blocks(flamingo: Flamingo, spec: FlamingoSpec, seed: int) -> None:
 
 
 def trained(flamingo: Flamingo) -> list[nn.Module]:
-    """What stage 3 trains."""
+    """The parameters that stage 3 trains."""
     parts: list[nn.Module] = [flamingo.xattn]
     return parts if flamingo.resampler is None else [*parts, flamingo.resampler]
 

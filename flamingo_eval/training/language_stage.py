@@ -20,7 +20,7 @@ from flamingo_eval.training.sample_episodes import Chunk, draw_episode
 TOKENS_A_CHUNK = 11  # about; decides how many episodes fill a batch
 QUERY_GAIN = 1.5
 COPY_GAIN = 0.5
-CHECKED = ("bind", "bind-colour", "bind-count", "caption", "vqa", "bound")  # tasks that are looked at at the end
+CHECKED = ("bind", "bind-colour", "bind-count", "caption", "vqa", "bound")  # tasks that are evaluated at the end
 CHECKED_EPISODES, CHECKED_CHUNKS = 60, 17
 LONG = 33  # chunks: 32 shots and a query
 
@@ -85,10 +85,10 @@ def text_episodes(spec: LanguageSpec, pool: ScenePool, clips: ScenePool, seed: i
 
 @torch.inference_mode()
 def repeats_by_task(decoder: Decoder, pool: ScenePool, collate: Collator) -> dict[str, float]:
-    """Share of the tokens of repeated answers that are said right, for each task, pictures in all their words.
+    """Share of correct tokens among repeated answers, for each task, with pictures fully described in words.
 
-    The episodes are of no training.
-    What the decoder cannot do in text, the third stage will hardly teach it: look here before going on.
+    The episodes are not used in training. What the decoder cannot do in text, the third stage can hardly teach it, so
+    check these numbers before training further.
     """
     device = next(decoder.parameters()).device
     shares = {}

@@ -1,6 +1,6 @@
 """The loop that all stages share: schedule, clipping, curves, a state file to resume from.
 
-Batches are a function of (seed, stage, update), so a run that was stopped goes on exactly as if it had not been.
+Batches are a function of (seed, stage, update), so a resumed run gives the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Place:
     compile: bool = False
 
     def compiled(self, forward: Forward) -> Forward:
-        """A forward pass with its small operations fused, for lengths of all kinds; as it is, if that is not wanted."""
+        """A forward pass with its small operations fused, for any length; unchanged if `compile` is off."""
         return cast(Forward, torch.compile(forward, dynamic=True)) if self.compile else forward
 
 
@@ -50,7 +50,7 @@ Update = Callable[[int], tuple[Tensor, Mapping[str, float]]]  # update -> loss, 
 
 
 def learning_rate(spec: OptimSpec, update: int) -> float:
-    """Of one update, counted from 0."""
+    """The learning rate of one update, counted from 0."""
     if update < spec.warmup:
         return spec.lr * (update + 1) / spec.warmup
     done = (update - spec.warmup) / max(spec.updates - spec.warmup, 1)

@@ -28,7 +28,7 @@ def rendered(scenes: Iterable[Scene], n: int, config: PreprocessConfig) -> Tenso
 
 
 def filmed(scenes: Iterable[Scene], n: int, config: PreprocessConfig) -> Tensor:
-    """The frames of `n` clips that are looked at, as `rendered`. -> uint8[n, T, 3, size, size]"""
+    """The sampled frames of `n` clips, resized as in `rendered`. -> uint8[n, T, 3, size, size]"""
     shown = [int(t * FPS) for t in sample_times(SECONDS, config.frames, config.fps, config.longer)]
     out = np.empty((n, len(shown), config.size, config.size, 3), np.uint8)
     for i, scene in enumerate(scenes):

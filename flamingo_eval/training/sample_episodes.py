@@ -1,4 +1,4 @@
-"""What is trained on: episodes. Each is a small dataset of its own, with conventions fixed for all its chunks.
+"""Training episodes. Each is a small dataset of its own, with conventions fixed for all its chunks.
 
 The language model reads them with the pictures put into words; the Flamingo reads the pictures. Scenes come from the
 training part of the sample world; held-out objects are neither shown nor named.
@@ -103,7 +103,7 @@ def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool, ble
 
 
 def _others(rng: Random, pool: ScenePool, ways: int) -> list[tuple[Thing, float]]:
-    """For each object of an episode another one to blend it with, and its share: objects without number.
+    """For each object of an episode, another one to blend it with and its share; gives an endless supply of objects.
 
     To be bound, half of this and half of that is an object too. A Resampler that has met the pool's objects alone tells
     held-out ones apart less well than the encoder before it does.

@@ -1,4 +1,4 @@
-"""One recipe, from nothing to a checkpoint folder: contrastive, language, Flamingo, export. Stopped, it goes on.
+"""One recipe, from nothing to a checkpoint folder: contrastive, language, Flamingo, export. An interrupted run resumes.
 
 The first two stages may be another checkpoint's: the paper too begins its third from an encoder and a decoder it has.
 """
@@ -33,7 +33,7 @@ from flamingo_eval.training.recipe import Recipe
 from flamingo_eval.training.vocabulary import make_tokenizer
 
 CONTEXT = 1024
-TEXT_VIEWS, TEXT_PAIRS = 16, 4000  # scenes that are only talked about cost nothing
+TEXT_VIEWS, TEXT_PAIRS = 16, 4000  # scenes described in words alone need no pictures
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -108,7 +108,7 @@ def _train_decoder(recipe: Recipe, config: FlamingoConfig, collate: Collator, pl
     if not check.is_file():
         shares = {task: round(share, 3) for task, share in repeats_by_task(decoder, pool, collate).items()}
         write_atomically(check, json.dumps(shares) + "\n")
-        place.console.print(f"repeated answers said right, in text: {shares}")
+        place.console.print(f"accuracy of repeated answers, in text: {shares}")
     return decoder
 
 
@@ -126,7 +126,7 @@ def _encoded_clips(vision: nn.Module, pool: ScenePool, config: FlamingoConfig, p
 
 
 def _check_frozen(frozen: Model, config: FlamingoConfig, collate: Collator) -> None:
-    """What the third stage will build on must be what the recipe would have trained, but for the weights."""
+    """Raise CheckpointError unless `frozen` has the shapes and vocabulary of the recipe's own first two stages."""
     given = frozen.config
     fits = {
         "vision encoder": (given.vision, given.preprocess) == (config.vision, config.preprocess),
@@ -136,7 +136,7 @@ def _check_frozen(frozen: Model, config: FlamingoConfig, collate: Collator) -> N
     wrong = [part for part, same in fits.items() if not same]
     if wrong:
         raise CheckpointError(
-            f"{frozen.folder}: not what the recipe builds on: another {', another '.join(wrong)}.",
+            f"{frozen.folder}does not fit the recipe: another {', another '.join(wrong)}.",
             fix="--frozen takes a checkpoint of the same preset, made by `flamingo-eval train`.",
         )
 
@@ -156,14 +156,14 @@ def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path, fro
 
 
 def _check_folder(recipe: Recipe, frozen: Model | None, out: Path) -> None:
-    """A folder holds one run; going on with another one's state would mix two."""
+    """Raise CheckpointError if the folder holds the state of another run: resuming would mix the two."""
     marker = out / "recipe.txt"
     run = repr(recipe) + (f" on the encoder and decoder of {frozen.sha256}" if frozen is not None else "")
     if marker.is_file():
         if marker.read_text(encoding="utf-8") != run:
             raise CheckpointError(
                 f"{out} holds a run of another recipe, or on another encoder and decoder.",
-                fix="Give another --out, or remove it.",
+                fix="Pass another --out, or remove that folder.",
             )
         return
     write_atomically(marker, run)

@@ -108,9 +108,9 @@ def test_replicas_without_a_cluster_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--ray", "127.0.0.1:9"), "nobody answers there"),
-        (("--ray", "cluster"), "not an address of the kind HOST:PORT"),
-        (("--ray", "ray://127.0.0.1:10001"), "not an address of the kind HOST:PORT"),
+        (("--ray", "127.0.0.1:9"), "nothing answers there"),
+        (("--ray", "cluster"), "invalid address, expected HOST:PORT"),
+        (("--ray", "ray://127.0.0.1:10001"), "invalid address, expected HOST:PORT"),
         (("--ray", "local", "--replicas", "0"), "give `auto` or a number from 1"),
         (("--ray", "local", "--gpus-per-replica", "1"), "--device cpu uses none"),
         (("--ray", "local", "--gpus-per-replica", "8"), "a replica uses one GPU"),
@@ -230,5 +230,5 @@ def test_a_node_is_removed_and_another_added(tmp_path: Path) -> None:
 
 
 def test_a_world_size_that_is_no_number_is_a_message() -> None:
-    with pytest.raises(UsageError, match="WORLD_SIZE=many: not a whole number"):
+    with pytest.raises(UsageError, match="WORLD_SIZE=many: expected an integer"):
         rank_environment({"WORLD_SIZE": "many"})

@@ -71,7 +71,7 @@ def test_a_model_that_sees_all_pictures_is_answered_for_plainly(tmp_path: Path) 
     a, b, c = PICTURES[:3]
     first, other = (model.logits(Prompt([p, END_OF_CHUNK, b, "x"]))[-1] for p in (a, c))
     assert not torch.allclose(first, other)
-    with pytest.raises(ValueError, match="looks at all pictures"):
+    with pytest.raises(ValueError, match="attends to all pictures"):
         Engine(model)
     engine, spec, rank = build_engine(model), DecodeSpec(beams=2, max_new_tokens=4), RankSpec()
     assert isinstance(engine, PlainEngine)
@@ -216,7 +216,7 @@ def test_memory_that_does_not_suffice_halves_the_batch(small: Model, monkeypatch
     assert engine.stats["batch_size"] < 4
     monkeypatch.setattr(prefill_module, "read", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     lost = dict(Engine(small).generate(iter(prompts[:2]), spec))
-    assert all("do not fit into the memory" in str(a.error) for a in lost.values())
+    assert all("do not fit in memory" in str(a.error) for a in lost.values())
 
 
 def test_prompts_are_taken_as_they_are_needed(small: Model) -> None:

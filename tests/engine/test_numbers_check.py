@@ -48,7 +48,7 @@ def test_logits_that_are_no_numbers_fail_every_query(
         for answer, id in zip(row, ("one", "two"), strict=True):
             assert (answer.text, answer.scores, answer.best) == (None, None, None)
             assert isinstance(answer.error, ModelError)
-            assert f"{id}: the model computes no numbers (NaN) for it in float32" in str(answer.error)
+            assert f"{id}: the model's results are NaN in float32" in str(answer.error)
             assert "A weight is damaged" in str(answer.error)
     assert engine.stats["failed"] == 6
     assert engine.stats["prompts"] == 0

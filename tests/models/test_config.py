@@ -148,5 +148,5 @@ def test_a_file_from_before_a_choice_existed_means_what_it_meant(tmp_path: Path)
 def test_pooling_needs_a_square_grid(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     write_config(dataclasses.replace(TINY, vision=ViTConfig(class_token=True), resampler=PoolingConfig()), path)
-    with pytest.raises(CheckpointError, match=r"resampler.kind: 257 positions of the encoder are no square"):
+    with pytest.raises(CheckpointError, match=r"resampler.kind: 257 positions of the encoder do not form a square"):
         read_config(path)

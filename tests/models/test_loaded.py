@@ -121,7 +121,7 @@ def test_bfloat16_keeps_token_ids_whole(tmp_path: Path) -> None:
 
 
 def test_unknown_names_devices_and_types(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="a preset has shapes, not weights"):
+    with pytest.raises(CheckpointError, match="is an architecture preset without weights"):
         load_model("flamingo-3b")
     with pytest.raises(CheckpointError, match="no such folder"):
         load_model(tmp_path / "absent")

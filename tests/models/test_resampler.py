@@ -95,5 +95,5 @@ def test_pooling_averages_fields_and_frames() -> None:
     out = Pooling(PoolingConfig(side=2))(x)
     fields = torch.tensor([[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]])
     assert_close(out, x.mean(dim=1)[:, fields].mean(dim=2))
-    with pytest.raises(ValueError, match="17 positions are no square"):
+    with pytest.raises(ValueError, match="17 positions do not form a square"):
         Pooling(PoolingConfig())(torch.zeros(1, 1, 17, 3))

@@ -19,7 +19,7 @@ def model_card(
 
 
 def built_card(config: FlamingoConfig, language: str, sources: Mapping[str, Path], notes: Sequence[str]) -> str:
-    """The same of a folder that `build` made."""
+    """Markdown for a folder that `build` made: parts with sizes, sources, a note that the new parts are untrained."""
     made = (
         "Built by flamingo-eval from a frozen vision encoder and a frozen language model. Resampler and gated blocks "
         "are new and untrained, their gates at zero: it answers as the language model does, whatever the pictures show."

@@ -138,7 +138,7 @@ def _hugging_face(folder: Path) -> Tower:
     kind = values.get("model_type")
     if kind not in ("clip", "clip_vision_model"):
         raise CheckpointError(
-            f"{path}: model_type '{kind}' is no CLIP vision model.", fix="Supported: clip_vision_model, clip."
+            f"{path}: model_type '{kind}' is not a CLIP vision model.", fix="Supported: clip_vision_model, clip."
         )
     config = ForeignConfig(path, values.get("vision_config", {}) if kind == "clip" else values)
     vit = hugging_face_vit(config)
@@ -193,7 +193,7 @@ def _open_clip_config(path: Path) -> tuple[ViTConfig, PreprocessConfig]:
     vision = ForeignConfig(path, model.get("vision_cfg", {}))
     width, head_width = vision.whole("width"), vision.whole("head_width", default=64)
     if not isinstance(vision.get("layers"), int) or vision.get("timm_model_name"):
-        raise CheckpointError(f"{path}: vision_cfg is no vision transformer of open_clip's own.")
+        raise CheckpointError(f"{path}: vision_cfg does not describe open_clip's own vision transformer.")
     for name in ("ls_init_value", "attentional_pool", "no_ln_pre", "pos_embed_type"):
         vision.require(name, None, False, "learnable")
     activation, norm_eps = _open_clip_options(vision, quick=bool(model.get("quick_gelu")))

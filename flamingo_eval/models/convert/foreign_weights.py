@@ -53,7 +53,7 @@ _BROKEN_PICKLE += (zipfile.BadZipFile, struct.error, OverflowError, MemoryError,
 
 @dataclass(frozen=True, slots=True)
 class ForeignTensor:
-    """One tensor, not read yet."""
+    """One tensor of a foreign file: its name, shape and type; `read` reads its values."""
 
     name: str
     file: Path
@@ -100,7 +100,7 @@ def _sharded(found: Path) -> Weights:
     weights: dict[str, ForeignTensor] = {}
     for path in paths:
         weights |= file_weights(path)
-    lost = [Problem(f"{shards[n]} does not hold it.", key=n) for n in shards if plain_name(n) not in weights]
+    lost = [Problem(f"missing from {shards[n]}.", key=n) for n in shards if plain_name(n) not in weights]
     if lost:
         raise problems_in(found, lost, CheckpointError)
     return weights
@@ -125,13 +125,13 @@ def file_weights(path: Path) -> Weights:
 
 
 def renamed(weights: Weights, rename: Callable[[str], str | None]) -> dict[str, ForeignTensor]:
-    """Under other names; those renamed to None are left out."""
+    """The tensors under the names that `rename` gives; those renamed to None are left out."""
     new = ((rename(name), foreign) for name, foreign in weights.items())
     return {name: foreign for name, foreign in new if name is not None}
 
 
 def without_prefix(weights: Weights, prefix: str) -> dict[str, ForeignTensor]:
-    """The tensors whose names begin so, without that beginning."""
+    """The tensors whose names begin with `prefix`, under their names without it."""
     return {name[len(prefix) :]: foreign for name, foreign in weights.items() if name.startswith(prefix)}
 
 
@@ -161,7 +161,7 @@ def _torch_reader(path: Path, name: str) -> Callable[[], Tensor]:
 
 
 def close_files() -> None:
-    """Let go of the PyTorch files that are mapped."""
+    """Close the memory-mapped PyTorch files."""
     _mapped.cache_clear()
 
 
@@ -181,7 +181,7 @@ def _mapped(path: Path, size: int, mtime_ns: int) -> Mapping[str, Tensor]:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not any(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{path}: holds no state dict, but {_shown(loaded)}.")
+        raise CheckpointError(f"{path}: expected a state dict, got {_shown(loaded)}.")
     return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
 
 
@@ -211,7 +211,9 @@ def _load(path: Path) -> object:
         ) from error
     except _BROKEN_PICKLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a whole PyTorch file: {reason}", fix="Was it cut in copying?") from error
+        raise CheckpointError(
+            f"{path}: truncated or damaged PyTorch file: {reason}", fix="Copy or download the file again."
+        ) from error
 
 
 def _is_torchscript(path: Path) -> bool:

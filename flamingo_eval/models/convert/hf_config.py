@@ -63,16 +63,16 @@ class ForeignConfig:
         return next((self.values[n] for n in names if self.values.get(n) is not None), default)
 
     def whole(self, *names: str, default: int | None = None) -> int:
-        """A whole number above 0, which must be there if it has no default."""
+        """A positive integer; required if it has no default."""
         value = self.get(*names, default=default)
         if type(value) is int and 0 < value < 2**40:
             return value
         least = " above 0" if type(value) is int else ""
-        self.problems.append(Problem(f"expected a whole number{least}, found {value!r}.", key=names[0]))
+        self.problems.append(Problem(f"expected an integer{least}, got {value!r}.", key=names[0]))
         return 1
 
     def layers(self, *names: str, default: int | None = None) -> int:
-        """A number of layers that some network could have."""
+        """A plausible number of layers."""
         value = self.whole(*names, default=default)
         if value <= MOST_LAYERS:
             return value
@@ -91,14 +91,14 @@ class ForeignConfig:
         value = self.get(*names, default=default)
         if type(value) in (int, float) and 0 <= value < 1e30:
             return float(value)
-        self.problems.append(Problem(f"expected a number, found {value!r}.", key=names[0]))
+        self.problems.append(Problem(f"expected a number, got {value!r}.", key=names[0]))
         return 1.0
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
         value = self.get(name, default=default)
         if type(value) is not bool:
-            self.problems.append(Problem(f"expected true or false, found {value!r}.", key=name))
+            self.problems.append(Problem(f"expected true or false, got {value!r}.", key=name))
         return value is True
 
     def activation(self, name: str, default: str) -> Activation:
@@ -145,7 +145,7 @@ class ForeignConfig:
     def inner(self, values: Mapping[str, Any]) -> ForeignConfig:
         """An object inside this one; its problems are this one's."""
         if not isinstance(values, Mapping):
-            raise CheckpointError(f"{self.path}: expected an object, found {values!r}.")
+            raise CheckpointError(f"{self.path}: expected an object, got {values!r}.")
         found = ForeignConfig(self.path, values)
         found.problems, found.notes = self.problems, self.notes
         return found
@@ -165,7 +165,7 @@ class ForeignConfig:
         return [name for name in unasked if not _off(self.values[name])]
 
     def done(self) -> None:
-        """Raise CheckpointError with all that was found; keys that are merely unknown become a note."""
+        """Raise CheckpointError with all problems; unknown but harmless keys become a note."""
         unasked = self._unasked()
         for name in (n for n in unasked if _COMPUTES.search(n)):
             self.problems.append(Problem(f"{self.values[name]!r}: this option is not supported.", key=name))

@@ -21,7 +21,7 @@ _KEEP_SPACES = ("Llama", "CodeLlama", "Gemma", "Qwen2", "Bloom", "Cohere", "Code
 def read_vocabulary(folder: Path, needed: tuple[str, ...]) -> tuple[FastTokenizer, dict[str, Any]]:
     """The tokenizer of a Hugging Face folder and its tokenizer_config.json ({} without one).
 
-    Raises CheckpointError if it cannot be read, or lacks one of the `needed` tokens.
+    Raises CheckpointError if it cannot be read, or if one of the `needed` tokens is missing.
     """
     path = folder / "tokenizer_config.json"
     settings = read_json(path) if path.is_file() else {}

@@ -50,7 +50,7 @@ def stack(*stems: str) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTensor:
-    """One tensor of ours, not made yet."""
+    """How one tensor of a converted model will be made: shape, type, sources, and `make`, which reads them."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -96,13 +96,13 @@ class TensorMap:
         self.problems.append(Problem(f"{source}: the tensor {what} is missing.", file=file, fix=fix))
 
     def leftover(self, weights: Weights, used: Iterable[str], source: str) -> None:
-        """Note tensors that nothing asked for."""
+        """Note tensors that no rule uses."""
         known = set(used)
         for name, foreign in weights.items():
             if name not in known:
                 self.problems.append(
                     Problem(
-                        f"{source} has a tensor {foreign.name} {list(foreign.shape)} that no part of the model takes.",
+                        f"{source} has a tensor {foreign.name} {list(foreign.shape)} that no part of the model uses.",
                         file=foreign.file,
                     )
                 )
@@ -118,7 +118,7 @@ class TensorMap:
     def finish(self, what: str) -> dict[str, PlannedTensor]:
         """All plans, in the model's order. Raises CheckpointError with all problems, each under its file.
 
-        `what` stands where a problem is of no file.
+        `what` names the place of a problem without a file.
         """
         if self.problems:
             raise problems_by_file(self.problems, what)

@@ -57,7 +57,7 @@ def check_out(out: Path) -> None:
     except OSError as error:
         raise write_error(out, error) from error
     if taken:
-        raise UsageError(f"{out}: exists and is not empty.", fix="Give another --out, or remove it.")
+        raise UsageError(f"{out}: exists and is not empty.", fix="Pass another --out, or remove the folder.")
 
 
 def write_checkpoint(
