@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from PIL import Image
 
 from flamingo_eval.config.load import load_prompt, load_protocol
 from flamingo_eval.config.names import find_protocol, shipped
-from flamingo_eval.config.specs import DecodeSpec, DemoSpec, RankSpec, RunSpec, TaskSpec
+from flamingo_eval.config.specs import DecodeSpec, DemoSpec, RankSpec, RunSpec
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.records import Answer, Prompt
 from flamingo_eval.runs.folder import RunFolder
 from flamingo_eval.runs.runner import load_data, run
+from tests.support.fixture_types import MakeRun, TaskNamed, Write
 
 NO_SKIP = tuple(filter(None, os.environ.get("FLAMINGO_EVAL_NO_SKIP", "").split(",")))  # markers: `browser,wups`
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
@@ -97,9 +98,6 @@ class SayingEngine:
         raise NotImplementedError("no close-ended task here")
 
 
-MakeRun = Callable[..., RunFolder]
-
-
 @pytest.fixture
 def make_run(run_maker: Callable[[Path], MakeRun], tmp_path: Path) -> MakeRun:
     """make_run(say, shots=0, seed=0, model="m", ...): a complete run folder below tmp_path/results."""
@@ -151,9 +149,6 @@ def saying_engine() -> type[SayingEngine]:
     return SayingEngine
 
 
-Write = Callable[..., Path]
-
-
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """write("folder/file.json", value): JSON for .json, one object a line for .jsonl, text and bytes as they are."""
@@ -165,7 +160,7 @@ def write(tmp_path: Path) -> Write:
             path.write_bytes(value)
         elif isinstance(value, str):
             path.write_text(value, encoding="utf-8")
-        elif name.endswith(".jsonl"):
+        elif name.endswith(".jsonl") and isinstance(value, Iterable):
             path.write_text("".join(json.dumps(row) + "\n" for row in value), encoding="utf-8")
         else:
             path.write_text(json.dumps(value), encoding="utf-8")
@@ -175,6 +170,6 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
-def task() -> Callable[[str], TaskSpec]:
+def task() -> TaskNamed:
     """task("vqav2"): a shipped task."""
     return lambda name: load_task(shipped("tasks") / f"{name}.yaml")

@@ -42,7 +42,11 @@ def of_a_language_model(folder: Path) -> None:
 
 
 def remove(*names: str) -> Callable[[Path], None]:
-    return lambda folder: [(folder / name).unlink() for name in names] and None
+    def _remove(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return _remove
 
 
 @pytest.mark.parametrize(

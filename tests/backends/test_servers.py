@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import Result
+from typer.testing import CliRunner
 
 from flamingo_eval.backends.choice import choose_model, parse_args
 from flamingo_eval.backends.server.budget import Budget

@@ -10,10 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flamingo_eval.config.load import load_prompt, load_protocol
-from flamingo_eval.config.names import find_protocol, shipped
 from flamingo_eval.config.specs import DemoSpec, RunSpec
-from flamingo_eval.data.task_file import load_task
 from flamingo_eval.distributed.pool import Message, ReplicaLostError, ReplicaPool
 from flamingo_eval.distributed.work_units import MOST_QUERIES, Unit, after_loss, cut
 from flamingo_eval.errors import DataError, RunError
@@ -22,6 +19,7 @@ from flamingo_eval.runs.answer import answer
 from flamingo_eval.runs.folder import read_outputs
 from flamingo_eval.runs.record import read_run
 from flamingo_eval.runs.runner import TaskData, load_data, run
+from tests.support.vqa_spec import vqa_spec
 
 
 def episode(n: int, picture: str = "") -> Episode:
@@ -89,10 +87,8 @@ def by_prompt(prompt: Prompt) -> str:
 
 @pytest.fixture
 def work(vqa_root: Path) -> tuple[RunSpec, TaskData]:
-    task = load_task(shipped("tasks") / "vqav2.yaml")
-    folder = find_protocol("flamingo")
-    protocol, prompt = load_protocol(folder / "protocol.yaml"), load_prompt(folder / "qa.yaml")
-    return RunSpec(task, protocol, prompt, DemoSpec(shots=2), "m", "0", "vqa", "val"), load_data(task, vqa_root)
+    spec = vqa_spec(DemoSpec(shots=2))
+    return spec, load_data(spec.task, vqa_root)
 
 
 def files(folder: Path) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -100,9 +101,9 @@ def test_the_first_run_can_be_read_in_python(place: Path, monkeypatch: pytest.Mo
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     run = next(words for words in commands_of(ROOT / "docs" / "first-run.md") if words[0] == "run")
     assert CliRunner().invoke(app, run).exit_code == 0
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(compile(example, "first-run.md", "exec"), names)
-    assert len(names["scores"]) >= 4  # type: ignore[arg-type]
+    assert len(names["scores"]) >= 4
 
 
 def test_the_examples_of_python_md_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,9 +112,9 @@ def test_the_examples_of_python_md_run(place: Path, monkeypatch: pytest.MonkeyPa
     named, own = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     tables = []
     for example in (named, own):
-        names: dict[str, object] = {}
+        names: dict[str, Any] = {}
         exec(compile(example, "python.md", "exec"), names)
-        tables.append(names["result"].frame)  # type: ignore[attr-defined]
+        tables.append(names["result"].frame)
     assert list(tables[0]["shots"]) == [0, 4]
     assert set(tables[1]["model"]) == {"Parrot"}
     assert set(tables[1]["metric"]) >= {"vqa_accuracy", "roc_auc"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ GIVEN = [Example("1", (), "1", references=("a red bus",)), Example("2", (), "2",
 
 
 @pytest.fixture
-def own_program(java: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_program(java: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A `java` that is Java, but for METEOR: there it runs the lines that a test writes to `meteor` beside it."""
     real, path = find_java(), tmp_path / "java"
     path.write_text(f'#!/bin/sh\ncase "$*" in *meteor*) . "{tmp_path}/meteor";; *) exec "{real.path}" "$@";; esac\n')

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from flamingo_eval.config.specs import DemoSpec
 from flamingo_eval.errors import PromptError, UsageError
 from flamingo_eval.prompting.demos import (
+    Support,
     balanced_demos,
     draw_support,
     endless_draw,
@@ -32,8 +35,8 @@ ROWS = [row(n, n // 2, answer="abc"[n % 3]) for n in range(60)]
 QUERY = row(7, 3)
 
 
-def support(rows: list[Example] = ROWS, **changes: object):  # type: ignore[no-untyped-def]
-    return draw_support("t", "train", rows, replace(DemoSpec(), **changes))  # type: ignore[arg-type]
+def support(rows: list[Example] = ROWS, **changes: Any) -> Support:
+    return draw_support("t", "train", rows, replace(DemoSpec(), **changes))
 
 
 def ids(shots: tuple[Example, ...]) -> list[str]:
@@ -168,10 +171,12 @@ PAIRS = [row(2 * n + half, answer=("yes", "no")[half], group=f"g{n}") for n in r
 
 
 @pytest.mark.parametrize("method", [random_demos, fixed_demos, balanced_demos])
-def test_rows_of_a_group_are_one_shot_in_their_order(method: object) -> None:
+def test_rows_of_a_group_are_one_shot_in_their_order(
+    method: Callable[[Example, Support, DemoSpec], tuple[Example, ...]],
+) -> None:
     drawn = support(PAIRS)
-    few = method(row(900), drawn, DemoSpec(shots=3))  # type: ignore[operator]
-    many = method(row(900), drawn, DemoSpec(shots=8))  # type: ignore[operator]
+    few = method(row(900), drawn, DemoSpec(shots=3))
+    many = method(row(900), drawn, DemoSpec(shots=8))
     assert [s.answer for s in many] == ["yes", "no"] * 8
     assert [a.labels["group"] for a in many[::2]] == [b.labels["group"] for b in many[1::2]]
     assert few == many[:6]

@@ -53,7 +53,9 @@ REFERENCE = [  # rows of support, queries, numbers of shots run, shots, row indi
 
 
 @pytest.mark.parametrize(("support", "queries", "over", "shots", "drawn"), REFERENCE)
-def test_the_draws_of_the_released_code(support, queries, over, shots, drawn):  # type: ignore[no-untyped-def]
+def test_the_draws_of_the_released_code(
+    support: int, queries: int, over: tuple[int, ...], shots: int, drawn: tuple[list[int], list[int]]
+) -> None:
     asked = rows(queries, "q")
     given = official_draws(task("vl_icl_clevr"), asked, rows(support, "s"), over)
     for query, expected in zip(asked.examples, drawn, strict=False):
@@ -64,7 +66,7 @@ def test_the_draws_of_the_released_code(support, queries, over, shots, drawn):  
     ("over", "drawn"),
     [((0, 1), (("blicket", "slation"), ("dax", "perpo"))), ((1,), (("slation", "blicket"), ("blicket", "dax")))],
 )
-def test_open_mi_draws_at_zero_shots_too(over, drawn):  # type: ignore[no-untyped-def]
+def test_open_mi_draws_at_zero_shots_too(over: tuple[int, ...], drawn: tuple[tuple[str, str], ...]) -> None:
     queries, support = open_mi()
     given = official_draws(task("vl_icl_open_mi"), queries, support, over)
     for query, names in zip(queries.examples, drawn, strict=False):

@@ -37,7 +37,8 @@ def test_neighbours_are_those_of_a_full_sort(n: int, k: int, size: int, seed: in
 
 def unit(n: int, seed: int) -> NDArray[np.float32]:
     rows = np.random.default_rng(seed).standard_normal((n, 8)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def keys(n: int) -> list[bytes]:

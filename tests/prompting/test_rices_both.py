@@ -32,7 +32,8 @@ class Pretend:
     def _drawn(self, all_bytes: Sequence[bytes]) -> NDArray[np.float32]:
         seeds = [int.from_bytes(hashlib.sha256(b).digest()[:4], "big") for b in all_bytes]
         rows = np.stack([np.random.default_rng(seed).standard_normal(8) for seed in seeds]).astype(np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows
 
 
 @pytest.fixture

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from flamingo_eval.config.specs import DemoSpec
+from flamingo_eval.prompting import episodes
+from flamingo_eval.prompting.demos import draw_support
 from flamingo_eval.records import END_OF_CHUNK, Image, Prompt
 from flamingo_eval.report.browser import Browser, cards_of, chosen_ids, read_runs
 from flamingo_eval.report.thumbnails import PictureBook
@@ -173,10 +176,7 @@ def test_the_support_set_of_a_seed_is_drawn_once(
     make_run: Any, vqa_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [make_run("red", shots=k, demos=DemoSpec(shots=k)) for k in (0, 4, 8)]
-    drawn = []
-    from flamingo_eval.prompting import episodes
-
-    original = episodes.draw_support
-    monkeypatch.setattr(episodes, "draw_support", lambda *a: drawn.append(a) or original(*a))
+    drawn = Mock(wraps=draw_support)
+    monkeypatch.setattr(episodes, "draw_support", drawn)
     value(folders, str(vqa_root))
-    assert len(drawn) == 1
+    assert drawn.call_count == 1

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -31,10 +32,11 @@ def test_the_suffix_says_the_format() -> None:
     assert b"BitstreamVeraSans" in pdf, "fonts are embedded"
     picture = Image.open(io.BytesIO(figure_bytes(Path("a.png"), TABLE))).convert("RGB")
     assert picture.width > 1000
-    colours = {colour for _, colour in picture.getcolors(2**24) or ()}
+    pixels = np.asarray(picture).reshape(-1, 3)
+    colours = {tuple(colour) for colour in np.unique(pixels, axis=0).tolist()}
     for name in LIGHT[:2]:
         assert tuple(bytes.fromhex(name[1:])) in colours
-    assert sum(n for n, colour in picture.getcolors(2**24) or () if sum(colour) < 200) > 2000, "titles are drawn"
+    assert (pixels.sum(axis=1, dtype=int) < 200).sum() > 2000, "titles are drawn"
 
 
 @pytest.mark.parametrize("name", ["a", "a.jpg", "a.svg.txt", "a.eps"])

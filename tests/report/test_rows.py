@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,7 @@ from flamingo_eval.errors import RunError
 from flamingo_eval.report.rows import rows_of
 from flamingo_eval.report.tables import lines, table_of
 from flamingo_eval.runs.folder import RunFolder, find_runs
-
-MakeRun = Callable[..., RunFolder]
+from tests.support.fixture_types import MakeRun
 
 
 def labels(place: Path) -> list[str]:

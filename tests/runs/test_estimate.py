@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from flamingo_eval.api import Model, load_model
+from flamingo_eval.api import Model, load_flamingo_model
 from flamingo_eval.cli import app
 from flamingo_eval.cli.dry_run import duration
 from flamingo_eval.models.flops import ModelFlops
@@ -16,13 +18,13 @@ from flamingo_eval.runs.estimate import Estimate, Reader, estimate
 from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
 
 
-def runs_of(*tasks: str, **choices: object) -> list[PlannedRun]:
-    return plan_runs(load_questions(tasks, "flamingo")[0], Choices(**choices))  # type: ignore[arg-type]
+def runs_of(*tasks: str, **choices: Any) -> list[PlannedRun]:
+    return plan_runs(load_questions(tasks, "flamingo")[0], Choices(**choices))
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Model:
-    return load_model("tiny")
+    return load_flamingo_model("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,7 @@ def invoke(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_the_command_runs_nothing(tmp_path) -> None:
+def test_the_command_runs_nothing(tmp_path: Path) -> None:
     code, out, err = invoke("vqav2", "--shots", "0,4", "--limit", "20", "--out", str(tmp_path), "--dry-run")
     assert code == 0, err
     assert "vqav2@sample" in out

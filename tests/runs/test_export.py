@@ -26,7 +26,7 @@ def exported(out: Path, *words: str) -> list[dict[str, Any]]:
 
 
 def text_of(line: dict[str, Any], image: str = "<image>") -> str:
-    return line["begin"] + "".join(part.get("text", image) for part in line["parts"])
+    return str(line["begin"]) + "".join(part.get("text", image) for part in line["parts"])
 
 
 def test_lines_are_the_prompts_of_the_runs_for_all_shots_and_seeds(tmp_path: Path) -> None:

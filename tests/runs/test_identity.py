@@ -20,13 +20,13 @@ from flamingo_eval.records import MetricResult
 from flamingo_eval.report.diff import compare
 from flamingo_eval.report.rows import rows_of
 from flamingo_eval.report.tables import table_of
-from flamingo_eval.runs.folder import RunFolder, find_runs, read_outputs
+from flamingo_eval.runs.folder import find_runs, read_outputs
 from flamingo_eval.runs.identity import explain, identity, resolved_names
 from flamingo_eval.runs.record import read_run, read_scores, run_json
 from flamingo_eval.runs.recorded import recorded_spec
 from flamingo_eval.runs.runner import FinishedRun, fingerprint, load_data, run
+from tests.support.fixture_types import MakeRun
 
-MakeRun = Callable[..., RunFolder]
 SCHEMA_1 = Path(__file__).parents[1] / "data" / "schema_1"
 
 
@@ -91,7 +91,8 @@ def test_a_renamed_data_folder_and_moved_files_are_no_other_run(go: Any, mine: P
 
 
 def test_contents_of_annotation_files_are_another_run_and_the_line_names_them(go: Any, mine: Path) -> None:
-    first, lines = go(mine), []
+    first = go(mine)
+    lines: list[str] = []
     path = mine / "v2_mscoco_val2014_annotations.json"
     path.write_text(path.read_text() + "\n")
     second = go(mine, tell=lines.append)

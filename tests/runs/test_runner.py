@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flamingo_eval.config.load import load_prompt, load_protocol
+from flamingo_eval.config.load import load_protocol
 from flamingo_eval.config.names import find_protocol, shipped
 from flamingo_eval.config.specs import DecodeSpec, DemoSpec, PromptSpec, RankOverride, RankSpec, RunSpec
 from flamingo_eval.data.task_file import load_task
@@ -17,9 +18,9 @@ from flamingo_eval.errors import MediaError, RunError
 from flamingo_eval.records import Answer, Episode, Example, Image, Output, Prompt, Split
 from flamingo_eval.runs.answer import answer, shot_orders
 from flamingo_eval.runs.folder import RunFolder, read_outputs
-from flamingo_eval.runs.runner import coverage, load_data, run
-
-MakeRun = Callable[..., RunFolder]
+from flamingo_eval.runs.runner import TaskData, coverage, load_data, run
+from tests.support.fixture_types import MakeRun
+from tests.support.vqa_spec import vqa_spec
 
 
 def by_prompt(prompt: Prompt) -> str:
@@ -92,7 +93,8 @@ class FailingEngine:
     """Answers, but for the queries it cannot."""
 
     def __init__(self, failing: Sequence[str]) -> None:
-        self.failing, self.stats = failing, {}
+        self.failing = failing
+        self.stats: Mapping[str, Any] = {}
 
     def generate(self, prompts: Iterator[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
         for i, prompt in enumerate(prompts):
@@ -113,12 +115,9 @@ def hash_of(parts: Sequence[str]) -> int:
     return sum((i + 1) * ord(c) for i, c in enumerate("".join(parts)))
 
 
-def spec_and_data(root: Path, **changes: object):  # type: ignore[no-untyped-def]
-    task = load_task(shipped("tasks") / "vqav2.yaml")
-    folder = find_protocol("flamingo")
-    protocol, prompt = load_protocol(folder / "protocol.yaml"), load_prompt(folder / "qa.yaml")
-    spec = RunSpec(task, protocol, prompt, DemoSpec(shots=1), "m", "0", "vqa", "val")
-    return replace(spec, **changes), load_data(task, root)  # type: ignore[arg-type]
+def spec_and_data(root: Path, **changes: Any) -> tuple[RunSpec, TaskData]:
+    spec = vqa_spec(DemoSpec(shots=1), **changes)
+    return spec, load_data(spec.task, root)
 
 
 def test_a_failure_stops_the_run_and_names_the_query(vqa_root: Path, tmp_path: Path) -> None:
@@ -180,7 +179,7 @@ def test_permutations_average_log_likelihoods() -> None:
     }
     assert len(single) == 6
     outputs = {o.id: o for o in answer(episodes, close_ended(6), split, FailingEngine([]))}
-    means = [sum(column) / 6 for column in zip(*single.values(), strict=True)]  # type: ignore[arg-type]
+    means = [sum(column) / 6 for column in zip(*single.values(), strict=True)]
     assert outputs["0"].scores == pytest.approx(means, abs=1e-6)
     assert outputs["0"].shots == ("1", "2", "3")
     assert len(shot_orders(episodes[1], close_ended(6))) == 1

@@ -1,24 +1,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flamingo_eval.errors import PredictionError, UsageError
 from flamingo_eval.records import Example, Prediction, Split
 from flamingo_eval.runs.submission import ranks, write_submission
+from tests.support.fixture_types import TaskNamed
 
 
-def split(*ids, **labels):
+def split(*ids: str, **labels: str | int) -> Split:
     examples = [Example(id, (), id, candidates=("a", "b", "c"), labels=labels) for id in ids]
     return Split("test", tuple(examples), (), labelled=False)
 
 
-def written(path):
+def written(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def test_vqa_and_vizwiz_and_captions(task, tmp_path):
+def test_vqa_and_vizwiz_and_captions(task: TaskNamed, tmp_path: Path) -> None:
     predictions = [Prediction("12", ""), Prediction("7", "café")]
     path = write_submission(task("vqav2"), split("7", "12"), predictions, tmp_path / "a/vqa.json")
     assert written(path) == [{"question_id": 7, "answer": "café"}, {"question_id": 12, "answer": ""}]
@@ -31,14 +34,14 @@ def test_vqa_and_vizwiz_and_captions(task, tmp_path):
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["a", "nocaps.json", "vizwiz.json"]
 
 
-def test_visdial_wants_the_rank_of_each_option(task, tmp_path):
+def test_visdial_wants_the_rank_of_each_option(task: TaskNamed, tmp_path: Path) -> None:
     assert ranks([0.1, 0.9, 0.9, 0.5]) == [4, 1, 2, 3]
     predictions = [Prediction("7", scores=(-3.0, -1.0, -2.0))]
     path = write_submission(task("visdial"), split("7", round_id=4), predictions, tmp_path / "a.json")
     assert written(path) == [{"image_id": 7, "round_id": 4, "ranks": [3, 1, 2]}]
 
 
-def test_star_is_grouped_by_question_type(task, tmp_path):
+def test_star_is_grouped_by_question_type(task: TaskNamed, tmp_path: Path) -> None:
     id = "Sequence_T1_5"
     predictions = [Prediction(id, scores=(-3.0, -1.0, -1.0))]
     path = write_submission(task("star"), split(id, question_type="Sequence"), predictions, tmp_path / "a.json")
@@ -46,7 +49,7 @@ def test_star_is_grouped_by_question_type(task, tmp_path):
     assert written(path) == {"Interaction": [], "Sequence": answer, "Prediction": [], "Feasibility": []}
 
 
-def test_nothing_is_written_unless_every_query_is_answered(task, tmp_path):
+def test_nothing_is_written_unless_every_query_is_answered(task: TaskNamed, tmp_path: Path) -> None:
     with pytest.raises(PredictionError) as caught:
         write_submission(task("vqav2"), split("7", "8"), [Prediction("9", "x"), Prediction("8")], tmp_path / "a.json")
     assert [str(p) for p in caught.value.problems] == [

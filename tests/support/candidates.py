@@ -18,6 +18,6 @@ def some_names(n: int, seed: int, shortest: int = 1) -> list[str]:
 
 
 def best(engine: Engine, prompts: Sequence[Prompt], names: Sequence[Sequence[str]], rank: RankSpec) -> list[Best]:
-    found = dict(engine.best(iter(prompts), iter(names), rank))
-    assert sorted(found) == list(range(len(prompts)))
-    return [found[i].best for i in range(len(prompts))]  # type: ignore[misc]
+    answers = dict(engine.best(iter(prompts), iter(names), rank))
+    assert sorted(answers) == list(range(len(prompts)))
+    return [answer.best for _, answer in sorted(answers.items()) if answer.best is not None]

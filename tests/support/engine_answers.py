@@ -9,6 +9,7 @@ from typing import Any
 from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, RankSpec
 from flamingo_eval.api import Model
 from flamingo_eval.engine import Engine
+from flamingo_eval.records import Part
 from tests.support.candidates import best
 from tests.support.small_flamingo import picture
 
@@ -26,13 +27,13 @@ def some_prompts(n: int, seed: int = 0) -> list[Prompt]:
     random_ = random.Random(seed)
     prompts = []
     for i in range(n):
-        parts: list[object] = ["Text first. "] if random_.random() < 0.3 else []
+        parts: list[Part] = ["Text first. "] if random_.random() < 0.3 else []
         for _ in range(random_.randrange(4)):
             parts += [random_.choice(PICTURES)] if random_.random() < 0.8 else []
             parts += ["ab" * random_.randrange(1, 8), END_OF_CHUNK]
         parts += [random_.choice(PICTURES)] if random_.random() < 0.8 else []
         parts += ["Q" * random_.randrange(1, 20)]
-        prompts.append(Prompt(parts, id=f"q{i}"))  # type: ignore[arg-type]
+        prompts.append(Prompt(parts, id=f"q{i}"))
     return prompts
 
 

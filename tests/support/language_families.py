@@ -129,7 +129,7 @@ def random_model(name: str, vocabulary: int = VOCABULARY - 2) -> nn.Module:
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
     config = getattr(transformers, f"{kind}Config")(vocab_size=vocabulary, **options, **layers, **special)
     suffix = "LMHeadModel" if kind == "GPT2" else "ForCausalLM"
-    model = getattr(transformers, kind + suffix)(config).eval()
+    model: nn.Module = getattr(transformers, kind + suffix)(config).eval()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():

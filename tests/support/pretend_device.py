@@ -57,7 +57,7 @@ class PretendDevice(TorchFunctionMode):
         leaves = tree_leaves((args, given))
         tensors = [t for t in leaves if isinstance(t, Tensor)]
         on_cuda = any(isinstance(t, OnCuda) for t in tensors)
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+        if func == Tensor.device.__get__:
             return CUDA if on_cuda else func(*args)
         if name == "_has_compatible_shallow_copy_type":  # module.to asks: a parameter there is a new one
             return on_cuda == all(isinstance(t, OnCuda) for t in tensors)

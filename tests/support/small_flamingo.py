@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer as FastTokenizer
@@ -80,9 +81,9 @@ def save_small(folder: Path, config: FlamingoConfig = SMALL, seed: int = 1) -> P
     return folder
 
 
-def small_model(folder: Path, **decoder: object) -> Model:
+def small_model(folder: Path, **decoder: Any) -> Model:
     """A small model with changes to its decoder, loaded from a folder."""
-    changed = dataclasses.replace(SMALL.decoder, **decoder)  # type: ignore[arg-type]
+    changed = dataclasses.replace(SMALL.decoder, **decoder)
     return Model.load(save_small(folder, dataclasses.replace(SMALL, decoder=changed)))
 
 

@@ -300,7 +300,7 @@ def _pil(kind: str) -> Any:
 def _without_video(original: Any) -> Any:
     """The processor class for machines without torchvision, which video processors want."""
 
-    class ImagesOnly(original):
+    class ImagesOnly(original):  # type: ignore[misc]  # a class that transformers names at run time
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [a for a in original.get_attributes() if "video" not in a]
