@@ -83,7 +83,7 @@ def three_nodes() -> Iterator[Any]:
         cluster.wait_for_nodes()
         yield cluster
     finally:
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]  # of ray
 
 
 def change_nodes(out: Path, limit: int) -> Found:

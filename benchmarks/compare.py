@@ -12,8 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -33,6 +34,9 @@ SPARE = 8  # pictures more than a prompt shows; to draw from more takes time to 
 PEERS = {"cpu": {0: 8, 4: 8, 8: 4, 16: 2, 32: 1}, "cuda": dict.fromkeys((0, 4, 8, 16, 32), 8)}
 RANK_SHOTS = 4
 SEARCHED = ("inner_nodes", "inner_nodes_read", "searched", "searched_in_vain")  # of the engine's counts
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,11 @@ class Comparison:
         listed: PeerShapes | None = None
         if self.peer is not None:
             dtype = how.dtype if device.type == "cuda" else "float32"
-            settings = {"vision": shapes.vision, "language": shapes.language, "settings": dict(shapes.settings)}
+            settings: dict[str, Any] = {
+                "vision": shapes.vision,
+                "language": shapes.language,
+                "settings": dict(shapes.settings),
+            }
             settings |= {"every": shapes.every, "tokenizer": str(save_tokenizer(work / "tokenizer"))}
             listed = self.peer.ask("make", device=how.device, dtype=dtype, **settings)["shapes"]
         self.model = made(shapes, listed, device, DTYPES[how.dtype], work)
@@ -91,6 +99,18 @@ class Comparison:
         if self.peer is not None:
             self.peer.close()
 
+    def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec) -> dict[int, Answer]:
+        """Ours, by index."""
+        return dict(self.engine.generate(iter(prompts), spec))
+
+    def score(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> dict[int, Answer]:
+        """Ours, by index: the sum over a candidate's tokens."""
+        return dict(self.engine.score(iter(prompts), iter(candidates), RankSpec()))
+
+    def best(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> dict[int, Answer]:
+        """Ours, by index: only the best candidate."""
+        return dict(self.engine.best(iter(prompts), iter(candidates), RankSpec()))
+
     def vqa(self, shots: Sequence[int], fixed: bool = False) -> None:
         """Queries a second: 3 beams, 5 new tokens."""
         how = "the same demonstrations for all queries" if fixed else "demonstrations drawn for each query"
@@ -113,7 +133,7 @@ class Comparison:
             ours, theirs, given, same, tokens = [], [], [], [], 0
             for turn in range(self.how.repeats):
                 prompts = prompts_of(n, turn)
-                seconds, answers = self._timed(lambda p=prompts: dict(self.engine.generate(iter(p), spec)))
+                seconds, answers = self._timed(partial(self.generate, prompts, spec))
                 ours.append(self.how.queries / seconds)
                 tokens = answers[0].tokens
                 if self.peer is not None:
@@ -140,19 +160,15 @@ class Comparison:
             for turn in range(self.how.repeats):
                 prompts = self.prompts(RANK_SHOTS, turn, fixed=False)[: 4 if n > 2 else self.how.queries]
                 lists = [names] * len(prompts)
-                seconds, answers = self._timed(
-                    lambda p=prompts, c=lists: dict(self.engine.score(iter(p), iter(c), RankSpec()))
-                )
+                seconds, answers = self._timed(partial(self.score, prompts, lists))
                 ours.append(len(prompts) / seconds)
                 tokens = answers[0].tokens
                 self._forget_queries()
                 before = self.engine.stats
-                seconds, best = self._timed(
-                    lambda p=prompts, c=lists: dict(self.engine.best(iter(p), iter(c), RankSpec()))
-                )
+                seconds, best = self._timed(partial(self.best, prompts, lists))
                 alone.append(len(prompts) / seconds)
                 found.update({key: self.engine.stats[key] - before[key] for key in SEARCHED})
-                same += [best[i].best.candidate == best_of(a.scores) for i, a in answers.items()]
+                same += [_is_best(best[i], answer) for i, answer in answers.items()]
                 if self.peer is not None and (n <= 100 or turn == 0):  # a thousand take it minutes: once is enough
                     one = self._for_peer(prompts[:1])
                     reply = self.peer.ask("rank", text=one["texts"][0], pictures=one["pictures"][0], names=names)
@@ -186,9 +202,9 @@ class Comparison:
                 prompts = self.prompts(n, turn, fixed=False)
                 self._forget_queries()
                 own = [m for p in prompts for m in p.media[-1:]]
-                encode, _ = self._timed(lambda o=own: self.engine.pictures.tokens(o))
-                read, _ = self._timed(lambda p=prompts: dict(self.engine.generate(iter(p), DecodeSpec(3, 1))))
-                whole, _ = self._timed(lambda p=prompts: dict(self.engine.generate(iter(p), SPEC)))
+                encode, _ = self._timed(partial(self.engine.pictures.tokens, own))
+                read, _ = self._timed(partial(self.generate, prompts, DecodeSpec(3, 1)))
+                whole, _ = self._timed(partial(self.generate, prompts, SPEC))
                 rows.append((encode, read, max(whole - read, 0.0)))
             parts = [statistics.median(column) for column in zip(*rows, strict=True)]
             shares = " | ".join(f"{100 * part / sum(parts):.0f} %" for part in parts)
@@ -218,11 +234,11 @@ class Comparison:
             cache.put(content_hash(media), tokens)
         self.engine.cache = self.engine.pictures.cache = cache
 
-    def _timed(self, work: Callable[[], Any]) -> tuple[float, dict[int, Answer]]:
+    def _timed(self, work: Callable[[], Result]) -> tuple[float, Result]:
         clock = time.perf_counter if self.how.clock == "wall" else time.process_time
         began = clock()
-        found = work()
-        return clock() - began, found
+        result = work()
+        return clock() - began, result
 
     def _peer_batch(self, shots: int) -> int:
         usual = PEERS["cpu" if self.how.device == "cpu" else "cuda"].get(shots, 1)
@@ -244,6 +260,10 @@ class Comparison:
             return
         peers = statistics.median(theirs)
         print(f"| {what} | {tokens} | {mine:.3g} | {peers:.3g} | {mine / peers:.1f} | {last} |{more}", flush=True)
+
+
+def _is_best(found: Answer, scored: Answer) -> bool:
+    return found.best is not None and found.best.candidate == best_of(scored.scores or ())
 
 
 def _words(text: str) -> list[str]:

@@ -54,19 +54,19 @@ def _panel(title: str, chance: float, curves: Curves, dial: str) -> str:
         return bottom - (bottom - TOP) * score / 100
 
     parts = [f'<text x="{LEFT}" y="18" font-size="13" font-weight="600">{title}</text>']
-    for score in (0, 25, 50, 75, 100):
-        parts.append(f'<line x1="{LEFT}" x2="{right}" y1="{y(score):.1f}" y2="{y(score):.1f}" stroke="#e7e2e6"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y(score) + 4:.1f}" text-anchor="end" fill="#67616c">{score}</text>')
+    for mark in (0, 25, 50, 75, 100):
+        parts.append(f'<line x1="{LEFT}" x2="{right}" y1="{y(mark):.1f}" y2="{y(mark):.1f}" stroke="#e7e2e6"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y(mark) + 4:.1f}" text-anchor="end" fill="#67616c">{mark}</text>')
     guess = f'y1="{y(chance):.1f}" y2="{y(chance):.1f}" stroke="#67616c" stroke-dasharray="4 3"'
     parts.append(f'<line x1="{LEFT}" x2="{right - 30}" {guess}/>')
     for colour, (shots, points) in zip(COLOURS, curves.items(), strict=False):
         line = " ".join(f"{x(value):.1f},{y(score):.1f}" for value, score in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x(v):.1f}" cy="{y(s):.1f}" r="3" fill="{colour}"/>' for v, s in points]
-        value, score = points[-1]
-        parts.append(f'<text x="{x(value) + 7:.1f}" y="{y(score) + 4:.1f}" fill="{colour}">{shots}</text>')
-    for value, _ in next(iter(curves.values())):
-        parts.append(f'<text x="{x(value):.1f}" y="{bottom + 16}" text-anchor="middle" fill="#67616c">{value:g}</text>')
+        last, score = points[-1]
+        parts.append(f'<text x="{x(last) + 7:.1f}" y="{y(score) + 4:.1f}" fill="{colour}">{shots}</text>')
+    for at, _ in next(iter(curves.values())):
+        parts.append(f'<text x="{x(at):.1f}" y="{bottom + 16}" text-anchor="middle" fill="#67616c">{at:g}</text>')
     parts.append(f'<text x="{x(most / 2):.1f}" y="{bottom + 34}" text-anchor="middle">{dial}</text>')
     return "".join(parts)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -42,9 +43,9 @@ def floor(compare: Comparison, shots: Sequence[int]) -> None:
         for turn in range(repeats):
             prompts = compare.prompts(n, turn, fixed=False)
             compare.engine.pictures.tokens(m for p in prompts for m in p.media)
-            read.append(_seconds(lambda p=prompts: dict(compare.engine.generate(iter(p), READ_ONLY))))
+            read.append(_seconds(partial(compare.generate, prompts, READ_ONLY)))
             before = compare.engine.stats["batches"]
-            whole.append(_seconds(lambda p=prompts: dict(compare.engine.generate(iter(p), SPEC))))
+            whole.append(_seconds(partial(compare.generate, prompts, SPEC)))
             batches = compare.engine.stats["batches"] - before
         length = model.count_tokens(prompts[0])
         reading = statistics.median(read)

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 import flamingo_eval
-from flamingo_eval.api import load_model
+from flamingo_eval.api import load_flamingo_model
 from flamingo_eval.config.load import load_prompt, load_protocol
 from flamingo_eval.config.names import find_task
 from flamingo_eval.config.specs import ProtocolSpec, TaskSpec
@@ -221,7 +221,7 @@ def targets(work: Path) -> list[Target]:
     for task in TABLES:
         spec, root = load_task(find_task(task)), sample_root(task)
         files = tuple(p for p in _files(root, "**/*") if p.suffix in (".json", ".jsonl", ".csv", ".txt"))
-        found.append(Target(f"rows of {task}", files, lambda p, s=spec, r=root: _check(p, s, r), root))
+        found.append(Target(f"rows of {task}", files, _checking(spec, root), root))
     vqav2 = sample_root("vqav2")
     clips = [p for t in ("msrvttqa", "nextqa") for p in _files(sample_root(t), "**/*") if p.suffix in (".mp4", ".avi")]
     pictures = [p for p in _files(vqav2, "**/*") if p.suffix in (".jpg", ".png")][:8]
@@ -267,7 +267,7 @@ def _convert(path: Path, work: Path) -> None:
     out = work / "converted"
     shutil.rmtree(out, ignore_errors=True)
     convert_openflamingo(folder / "checkpoint.pt", folder / "lm", folder / "vision_hf", folder / "tokenizer", 1, out)
-    model = load_model(out, device="cpu", dtype="float32")
+    model = load_flamingo_model(out, device="cpu", dtype="float32")
     model.logits(Prompt(["a", BLANK, "b"]))
 
 
@@ -302,6 +302,10 @@ def _parquet(work: Path) -> Target:
     return Target("tables with pictures", _files(folder, "*"), read, folder)
 
 
+def _checking(spec: TaskSpec, root: Path) -> Callable[[Path], None]:
+    return lambda path: _check(path, spec, root)
+
+
 def _check(path: Path, spec: TaskSpec, root: Path) -> None:
     """All splits are read; pictures and clips have targets of their own."""
     copy = next(parent for parent in path.parents if parent.name == root.name)
@@ -323,9 +327,8 @@ def _predictions(work: Path) -> tuple[Path, ...]:
         spec = load_task(find_task(task))
         split = load_labelled(spec, sample_root(task))
         path = work / f"{task}.jsonl"
-        rows = [{"id": e.id, "prediction": "a kite"} for e in split.examples]
-        if spec.mode == "close-ended":
-            rows = [{"id": e.id, "scores": [-1.0, -2.5]} for e in split.examples]
+        said: dict[str, Any] = {"scores": [-1.0, -2.5]} if spec.mode == "close-ended" else {"prediction": "a kite"}
+        rows = [{"id": e.id, **said} for e in split.examples]
         path.write_text("".join(json.dumps(r) + "\n" for r in rows))
         made.append(path)
     return tuple(made)
@@ -383,7 +386,7 @@ class Report:
     cases: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     findings: dict[str, str] = field(default_factory=dict)  # where -> the traceback
-    spent: Counter[str] = field(default_factory=Counter)  # seconds
+    spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))  # seconds
     slowest: float = 0.0
 
 

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import torch
@@ -23,7 +24,7 @@ from flamingo_eval.records import Prompt
 
 ROWS = (1, 8, 64)
 STEPS = 20  # timed one after the other, as in decoding: only the last is waited for
-NEVER = mock.patch.object(generation, "RECORDED_FROM", {})
+NEVER: Any = mock.patch.object(generation, "RECORDED_FROM", {})
 
 
 def graphs(compare: Comparison, shots: Sequence[int]) -> None:

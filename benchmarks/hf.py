@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -63,8 +64,8 @@ def _row(
     ours, plain, same = [], [], 0
     for i in range(repeats + 1):  # the first warms up; queries' pictures are new each time
         some = prompts[i * queries : (i + 1) * queries]
-        seconds, texts = _timed(now, lambda some=some: model.generate(some, GREEDY))
-        others, expected = _timed(now, lambda some=some: _generated(model, some))
+        seconds, texts = _timed(now, partial(model.generate, some, GREEDY))
+        others, expected = _timed(now, partial(_generated, model, some))
         if i > 0:
             ours.append(queries / seconds)
             plain.append(queries / others)
@@ -83,8 +84,8 @@ def _ranking(
     ours, plain, same = [], [], 0
     for i in range(repeats + 1):
         some = prompts[i * queries : (i + 1) * queries]
-        seconds, rows = _timed(now, lambda some=some: model.score(some, [NAMES] * len(some)))
-        others, sums = _timed(now, lambda some=some: _scored(model, some[0], NAMES))
+        seconds, rows = _timed(now, partial(model.score, some, [NAMES] * len(some)))
+        others, sums = _timed(now, partial(_scored, model, some[0], NAMES))
         if i > 0:
             ours.append(queries / seconds)
             plain.append(1 / others)
@@ -146,7 +147,7 @@ def _prompts(support: Sequence[Image], asked: Sequence[Image], shots: int, fixed
         for s in range(shots):
             turns.append(Turn("user", [support[(s if fixed else 7 * q + 5 * s) % len(support)], f"What is it, {s}?"]))
             turns.append(Turn("assistant", [f"a thing of kind {s}"]))
-        prompts.append(Prompt([*turns, Turn("user", [picture, "What is it?"])], common_head=fixed))
+        prompts.append(Prompt([*turns, Turn("user", [picture, "What is it?"])], common_prefix=fixed))
     return prompts
 
 

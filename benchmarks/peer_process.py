@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from invented import invented
+from invented import invented  # type: ignore[import-not-found]  # run as a script, beside it
 
 # the host's may be newer than what this transformers knows
 HIDDEN = ("accelerate", "peft", "jax", "flax", "tensorflow")
@@ -40,7 +40,8 @@ def _name_operators() -> None:
     assert found is not None
     assert found.origin is not None
     try:
-        torch.ops.load_library(next(Path(found.origin).parent.glob("_C*.so")))
+        library = next(Path(found.origin).parent.glob("_C*.so"))
+        torch.ops.load_library(library)  # type: ignore[no-untyped-call]  # of torch
     except (OSError, StopIteration):
         for operator in (
             "nms(Tensor boxes, Tensor scores, float threshold) -> Tensor",
@@ -59,7 +60,7 @@ from transformers import MptConfig, MptForCausalLM, OPTConfig, OPTForCausalLM  #
 LANGUAGE = {"opt": (OPTConfig, OPTForCausalLM), "mpt": (MptConfig, MptForCausalLM)}
 
 
-def made(vision: str, language: str, settings: dict[str, Any], every: int, tokenizer: str):
+def made(vision: str, language: str, settings: dict[str, Any], every: int, tokenizer: str) -> Any:
     """The peer's own factory; its language model comes from a configuration instead of a folder of weights."""
     config, kind = LANGUAGE[language]
     factory.AutoModelForCausalLM = SimpleNamespace(from_pretrained=lambda *_, **__: kind(config(**settings)))

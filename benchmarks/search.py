@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 
-from flamingo_eval.api import load_model
+from flamingo_eval.api import load_flamingo_model
 from flamingo_eval.config.specs import Normalisation, RankSpec
 from flamingo_eval.data.layouts.imagenet import class_names
 from flamingo_eval.engine import Engine
@@ -44,7 +44,7 @@ def _row(task: str, title: str, names: Sequence[str], rank: RankSpec) -> None:
     (run,) = plan_runs(questions, Choices(shots=(SHOTS,), limit=QUERIES))
     prompts = [render(e, run.prompt, run.protocol) for e in run.episodes()]
     texts = [candidate_text(name, run.prompt) for name in names]
-    engine = Engine(load_model("tiny"))
+    engine = Engine(load_flamingo_model("tiny"))
     for _ in engine.best(prompts, [texts] * len(prompts), rank):
         pass
     stats = engine.stats

@@ -24,7 +24,7 @@ def next_log_probs(seed: int, beginning: tuple[int, ...]) -> Tensor:
 
 def plain_search(seed: int, beams: int, steps: int, penalty: float) -> tuple[int, ...]:
     """Beam search in loops: the rules of transformers 4.33's BeamSearchScorer, lengths without the prompt."""
-    running = [(0.0, ())] + [(NEVER, ())] * (beams - 1)
+    running: list[tuple[float, tuple[int, ...]]] = [(0.0, ()), *[(NEVER, ())] * (beams - 1)]
     ended: list[tuple[float, tuple[int, ...]]] = []
     for length in range(1, steps + 1):
         options = [

@@ -5,22 +5,25 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from flamingo_eval import END_OF_CHUNK, Prompt, RankSpec, load_model
-from flamingo_eval.api import Model
+from flamingo_eval import END_OF_CHUNK, Prompt, RankSpec
+from flamingo_eval.api import Model, load_flamingo_model
 from flamingo_eval.engine import Engine
 from flamingo_eval.engine import prefill as prefill_module
 from flamingo_eval.engine import ranking as ranking_module
 from flamingo_eval.engine.best_first import Search, SearchTree
 from flamingo_eval.engine.kv_slots import SlotCache
-from flamingo_eval.records import Best, best_of
+from flamingo_eval.engine.picture_attention import read as read_tokens
+from flamingo_eval.models.flamingo import Flamingo
+from flamingo_eval.records import Best, Part, best_of
 from tests.support.candidates import best, some_names
 from tests.support.small_flamingo import picture, small_model
 
-MODELS: dict[str, dict[str, object]] = {
+MODELS: dict[str, dict[str, Any]] = {
     "relative": {"positions": "relative"},
     "alibi, short convolution": {"positions": "alibi", "norm": "layernorm", "short_conv": 3},
 }
@@ -31,7 +34,7 @@ NAMES = Path(__file__).parents[2] / "flamingo_eval" / "data" / "layouts" / "imag
 @pytest.fixture(scope="module", params=["tiny", *MODELS])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     if request.param == "tiny":
-        return load_model("tiny")
+        return load_flamingo_model("tiny")
     return small_model(tmp_path_factory.mktemp("small"), context=128, **MODELS[request.param])
 
 
@@ -42,11 +45,11 @@ def some_prompts(model: Model, n: int, seed: int) -> list[Prompt]:
     pictures = [picture(i, size=size) for i in range(3)] + [picture(9, size=size, frames=2)]
     prompts = []
     for i in range(n):
-        parts: list[object] = []
+        parts: list[Part] = []
         if drawn.random() < 0.5:
             parts = [drawn.choice(pictures), "Output: dog" + "a" * drawn.randrange(9), END_OF_CHUNK]
         parts += [drawn.choice(pictures)] if drawn.random() < 0.7 else []
-        prompts.append(Prompt([*parts, "Output:" + "b" * drawn.randrange(4)], id=f"q{i}"))  # type: ignore[list-item]
+        prompts.append(Prompt([*parts, "Output:" + "b" * drawn.randrange(4)], id=f"q{i}"))
     return prompts
 
 
@@ -141,7 +144,13 @@ def test_rows_whose_search_is_done_leave_the_batch(name: str, tmp_path: Path, mo
 
 def test_fixed_demonstrations_are_read_once(model: Model) -> None:
     size = model.config.preprocess.size
-    shots = [picture(0, size=size), "Output: a dog and a cow", END_OF_CHUNK, picture(1, size=size), "b" * 20]
+    shots: list[Part] = [
+        picture(0, size=size),
+        "Output: a dog and a cow",
+        END_OF_CHUNK,
+        picture(1, size=size),
+        "b" * 20,
+    ]
     prompts = [Prompt([*shots, END_OF_CHUNK, picture(2 + i, size=size), "Output:"]) for i in range(5)]
     engine = Engine(model, batch_size=3)
     names = [some_names(300, 0)] * 5
@@ -216,12 +225,11 @@ def test_memory_that_does_not_suffice_halves_the_batch(tmp_path: Path, monkeypat
     model = small_model(tmp_path, context=128)
     prompts, names = [Prompt(["Output:" + str(i)]) for i in range(6)], [some_names(300, 1)] * 6
     expected = best(Engine(model, batch_size=6), prompts, names, RankSpec())
-    read = prefill_module.read
 
-    def scarce(flamingo: object, tokens: torch.Tensor, *rest: object) -> torch.Tensor:
+    def scarce(flamingo: Flamingo, tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
         if len(tokens) > 2:
             raise torch.OutOfMemoryError
-        return read(flamingo, tokens, *rest)  # type: ignore[arg-type]
+        return read_tokens(flamingo, tokens, *rest)
 
     monkeypatch.setattr(prefill_module, "read", scarce)
     engine = Engine(model, batch_size=6)
@@ -234,7 +242,7 @@ def test_memory_that_does_not_suffice_halves_the_batch(tmp_path: Path, monkeypat
 
 def test_a_thousand_names_need_a_small_part_of_their_tree() -> None:
     """The tiny model spells most names of ImageNet letter by letter: some 5,000 inner nodes."""
-    model = load_model("tiny")
+    model = load_flamingo_model("tiny")
     names = [" " + line.split(maxsplit=1)[1].split(",")[0] for line in NAMES.read_text().splitlines()]
     assert len(names) == 1000
     prompts = [p for p in some_prompts(model, 12, seed=0) if p.media][:4]

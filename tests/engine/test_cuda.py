@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, load_model
-from flamingo_eval.api import Model
+from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt
+from flamingo_eval.api import Model, load_flamingo_model
 from flamingo_eval.engine import Engine
 from flamingo_eval.engine.cuda_graph import CapturedGraph
 from tests.support.candidates import some_names
@@ -49,7 +49,7 @@ def tiny_prompts(n: int) -> list[Prompt]:
 
 
 def test_the_tiny_checkpoint_says_the_same() -> None:
-    here, there = load_model("tiny"), load_model("tiny", device="cuda", dtype="float32")
+    here, there = load_flamingo_model("tiny"), load_flamingo_model("tiny", device="cuda", dtype="float32")
     prompts = tiny_prompts(40)
     for new in (5, 20):  # from the second on, steps are played from a graph
         spec = DecodeSpec(beams=3, max_new_tokens=new)
@@ -60,7 +60,7 @@ def test_the_tiny_checkpoint_says_the_same() -> None:
 
 
 def test_bfloat16_is_near_float32() -> None:
-    exact, half = (load_model("tiny", device="cuda", dtype=d) for d in ("float32", "bfloat16"))
+    exact, half = (load_flamingo_model("tiny", device="cuda", dtype=d) for d in ("float32", "bfloat16"))
     prompt = tiny_prompts(4)[3]
     apart = (exact.logits(prompt).softmax(-1) - half.logits(prompt).softmax(-1)).abs().max()
     assert 0 < float(apart) < 0.1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +14,15 @@ from flamingo_eval import END_OF_CHUNK, DecodeSpec, Image, Prompt, RankSpec
 from flamingo_eval.api import Model
 from flamingo_eval.engine import Engine, PlainEngine, build_engine, reference
 from flamingo_eval.engine import prefill as prefill_module
+from flamingo_eval.engine.picture_attention import read as read_tokens
 from flamingo_eval.errors import MediaError, PromptError, UsageError
 from flamingo_eval.models.config import PoolingConfig
-from flamingo_eval.records import Answer, Pixels, best_of
+from flamingo_eval.models.flamingo import Flamingo
+from flamingo_eval.records import Answer, Part, Pixels, best_of
 from tests.support.engine_answers import PICTURES, scores, some_prompts, texts
 from tests.support.small_flamingo import SMALL, save_small
 
-FAMILIES: dict[str, dict[str, object]] = {
+FAMILIES: dict[str, dict[str, Any]] = {
     "relative": {"positions": "relative"},
     "rotary, short convolution": {"positions": "rotary", "rotary_dim": 4, "short_conv": 3},
     "alibi": {"positions": "alibi", "norm": "layernorm", "qk_norm": True},
@@ -29,7 +33,7 @@ FAMILIES: dict[str, dict[str, object]] = {
 
 
 def family(folder: Path, name: str) -> Model:
-    decoder = dataclasses.replace(SMALL.decoder, context=128, **FAMILIES[name])  # type: ignore[arg-type]
+    decoder = dataclasses.replace(SMALL.decoder, context=128, **FAMILIES[name])
     return Model.load(save_small(folder, dataclasses.replace(SMALL, decoder=decoder), seed=len(name)))
 
 
@@ -114,7 +118,9 @@ def test_a_long_list_of_candidates_is_scored_in_pieces(model: Model, monkeypatch
 
 def test_fixed_demonstrations_are_read_once(model: Model) -> None:
     """Two sets of them, taking turns; and a prompt that shares nothing."""
-    prefixes = [[PICTURES[0], "first shot" * i, END_OF_CHUNK, PICTURES[5], "b" * 20, END_OF_CHUNK] for i in (2, 3)]
+    prefixes: list[list[Part]] = [
+        [PICTURES[0], "first shot" * i, END_OF_CHUNK, PICTURES[5], "b" * 20, END_OF_CHUNK] for i in (2, 3)
+    ]
     prompts = [Prompt([*prefixes[i % 2], PICTURES[i % 4], "Q" * (i + 1)], id=f"q{i}") for i in range(10)]
     prompts.insert(4, Prompt(["no picture, but long enough to be a head"]))
     spec, rank, names = DecodeSpec(beams=2, max_new_tokens=4), RankSpec(), ["a", "ab", "cd"]
@@ -130,7 +136,7 @@ def test_fixed_demonstrations_are_read_once(model: Model) -> None:
 @pytest.mark.parametrize("common", [True, False])
 def test_a_resumed_run_gives_the_same_numbers(model: Model, common: bool) -> None:
     """What is left of a run is answered without its neighbours; the beginning they share must leave no trace."""
-    shots = [PICTURES[0], "first shot" * 2, END_OF_CHUNK, PICTURES[5], "b" * 20, END_OF_CHUNK]
+    shots: list[Part] = [PICTURES[0], "first shot" * 2, END_OF_CHUNK, PICTURES[5], "b" * 20, END_OF_CHUNK]
     prompts = [
         Prompt([*shots, PICTURES[i % 4], "Q" * (i + 1)], id=f"q{i}", common_prefix=common and i < 4) for i in range(5)
     ]
@@ -202,12 +208,11 @@ def test_memory_that_does_not_suffice_halves_the_batch(small: Model, monkeypatch
     prompts = [Prompt([PICTURES[0], "same length", str(i)]) for i in range(8)]
     spec = DecodeSpec(beams=1, max_new_tokens=2)
     expected = texts(Engine(small, batch_size=8), prompts, spec)
-    read = prefill_module.read
 
-    def scarce(flamingo: object, tokens: torch.Tensor, *rest: object) -> torch.Tensor:
+    def scarce(flamingo: Flamingo, tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
         if len(tokens) > 3 and tokens.shape[1] > 1:
             raise torch.OutOfMemoryError
-        return read(flamingo, tokens, *rest)  # type: ignore[arg-type]
+        return read_tokens(flamingo, tokens, *rest)
 
     monkeypatch.setattr(prefill_module, "read", scarce)
     engine = Engine(small, batch_size=8)
@@ -222,13 +227,13 @@ def test_memory_that_does_not_suffice_halves_the_batch(small: Model, monkeypatch
 def test_prompts_are_taken_as_they_are_needed(small: Model) -> None:
     taken = 0
 
-    def endless() -> object:
+    def endless() -> Iterator[Prompt]:
         nonlocal taken
         while True:
             taken += 1
             yield Prompt(["a" * (taken % 30 + 1)], id=str(taken))
 
-    answers = Engine(small, batch_size=2).generate(endless(), DecodeSpec(beams=1, max_new_tokens=1))  # type: ignore[arg-type]
+    answers = Engine(small, batch_size=2).generate(endless(), DecodeSpec(beams=1, max_new_tokens=1))
     some = [next(answers) for _ in range(40)]
     assert all(isinstance(answer, Answer) for _, answer in some)
     assert taken < 80

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -53,7 +51,7 @@ def test_few_pictures_wait_and_a_process_that_dies_is_replaced_by_our_own(tmp_pa
         pool = loader._pool
         assert pool is not None
         for process in list(pool._processes.values()):
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             process.join()
         for picture in media:
             loader.ahead(picture)

@@ -22,10 +22,12 @@ def test_each_token_gets_what_masking_all_pictures_would_give(layer: GatedXattn)
     sees = [[-1] * 3 + [0] * 40 + [2] * 5 + [-1] * 2, [1] * 30 + [0] * 20]
     x = torch.randn(2, 50, 32, generator=torch.Generator().manual_seed(0))
     keys, values = layer.project_visual(torch.randn(3, 3, 24, generator=torch.Generator().manual_seed(1)))
-    found = attend_own_picture(layer.attention, x, (keys, values), Pieces.of(sees, CPU))
+    pieces = Pieces.of(sees, CPU)
+    assert pieces is not None
+    attended = attend_own_picture(layer.attention, x, (keys, values), pieces)
     all_keys, all_values = (part.transpose(0, 1).flatten(1, 2).expand(2, -1, -1, -1) for part in (keys, values))
     seen = image_mask(torch.tensor(sees) + 1, images=3, latents=3)
-    torch.testing.assert_close(found, layer.attention(x, all_keys, all_values, seen))
+    torch.testing.assert_close(attended, layer.attention(x, all_keys, all_values, seen))
 
 
 def test_pieces_hold_one_picture_each() -> None:
@@ -46,6 +48,8 @@ def test_no_pictures_no_pieces() -> None:
 def test_rows_that_see_nothing_get_zeros(layer: GatedXattn) -> None:
     x = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(0))
     visual = layer.project_visual(torch.randn(2, 3, 24, generator=torch.Generator().manual_seed(1)))
-    found = attend_own_picture(layer.attention, x, visual, Pieces.of_rows(2, 4, [True, False], CPU))
-    assert found[0].abs().min() > 0
-    assert found[1].abs().max() == 0
+    pieces = Pieces.of_rows(2, 4, [True, False], CPU)
+    assert pieces is not None
+    attended = attend_own_picture(layer.attention, x, visual, pieces)
+    assert attended[0].abs().min() > 0
+    assert attended[1].abs().max() == 0

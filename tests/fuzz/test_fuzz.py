@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import json
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,12 +25,13 @@ from flamingo_eval.runs.folder import parse_output, read_outputs
 from flamingo_eval.runs.predictions import read_predictions
 from flamingo_eval.runs.record import read_run, read_scores
 from flamingo_eval.sample import sample_root
+from tests.support.fixture_types import MakeRun
 
 HUGE = "9" * 5000
 DEEP = "[" * 100_000
 
 
-def test_damaged_files_of_every_kind_are_read_or_refused():
+def test_damaged_files_of_every_kind_are_read_or_refused() -> None:
     torch.set_num_threads(1)
     report = fuzz(seed=0, cases=8)
     assert report.findings == {}
@@ -39,7 +42,7 @@ def test_damaged_files_of_every_kind_are_read_or_refused():
 
 @given(text=st.text() | st.recursive(st.none() | st.floats() | st.text() | st.integers(), st.lists).map(json.dumps))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_is_no_traceback(tmp_path, text):
+def test_any_text_is_no_traceback(tmp_path: Path, text: str) -> None:
     path = tmp_path / "file.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     for read in (read_json, read_config, lambda p: read_json_lines(p, ProblemLog())):
@@ -49,7 +52,7 @@ def test_any_text_is_no_traceback(tmp_path, text):
 
 
 @pytest.mark.parametrize("text", [HUGE, f'{{"a": {HUGE}}}', DEEP])
-def test_huge_numbers_and_deep_nesting_are_refused(tmp_path, text):
+def test_huge_numbers_and_deep_nesting_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "file.json"
     path.write_text(text)
     with pytest.raises(DataError):
@@ -61,7 +64,7 @@ def test_huge_numbers_and_deep_nesting_are_refused(tmp_path, text):
     assert [p.line for p in log.problems] == [1]
 
 
-def test_half_a_surrogate_pair_is_refused_where_it_is_read(tmp_path):
+def test_half_a_surrogate_pair_is_refused_where_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text('{"question": "What \\ud83d?"}')
     with pytest.raises(DataError, match="half a surrogate pair"):
@@ -70,7 +73,7 @@ def test_half_a_surrogate_pair_is_refused_where_it_is_read(tmp_path):
     assert read_json(path) == {"question": "What 😀?"}
 
 
-def test_a_key_with_two_values_is_refused_wherever_json_is_read(tmp_path):
+def test_a_key_with_two_values_is_refused_wherever_json_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text('{"a": {"id": 1, "id": 1}}')
     assert read_json(path) == {"a": {"id": 1}}
@@ -92,7 +95,7 @@ def test_a_key_with_two_values_is_refused_wherever_json_is_read(tmp_path):
         parse_output('{"id": "1", "id": "2"}')
 
 
-def test_messages_can_always_be_written():
+def test_messages_can_always_be_written() -> None:
     str(FlamingoEvalError("unknown id '\ud800'")).encode()
 
 
@@ -104,7 +107,7 @@ def test_messages_can_always_be_written():
         (f'{{"id": ID, "prediction": {HUGE}}}', "not JSON"),
     ],
 )
-def test_predictions_that_say_two_things_or_nothing_are_refused(tmp_path, changed, what):
+def test_predictions_that_say_two_things_or_nothing_are_refused(tmp_path: Path, changed: str, what: str) -> None:
     spec = load_task(find_task("vqav2"))
     split = load_labelled(spec, sample_root("vqav2"))
     lines = [json.dumps({"id": e.id, "prediction": "a"}) for e in split.examples]
@@ -115,7 +118,7 @@ def test_predictions_that_say_two_things_or_nothing_are_refused(tmp_path, change
         read_predictions(path, spec, split)
 
 
-def test_a_score_too_large_for_a_number_is_refused(tmp_path):
+def test_a_score_too_large_for_a_number_is_refused(tmp_path: Path) -> None:
     spec = load_task(find_task("hateful_memes"))
     split = load_labelled(spec, sample_root("hateful_memes"))
     path = tmp_path / "p.jsonl"
@@ -128,12 +131,12 @@ def test_a_score_too_large_for_a_number_is_refused(tmp_path):
     "values",
     [{"id": ["1"]}, {"id": "1", "tokens": "7"}, {"id": "1", "shots": [1]}, {"id": "1", "score": {}}],
 )
-def test_an_output_of_wrong_types_is_foreign(values):
+def test_an_output_of_wrong_types_is_foreign(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="not an output"):
         parse_output(json.dumps(values))
 
 
-def test_a_broken_zip_is_no_traceback(tmp_path):
+def test_a_broken_zip_is_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a", "b")
@@ -144,7 +147,7 @@ def test_a_broken_zip_is_no_traceback(tmp_path):
         file_weights(path)
 
 
-def test_a_clip_of_an_unknown_codec_is_named(tmp_path):
+def test_a_clip_of_an_unknown_codec_is_named(tmp_path: Path) -> None:
     clip = next(p for p in sorted(sample_root("msrvttqa").rglob("*.mp4")))
     data = clip.read_bytes()
     at = data.index(b"stsd") + 16
@@ -174,7 +177,9 @@ def test_a_clip_of_an_unknown_codec_is_named(tmp_path):
         ("run.json", {"counts": {"queries": 10**30}}, "counts.queries"),
     ],
 )
-def test_a_record_of_wrong_types_is_refused_with_its_key(make_run, name, change, key):
+def test_a_record_of_wrong_types_is_refused_with_its_key(
+    make_run: MakeRun, name: str, change: dict[str, Any], key: str
+) -> None:
     folder = make_run()
     path = folder.path / name
     read = {"scores.json": read_scores, "run.json": read_run}[name]
@@ -185,13 +190,13 @@ def test_a_record_of_wrong_types_is_refused_with_its_key(make_run, name, change,
     assert f"\n  {key}: " in str(caught.value)
 
 
-def test_half_a_surrogate_pair_in_a_record_is_refused(make_run):
+def test_half_a_surrogate_pair_in_a_record_is_refused(make_run: MakeRun) -> None:
     folder = make_run()
     folder.scores.write_text(json.dumps(json.loads(folder.scores.read_text()) | {"model": "\ud800"}))
     with pytest.raises(RunError, match="half a surrogate pair"):
         read_scores(folder.scores)
 
 
-def test_an_answer_that_is_no_text_is_foreign():
+def test_an_answer_that_is_no_text_is_foreign() -> None:
     with pytest.raises(ValueError, match="not an output"):
         parse_output('{"id": "1", "raw": 0, "prediction": "a"}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -38,7 +39,7 @@ SMALL_DIALS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
         for module, values in SMALL.items():
@@ -49,12 +50,12 @@ def cache(tmp_path_factory):
         yield
 
 
-def test_every_task_has_a_sample():
+def test_every_task_has_a_sample() -> None:
     assert sorted(BUILDERS) == sorted(task_names())
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_the_loader_reads_both_parts(name):
+def test_the_loader_reads_both_parts(name: str) -> None:
     task = load_task(TASKS / f"{name}.yaml")
     root = sample_root(name)
     queries = load_split(task, root, task.data.query)
@@ -70,7 +71,7 @@ def test_the_loader_reads_both_parts(name):
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_check_finds_nothing_but_counts_that_are_not_the_official_ones(name):
+def test_check_finds_nothing_but_counts_that_are_not_the_official_ones(name: str) -> None:
     """Every picture and clip is there and opens."""
     report = check_task(load_task(TASKS / f"{name}.yaml"), sample_root(name))
     assert sum(s.media for s in report.splits) >= 3
@@ -78,7 +79,7 @@ def test_check_finds_nothing_but_counts_that_are_not_the_official_ones(name):
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_what_is_broken_is_named_by_check_and_by_run(name, tmp_path):
+def test_what_is_broken_is_named_by_check_and_by_run(name: str, tmp_path: Path) -> None:
     """A missing and a cut picture or clip: `check` finds both, a run stops before the model or counts them."""
     question = load_question(name, "flamingo")
     root = tmp_path / name
@@ -101,7 +102,7 @@ def test_what_is_broken_is_named_by_check_and_by_run(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(BUILDERS))
-def test_a_list_cut_in_the_middle_is_named(name, tmp_path):
+def test_a_list_cut_in_the_middle_is_named(name: str, tmp_path: Path) -> None:
     task = load_task(TASKS / f"{name}.yaml")
     root = tmp_path / name
     shutil.copytree(sample_root(name), root)

@@ -24,6 +24,7 @@ from flamingo_eval.sample.benchmarks import draws
 from flamingo_eval.sample.fresh import clevr, objects, operators, textocr
 from flamingo_eval.sample.fresh.copies import copy_of
 from flamingo_eval.sample.fresh.dials import DIALS
+from flamingo_eval.sample.world.scenes import concepts
 
 FEW = {
     "vl_icl_open_mi": "queries=2,classes=3,pictures=2",
@@ -112,10 +113,10 @@ def test_similar_classes_are_of_one_kind(tmp_path: Path, monkeypatch: pytest.Mon
     drawn: list[list[int]] = []
     monkeypatch.setattr(objects, "_draw", lambda path, key, concept, shown, dials: drawn.append(shown))
     copy_of("vl_icl_open_mi", "1,queries=20,classes=3,similarity=1").write(tmp_path / "alike")
-    alike = sum(len({objects.concepts()[c].kind for c in shown}) for shown in drawn) / len(drawn)
+    alike = sum(len({concepts()[c].kind for c in shown}) for shown in drawn) / len(drawn)
     drawn.clear()
     copy_of("vl_icl_open_mi", "1,queries=20,classes=3").write(tmp_path / "any")
-    unlike = sum(len({objects.concepts()[c].kind for c in shown}) for shown in drawn) / len(drawn)
+    unlike = sum(len({concepts()[c].kind for c in shown}) for shown in drawn) / len(drawn)
     assert alike < 1.5 < 2.5 < unlike
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, RankSpec
 from flamingo_eval.api import Model
-from flamingo_eval.engine import Engine
+from flamingo_eval.engine import Engine, PlainEngine
 from flamingo_eval.records import Part
 from tests.support.candidates import best
 from tests.support.small_flamingo import picture
@@ -37,7 +37,7 @@ def some_prompts(n: int, seed: int = 0) -> list[Prompt]:
     return prompts
 
 
-def texts(engine: Engine, prompts: Sequence[Prompt], spec: DecodeSpec) -> list[str | None]:
+def texts(engine: Engine | PlainEngine, prompts: Sequence[Prompt], spec: DecodeSpec) -> list[str | None]:
     found = dict(engine.generate(iter(prompts), spec))
     assert sorted(found) == list(range(len(prompts)))
     return [found[i].text for i in range(len(prompts))]

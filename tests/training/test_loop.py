@@ -4,23 +4,24 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from flamingo_eval.errors import ConfigError, UsageError
 from flamingo_eval.training.loop import Place, finished, fit, learning_rate, make_optimizer
 from flamingo_eval.training.recipe import RECIPES, OptimSpec, load_recipe
 
 
-def train(folder, updates: int, stop_at: int | None = None) -> nn.Linear:
+def train(folder: Path, updates: int, stop_at: int | None = None) -> nn.Linear:
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
     place = Place(folder, torch.device("cpu"), torch.float32, Console(file=io.StringIO()))
 
-    def update(i: int):
+    def update(i: int) -> tuple[Tensor, dict[str, float]]:
         if i == stop_at:
             raise KeyboardInterrupt
         x = torch.randn(8, 4, generator=torch.Generator().manual_seed(i))
@@ -30,20 +31,20 @@ def train(folder, updates: int, stop_at: int | None = None) -> nn.Linear:
     return model
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
-    whole = train(tmp_path / "a", 20) if (tmp_path / "a").mkdir() is None else None
-    (tmp_path / "b").mkdir()
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    whole = train(tmp_path / "a", 20)
     monkeypatch.setattr("flamingo_eval.training.loop.SAVE_EVERY_S", 0.0)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "b", 20, stop_at=7)
     resumed = train(tmp_path / "b", 20)
-    assert whole is not None
     assert torch.equal(whole.weight, resumed.weight)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "a" / "stage.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0]
 
 
-def test_finished_says_so_and_loads(tmp_path):
+def test_finished_says_so_and_loads(tmp_path: Path) -> None:
     place = Place(tmp_path, torch.device("cpu"), torch.float32, Console(file=io.StringIO()))
     assert not finished("stage", {}, OptimSpec(20, 0.05), place)
     trained = train(tmp_path, 20)
@@ -53,7 +54,7 @@ def test_finished_says_so_and_loads(tmp_path):
     assert not finished("stage", {"model": other}, OptimSpec(21, 0.05), place)
 
 
-def test_the_learning_rate_rises_and_falls():
+def test_the_learning_rate_rises_and_falls() -> None:
     spec = OptimSpec(100, 1.0, warmup=10, final=0.1)
     rates = [learning_rate(spec, i) for i in range(100)]
     assert rates[0] == pytest.approx(0.1)
@@ -61,7 +62,7 @@ def test_the_learning_rate_rises_and_falls():
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
 
 
-def test_gates_learn_faster_and_vectors_are_not_decayed():
+def test_gates_learn_faster_and_vectors_are_not_decayed() -> None:
     class Gated(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -77,18 +78,18 @@ def test_gates_learn_faster_and_vectors_are_not_decayed():
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
-def test_shipped_recipes_are_valid(path):
+def test_shipped_recipes_are_valid(path: Path) -> None:
     recipe = load_recipe(path.stem)
     assert recipe.name == path.stem
     assert recipe.smoke().flamingo.optim.updates < recipe.flamingo.optim.updates
 
 
-def test_a_misspelt_recipe_is_named():
+def test_a_misspelt_recipe_is_named() -> None:
     with pytest.raises(UsageError, match="Did you mean 'tiny'"):
         load_recipe("tinny")
 
 
-def test_a_recipe_like_another_says_what_differs(tmp_path):
+def test_a_recipe_like_another_says_what_differs(tmp_path: Path) -> None:
     path = tmp_path / "open.yaml"
     path.write_text("like: tiny\nname: open\nflamingo:\n  optim: {lr: 0.5}\n  gate: 100\n")
     tiny = load_recipe("tiny")
@@ -96,7 +97,7 @@ def test_a_recipe_like_another_says_what_differs(tmp_path):
     assert load_recipe(str(path)) == replace(tiny, name="open", flamingo=changed)
 
 
-def test_a_recipe_may_be_like_one_that_is_like_another(tmp_path):
+def test_a_recipe_may_be_like_one_that_is_like_another(tmp_path: Path) -> None:
     path = tmp_path / "short.yaml"
     path.write_text("like: tiny-ungated\nflamingo:\n  optim: {updates: 7}\n")
     ungated = load_recipe("tiny-ungated")
@@ -114,7 +115,7 @@ def test_a_recipe_may_be_like_one_that_is_like_another(tmp_path):
         ("like: tiny\nflamingo: 3", "line 2, flamingo: expected keys and values"),
     ],
 )
-def test_what_is_wrong_with_likeness_is_named(tmp_path, text, said):
+def test_what_is_wrong_with_likeness_is_named(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(said)):

@@ -31,7 +31,7 @@ def collate() -> Collator:
 
 
 @pytest.mark.parametrize("task", ["bind", "bind-colour", "bind-count", "name", "caption", "vqa", "bound"])
-def test_episodes_are_full_and_never_name_held_out_objects(pool, task):
+def test_episodes_are_full_and_never_name_held_out_objects(pool: ScenePool, task: str) -> None:
     banned = {concepts()[c].name for c in held_out()}
     for seed in range(20):
         episode = draw_episode(Random(seed), pool, {task: 1.0}, 8, 0.5)
@@ -40,7 +40,7 @@ def test_episodes_are_full_and_never_name_held_out_objects(pool, task):
             assert not banned & set(f"{chunk.stem} {chunk.answer} {chunk.words}".replace("?", "").split())
 
 
-def test_a_name_is_bound_to_one_thing_in_an_episode(pool):
+def test_a_name_is_bound_to_one_thing_in_an_episode(pool: ScenePool) -> None:
     invented = 0
     for seed in range(20):
         bound: dict[str, tuple[int, int]] = {}
@@ -55,7 +55,7 @@ def test_a_name_is_bound_to_one_thing_in_an_episode(pool):
     assert invented > 20
 
 
-def test_a_blend_is_of_the_same_two_things_and_shares_throughout_an_episode(pool):
+def test_a_blend_is_of_the_same_two_things_and_shares_throughout_an_episode(pool: ScenePool) -> None:
     blended = 0
     for seed in range(40):
         bound: dict[str, tuple[Thing, float]] = {}
@@ -75,12 +75,12 @@ def test_a_blend_is_of_the_same_two_things_and_shares_throughout_an_episode(pool
 
 
 @pytest.mark.parametrize(("task", "blends"), [("bind", 0.0), ("bind-colour", 1.0), ("caption", 1.0), ("bound", 1.0)])
-def test_nothing_is_blended_unasked(pool, task, blends):
+def test_nothing_is_blended_unasked(pool: ScenePool, task: str, blends: float) -> None:
     episodes = [draw_episode(Random(s), pool, {task: 1.0}, 8, 0.0, blends) for s in range(20)]
     assert all(chunk.blend is None for episode in episodes for chunk in episode)
 
 
-def test_features_are_blended_as_the_batch_says(collate):
+def test_features_are_blended_as_the_batch_says(collate: Collator) -> None:
     features = torch.randn(6, 1, 4, 8)
     blended = [Chunk(1, "Output:", "dax", blend=(5, 0.25)), Chunk(2, "Output:", "dax")]
     plain = [Chunk(3, "Output:", "toma")]
@@ -90,14 +90,14 @@ def test_features_are_blended_as_the_batch_says(collate):
     assert torch.equal(seen[1, 0], features[3])
 
 
-def test_invented_objects_are_bound_and_never_named(pool):
+def test_invented_objects_are_bound_and_never_named(pool: ScenePool) -> None:
     for seed in range(40):
         for task in ("name", "caption", "vqa"):
             for chunk in draw_episode(Random(seed), pool, {task: 1.0}, 5, 0.0):
                 assert chunk.scene is None or pool.scenes[chunk.scene].look == 0
 
 
-def test_what_is_said_of_a_clip_is_what_moves(clips):
+def test_what_is_said_of_a_clip_is_what_moves(clips: ScenePool) -> None:
     said: dict[str, None] = {}
     for seed in range(60):
         episode = draw_episode(Random(seed), clips, {"clip": 1.0}, 6, 0.0)
@@ -117,14 +117,14 @@ def test_what_is_said_of_a_clip_is_what_moves(clips):
     assert set(said) == {"question", "caption", "bound"}
 
 
-def test_zero_shot_episodes_are_trained_too(pool):
+def test_zero_shot_episodes_are_trained_too(pool: ScenePool) -> None:
     episodes = [draw_episode(Random(s), pool, {"caption": 1.0}, 5, 0.0) for s in range(100)]
     bare = [e for e in episodes if e[0].scene is None]
     assert 3 < len(bare) < 30
     assert all(e[1].scene is None and e[2].scene is not None for e in bare)
 
 
-def test_a_batch_weighs_answers_and_marks_repeats(collate):
+def test_a_batch_weighs_answers_and_marks_repeats(collate: Collator) -> None:
     episode = [Chunk(None, "Output:", "dax"), Chunk(4, "Output:", "toma"), Chunk(9, "Output:", "toma")]
     batch = collate([episode], other_tokens=0.0, in_words=False)
     tokens = [collate.tokenizer.id_to_token(int(i)) for i in batch.tokens[0][:16]]
@@ -139,7 +139,7 @@ def test_a_batch_weighs_answers_and_marks_repeats(collate):
     assert batch.tokens.shape[1] % 32 == 0
 
 
-def test_batches_read_like_the_harness_prompts(collate):
+def test_batches_read_like_the_harness_prompts(collate: Collator) -> None:
     """What is trained on is, token for token, what the tokenizer makes of the rendered prompt."""
     episode = [Chunk(0, "Question: where is it? Answer:", "harbor"), Chunk(1, "Output:", "a dog")]
     text = "<image>Question: where is it? Answer: harbor<EOC><image>Output: a dog<EOC>"
@@ -149,13 +149,13 @@ def test_batches_read_like_the_harness_prompts(collate):
 
 @given(st.text())
 @settings(max_examples=60, deadline=None)
-def test_any_text_round_trips(text):
+def test_any_text_round_trips(text: str) -> None:
     tokenizer = make_tokenizer()
     if any(s in text for s in SPECIAL):
         return
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-def test_the_worlds_words_are_single_tokens(collate):
+def test_the_worlds_words_are_single_tokens(collate: Collator) -> None:
     for word in ("dog", "harbor", "dax", "crimson", "iii"):
         assert len(collate.ids(f" {word}")) == 1

@@ -23,7 +23,7 @@ from flamingo_eval.training.trainer import recipe_config, train_recipe
 from flamingo_eval.training.vocabulary import make_tokenizer
 
 
-def test_at_zero_gates_the_flamingo_is_its_language_model():
+def test_at_zero_gates_the_flamingo_is_its_language_model() -> None:
     recipe = load_recipe("tiny")
     collate = Collator(make_tokenizer())
     flamingo = Flamingo(recipe_config(recipe))
@@ -49,7 +49,7 @@ def losses(run: Path, stage: str) -> list[float]:
 
 
 @pytest.mark.slow
-def test_smoke_training_runs_all_stages_and_losses_fall(smoke_run):
+def test_smoke_training_runs_all_stages_and_losses_fall(smoke_run: Path) -> None:
     for stage in ("contrastive", "language", "flamingo"):
         assert losses(smoke_run, stage)[-1] < losses(smoke_run, stage)[0], stage
     shares = json.loads((smoke_run / "language-check.json").read_text())
@@ -67,7 +67,9 @@ def test_smoke_training_runs_all_stages_and_losses_fall(smoke_run):
 
 
 @pytest.mark.slow
-def test_the_third_stage_alone_is_built_on_the_frozen_parts_of_another_checkpoint(smoke_run, tmp_path):
+def test_the_third_stage_alone_is_built_on_the_frozen_parts_of_another_checkpoint(
+    smoke_run: Path, tmp_path: Path
+) -> None:
     given = Model.load(smoke_run / "checkpoint")
     recipe = load_recipe("tiny-pooled").smoke()
     model = Model.load(train_recipe(recipe, tmp_path, "cpu", Console(file=io.StringIO()), given))
@@ -83,7 +85,7 @@ def test_the_third_stage_alone_is_built_on_the_frozen_parts_of_another_checkpoin
     assert not (tmp_path / "base").exists()
 
 
-def test_weight_hashes_see_every_change():
+def test_weight_hashes_see_every_change() -> None:
     module = torch.nn.Linear(2, 2)
     before = weights_sha256([module])
     assert weights_sha256([module]) == before

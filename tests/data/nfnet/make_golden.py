@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import MagicMock
 
 import torch
 from safetensors.torch import save_file
 
 
-class _StandIn:
+class _StandIn(Loader):
     """Finds an empty module for anything below `torchvision`."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
@@ -28,7 +30,7 @@ class _StandIn:
         module.__path__, module.__spec__, module.__version__ = [], spec, "0.0.0"
         return module
 
-    def exec_module(self, module: object) -> None:
+    def exec_module(self, module: ModuleType) -> None:
         pass
 
 
