@@ -101,7 +101,7 @@ def evaluate(
         on_error=on_error,
     )
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    questions, _ = load_questions(names, protocol or settings.protocol or source.protocol())
+    questions, _ = load_questions(names, protocol or settings.protocol or source.protocol(), rank)
 
     @contextmanager
     def opened(_: Sequence[PlannedRun]) -> Iterator[Backend]:

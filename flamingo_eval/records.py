@@ -220,7 +220,8 @@ class Answer:
 class Prediction:
     """What is scored for one query: generated text (cleaned), or one number a candidate, higher is better.
 
-    `best` stands in the place of `scores` where only the best candidate was asked for.
+    `best` stands in the place of `scores` where only the best candidate was asked for. Of lettered choices `text` is
+    the letter and `best` its choice; without a letter there is no `best`, and the answer counts as wrong.
     """
 
     id: str

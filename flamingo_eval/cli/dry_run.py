@@ -100,7 +100,7 @@ def _spending(runs: Sequence[PlannedRun], counts: Sequence[TokenCount]) -> tuple
     requests, tokens = 0, 0.0
     for count in counts:
         run = newest[count.task, count.shots]
-        ranked = run.task.mode != "open-ended"
+        ranked = not run.generates
         sent = count.prompts * (1 + round(count.candidates) if ranked else 1)
         requests += sent
         tokens += sent * (count.tokens + (1 if ranked else run.decode.max_new_tokens))

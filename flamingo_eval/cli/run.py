@@ -71,8 +71,8 @@ def run(
     rank: Annotated[
         str | None,
         typer.Option(
-            help="Close-ended: score all candidates, or find the best alone, sooner. Default: the task's.",
-            autocompletion=one_of("all", "best"),
+            help="Close-ended: score all candidates, find the best alone, or ask for a letter. Default: the task's.",
+            autocompletion=one_of("all", "best", "letter"),
         ),
     ] = None,
     ablation: Annotated[
@@ -185,7 +185,7 @@ def run(
     named, why = protocol or settings.protocol, ""
     if not named:
         named, why = default_protocol(choice)
-    questions, remarks = load_questions(task_list(tasks), named)
+    questions, remarks = load_questions(task_list(tasks), named, choices.rank)
     runs = plan_runs(questions, choices)
     require_supported(choice, runs)
     expectations = parse_expectations(expect or (), [(r.task_label, r.data.queries.name, r.demos.shots) for r in runs])

@@ -84,7 +84,7 @@ def show(
     if index >= len(run.queries):
         raise DataError(f"--index {index}: split '{run.data.queries.name}' has {len(run.queries)} queries, from 0 on.")
     episode = run.episode(index)
-    prompt = render(episode, question.prompt, question.protocol)
+    prompt = render(episode, question.prompt, question.protocol, run.data.queries.candidates)
     text = shown(prompt, question.protocol)
     media = [printable(str(getattr(m, "path", m))) for m in prompt.media]
     names = episode.query.candidates or run.data.queries.candidates

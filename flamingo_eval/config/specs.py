@@ -14,9 +14,9 @@ Modality = Literal["image", "video"]
 Mode = Literal["open-ended", "close-ended"]
 DemoMethod = Literal["random", "balanced", "rices", "rices-text", "rices-both", "fixed", "file", "official"]
 Normalisation = Literal["sum", "mean"]
-Wanted = Literal["all", "best"]
+Wanted = Literal["all", "best", "letter"]
 Style = Literal["chat", "interleaved", "one-turn"]
-AnswerRule = Literal["", "short-answer"]
+AnswerRule = Literal["", "short-answer", "letter"]
 
 PROSE = {"identity": False}  # for readers: decides nothing
 PLACE = {"identity": False}  # where files lie; what counts is their content
@@ -53,7 +53,9 @@ class RankSpec:
     normalise: Normalisation = "sum"  # over the candidate's tokens
     end_of_chunk: bool = False  # score the end-of-chunk token after the candidate too
     permutations: int = 1  # average the log-likelihoods over that many orders of the shots (paper: 6)
-    wanted: Wanted = "all"  # the scores of all candidates, or the best one alone: the same one, found sooner
+    # the scores of all candidates; or the best one alone: the same one, found sooner; or the letter that the model
+    # writes for one of the choices in the prompt (prompting/letters.py)
+    wanted: Wanted = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,8 @@ class PromptSpec:
     """How a task is asked. prompts/<protocol>/<name>.yaml; the templates are Jinja (sandboxed).
 
     Templates see the example's fields, `answer` (demonstrations), and the marks `image` and `end_of_chunk`.
-    `candidate` is appended to the query when a candidate is scored.
+    `candidate` is appended to the query when a candidate is scored. With `rank: {wanted: letter}` they see `choices`,
+    the candidates with a letter each, and demonstrations `letter`, that of their answer.
 
     `prefix` is a template of `{{ instruction }}` alone: one of `instructions` by name, that of the protocol's variant,
     `default` without one. In a protocol of chat style `prefix` is the system text, `demonstration` and `query`, which
@@ -252,6 +255,9 @@ class Asked(Protocol):
     @property
     def text_only_shots(self) -> int: ...
 
+    @property
+    def generates(self) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
@@ -290,6 +296,11 @@ class RunSpec:
         return text_only_shots_of(self.task, self.prompt)
 
     @property
+    def generates(self) -> bool:
+        """Whether the model writes its answers; otherwise candidates are scored."""
+        return generates(self.task, self.rank)
+
+    @property
     def task_label(self) -> str:
         """`vqav2`, or `vqav2@sample`: sample scores never pass for the benchmark's."""
         return task_label(self.task, self.data)
@@ -303,6 +314,11 @@ def decode_of(task: TaskSpec, prompt: PromptSpec) -> DecodeSpec:
 def rank_of(task: TaskSpec, prompt: PromptSpec) -> RankSpec:
     """The task's candidate scoring with the protocol's changes."""
     return _overridden(task.rank, prompt.rank)
+
+
+def generates(task: TaskSpec, rank: RankSpec) -> bool:
+    """Whether answers are generated text: of open-ended tasks, and letters of choices."""
+    return task.mode == "open-ended" or rank.wanted == "letter"
 
 
 def text_only_shots_of(task: TaskSpec, prompt: PromptSpec) -> int:

@@ -159,7 +159,7 @@ def _require_ranking(deployment: Deployment, runs: Sequence[PlannedRun], backend
     if str(deployment.model).startswith("openai:"):
         from flamingo_eval.backends.server.model import require_ranking
 
-        ranked = dict.fromkeys(run.task.name for run in runs if run.task.mode != "open-ended")
+        ranked = dict.fromkeys(run.task.name for run in runs if not run.generates)
         require_ranking(backend.engine, tuple(ranked))
 
 

@@ -41,6 +41,7 @@ class MetricRow:
     optional_labels: tuple[str, ...] = ()  # keys that add a breakdown
     quick: bool = True  # the mean of cheap per-example values: shown while a run goes on
     best_suffices: bool = False  # the best candidate and its score are enough, the others' are not read
+    letter_suffices: bool = False  # so is the letter of a choice; an answer without a letter counts as wrong
     full_marks_from: int = 1  # references that an example needs before an answer can reach 100
     short_of_that: str = ""  # what an example with fewer can reach
     requires: tuple[Literal["java", "nltk"], ...] = ()  # `openflamingo` stemming needs nltk as well: okvqa_stem.py
@@ -166,6 +167,7 @@ METRICS: Mapping[str, MetricRow] = {
         published="top1_accuracy",
         target=True,
         best_suffices=True,
+        letter_suffices=True,
     ),
     "top1_top5_mean": MetricRow(
         "flamingo_eval.metrics.top_k:top1_top5_mean",
@@ -185,6 +187,7 @@ METRICS: Mapping[str, MetricRow] = {
         labels=("question_type",),
         quick=False,
         best_suffices=True,
+        letter_suffices=True,
     ),
     "ndcg": MetricRow(
         "flamingo_eval.metrics.ndcg:ndcg",
@@ -203,6 +206,7 @@ METRICS: Mapping[str, MetricRow] = {
         published="roc_auc",
         target=True,
         quick=False,
+        letter_suffices=True,
     ),
     "mwap": MetricRow(
         "flamingo_eval.metrics.rareact:mwap",

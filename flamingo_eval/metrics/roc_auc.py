@@ -3,6 +3,9 @@
 The value of scikit-learn's roc_auc_score. Scores are the log-likelihoods [no, yes]; P(yes) = exp(yes) / (exp(no) +
 exp(yes)) rises with yes - no, which is ranked here because it cannot saturate. `yes` alone is another quantity.
 
+Letters (`--rank letter`) are hard answers: P(yes) is 1 or 0, the area is then (sensitivity + specificity) / 2, and an
+answer without a letter counts as the wrong one.
+
 Reads Example.target (1: hateful, 0: not).
 """
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 from flamingo_eval.records import Example, MetricResult, Prediction
 
+HARD = "letters: P(yes) is 0 or 1, so the area is the mean of sensitivity and specificity"
 DECIMALS = 9  # of yes - no: -1.2 - -0.9 and -0.8 - -0.5 are a tie, though their binary differences are not equal
 
 
@@ -41,8 +45,8 @@ class RankedScores:
 
 def roc_auc(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
     """ROC AUC x 100; accuracy of the likelier answer in the breakdown. Undefined if only one class occurs."""
-    odds = [_log_odds(p.scores or ()) for p in predictions]
     truth = [e.target == 1 for e in examples]
+    odds = [_log_odds(p, t) for p, t in zip(predictions, truth, strict=True)]
     ranked = RankedScores(odds, truth)
     accuracy = 100 * fmean((o > 0) == t for o, t in zip(odds, truth, strict=True))
     nothing = (None,) * len(odds)  # the area belongs to pairs of rows
@@ -53,11 +57,15 @@ def roc_auc(predictions: Sequence[Prediction], examples: Sequence[Example], dial
 
     value = resample(np.arange(len(odds)))
     why = "" if value is not None else f"all {len(odds)} examples are of one class, and the area needs both"
-    return MetricResult(value, nothing, {"accuracy": accuracy}, why, resample=resample)
+    notes = {"scores": HARD} if any(p.scores is None for p in predictions) else {}
+    return MetricResult(value, nothing, {"accuracy": accuracy}, why, resample=resample, notes=notes)
 
 
-def _log_odds(scores: Sequence[float]) -> float:
-    no, yes = scores
+def _log_odds(prediction: Prediction, truth: bool) -> float:
+    if prediction.scores is None:
+        hard = prediction.chosen if prediction.chosen is not None else not truth
+        return 1.0 if hard else -1.0
+    no, yes = prediction.scores
     if no == yes:
         return 0.0  # also -inf - -inf
     return round(yes - no, DECIMALS)

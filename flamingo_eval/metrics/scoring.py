@@ -10,6 +10,7 @@ from flamingo_eval.metrics import dialect_of, load_metric, metric_row, reference
 from flamingo_eval.metrics.bootstrap import bootstrap, draws_note
 from flamingo_eval.records import Example, Prediction, Score
 
+LETTERS = "letters"  # key of the note that answers named no choice
 REFERENCES = "references"  # key of the note that examples have too few references for full marks
 
 
@@ -24,7 +25,8 @@ def check_inputs(name: str, predictions: Sequence[Prediction], examples: Sequenc
         if row.target and example.target is None:
             lacking.append("target")
         given = prediction.text if row.needs == "text" else prediction.scores
-        if given is None and not (row.best_suffices and prediction.best is not None):
+        best = prediction.best is not None and row.best_suffices
+        if given is None and not best and not (row.letter_suffices and prediction.text is not None):
             lacking.append("a predicted text" if row.needs == "text" else "candidate scores")
         if lacking:
             problems.append(Problem(f"'{example.id}' has no {', no '.join(lacking)}."))

@@ -33,14 +33,16 @@ def right_choices(example: Example) -> tuple[int, ...]:
 
 
 def hits(predictions: Sequence[Prediction], examples: Sequence[Example], k: int) -> list[float]:
-    """100 for every query whose right candidate is among the best k, else 0. A best candidate alone serves k = 1."""
+    """100 for every query whose right candidate is among the best k, else 0.
+
+    A best candidate alone serves k = 1; where there is none (an answer without a letter) the query counts 0.
+    """
     values = []
     for prediction, example in zip(predictions, examples, strict=True):
         choices = right_choices(example)
         if prediction.scores is None:
-            assert prediction.best is not None
             assert k == 1
-            right = prediction.best.candidate in choices
+            right = prediction.chosen in choices
         else:
             right = min(rank_of(prediction.scores, choice) for choice in choices) < k
         values.append(100.0 if right else 0.0)

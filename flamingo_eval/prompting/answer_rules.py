@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from flamingo_eval.config.specs import AnswerRule
 
+LETTER = re.compile(
+    r"""
+    \A [\s*"'`]* (?: (?:the\s+)? (?:correct\s+|best\s+|final\s+)? (?:answer|option|choice) (?:\s+is)? \s*:? [\s*"'`]* )?
+    (?: \( (?P<round> [A-Za-z] ) \)             # (B)
+      | (?P<closed> [A-Za-z] ) [*"'`]* [.):,] (?! [a-z]\. )  # B.   b)   B: a dog; not U.S.
+      | (?P<alone> [A-Za-z] ) [*"'`]* \s* (?: \Z | \n )
+      | (?P<before> [B-HJ-Z] ) [*"'`]* \s )       # B a dog; not `A dog`, not `I see`
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 QUOTES = ('"', "'", "\u201c\u201d", "\u2018\u2019")  # a pair, or one mark for both sides
 
 
@@ -21,4 +32,17 @@ def short_answer(text: str) -> str:
     return line[:-1].rstrip() if line.endswith(".") and line.count(".") == 1 else line
 
 
-RULES: dict[AnswerRule, Callable[[str], str]] = {"": str, "short-answer": short_answer}
+def letter(text: str) -> str:
+    """The letter of a choice that an answer begins with, as a capital; "" where it begins with none.
+
+    Read are `B`, `b.`, `(B)`, `**B**`, `B) a dog`, `B a dog`, each also behind `Answer:` or `The answer is`. `A dog`
+    and `I see` begin with words.
+    """
+    match = LETTER.match(text)
+    if match is None:
+        return ""
+    found = next(value for value in match.groupdict().values() if value)
+    return "" if match["before"] and not found.isupper() else found.upper()
+
+
+RULES: dict[AnswerRule, Callable[[str], str]] = {"": str, "short-answer": short_answer, "letter": letter}

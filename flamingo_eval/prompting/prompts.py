@@ -7,7 +7,7 @@ dataset can be taken for one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from flamingo_eval.config.specs import CleanSpec, PromptSpec, ProtocolSpec
 from flamingo_eval.errors import PromptError
 from flamingo_eval.prompting.answer_rules import RULES
+from flamingo_eval.prompting.letters import letter_of, listed
 from flamingo_eval.records import END_OF_CHUNK, EndOfChunk, Episode, Example, Part, Prompt, Turn
 
 IMAGE_MARK = "\ufdd0"
@@ -59,31 +60,48 @@ def _checked(values: Mapping[str, object], reserved: Iterable[str], id: str) -> 
     return values
 
 
-def render(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec) -> Prompt:
+def render(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec, candidates: Sequence[str] = ()) -> Prompt:
     """The prompt of one episode: prefix, demonstrations, query stem (Flamingo v2 B.1.5, Fig. 8).
 
     In chat style a system turn, a user and an assistant turn a demonstration, and the query as the last user turn; in
     style one-turn all of it in one user turn.
 
     With `episode.text_only` the demonstrations keep their text and end-of-chunk marks and lose pictures and tags
-    (v2 A.2). An example without media renders no tag. Raises PromptError for a template that asks for what the
-    example does not have.
+    (v2 A.2). An example without media renders no tag. `candidates` are the split's, which prompts with lettered choices
+    show for examples that have none of their own. Raises PromptError for a template that asks for what the example does
+    not have.
     """
     if protocol.style == "chat":
-        return Prompt(_turns(episode, spec, protocol), id=episode.query.id)
+        return Prompt(_turns(episode, spec, protocol, candidates), id=episode.query.id)
     reserved = (protocol.image, protocol.end_of_chunk)
     prefix = _prefix(spec, episode.query.id)
     parts: list[Part] = [prefix] if prefix else []
     for shot in episode.shots:
-        values = _checked({**shot.fields, "answer": shot.answer}, reserved, shot.id)
+        values = _checked(_shot_values(shot, spec, candidates), reserved, shot.id)
         text = _fill(spec.demonstration, "demonstration", spec, {**values, **_MARKS}, shot.id)
         parts += _split(text, () if episode.text_only else _spaced(shot.media, protocol), shot)
     query = episode.query
-    text = _fill(spec.query, "query", spec, {**_checked(query.fields, reserved, query.id), **_MARKS}, query.id)
+    values = _checked(_query_values(query, spec, candidates), reserved, query.id)
+    text = _fill(spec.query, "query", spec, {**values, **_MARKS}, query.id)
     parts += _split(text, _spaced(query.media, protocol), query)
     if protocol.style == "one-turn":
         return Prompt([Turn("user", _joined(parts))], id=query.id)
     return Prompt(_joined(parts), id=query.id)
+
+
+def _query_values(query: Example, spec: PromptSpec, candidates: Sequence[str]) -> Mapping[str, object]:
+    """What the template of a query may show."""
+    if spec.rank.wanted != "letter":
+        return query.fields
+    return {**query.fields, "choices": listed(query.candidates or candidates)}
+
+
+def _shot_values(shot: Example, spec: PromptSpec, candidates: Sequence[str]) -> Mapping[str, object]:
+    """What the template of a demonstration may show."""
+    values = {**_query_values(shot, spec, candidates), "answer": shot.answer}
+    if spec.rank.wanted == "letter":
+        values["letter"] = letter_of(shot, shot.candidates or candidates)
+    return values
 
 
 def _prefix(spec: PromptSpec, id: str) -> str:
@@ -104,7 +122,7 @@ def _spaced(media: Iterable[Part], protocol: ProtocolSpec) -> tuple[Part, ...]:
     return tuple(part for picture in media for part in (picture, protocol.after_image))
 
 
-def _turns(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec) -> list[Turn]:
+def _turns(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec, candidates: Sequence[str]) -> list[Turn]:
     """The same as a conversation, which ends with what the user asks."""
     reserved = (protocol.image,)
     instruction = {"instruction": _instruction(spec)}
@@ -117,12 +135,13 @@ def _turns(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec) -> list[T
         return _joined(_split(text, media, example))
 
     for shot in episode.shots:
-        values = {**shot.fields, "answer": shot.answer}
+        values = _shot_values(shot, spec, candidates)
         media = () if episode.text_only else shot.media
         turns.append(Turn("user", said(spec.demonstration, "demonstration", shot, values, media)))
         turns.append(Turn("assistant", said(spec.answer, "answer", shot, values, ())))
     query = episode.query
-    turns.append(Turn("user", said(spec.query, "query", query, query.fields, query.media)))
+    values = _query_values(query, spec, candidates)
+    turns.append(Turn("user", said(spec.query, "query", query, values, query.media)))
     return turns
 
 

@@ -125,7 +125,7 @@ class TaskPrompts:
         episode = self.episodes(run, [id]).get(id)
         if episode is None:
             return None, "the record does not say what was shown"
-        return recorded_prompt(episode, run.outputs[id], run.spec)
+        return recorded_prompt(episode, run.outputs[id], run.spec, self.data.queries.candidates)
 
 
 def _recorded_episode(query: Example, run: Run, support: Support | None) -> Episode:
@@ -136,12 +136,14 @@ def _recorded_episode(query: Example, run: Run, support: Support | None) -> Epis
     return Episode(query, shots, text_only=run.spec.demos.shots == 0)
 
 
-def recorded_prompt(episode: Episode, output: Output, spec: RunSpec) -> tuple[Prompt | None, str]:
-    """The prompt of an episode that is the record's, or None and why there is none."""
+def recorded_prompt(
+    episode: Episode, output: Output, spec: RunSpec, candidates: Sequence[str] = ()
+) -> tuple[Prompt | None, str]:
+    """The prompt of an episode that is the record's, or None and why there is none; `candidates` are the split's."""
     if tuple(s.id for s in episode.shots) != output.shots:
         return None, "the shots at hand are not those of the record"
     try:
-        return render(episode, spec.prompt, spec.protocol), ""
+        return render(episode, spec.prompt, spec.protocol, candidates), ""
     except PromptError as error:
         return None, str(error)
 
@@ -287,7 +289,8 @@ class Browser:
             value["ok"] = ok
         episode = episodes.get(output.id)
         if episode is not None and prompts is not None:
-            value["prompt"] = self._prompt(episode, output, run.spec, place)
+            candidates = prompts.data.queries.candidates
+            value["prompt"] = self._prompt(episode, output, run.spec, candidates, place)
         return value
 
     def _ranking(
@@ -303,9 +306,11 @@ class Browser:
         shown = round(score, 3) if math.isfinite(score) else None
         return [self.texts.number(_name(i, names)), shown, rank, right]
 
-    def _prompt(self, episode: Episode, output: Output, spec: RunSpec, place: tuple[int, int]) -> list[int] | str:
+    def _prompt(
+        self, episode: Episode, output: Output, spec: RunSpec, candidates: Sequence[str], place: tuple[int, int]
+    ) -> list[int] | str:
         """The prompt as numbers of cards, or why it cannot be shown."""
-        prompt, why = recorded_prompt(episode, output, spec)
+        prompt, why = recorded_prompt(episode, output, spec, candidates)
         if prompt is None:
             return visible(why)
         cards = cards_of(prompt)

@@ -75,7 +75,7 @@ def _arguments(
     if prompt is None:
         return {}
     text = shown(prompt, run.spec.protocol)
-    if run.spec.task.mode == "open-ended":
+    if run.spec.generates:
         decode = run.spec.decode
         options = {"do_sample": False, "num_beams": decode.beams, "max_gen_toks": decode.max_new_tokens}
         return {"gen_args_0": {"arg_0": text, "arg_1": options}}

@@ -13,7 +13,7 @@ from statistics import fmean
 from flamingo_eval.errors import UsageError, did_you_mean
 from flamingo_eval.metrics import METRICS
 from flamingo_eval.metrics.bootstrap import over_seeds
-from flamingo_eval.metrics.scoring import REFERENCES
+from flamingo_eval.metrics.scoring import LETTERS, REFERENCES
 from flamingo_eval.metrics.vl_icl import CEILING_NOTE
 from flamingo_eval.report.rows import Recorded, RowKey, rows_of
 from flamingo_eval.runs.folder import CEILING, RunFolder, read_outputs
@@ -276,6 +276,8 @@ def notes_of(table: Table) -> list[str]:
             if cell.passed_over and not row.published:
                 counts = ", ".join(cell.passed_over)
                 notes.append(f"{row.label}, {shots} shots: support examples passed over: {counts}")
+            letters = dict.fromkeys(n for n in cell.notes if n.startswith(f"{LETTERS}: "))
+            notes += [f"{row.label}, {shots} shots, {note}" for note in letters]
             if cell.value is None:
                 undefined.setdefault(cell.why_undefined, []).append(str(shots))
         notes += [f"{row.label}, {', '.join(at)} shots: undefined: {why}" for why, at in undefined.items()]

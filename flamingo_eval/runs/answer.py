@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from flamingo_eval.config.specs import Asked, DecodeSpec, RankSpec, RunSpec
 from flamingo_eval.errors import PromptError, RunError
 from flamingo_eval.prompting.demos import endless_draw
+from flamingo_eval.prompting.letters import choice_of
 from flamingo_eval.prompting.prompts import candidate_text, clean, render
 from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Episode, Example, Output, Prompt, Split, best_of
 
@@ -51,8 +52,8 @@ def stats_of(engine: Engine | OutputSource) -> Mapping[str, Any]:
 
 def answer(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
     """One Output an episode, in the order in which the engine finishes them."""
-    if spec.task.mode == "open-ended":
-        yield from _generated(episodes, spec, engine)
+    if spec.generates:
+        yield from _generated(episodes, spec, split, engine)
     else:
         yield from _ranked(episodes, spec, split, engine)
 
@@ -60,15 +61,15 @@ def answer(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Eng
 class _Rendering:
     """Prompts of the episodes as an engine asks for them; an episode without a prompt is put aside with its error."""
 
-    def __init__(self, episodes: Sequence[Episode], spec: RunSpec) -> None:
-        self.episodes, self.spec = episodes, spec
+    def __init__(self, episodes: Sequence[Episode], spec: RunSpec, candidates: Sequence[str]) -> None:
+        self.episodes, self.spec, self.candidates = episodes, spec, candidates
         self.sent: list[int] = []  # the engine's index -> ours
         self.failed: list[tuple[int, PromptError]] = []
 
     def prompts(self) -> Iterator[Prompt]:
         for i, episode in enumerate(self.episodes):
             try:
-                prompt = render(episode, self.spec.prompt, self.spec.protocol)
+                prompt = render(episode, self.spec.prompt, self.spec.protocol, self.candidates)
             except PromptError as error:
                 self.failed.append((i, error))
                 continue
@@ -76,17 +77,26 @@ class _Rendering:
             yield replace(prompt, common_prefix=self.spec.demos.method == "fixed")
 
 
-def _generated(episodes: Sequence[Episode], spec: RunSpec, engine: Engine) -> Iterator[Output]:
-    rendering = _Rendering(episodes, spec)
+def _generated(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
+    rendering = _Rendering(episodes, spec, split.candidates)
     for index, said in _checked(engine.generate(rendering.prompts(), spec.decode), rendering.sent):
         if said.text is None and said.error is None:
             raise _broken(f"its answer to {episodes[rendering.sent[index]].query.id} has neither text nor error")
-        output = _output(episodes[rendering.sent[index]], said)
+        episode = episodes[rendering.sent[index]]
+        output = _output(episode, said)
         if said.text is not None:
             output = replace(output, raw=_raw(said), prediction=_cleaned(said.text, spec))
+            if spec.rank.wanted == "letter":
+                output = replace(output, best=_lettered(output, episode.query.candidates or split.candidates))
         yield output
     for i, error in rendering.failed:
         yield _output(episodes[i], Answer(0, error=error))
+
+
+def _lettered(output: Output, choices: Sequence[str]) -> Best | None:
+    """The choice that a letter names, with score 1; None for an answer without one, which metrics count as wrong."""
+    index = choice_of(output.prediction or "", len(choices))
+    return None if index is None else Best(index, 1.0)
 
 
 def _checked(pairs: Iterator[tuple[int, Answer]], sent: Sequence[int]) -> Iterator[tuple[int, Answer]]:
@@ -127,7 +137,7 @@ def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: En
     orders = [shot_orders(e, spec) for e in episodes]
     shown = [replace(e, shots=tuple(e.shots[j] for j in o)) for e, os in zip(episodes, orders, strict=True) for o in os]
     owner = [i for i, os in enumerate(orders) for _ in os]
-    rendering = _Rendering(shown, spec)
+    rendering = _Rendering(shown, spec, split.candidates)
     texts: dict[tuple[str, ...], list[str]] = {}  # a thousand class names are filled into the template once
 
     def candidates_of(example: Example) -> list[str]:

@@ -155,12 +155,12 @@ def _work(group: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, looked
     candidates: list[int] = []
     orders = 1
     for episode in some:
-        prompt = render(episode, run.prompt, run.protocol)
+        prompt = render(episode, run.prompt, run.protocol, run.data.queries.candidates)
         length = reader.prompt(prompt)
         lengths.append(length)
         reading = flops.reading(length) + len(prompt.media) * flops.visual_keys
         answer = flops.next_token(length)
-        if run.task.mode == "open-ended":
+        if run.generates:
             costs.append(reading + run.decode.beams * run.decode.max_new_tokens * answer)
             continue
         names = episode.query.candidates or run.data.queries.candidates
@@ -208,8 +208,9 @@ def token_counts(runs: Sequence[PlannedRun], shape: Shape, looked_at: int = 16) 
     for (task, shots), group in groups.items():
         run = group[0]
         episodes = list(_drawn(run).episodes(every=max(1, len(run.queries) // looked_at)))
-        lengths = [shape.count_tokens(render(e, run.prompt, run.protocol)) for e in episodes]
-        ranked = run.task.mode != "open-ended"
+        split = run.data.queries.candidates
+        lengths = [shape.count_tokens(render(e, run.prompt, run.protocol, split)) for e in episodes]
+        ranked = not run.generates
         names = [len(e.query.candidates or run.data.queries.candidates) for e in episodes] if ranked else [0]
         orders = max(len(shot_orders(e, run)) for e in episodes) if ranked else 1
         counts.append(

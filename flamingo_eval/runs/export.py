@@ -103,7 +103,7 @@ class Exporter:
                     self.failed[f"{run.task_label}: {episode.query.id}"] = str(error)
 
     def _line(self, run: PlannedRun, episode: Episode) -> dict[str, Any]:
-        prompt = render(episode, run.prompt, run.protocol)
+        prompt = render(episode, run.prompt, run.protocol, run.data.queries.candidates)
         line: dict[str, Any] = {
             "id": episode.query.id,
             "task": run.task_label,
@@ -122,6 +122,8 @@ class Exporter:
         if run.task.mode == "open-ended":
             return {**line, "decoding": dataclasses.asdict(run.decode)}
         names = episode.query.candidates or run.data.queries.candidates
+        if run.generates:
+            return {**line, "candidates": list(names), "decoding": dataclasses.asdict(run.decode), "answer": "letter"}
         continuations = [candidate_text(name, run.prompt) for name in names]
         return {
             **line,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flamingo_eval.config.groups import expanded, group_names
 from flamingo_eval.config.load import load_prompt, load_protocol
-from flamingo_eval.config.names import NoPromptError, find_prompt, find_protocol, find_task
+from flamingo_eval.config.names import NoPromptError, find_prompt, find_protocol, find_task, protocol_names
 from flamingo_eval.config.settings import FRESH, SAMPLE
 from flamingo_eval.config.specs import (
     DecodeSpec,
@@ -26,6 +26,7 @@ from flamingo_eval.config.specs import (
     TaskSpec,
     Wanted,
     decode_of,
+    generates,
     rank_of,
     task_label,
     text_only_shots_of,
@@ -42,8 +43,10 @@ from flamingo_eval.prompting.given_demos import METHODS, file_digest, official_d
 from flamingo_eval.prompting.okvqa_stem import require_stemming
 from flamingo_eval.prompting.prompts import with_variant
 from flamingo_eval.records import Episode, Example
-from flamingo_eval.runs.preflight import check_wanted
+from flamingo_eval.runs.preflight import check_wanted, require_letters
 from flamingo_eval.runs.runner import TaskData, load_data
+
+LETTER_FORM = "_letter"  # ends the name of a protocol that lists choices with letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,10 @@ class PlannedRun:
         return text_only_shots_of(self.task, self.prompt)
 
     @property
+    def generates(self) -> bool:
+        return generates(self.task, self.rank)
+
+    @property
     def task_label(self) -> str:
         return task_label(self.task, self.data_name)
 
@@ -179,15 +186,19 @@ class PlannedRun:
         )
 
 
-def load_question(task: str, protocol: str) -> Question:
+def load_question(task: str, protocol: str, rank: Wanted | None = None) -> Question:
     """Read a task's YAML and its prompt in a protocol's folder; `protocol` may end in `:VARIANT`.
 
-    `vl_icl_clevr@sample:7` names a fresh copy of a task.
+    `vl_icl_clevr@sample:7` names a fresh copy of a task. With `rank` "letter" a close-ended task is asked in the form
+    of the protocol that lists choices with letters: `chat_letter` for `chat`. Raises ConfigError, NoPromptError.
     """
     plain, data = named_copy(task)
     spec = load_task(find_task(plain))
     name, _, variant = protocol.partition(":") if not Path(protocol).is_dir() else (protocol, "", "")
-    folder = find_protocol(name)
+    lettered = rank == "letter" and spec.mode == "close-ended" and not name.endswith(LETTER_FORM)
+    if lettered:
+        _check_letter_form(spec, name)
+    folder = find_protocol(f"{name}{LETTER_FORM}" if lettered else name)
     told = load_protocol(folder / "protocol.yaml")
     prompt = load_prompt(find_prompt(folder, spec.prompt))
     if variant and variant not in told.variants:
@@ -200,13 +211,28 @@ def load_question(task: str, protocol: str) -> Question:
     return Question(spec, replace(told, name=named, variants={}), with_variant(prompt, variant), data)
 
 
+def _check_letter_form(task: TaskSpec, protocol: str) -> None:
+    """Raise NoPromptError where a task cannot be asked for a letter in a protocol."""
+    try:
+        check_wanted(task, replace(task.rank, wanted="letter", permutations=1))
+        find_prompt(find_protocol(f"{protocol}{LETTER_FORM}"), task.prompt)
+    except UsageError as error:
+        raise NoPromptError(f"--rank letter: {error}") from error
+    except ConfigError as error:
+        forms = [n.removesuffix(LETTER_FORM) for n in protocol_names() if n.endswith(LETTER_FORM)]
+        raise NoPromptError(
+            f"--rank letter: {task.name} has no prompt with lettered choices in protocol {protocol}.",
+            fix=f"Protocols that have a form with letters: {', '.join(forms)}.",
+        ) from error
+
+
 def named_copy(task: str) -> tuple[str, str]:
     """`vl_icl_clevr@sample:7` -> the task and its data; another text is a task alone."""
     name, _, copy = task.rpartition(f"@{FRESH}")
     return (name, f"{FRESH}{copy}") if name else (task, "")
 
 
-def load_questions(tasks: Sequence[str], protocol: str) -> tuple[list[Question], list[str]]:
+def load_questions(tasks: Sequence[str], protocol: str, rank: Wanted | None = None) -> tuple[list[Question], list[str]]:
     """The questions of the tasks, each once, and remarks. All that is wrong with any of them is in one error.
 
     A group (`all`, `vl_icl`, ...) means those of its tasks that the protocol covers. What it leaves out, and what it
@@ -220,7 +246,7 @@ def load_questions(tasks: Sequence[str], protocol: str) -> tuple[list[Question],
     remarks: list[str] = []
     for task in dict.fromkeys((*named, *others)):
         try:
-            question = load_question(task, protocol)
+            question = load_question(task, protocol, rank)
             if question.prompt.clean.stem_okvqa:
                 require_stemming()
         except (NoPromptError, MissingDependency) as error:
@@ -270,6 +296,12 @@ def _chosen(question: Question, choices: Choices) -> Question:
     if choices.permutations is not None:
         prompt = replace(prompt, rank=replace(prompt.rank, permutations=choices.permutations))
     if task.mode == "close-ended" and choices.rank not in (None, prompt.rank.wanted or task.rank.wanted):
+        if "letter" in (choices.rank, prompt.rank.wanted):
+            raise UsageError(
+                f"{task.name}, --rank {choices.rank}: protocol {question.protocol.name} is made for "
+                f"--rank {prompt.rank.wanted or 'all'}.",
+                fix="Leave --rank out, or choose another --protocol.",
+            )
         prompt = replace(prompt, rank=replace(prompt.rank, wanted=choices.rank))
     return replace(question, prompt=prompt)
 
@@ -324,6 +356,7 @@ def plan_runs(questions: Sequence[Question], choices: Choices) -> list[PlannedRu
     if not runs:
         tasks = [q.task for q in questions]
         raise UsageError("\n".join(f"{t.name} goes up to {t.max_shots} shots: {t.notes}".strip() for t in tasks))
+    require_letters(runs)
     return runs
 
 

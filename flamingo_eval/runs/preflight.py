@@ -9,6 +9,7 @@ from flamingo_eval.config.specs import RankSpec, TaskSpec
 from flamingo_eval.data.check import unreadable_media
 from flamingo_eval.errors import MediaError, Problem, PromptError, UsageError
 from flamingo_eval.metrics import metric_row
+from flamingo_eval.prompting.letters import LETTERS
 from flamingo_eval.prompting.prompts import candidate_text, render
 from flamingo_eval.records import Episode, Media
 
@@ -22,8 +23,11 @@ CHECKED_QUERIES = 16  # of a task and number of shots, whose prompts are written
 
 
 def check_wanted(task: TaskSpec, rank: RankSpec) -> None:
-    """Raise UsageError where the best candidate alone is wanted and the scores of all are needed."""
+    """Raise UsageError where the best candidate or its letter alone is wanted and the scores of all are needed."""
     if task.mode == "open-ended" or rank.wanted == "all":
+        return
+    if rank.wanted == "letter":
+        _check_letters(task, rank)
         return
     needing = [m.name for m in task.metrics if not metric_row(m.name).best_suffices]
     if needing:
@@ -38,6 +42,53 @@ def check_wanted(task: TaskSpec, rank: RankSpec) -> None:
         )
 
 
+def _check_letters(task: TaskSpec, rank: RankSpec) -> None:
+    needing = [m.name for m in task.metrics if not metric_row(m.name).letter_suffices]
+    if needing:
+        raise UsageError(
+            f"{task.name}: {', '.join(needing)} cannot be computed from the letter of one choice.",
+            fix="Rank all candidates (--rank all), or leave this task out.",
+        )
+    if rank.permutations > 1:
+        raise UsageError(
+            f"{task.name}: letters are not averaged over {rank.permutations} orders of the shots.",
+            fix="Show one order: --permutations 1.",
+        )
+
+
+def require_letters(runs: Sequence[PlannedRun]) -> None:
+    """Raise UsageError that lists the tasks whose candidates cannot be lettered choices, and why."""
+    problems: dict[str, Problem] = {}
+    for run in runs:
+        if run.task.mode == "close-ended" and run.rank.wanted == "letter" and run.task_label not in problems:
+            why = _why_no_letters(run)
+            if why:
+                problems[run.task_label] = Problem(why, key=run.task_label)
+    if problems:
+        raise UsageError(
+            "these tasks cannot be asked for a letter:",
+            list(problems.values()),
+            fix="Leave these tasks out, or score their candidates: --rank all.",
+        )
+
+
+def _why_no_letters(run: PlannedRun) -> str:
+    if run.prompt.rank.wanted != "letter":
+        return f"the prompt of protocol {run.protocol.name} lists no choices."
+    split, support = run.data.queries.candidates, run.support
+    shots = support.examples if support is not None and (run.demos.shots or run.text_only_shots) else ()
+    most = max(len(e.candidates or split) for e in (*run.queries, *shots))
+    if most > len(LETTERS):
+        return f"{most} candidates, and letters end at {LETTERS[-1]}."
+    replaced = run.ablation == "labels-replaced" or (
+        run.ablation.startswith("labels-") and any(e.candidates for e in shots)
+    )
+    if shots and replaced:
+        return f"--ablation {run.ablation}: the answers it shows are none of the choices."
+    strange = next((e for e in shots if e.answer not in (e.candidates or split)), None)
+    return f"example {strange.id}: its answer {strange.answer[:60]!r} is none of its choices." if strange else ""
+
+
 def require_supported(choice: ModelChoice, runs: Sequence[PlannedRun]) -> None:
     """Raise UsageError that names the tasks which a server cannot be asked: no turns, beams, its own RICES features."""
     if choice.scheme != "openai":
@@ -46,7 +97,7 @@ def require_supported(choice: ModelChoice, runs: Sequence[PlannedRun]) -> None:
     for run in {r.task_label: r for r in runs}.values():
         if run.protocol.style == "interleaved":
             problems.append(Problem(f"protocol {run.protocol.name} has no turns.", key=run.task_label))
-        elif run.task.mode == "open-ended" and run.decode.beams > 1:
+        elif run.generates and run.decode.beams > 1:
             problems.append(Problem(f"{run.decode.beams} beams; servers decode greedily.", key=run.task_label))
         if run.ranked_by_model:
             problems.append(Problem(f"--demos {run.demos.method}: servers give no features.", key=run.task_label))
@@ -137,8 +188,8 @@ def require_short(runs: Sequence[PlannedRun], shape: Shape) -> None:
 
 
 def _tokens(episode: Episode, run: PlannedRun, shape: Shape) -> int:
-    prompt = shape.count_tokens(render(episode, run.prompt, run.protocol))
-    if run.task.mode == "open-ended":
+    prompt = shape.count_tokens(render(episode, run.prompt, run.protocol, run.data.queries.candidates))
+    if run.generates:
         return prompt + run.decode.max_new_tokens
     names = episode.query.candidates or run.data.queries.candidates
     return prompt + shape.count_continuation(max((candidate_text(n, run.prompt) for n in names), key=len))

@@ -17,7 +17,7 @@ from flamingo_eval.data import layouts
 from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.data.usable import digest_of
 from flamingo_eval.errors import DataError, RunError
-from flamingo_eval.metrics.scoring import score_all
+from flamingo_eval.metrics.scoring import LETTERS, score_all
 from flamingo_eval.prompting.demos import Given, Ranking, shown_under
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of
 from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
@@ -305,9 +305,17 @@ def scored(
         keep_unscored=True,
     )
     given = {o.id: v for (o, _), v in zip(kept, values, strict=True)}
+    unread = sum(p.chosen is None for p in predictions) if _by_letter(spec) else 0
+    if unread:
+        note = f"{unread} of {len(predictions)} answers name no choice: counted as wrong"
+        scores = [replace(score, notes={**score.notes, LETTERS: note}) for score in scores]
     if scores and any("pool" in e.labels for _, e in kept):
         scores[0] = replace(scores[0], breakdown={**scores[0].breakdown, CEILING: coverage(kept, shown)})
     return scores, [given.get(o.id) for o in outputs]
+
+
+def _by_letter(spec: RunSpec) -> bool:
+    return spec.generates and spec.task.mode == "close-ended"
 
 
 def _outputs(

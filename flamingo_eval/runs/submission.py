@@ -58,7 +58,7 @@ def _paired(task: TaskSpec, split: Split, predictions: Sequence[Prediction]) -> 
             problems.append(Problem(f"'{example.id}' has no text."))
         elif task.mode == "close-ended":
             n = len(example.candidates or split.candidates)
-            alone = prediction.best is not None and task.data.layout in BEST_SUFFICES
+            alone = task.data.layout in BEST_SUFFICES and (prediction.best is not None or prediction.text is not None)
             if not alone and len(prediction.scores or ()) != n:
                 problems.append(Problem(f"'{example.id}' needs {n} scores."))
     if problems:
@@ -107,11 +107,9 @@ def ranks(scores: Sequence[float]) -> list[int]:
 
 
 def _star(answers: Sequence[Answer]) -> object:
-    """By question type; `answer` is the index of the choice."""
-    return {
-        kind: [{"question_id": e.id, "answer": p.chosen} for e, p in answers if e.labels["question_type"] == kind]
-        for kind in TYPES
-    }
+    """By question type; `answer` is the index of the choice, -1 for an answer without a letter (`--rank letter`)."""
+    rows = [(str(e.labels["question_type"]), e.id, -1 if p.chosen is None else p.chosen) for e, p in answers]
+    return {kind: [{"question_id": id, "answer": index} for k, id, index in rows if k == kind] for kind in TYPES}
 
 
 FORMATS: Mapping[str, Callable[[Sequence[Answer]], object]] = {

@@ -223,7 +223,22 @@ def test_tasks_that_are_ranked_are_named_where_the_server_gives_no_log_probabili
     with ChatServer(echo).running() as server:
         result = run(server, tmp_path, task="star")
     assert "star: ranking needs log-probabilities" in str(result.exception)
+    assert "--rank letter" in str(result.exception)
     assert server.n == 1
+
+
+def test_a_server_without_log_probabilities_is_asked_for_a_letter(tmp_path: Path) -> None:
+    with ChatServer(lambda _: "B. It is a dog.").running() as server:
+        result = run(server, tmp_path, "--rank", "letter", "--shots", "1", task="star")
+    assert result.exit_code == 0, result.output + str(result.exception)
+    assert server.n == 6
+    (outputs,) = tmp_path.rglob("outputs.jsonl")
+    lines = [json.loads(line) for line in outputs.read_text().splitlines()]
+    assert {line["best"]["candidate"] for line in lines} == {1}
+    assert "chat_letter" in (outputs.parent / "run.json").read_text()
+    assert command("report", tmp_path).exit_code == 0
+    shown = command("show", outputs.parent, "--id", lines[0]["id"])
+    assert "as generated: 'B. It is a dog.'" in shown.output
 
 
 def test_candidates_are_ranked_by_the_log_probabilities_of_a_prompt(tmp_path: Path) -> None:

@@ -23,12 +23,15 @@ from flamingo_eval.sample.world import clips
 GOLDEN = Path(__file__).parents[1] / "golden" / "prompts"
 SHOTS = (0, 2)
 CANDIDATES = 3  # written out of each list
+MORE_THAN_LETTERS = ("imagenet", "kinetics700")  # 32 classes in the sample
 
 
 def covered() -> Iterator[tuple[str, str]]:
     """(protocol, task) where the protocol has a prompt for the task."""
     for protocol in protocol_names():
         for task in task_names():
+            if protocol.endswith("_letter") and task in MORE_THAN_LETTERS:
+                continue
             try:
                 load_question(task, protocol)
             except NoPromptError:
@@ -61,7 +64,7 @@ def text_of(protocol: str, task: str) -> str:
 
 def part(run: PlannedRun) -> str:
     episode = run.episode(0)
-    prompt = render(episode, run.prompt, run.protocol)
+    prompt = render(episode, run.prompt, run.protocol, run.data.queries.candidates)
     names = (episode.query.candidates or run.data.queries.candidates)[:CANDIDATES]
     lines = [f"# {run.demos.shots} shots", shown(prompt, run.protocol)]
     return "\n".join([*lines, *(f"  |{candidate_text(name, run.prompt)}|" for name in names), ""])
@@ -70,7 +73,8 @@ def part(run: PlannedRun) -> str:
 def test_every_task_is_covered_by_the_papers_protocol() -> None:
     assert {task for protocol, task in CASES if protocol == "flamingo"} == set(task_names())
     assert {protocol for protocol, _ in CASES} == {
-        "chat", "flamingo", "openflamingo", "idefics", "vl_icl", "vl_icl_idefics", "vl_icl_turn", "vl_icl_turns",
+        "chat", "chat_letter", "flamingo", "flamingo_letter", "openflamingo", "idefics",
+        "vl_icl", "vl_icl_idefics", "vl_icl_turn", "vl_icl_turns",
     }  # fmt: skip
 
 

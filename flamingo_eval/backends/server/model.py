@@ -116,5 +116,5 @@ def require_ranking(engine: Any, tasks: Sequence[str]) -> None:
     if tasks and not gives_log_probabilities(engine.client, engine.body((), 1)):
         raise UsageError(
             f"{', '.join(tasks)}: ranking needs log-probabilities, and this server does not return {FIELDS}.",
-            fix="Use vLLM, run the model through hf:FOLDER, or leave these tasks out.",
+            fix="Use --rank letter (choices with letters, a protocol of its own), vLLM, or hf:FOLDER.",
         )
