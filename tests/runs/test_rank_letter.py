@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import Result
+from typer.testing import CliRunner
 
 from flamingo_eval import evaluate
 from flamingo_eval.cli import app
-from flamingo_eval.config.specs import DecodeSpec, RankSpec
+from flamingo_eval.config.specs import DecodeSpec, RankSpec, Wanted
 from flamingo_eval.metrics.roc_auc import roc_auc
 from flamingo_eval.metrics.top_k import top1
 from flamingo_eval.records import Answer, Best, Example, Prediction, Prompt
@@ -72,9 +73,11 @@ def test_answers_without_a_letter_are_counted_as_wrong_and_said(tmp_path: Path) 
 
 
 def test_letters_and_scores_never_share_a_row(tmp_path: Path) -> None:
-    runs = []
-    for rank in ("all", "letter"):
-        runs += evaluate(Writes("A"), "star", shots=0, limit=4, rank=rank, protocol="chat", out=tmp_path).runs  # type: ignore[arg-type]
+    ranks: tuple[Wanted, ...] = ("all", "letter")
+    evaluations = [
+        evaluate(Writes("A"), "star", shots=0, limit=4, rank=rank, protocol="chat", out=tmp_path) for rank in ranks
+    ]
+    runs = [run for evaluation in evaluations for run in evaluation.runs]
     table = table_of([run.folder for run in runs])
     assert sorted({row.protocol for row in table.rows}) == ["chat", "chat_letter"]
     assert all(len(row.cells) == 1 for row in table.rows)
