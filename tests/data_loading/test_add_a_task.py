@@ -16,13 +16,14 @@ from flamingo_eval.data.layouts import LAYOUTS, load_split
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.prompting.prompts import render, shown
 from flamingo_eval.records import Episode
+from tests.support.fixture_types import Write
 
 PAGE = (Path(__file__).parents[2] / "docs/add-a-task.md").read_text()
 FILES = dict(re.findall(r"^`([\w.]+)`[^\n]*\n\n```\w+\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture
-def page(write):
+def page(write: Write) -> None:
     """The page's files in a folder, and pictures beside them."""
     for name, text in FILES.items():
         write(name, text)
@@ -33,7 +34,7 @@ def page(write):
 
 
 @pytest.mark.usefixtures("page")
-def test_own_rows_are_read_checked_and_shown(tmp_path):
+def test_own_rows_are_read_checked_and_shown(tmp_path: Path) -> None:
     task = load_task(tmp_path / "shelves.yaml")
     report = check_task(task, tmp_path)
     assert [(s.name, s.rows, s.missing) for s in report.splits] == [("val", 2, 0), ("train", 3, 0)]
@@ -47,7 +48,7 @@ def test_own_rows_are_read_checked_and_shown(tmp_path):
 
 
 @pytest.mark.usefixtures("page")
-def test_a_known_layout_needs_its_yaml_alone(write, tmp_path):
+def test_a_known_layout_needs_its_yaml_alone(write: Write, tmp_path: Path) -> None:
     for split, ids in {"train": (1, 2), "val": (3,)}.items():
         rows = [{"question_id": i, "image_id": i, "question": "What?"} for i in ids]
         write(f"questions/{split}.json", {"questions": rows})
@@ -61,7 +62,7 @@ def test_a_known_layout_needs_its_yaml_alone(write, tmp_path):
     assert [(s.name, s.rows, s.official, s.missing) for s in report.splits] == [("val", 1, 1, 0), ("train", 2, 2, 2)]
 
 
-def test_the_page_lists_every_layout_with_its_roles():
+def test_the_page_lists_every_layout_with_its_roles() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE))
     found = {name: set(re.findall(r"`(\w+)`", roles)) for name, roles in rows.items()}
     assert found == {name: set(layout.roles) for name, layout in LAYOUTS.items()}

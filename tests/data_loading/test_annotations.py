@@ -4,9 +4,10 @@ import pytest
 
 from flamingo_eval.data.annotations import ProblemLog, read_csv, read_json, read_json_lines, read_list, unique
 from flamingo_eval.errors import DataError
+from tests.support.fixture_types import Write
 
 
-def test_a_cut_json_file_is_told_from_one_that_is_no_json(write):
+def test_a_cut_json_file_is_told_from_one_that_is_no_json(write: Write) -> None:
     cut = write("cut.json", '{"questions": [{"image_id": 1,\n "question": "what is')
     with pytest.raises(DataError, match=r"cut.json: line 2, column 14: not JSON: truncated, the file ends"):
         read_json(cut)
@@ -25,7 +26,7 @@ def test_a_cut_json_file_is_told_from_one_that_is_no_json(write):
         read_json(write("deep.json", "[" * 100_000))
 
 
-def test_every_bad_line_of_a_json_lines_file_is_a_problem(write):
+def test_every_bad_line_of_a_json_lines_file_is_a_problem(write: Write) -> None:
     log = ProblemLog()
     rows = read_json_lines(write("a.jsonl", '{"id": 1}\n\n{"id": \n[1]\n{"id": 5}'), log)
     assert [row.line for row in rows] == [1, 5]
@@ -35,14 +36,14 @@ def test_every_bad_line_of_a_json_lines_file_is_a_problem(write):
     ]
 
 
-def test_csv_cells_are_text_and_never_missing_values(write):
+def test_csv_cells_are_text_and_never_missing_values(write: Write) -> None:
     path = write("a.csv", '\ufeffid,answer\r\n1,null\r\n2,NA\r\n3,\r\n4,"two\nlines, one comma"\r\n5,a\u2028b\r\n')
     rows = read_csv(path, ["id", "answer"], ProblemLog())
     assert [row.text("answer") for row in rows] == ["null", "NA", "", "two\nlines, one comma", "a\u2028b"]
     assert [row.line for row in rows] == [2, 3, 4, 6, 7]
 
 
-def test_a_renamed_csv_column_is_named_with_what_was_found(write):
+def test_a_renamed_csv_column_is_named_with_what_was_found(write: Write) -> None:
     path = write("test.csv", "video,question,answr\n1,what,boat\n")
     with pytest.raises(DataError) as caught:
         read_csv(path, ["video", "question", "answer", "type"], ProblemLog())
@@ -52,7 +53,7 @@ def test_a_renamed_csv_column_is_named_with_what_was_found(write):
     assert "Columns found: video, question, answr." in text
 
 
-def test_a_row_with_too_few_cells_is_a_problem_with_its_line(write):
+def test_a_row_with_too_few_cells_is_a_problem_with_its_line(write: Write) -> None:
     log = ProblemLog()
     rows = read_csv(write("a.csv", "id,answer\n1,a\n2\n3,b,c\n"), ["id"], log)
     assert [row.id("id") for row in rows] == ["1"]
@@ -62,7 +63,7 @@ def test_a_row_with_too_few_cells_is_a_problem_with_its_line(write):
     ]
 
 
-def test_readers_of_a_record_log_and_go_on(write):
+def test_readers_of_a_record_log_and_go_on(write: Write) -> None:
     log = ProblemLog()
     path = write(
         "a.json", [{"id": True, "text": 5, "answer": "  ", "number": "x", "list": ["a", 1], "null": None, "imageid": 2}]
@@ -87,7 +88,7 @@ def test_readers_of_a_record_log_and_go_on(write):
     ]
 
 
-def test_a_duplicated_id_names_both_places(write):
+def test_a_duplicated_id_names_both_places(write: Write) -> None:
     log = ProblemLog()
     records = read_list(write("a.json", [{"id": 7}, {"id": 8}, {"id": 7}]), log)
     assert list(unique([(r.id("id"), r) for r in records], "id")) == ["7", "8"]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image as PillowImage
@@ -10,15 +12,16 @@ from flamingo_eval.data.check import check_task, unreadable_media
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import DataError
 from flamingo_eval.records import Image
+from tests.support.fixture_types import TaskNamed, Write
 
 
-def jpeg(size=(32, 24)):
+def jpeg(size: tuple[int, int] = (32, 24)) -> bytes:
     file = io.BytesIO()
     PillowImage.radial_gradient("L").resize(size).save(file, "JPEG")
     return file.getvalue()
 
 
-def karpathy(*names):
+def karpathy(*names: tuple[str, str]) -> dict[str, Any]:
     return {
         "images": [
             {"filename": n, "filepath": "val2014", "cocoid": i, "split": s, "sentences": [{"raw": "A kite."}]}
@@ -27,7 +30,7 @@ def karpathy(*names):
     }
 
 
-def test_a_missing_and_a_cut_picture_are_counted_and_named(write, task, tmp_path):
+def test_a_missing_and_a_cut_picture_are_counted_and_named(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("dataset_coco.json", karpathy(("a.jpg", "test"), ("b.jpg", "test"), ("c.jpg", "test"), ("c.jpg", "val")))
     write("val2014/a.jpg", jpeg())
     cut = write("val2014/b.jpg", jpeg()[:-200])
@@ -44,14 +47,14 @@ def test_a_missing_and_a_cut_picture_are_counted_and_named(write, task, tmp_path
     assert steps == [(3, 3)]
 
 
-def test_a_whole_download_has_no_problems(write, task, tmp_path):
+def test_a_whole_download_has_no_problems(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("dataset_coco.json", karpathy(("a.jpg", "test"), ("a.jpg", "train")))
     write("val2014/a.jpg", jpeg())
     assert check_task(task("coco"), tmp_path, "test").problems == ()
     assert [s.name for s in check_task(task("coco"), tmp_path).splits] == ["test", "train+restval", "train"]
 
 
-def test_a_broken_split_does_not_hide_the_others(write, task, tmp_path):
+def test_a_broken_split_does_not_hide_the_others(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("v2_OpenEnded_mscoco_val2014_questions.json", '{"questions": [{"questio')
     write("v2_mscoco_val2014_annotations.json", {"annotations": []})
     question = {"question_id": 1, "image_id": 1, "question": "What?"}
@@ -61,18 +64,18 @@ def test_a_broken_split_does_not_hide_the_others(write, task, tmp_path):
     assert "the file ends in the middle of a value" in str(report.problems[0])
 
 
-def test_nothing_there_is_an_error(task, tmp_path):
+def test_nothing_there_is_an_error(task: TaskNamed, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="files are missing"):
         check_task(task("vqav2"), tmp_path)
 
 
-def test_unreadable_media_keeps_the_order(write, tmp_path):
+def test_unreadable_media_keeps_the_order(write: Write, tmp_path: Path) -> None:
     good, bad = write("a.jpg", jpeg()), write("b.jpg", b"no picture")
     problems = unreadable_media([Image(tmp_path / "c.jpg"), Image(good), Image(bad)])
-    assert [p.file.name for p in problems] == ["c.jpg", "b.jpg"]
+    assert [p.file and p.file.name for p in problems] == ["c.jpg", "b.jpg"]
 
 
-def test_questions_with_few_answers_are_a_note_and_no_problem(write, tmp_path):
+def test_questions_with_few_answers_are_a_note_and_no_problem(write: Write, tmp_path: Path) -> None:
     write("images/a.jpg", jpeg())
     rows = [{"id": n, "image": "a.jpg", "question": "q?", "answers": ["a cat"] * n} for n in (1, 10)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))

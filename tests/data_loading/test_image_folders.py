@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image as PillowImage
@@ -13,16 +15,17 @@ from flamingo_eval.data.check import check_task
 from flamingo_eval.data.layouts import load_split
 from flamingo_eval.data.roots import DataRoot, data_root
 from flamingo_eval.errors import DataError
+from tests.support.fixture_types import TaskNamed, Write
 
 
 @pytest.fixture
-def jpeg():
+def jpeg() -> bytes:
     file = io.BytesIO()
     PillowImage.radial_gradient("L").resize((16, 12)).save(file, "JPEG")
     return file.getvalue()
 
 
-def karpathy(name="COCO_val2014_000000391895.jpg", split="test"):
+def karpathy(name: str = "COCO_val2014_000000391895.jpg", split: str = "test") -> dict[str, Any]:
     record = {"filename": name, "filepath": "val2014", "cocoid": 391895, "split": split}
     return {"images": [{**record, "sentences": [{"raw": "A kite."}]}]}
 
@@ -52,7 +55,9 @@ VQA = {
         "000000391895.jpg",
     ],
 )
-def test_coco_pictures_are_found_by_either_years_names_nested_or_flat(write, task, tmp_path, jpeg, place):
+def test_coco_pictures_are_found_by_either_years_names_nested_or_flat(
+    write: Write, task: TaskNamed, tmp_path: Path, jpeg: bytes, place: str
+) -> None:
     picture = write(place, jpeg)
     for name, value in VQA.items():
         write(name, value)
@@ -74,7 +79,9 @@ def test_coco_pictures_are_found_by_either_years_names_nested_or_flat(write, tas
         "000000391895.jpg",
     ],
 )
-def test_pictures_are_looked_for_in_the_folders_given_first(write, task, tmp_path, jpeg, place):
+def test_pictures_are_looked_for_in_the_folders_given_first(
+    write: Write, task: TaskNamed, tmp_path: Path, jpeg: bytes, place: str
+) -> None:
     picture = write(f"elsewhere/{place}", jpeg)
     write("data/val2014/other.jpg", jpeg)
     write("empty/nothing.txt", "")
@@ -86,12 +93,12 @@ def test_pictures_are_looked_for_in_the_folders_given_first(write, task, tmp_pat
     assert check_task(task("coco"), root, "test").problems == ()
 
 
-def test_annotation_folders_may_be_written_in_another_case(write, task, tmp_path):
+def test_annotation_folders_may_be_written_in_another_case(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("annotations/val.json", [{"image": "a.jpg", "question": "What?", "answers": [{"answer": "x"}] * 10}])
     assert load_split(task("vizwiz"), tmp_path, "val").files == (tmp_path / "annotations/val.json",)
 
 
-def test_a_folder_of_pictures_that_is_not_there_is_named(tmp_path):
+def test_a_folder_of_pictures_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--images .*gone: there is no such folder"):
         data_root("sample", "vqav2", [str(tmp_path / "gone")])
     (tmp_path / "file").write_text("")
@@ -99,7 +106,9 @@ def test_a_folder_of_pictures_that_is_not_there_is_named(tmp_path):
         data_root("sample", "vqav2", [str(tmp_path / "file")])
 
 
-def test_the_option_is_repeatable_and_the_settings_may_hold_it(write, tmp_path, jpeg, monkeypatch):
+def test_the_option_is_repeatable_and_the_settings_may_hold_it(
+    write: Write, tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("data/dataset_coco.json", karpathy())
     write("two/val2017/000000391895.jpg", jpeg)
     (tmp_path / "one").mkdir()

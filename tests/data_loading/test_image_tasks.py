@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from flamingo_eval.data.layouts import load_labelled, load_split, splits_on_disk
 from flamingo_eval.errors import DataError
+from tests.support.fixture_types import TaskNamed, Write
 
 TEN = [{"answer": "lime", "answer_confidence": "yes"}] * 9 + [{"answer": "lemon", "answer_confidence": "no"}]
 
 
-def test_vizwiz_is_a_bare_list_keyed_by_picture(write, task, tmp_path):
+def test_vizwiz_is_a_bare_list_keyed_by_picture(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     row = {"image": "VizWiz_val_1.jpg", "question": "What?", "answer_type": "other", "answerable": 1, "answers": TEN}
     write("Annotations/val.json", [row])
     write("test.json", [{"image": "VizWiz_test_1.jpg", "question": "What?"}])
@@ -25,7 +29,7 @@ def test_vizwiz_is_a_bare_list_keyed_by_picture(write, task, tmp_path):
     assert load_labelled(vizwiz, tmp_path).name == "val"
 
 
-def test_textvqa_val_pictures_lie_in_train_images(write, task, tmp_path):
+def test_textvqa_val_pictures_lie_in_train_images(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     row = {"question": "what?", "question_id": 9, "image_id": "00aa", "answers": ["a", "b"], "set_name": "val"}
     write("TextVQA_0.5.1_val.json", {"dataset_type": "val", "data": [row]})
     picture = write("train_images/00aa.jpg")
@@ -34,14 +38,14 @@ def test_textvqa_val_pictures_lie_in_train_images(write, task, tmp_path):
     assert example.references == ("a", "b")
 
 
-def test_a_renamed_file_of_another_split_is_named(write, task, tmp_path):
+def test_a_renamed_file_of_another_split_is_named(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     row = {"question": "what?", "question_id": 9, "image_id": "00aa", "answers": ["a"]}
     write("TextVQA_0.5.1_val.json", {"dataset_type": "train", "data": [row]})
     with pytest.raises(DataError, match=r"dataset_type: this file is of 'train'\. Split 'val' needs val\."):
         load_split(task("textvqa"), tmp_path, "val")
 
 
-def test_textcaps_is_grouped_by_picture(write, task, tmp_path):
+def test_textcaps_is_grouped_by_picture(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     rows = [{"image_id": i, "caption_str": c} for i, c in (("b", "One."), ("a", "Two."), ("b", "Three."))]
     write("TextCaps_0.1_val.json", {"dataset_type": "val", "data": rows})
     write("TextCaps_0.1_test.json", {"dataset_type": "test", "data": [{"image_id": "c"}]})
@@ -50,7 +54,7 @@ def test_textcaps_is_grouped_by_picture(write, task, tmp_path):
     assert not load_split(task("textcaps"), tmp_path, "test").labelled
 
 
-def test_okvqa_shows_the_typed_answer_and_compares_with_the_stem(write, task, tmp_path):
+def test_okvqa_shows_the_typed_answer_and_compares_with_the_stem(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write(
         "OpenEnded_mscoco_val2014_questions.json",
         {"questions": [{"question_id": 51, "image_id": 9, "question": "What?"}]},
@@ -62,14 +66,14 @@ def test_okvqa_shows_the_typed_answer_and_compares_with_the_stem(write, task, tm
     assert (example.answer, example.references) == ("racing boats", ("race boat",))
 
 
-def memes(*labels):
+def memes(*labels: int | None) -> list[dict[str, Any]]:
     return [
         {"id": i, "img": f"img/{i:05d}.png", "text": "hi", **({} if x is None else {"label": x})}
         for i, x in enumerate(labels)
     ]
 
 
-def test_hateful_memes_keeps_the_zeros_of_the_file_name(write, task, tmp_path):
+def test_hateful_memes_keeps_the_zeros_of_the_file_name(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("test_seen.jsonl", memes(1, 0))
     write("img/00001.png")
     hateful, harmless = load_split(task("hateful_memes"), tmp_path, "test_seen").examples
@@ -78,7 +82,7 @@ def test_hateful_memes_keeps_the_zeros_of_the_file_name(write, task, tmp_path):
     assert load_split(task("hateful_memes"), tmp_path, "test_seen").candidates == ("no", "yes")
 
 
-def test_hateful_memes_of_the_first_phase(write, task, tmp_path):
+def test_hateful_memes_of_the_first_phase(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("test.jsonl", memes(None, None))
     write("dev.jsonl", memes(1))
     assert splits_on_disk(task("hateful_memes"), tmp_path) == ("test_seen", "dev_seen")
@@ -86,14 +90,14 @@ def test_hateful_memes_of_the_first_phase(write, task, tmp_path):
     assert load_labelled(task("hateful_memes"), tmp_path).name == "dev_seen"
 
 
-def test_hateful_memes_problems_have_line_numbers(write, task, tmp_path):
+def test_hateful_memes_problems_have_line_numbers(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("test_seen.jsonl", '{"id": 1, "img": "a.png", "text": "x", "label": 2}\n{"id": 1, "img": "b.png", "text"\n')
     with pytest.raises(DataError) as caught:
         load_split(task("hateful_memes"), tmp_path, "test_seen")
     assert [(p.line, p.key) for p in caught.value.problems] == [(2, ""), (1, "label")]
 
 
-def test_nocaps_joins_by_picture_and_keeps_the_domain(write, task, tmp_path):
+def test_nocaps_joins_by_picture_and_keeps_the_domain(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     file = {
         "images": [{"id": 3, "file_name": "00ff.jpg", "domain": "near-domain"}, {"id": 4, "file_name": "01.jpg"}],
         "annotations": [
@@ -113,7 +117,7 @@ def test_nocaps_joins_by_picture_and_keeps_the_domain(write, task, tmp_path):
     assert not load_split(task("nocaps"), tmp_path, "test").labelled
 
 
-def test_gqa_is_an_object_of_questions(write, task, tmp_path):
+def test_gqa_is_an_object_of_questions(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     record = {"imageId": "n12", "question": "What is left?", "answer": "lamp", "isBalanced": True}
     write("questions1.2/testdev_balanced_questions.json", {"990001": record})
     write("images/n12.jpg")
@@ -121,7 +125,7 @@ def test_gqa_is_an_object_of_questions(write, task, tmp_path):
     assert (example.id, example.references, example.media_id) == ("990001", ("lamp",), "n12")
 
 
-def test_flickr30k_is_known_by_file_stem(write, task, tmp_path):
+def test_flickr30k_is_known_by_file_stem(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     sentences = [{"raw": "Two cyclists wait."}]
     write(
         "dataset_flickr30k.json",
@@ -132,14 +136,14 @@ def test_flickr30k_is_known_by_file_stem(write, task, tmp_path):
     assert (example.id, example.media[0].path) == ("7000000001", picture)
 
 
-def test_a_caption_that_stands_twice_is_named(write, task, tmp_path):
+def test_a_caption_that_stands_twice_is_named(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     rows = [{"image_id": "a", "caption_id": 7, "caption_str": c} for c in ("One.", "Two.")]
     write("TextCaps_0.1_val.json", {"dataset_type": "val", "data": rows})
     with pytest.raises(DataError, match=r"data\[1\]\.caption_id: id 7 stands here again; first at data\[0\]"):
         load_split(task("textcaps"), tmp_path, "val")
 
 
-def test_a_pool_that_stands_twice_is_named(write, task, tmp_path):
+def test_a_pool_that_stands_twice_is_named(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     pool = {"id": "p", "part": "seen", "ways": 2, "names": ["dax", "wug"]}
     pool |= {"support": [{"image": "a.jpg", "name": "dax"}], "queries": [{"image": "b.jpg", "name": "dax"}]}
     write("fastbind.json", {"pools": [pool, pool]})

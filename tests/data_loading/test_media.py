@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,7 +21,7 @@ def checkered(width: int = 24, height: int = 16) -> PillowImage.Image:
     return PillowImage.fromarray(np.stack([rows * 9, columns * 7, (rows + columns) * 3], axis=-1).astype(np.uint8))
 
 
-def save(path: Path, picture: PillowImage.Image, **options: object) -> Image:
+def save(path: Path, picture: PillowImage.Image, **options: Any) -> Image:
     picture.save(path, **options)
     return Image(path)
 
@@ -29,10 +30,11 @@ def write_video(path: Path, seconds: float = 1.0, rate: int = 24, audio_only: bo
     """A clip whose grey level tells the time: frame i has the value 8 * i, modulo 256."""
     with av.open(str(path), "w", options=options) as container:
         if audio_only:
-            stream = container.add_stream("aac", rate=16000)
+            voice = container.add_stream("aac", rate=16000)
             sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             sound.sample_rate = 16000
-            container.mux(stream.encode(sound))
+            container.mux(voice.encode(sound))
+            container.mux(voice.encode())
         else:
             stream = container.add_stream("mpeg4", rate=rate)
             stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -42,7 +44,7 @@ def write_video(path: Path, seconds: float = 1.0, rate: int = 24, audio_only: bo
                 frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 8 * i % 256, np.uint8), format="rgb24")
                 frame.pts = i
                 container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            container.mux(stream.encode())
     return path
 
 

@@ -10,13 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
+from flamingo_eval.config.specs import TaskSpec
 from flamingo_eval.data.check import check_task
 from flamingo_eval.data.folders import IMAGE_SUFFIXES, MediaFolders
-from flamingo_eval.data.images import open_image
 from flamingo_eval.data.layouts import load_split
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import MediaError
 from flamingo_eval.records import Image
+from tests.support.fixture_types import Write
+from tests.support.opened import level, opened
 
 TASK = """
 name: mine
@@ -41,7 +43,7 @@ def png(level: int = 7) -> bytes:
 
 
 @pytest.fixture
-def mine(write):
+def mine(write: Write) -> TaskSpec:
     return load_task(write("mine.yaml", TASK))
 
 
@@ -49,7 +51,9 @@ def rows(*names: str) -> list[dict[str, str]]:
     return [{"image": name, "question": "What?", "answers": "cat"} for name in names]
 
 
-def test_a_picture_under_exactly_its_name_is_found_whatever_its_suffix(write, mine, tmp_path):
+def test_a_picture_under_exactly_its_name_is_found_whatever_its_suffix(
+    write: Write, mine: TaskSpec, tmp_path: Path
+) -> None:
     names = ("00a1", "b.jfif", "c.JPE", "d.PNG", "e.avif", "f.v2", "g")
     for name in (*names[:-1], "g.png"):
         write(f"images/{name}", png())
@@ -59,7 +63,7 @@ def test_a_picture_under_exactly_its_name_is_found_whatever_its_suffix(write, mi
     assert report.splits[0].media == 7
 
 
-def test_an_exact_name_comes_before_one_with_a_suffix_and_a_folder_is_no_picture(write, tmp_path):
+def test_an_exact_name_comes_before_one_with_a_suffix_and_a_folder_is_no_picture(write: Write, tmp_path: Path) -> None:
     write("a/x.png")
     write("images/b")
     write("images/b.jpg")
@@ -69,7 +73,7 @@ def test_an_exact_name_comes_before_one_with_a_suffix_and_a_folder_is_no_picture
     assert folders.find(("b",), IMAGE_SUFFIXES) == tmp_path / "images/b"
 
 
-def test_no_name_is_reported_that_nobody_gave(write, mine, tmp_path):
+def test_no_name_is_reported_that_nobody_gave(write: Write, mine: TaskSpec, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     write("val.jsonl", rows("00a1", "b.jfif", "sub/c.jpg"))
     assert [str(p) for p in check_task(mine, tmp_path).problems] == [
@@ -79,7 +83,9 @@ def test_no_name_is_reported_that_nobody_gave(write, mine, tmp_path):
     ]
 
 
-def test_a_nested_name_is_found_flat_where_there_is_no_such_sub_folder(write, mine, tmp_path):
+def test_a_nested_name_is_found_flat_where_there_is_no_such_sub_folder(
+    write: Write, mine: TaskSpec, tmp_path: Path
+) -> None:
     write("images/a.png", png())
     write("images/other/b.png", png())
     write("images/c.png", png())
@@ -99,14 +105,16 @@ def test_a_nested_name_is_found_flat_where_there_is_no_such_sub_folder(write, mi
         "a/" * 3000 + "b.jpg",
     ],
 )
-def test_a_name_that_is_none_is_a_named_problem_in_short(write, mine, tmp_path, name):
+def test_a_name_that_is_none_is_a_named_problem_in_short(
+    write: Write, mine: TaskSpec, tmp_path: Path, name: str
+) -> None:
     write("val.jsonl", rows(name))
     report = check_task(mine, tmp_path)
     assert report.splits[0].missing == 1
     (problem,) = map(str, report.problems)
     assert len(problem) < 600
     with pytest.raises(MediaError):
-        open_image(load_split(mine, tmp_path, "val").examples[0].media[0])
+        opened(load_split(mine, tmp_path, "val").examples[0].media[0])
     if "/9j" in name or "iVBOR" in name:
         assert "encoded data (base64), not a file name" in problem
     if name.startswith("xxx"):
@@ -123,18 +131,20 @@ def table(path: Path, cells: list[object], kind: pa.DataType | None = None) -> P
 HUB_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def test_a_cell_with_a_path_and_no_bytes_is_the_file_beside_the_table(write, mine, tmp_path):
+def test_a_cell_with_a_path_and_no_bytes_is_the_file_beside_the_table(
+    write: Write, mine: TaskSpec, tmp_path: Path
+) -> None:
     write("images/0.png", png(10))
     write("1.png", png(20))
     cells = [{"bytes": None, "path": "0.png"}, {"bytes": None, "path": "/home/someone/1.png"}]
     table(tmp_path / "val.parquet", [*cells, {"bytes": png(30), "path": "0.png"}], HUB_IMAGE)
     examples = load_split(mine, tmp_path, "val").examples
-    assert [open_image(e.media[0]).getpixel((0, 0))[0] for e in examples] == [10, 20, 30]
+    assert [level(e.media[0]) for e in examples] == [10, 20, 30]
     assert isinstance(examples[2].media[0], Image)
     assert examples[2].media[0].column == "image"
 
 
-def test_a_cell_without_a_picture_is_named_by_row_and_cause(mine, tmp_path):
+def test_a_cell_without_a_picture_is_named_by_row_and_cause(mine: TaskSpec, tmp_path: Path) -> None:
     missing = [{"bytes": png(), "path": None}, {"bytes": None, "path": "gone.png"}, {"bytes": b"", "path": None}, None]
     path = table(tmp_path / "val.parquet", missing, HUB_IMAGE)
     assert [str(p) for p in check_task(mine, tmp_path).problems] == [

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from PIL import Image as PillowImage
 from typer.testing import CliRunner
 
 from flamingo_eval.cli import app
+from flamingo_eval.config.specs import TaskSpec
 from flamingo_eval.data.check import check_task
 from flamingo_eval.data.layouts import load_split
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import DataError
 from flamingo_eval.metrics.top_k import hits
 from flamingo_eval.records import Best, Prediction
+from tests.support.fixture_types import TaskNamed, Write
 
 TASK = """
 name: own
@@ -37,7 +40,7 @@ ROWS = "image,question,answers\na.png,What?,cat\nb.png,What?,dog\nc.png,What?,an
 
 
 @pytest.fixture
-def own(write, tmp_path):
+def own(write: Write, tmp_path: Path) -> TaskSpec:
     for name in "abc":
         PillowImage.new("RGB", (8, 8), (ord(name), 0, 0)).save(tmp_path / f"{name}.png")
     write("train.csv", ROWS)
@@ -45,11 +48,13 @@ def own(write, tmp_path):
     return load_task(write("own.yaml", TASK.format(mode="open-ended")))
 
 
-def told(task, root) -> list[str]:
+def told(task: TaskSpec, root: Path) -> list[str]:
     return [str(problem) for problem in check_task(task, root).problems]
 
 
-def test_a_support_split_without_answers_names_the_columns_and_the_nearest(own, write, tmp_path):
+def test_a_support_split_without_answers_names_the_columns_and_the_nearest(
+    own: TaskSpec, write: Write, tmp_path: Path
+) -> None:
     write("train.csv", ROWS.replace("answers", "answer"))
     with pytest.raises(DataError) as caught:
         load_split(own, tmp_path, "train")
@@ -61,20 +66,22 @@ def test_a_support_split_without_answers_names_the_columns_and_the_nearest(own, 
         load_split(own, tmp_path, "train")
 
 
-def test_an_official_support_split_without_answers_is_an_error_too(write, task, tmp_path):
+def test_an_official_support_split_without_answers_is_an_error_too(
+    write: Write, task: TaskNamed, tmp_path: Path
+) -> None:
     write("Annotations/train.json", [{"image": "a.jpg", "question": "What?"}])
     with pytest.raises(DataError, match=r"no answers in .*train\.json"):
         load_split(task("vizwiz"), tmp_path, "train")
 
 
 @pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")])
-def test_another_separator_is_named(own, write, tmp_path, mark, name):
+def test_another_separator_is_named(own: TaskSpec, write: Write, tmp_path: Path, mark: str, name: str) -> None:
     write("val.csv", ROWS.replace(",", mark))
     header = ROWS.partition("\n")[0].replace(",", mark)
     assert any(f"columns found: {header}: is it separated by {name}?" in text for text in told(own, tmp_path))
 
 
-def test_another_encoding_is_named_with_its_line(own, write, tmp_path):
+def test_another_encoding_is_named_with_its_line(own: TaskSpec, write: Write, tmp_path: Path) -> None:
     write("val.csv", ROWS.replace("dog", "café").encode("latin-1"))
     (text,) = told(own, tmp_path)
     assert "line 3: not UTF-8 text" in text
@@ -84,14 +91,16 @@ def test_another_encoding_is_named_with_its_line(own, write, tmp_path):
     assert "not UTF-8 text but UTF-16" in told(own, tmp_path)[0]
 
 
-def test_no_column_of_pictures_is_one_problem_and_not_one_a_row(own, write, tmp_path):
+def test_no_column_of_pictures_is_one_problem_and_not_one_a_row(own: TaskSpec, write: Write, tmp_path: Path) -> None:
     write("val.csv", ROWS.replace("image", "file"))
     (text,) = told(own, tmp_path)
     assert "no column 'image' or 'video'" in text
     assert "Columns found: file, question, answers." in text
 
 
-def test_what_is_there_is_counted_beside_the_official_rows(own, write, tmp_path, monkeypatch):
+def test_what_is_there_is_counted_beside_the_official_rows(
+    own: TaskSpec, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["check", "./own.yaml", "--data", "."]
     assert "everything is there" in CliRunner().invoke(app, command).output
@@ -107,7 +116,7 @@ def test_what_is_there_is_counted_beside_the_official_rows(own, write, tmp_path,
     assert "split 'train', which shots are drawn from: no rows file: tried train.csv" in result.output
 
 
-def test_a_choice_that_stands_twice_is_right_both_times(write, tmp_path):
+def test_a_choice_that_stands_twice_is_right_both_times(write: Write, tmp_path: Path) -> None:
     task = load_task(write("own.yaml", TASK.format(mode="close-ended")))
     write("val.csv", 'image,question,candidates,answers\na.png,What?,"[""a"", ""b"", ""b"", ""c""]",b\n')
     (example,) = load_split(task, tmp_path, "val", media=False).examples
@@ -117,7 +126,9 @@ def test_a_choice_that_stands_twice_is_right_both_times(write, tmp_path):
         assert hits([Prediction("0", best=Best(chosen, 1.0))], [example], 1) == [value]
 
 
-def test_a_data_path_that_is_not_utf8_runs_and_is_recorded(own, tmp_path, monkeypatch):
+def test_a_data_path_that_is_not_utf8_runs_and_is_recorded(
+    own: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = os.fsencode(tmp_path) + b"/d\xe9"
     try:
         os.mkdir(folder)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from flamingo_eval.data.layouts import load_labelled, load_split
 from flamingo_eval.data.layouts.rareact import classes
 from flamingo_eval.errors import DataError
 from flamingo_eval.records import Video
+from tests.support.fixture_types import TaskNamed, Write
 
 MSVD = [{"answer": "kite", "id": 7, "question": "what is a boy flying?", "video_id": 31}]
 MSRVTT = [{"answer": "drum", "category_id": 3, "id": 90, "question": "who hits?", "video_id": 7777}]
 
 
 @pytest.mark.parametrize("name", ["vid31.avi", "vid31.mp4", "a-b_c_10_12.avi"])
-def test_msvd_clips_have_three_names(write, task, tmp_path, name):
+def test_msvd_clips_have_three_names(write: Write, task: TaskNamed, tmp_path: Path, name: str) -> None:
     write("test_qa.json", MSVD)
     write("youtube_mapping.txt", "a-b_c_10_12 vid31\n")
     clip = write(f"YouTubeClips/{name}")
@@ -23,7 +27,7 @@ def test_msvd_clips_have_three_names(write, task, tmp_path, name):
     assert (example.id, example.references, example.labels["question_type"]) == ("7", ("kite",), "what")
 
 
-def test_msvd_and_msrvtt_files_are_told_apart(write, task, tmp_path):
+def test_msvd_and_msrvtt_files_are_told_apart(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("test_qa.json", MSRVTT)
     with pytest.raises(DataError, match=r"its records have `category_id`: this is MSRVTT-QA, not MSVD-QA"):
         load_split(task("msvdqa"), tmp_path, "test")
@@ -35,13 +39,13 @@ def test_msvd_and_msrvtt_files_are_told_apart(write, task, tmp_path):
         load_split(task("msrvttqa"), tmp_path, "test")
 
 
-def test_msrvtt_files_renamed_to_another_split_are_caught(write, task, tmp_path):
+def test_msrvtt_files_renamed_to_another_split_are_caught(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("train_qa.json", MSRVTT)
     with pytest.raises(DataError, match=r"clip 7777 is not of split 'train' \(0-6512\)"):
         load_split(task("msrvttqa"), tmp_path, "train")
 
 
-def test_vatex_ids_are_split_from_the_right(write, task, tmp_path):
+def test_vatex_ids_are_split_from_the_right(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     id = "-b_d_fGh0__000012_000022"
     write("vatex_public_test_english_v1.1.json", [{"videoID": id, "enCap": ["One.", "Two."]}])
     whole = write("videos/-b_d_fGh0_.mkv")
@@ -60,7 +64,7 @@ def test_vatex_ids_are_split_from_the_right(write, task, tmp_path):
 HEADER = "video_id,start,end,question,answer1,answer2,answer3,answer4,answer5\n"
 
 
-def test_ivqa_answers_are_text(write, task, tmp_path):
+def test_ivqa_answers_are_text(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("test.csv", HEADER + "Zz,41,58,what is spread?,null,nan,NA,,none\n")
     write("video/Zz.mp4")
     (example,) = load_labelled(task("ivqa"), tmp_path).examples
@@ -73,7 +77,7 @@ def test_ivqa_answers_are_text(write, task, tmp_path):
     assert [(p.line, p.key) for p in caught.value.problems] == [(3, "video_id"), (2, "end")]
 
 
-def test_youcook2_queries_are_segments(write, task, tmp_path):
+def test_youcook2_queries_are_segments(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     steps = [{"segment": [22, 39], "id": 0, "sentence": "slice"}, {"segment": [40, 41.5], "id": 3, "sentence": "fry"}]
     video = {"duration": 90, "subset": "validation", "recipe_type": "104", "annotations": steps}
     write("youcookii_annotations_trainval.json", {"database": {"Qq": video}})
@@ -95,14 +99,14 @@ def test_youcook2_queries_are_segments(write, task, tmp_path):
     ]
 
 
-def star(answer="Lifted the towel.", id="Sequence_T3_9001"):
+def star(answer: str | None = "Lifted the towel.", id: str = "Sequence_T3_9001") -> dict[str, Any]:
     texts = ["Closed the door.", "Lifted the towel.", "Ate.", "Sat."]
-    choices = [{"choice_id": i, "choice": texts[i], "choice_program": []} for i in (2, 1, 3, 0)]
+    choices: list[dict[str, Any]] = [{"choice_id": i, "choice": texts[i], "choice_program": []} for i in (2, 1, 3, 0)]
     row = {"question_id": id, "question": "What?", "video_id": "ZZ9X0", "start": 3.1, "end": 11.8, "choices": choices}
     return row | ({"answer": answer, "situations": {}} if answer else {})
 
 
-def test_star_choices_go_by_choice_id(write, task, tmp_path):
+def test_star_choices_go_by_choice_id(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("STAR_val.json", [star()])
     write("STAR_test.json", [star(answer=None)])
     clip = write("Charades_v1_480/ZZ9X0.mp4")
@@ -121,7 +125,7 @@ def test_star_choices_go_by_choice_id(write, task, tmp_path):
 OPEN_ENDED = "video,frame_count,width,height,question,answer,qid,type\n"
 
 
-def test_nextqa_is_known_by_video_and_question(write, task, tmp_path):
+def test_nextqa_is_known_by_video_and_question(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("test.csv", OPEN_ENDED + "0123,812,640,480,why did the girl wave,greet,4,CW\n9,1,1,1,is it,null,4,DB\n")
     write("add_reference_answer_test.json", {"0123": {"4": "say hello"}})
     write("map_vid_vidorID.json", {"0123": "0101/0123"})
@@ -135,13 +139,13 @@ def test_nextqa_is_known_by_video_and_question(write, task, tmp_path):
         load_split(task("nextqa"), tmp_path, "test")
 
 
-def test_the_multiple_choice_release_of_nextqa_is_refused(write, task, tmp_path):
+def test_the_multiple_choice_release_of_nextqa_is_refused(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("test.csv", "video,question,answer,qid,type,a0,a1,a2,a3,a4\n1,why,2,0,CW,a,b,c,d,e\n")
     with pytest.raises(DataError, match="multiple-choice release"):
         load_split(task("nextqa"), tmp_path, "test")
 
 
-def test_rareact_has_149_sentences(write, task, tmp_path):
+def test_rareact_has_149_sentences(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     table = classes()
     assert (len(table), len({v for v, _, _ in table}), len({n for _, n, _ in table})) == (149, 21, 45)
     assert len({phrase for _, _, phrase in table}) == 149
@@ -164,7 +168,9 @@ KINETICS = "label,youtube_id,time_start,time_end,split\n"
 
 
 @pytest.mark.parametrize("folder", ["", "shaking hands/", "shaking_hands/"])
-def test_kinetics_labels_are_sorted_over_train_and_val(write, task, tmp_path, folder):
+def test_kinetics_labels_are_sorted_over_train_and_val(
+    write: Write, task: TaskNamed, tmp_path: Path, folder: str
+) -> None:
     write("annotations/train.csv", KINETICS + 'zumba,a,1,11,train\n"a, b (c)",b,1,11,train\n')
     write("annotations/validate.csv", KINETICS + "shaking hands,-aB,14,24,validate\n")
     clip = write(f"val/{folder}-aB_000014_000024.mp4")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from flamingo_eval.data.videos import open_video
@@ -24,7 +28,8 @@ def picture(level: int) -> np.ndarray:
 
 
 def number(shown: PillowImage.Image) -> int:
-    return sum(1 << bit for bit in range(8) if shown.getpixel((8 * bit + 4, 24))[1] > 127)  # type: ignore[index]
+    green = np.asarray(shown)[24, :, 1]
+    return sum(1 << bit for bit in range(8) if green[8 * bit + 4] > 127)
 
 
 def write_clip(
@@ -44,6 +49,7 @@ def write_clip(
             art.width, art.height, art.pix_fmt = 64, 48, "yuvj420p"
             art.disposition = av.stream.Disposition.attached_pic
         stream = container.add_stream(codec, rate=25, options=options)
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", gop
         stream.bit_rate = 2_000_000
         if not reordered:
@@ -56,8 +62,9 @@ def write_clip(
                 container.mux(packet)
         lengths: dict[int, int] = {}
 
-        def mux(packets: list[av.Packet]) -> None:
+        def mux(packets: list[Packet[VideoStream]]) -> None:
             for packet in packets:
+                assert packet.pts is not None
                 packet.duration = lengths[round(packet.pts * packet.time_base * rate)]
                 container.mux(packet)
 
@@ -71,8 +78,8 @@ def write_clip(
     return path
 
 
-def numbers(video: Video, **sampling: object) -> list[int]:
-    return [number(frame) for frame in open_video(video, **sampling)]  # type: ignore[arg-type]
+def numbers(video: Video, **sampling: Any) -> list[int]:
+    return [number(frame) for frame in open_video(video, **sampling)]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov"])
@@ -104,13 +111,13 @@ def test_a_cut_slide_show_stays_refused(tmp_path: Path) -> None:
                 packet.stream = stream
                 out.mux(packet)
     data = (tmp_path / "cut.mp4").read_bytes()
-    last = max(int(p.pos) for p in _packets(tmp_path / "cut.mp4"))
+    last = max(p.pos for p in _packets(tmp_path / "cut.mp4") if p.pos is not None)
     (tmp_path / "cut.mp4").write_bytes(data[:last])
     with pytest.raises(MediaError, match=r"cut\.mp4: .*(the file is cut|damaged|Invalid)"):
         open_video(Video(tmp_path / "cut.mp4"))
 
 
-def _packets(path: Path) -> list[av.Packet]:
+def _packets(path: Path) -> list[Packet[VideoStream]]:
     with av.open(str(path)) as container:
         return [packet for packet in container.demux(video=0) if packet.size]
 
@@ -173,7 +180,8 @@ def test_a_bare_stream_is_named_with_what_to_do(tmp_path: Path) -> None:
         open_video(Video(path))
 
 
-MATRICES = {
+Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+MATRICES: dict[str, tuple[tuple[int, int, int, int], Turn]] = {
     "none": ((1, 0, 0, 1), lambda shown: shown),
     "turned clockwise": ((0, 1, -1, 0), lambda shown: np.rot90(shown, -1)),
     "turned counterclockwise": ((0, -1, 1, 0), np.rot90),

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from flamingo_eval.data.layouts import load_split
 from flamingo_eval.errors import DataError
+from tests.support.fixture_types import TaskNamed, Write
 
 QUESTIONS = ["is it sunny", "how many goats"]
 ANSWERS = ["yes", "no", "can't tell"]
 
 
-def dialog(n, rounds):
+def dialog(n: int, rounds: Sequence[tuple[int, int]]) -> dict[str, Any]:
     return {
         "image_id": n,
         "caption": "a goat on a wall",
@@ -17,7 +22,7 @@ def dialog(n, rounds):
     }
 
 
-def file(split, *dialogs):
+def file(split: str, *dialogs: dict[str, Any]) -> dict[str, Any]:
     return {
         "split": split,
         "version": "1.0",
@@ -28,7 +33,9 @@ def file(split, *dialogs):
 DENSE = "visdial_1.0_val_dense_annotations.json"
 
 
-def test_a_query_is_the_densely_annotated_round_with_its_true_history(write, task, tmp_path):
+def test_a_query_is_the_densely_annotated_round_with_its_true_history(
+    write: Write, task: TaskNamed, tmp_path: Path
+) -> None:
     write("visdial_1.0_val.json", file("val2018", dialog(5, [(1, 2)]), dialog(7, [(0, 0), (1, 2), (0, 1)])))
     dense = [
         {"image_id": 7, "round_id": 2, "gt_relevance": [0.0, 1, 0.4]},
@@ -49,7 +56,7 @@ def test_a_query_is_the_densely_annotated_round_with_its_true_history(write, tas
     assert first.media[0].path.name == "VisualDialog_val2018_000000000005.jpg"
 
 
-def test_a_demonstration_is_the_whole_dialogue(write, task, tmp_path):
+def test_a_demonstration_is_the_whole_dialogue(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("visdial_1.0_train.json", file("train", dialog(7, [(0, 0), (1, 2)])))
     picture = write("val2014/COCO_val2014_000000000007.jpg")
     (example,) = load_split(task("visdial"), tmp_path, "train").examples
@@ -57,7 +64,7 @@ def test_a_demonstration_is_the_whole_dialogue(write, task, tmp_path):
     assert (example.candidates, example.media[0].path) == ((), picture)
 
 
-def test_test_dialogues_end_in_the_round_to_answer(write, task, tmp_path):
+def test_test_dialogues_end_in_the_round_to_answer(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     last = {"question": 1, "answer_options": [0, 1]}
     value = file("test2018", dialog(9, [(0, 0)]))
     value["data"]["dialogs"][0]["dialog"].append(last)
@@ -69,7 +76,7 @@ def test_test_dialogues_end_in_the_round_to_answer(write, task, tmp_path):
     assert example.labels == {"round_id": 2}
 
 
-def test_everything_that_does_not_fit_is_named(write, task, tmp_path):
+def test_everything_that_does_not_fit_is_named(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("visdial_1.0_val.json", file("val2018", dialog(5, [(9, 0)]), dialog(6, [(0, 0)]), dialog(8, [(0, 0)])))
     dense = [
         {"image_id": 5, "round_id": 1, "gt_relevance": [1.0]},

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from flamingo_eval.data.layouts import load_split
 from flamingo_eval.errors import DataError
+from tests.support.fixture_types import TaskNamed, Write
 
 EXPRESSION = "What is the result of the following mathematical expression?"
 
 
-def test_pictures_lie_below_the_root_of_the_clone(write, task, tmp_path):
+def test_pictures_lie_below_the_root_of_the_clone(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     row = {"id": "clevr_query_9", "image": ["clevr/query/9.png"], "question": "shape: cube", "answer": 3}
     write("clevr/query.json", [row, {**row, "id": "b", "image": "clevr/query/b.png", "question": "How many?"}])
     write("clevr/support.json", [{**row, "id": "s", "image": ["clevr/support/s.png"]}])
@@ -25,7 +29,7 @@ def test_pictures_lie_below_the_root_of_the_clone(write, task, tmp_path):
     assert inside.media[0].path.samefile(picture)
 
 
-def test_an_operator_row_has_an_answer_for_each_operator(write, task, tmp_path):
+def test_an_operator_row_has_an_answer_for_each_operator(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     support = {"id": "s_3_4", "image": ["a.png", "b.png"], "question": EXPRESSION, "answer": [7, -1, 12]}
     query = {"id": "q_6_2_-", "image": ["a.png", "b.png"], "question": EXPRESSION, "answer": 4, "operator": "-"}
     write("operator_induction_interleaved/query.json", [query])
@@ -37,7 +41,7 @@ def test_an_operator_row_has_an_answer_for_each_operator(write, task, tmp_path):
     assert (asked.labels["answer_key"], asked.answer, len(asked.media)) == ("-", "4", 2)
 
 
-def test_a_matching_row_is_two_examples_of_one_group(write, task, tmp_path):
+def test_a_matching_row_is_two_examples_of_one_group(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     def half(id: str, answer: str) -> dict[str, object]:
         return {"id": id, "image": [f"{id}1.jpg", f"{id}2.jpg"], "question": "Do they?", "answer": answer}
 
@@ -48,7 +52,7 @@ def test_a_matching_row_is_two_examples_of_one_group(write, task, tmp_path):
     assert same.labels["group"] == diff.labels["group"]
 
 
-def test_a_query_of_open_mi_brings_its_own_shots(write, task, tmp_path):
+def test_a_query_of_open_mi_brings_its_own_shots(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     names = ["dax", "wug"]
     support = {name: {"images": [f"{name}_{i}.jpg" for i in range(3)], "caption": "unused"} for name in names}
     row = {"id": "q1", "image": ["q.jpg"], "question": "This is a", "answer": "wug", "classes": names}
@@ -76,7 +80,9 @@ def test_a_query_of_open_mi_brings_its_own_shots(write, task, tmp_path):
         ("open_mi", "support", {"classes": ["a"], "support": {"b": {}}}, r"support\.a: is missing"),
     ],
 )
-def test_what_is_wrong_with_a_record_is_named(write, task, tmp_path, name, part, change, said):
+def test_what_is_wrong_with_a_record_is_named(
+    write: Write, task: TaskNamed, tmp_path: Path, name: str, part: str, change: dict[str, Any], said: str
+) -> None:
     row = {"id": "1", "image": ["1.png"], "question": "shape: cube", "answer": "3"}
     write(f"{name}/query.json", [{**row, **change}])
     write(f"{name}/support.json", [{**row, **change}])
