@@ -55,6 +55,17 @@ def open_image(image: Image, max_pixels: int = MAX_PIXELS) -> PillowImage.Image:
         source: Path | io.BytesIO = io.BytesIO(cell_bytes(path, image.column, image.row)) if image.column else path
     except OSError as error:
         raise unreadable(path, error.strerror or str(error), place=place) from error
+    return _opened(source, path, place, max_pixels)
+
+
+def decode_image(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PillowImage.Image:
+    """The same of a picture's bytes; `name` is what a message calls them. Raises MediaError."""
+    if not content:
+        raise unreadable(Path(name), "the file is empty")
+    return _opened(io.BytesIO(content), Path(name), "", max_pixels)
+
+
+def _opened(source: Path | io.BytesIO, path: Path, place: str, max_pixels: int) -> PillowImage.Image:
     with _without_warnings():
         try:
             return _decoded(source, b"", max_pixels)

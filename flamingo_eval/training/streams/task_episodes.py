@@ -1,0 +1,123 @@
+"""Episodes of a task's train split: a few demonstrations and a query, written as the task's prompts write them.
+
+The annotations of the split are read once, as for an evaluation; pictures are opened when their episode comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from random import Random
+
+from flamingo_eval.config.load import load_prompt, load_protocol
+from flamingo_eval.config.names import find_prompt, find_protocol, find_task
+from flamingo_eval.config.specs import DemoSpec, PromptSpec, ProtocolSpec, TaskSpec
+from flamingo_eval.data.layouts import load_split
+from flamingo_eval.data.roots import data_root
+from flamingo_eval.data.task_file import load_task
+from flamingo_eval.errors import DataError
+from flamingo_eval.prompting.demos import Support, draw_support, random_demos
+from flamingo_eval.prompting.prompts import render
+from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Video
+from flamingo_eval.records import Part as PromptPart
+from flamingo_eval.training.streams.samples import BrokenSample, Look, Part, Raw, Sample, Text
+
+ANSWER = "\ufdd2"  # stands before and after an answer while its prompt is written
+WITHOUT_PICTURES = 2  # demonstrations of the paper's zero-shot prompts (v2 A.2)
+
+
+@dataclass(frozen=True)
+class TaskEpisodes:
+    """Episodes of one task: `shots` is the least and the largest number of demonstrations."""
+
+    task: str
+    shots: tuple[int, int] = (0, 4)
+    data: str = "sample"
+    protocol: str = "flamingo"
+    text_only: float = 0.0  # share of the episodes without shots that begin as the paper's zero-shot prompts do
+    answers_only: bool = True  # the loss is on answers and their ends; else on all text
+
+    @cached_property
+    def spec(self) -> TaskSpec:
+        """The task's YAML."""
+        return load_task(find_task(self.task))
+
+    @cached_property
+    def _prompts(self) -> tuple[PromptSpec, ProtocolSpec]:
+        folder = find_protocol(self.protocol)
+        protocol = load_protocol(folder / "protocol.yaml")
+        if protocol.style != "interleaved":
+            raise DataError(f"protocol '{self.protocol}' writes conversations; training reads interleaved text.")
+        return load_prompt(find_prompt(folder, self.spec.prompt)), protocol
+
+    @cached_property
+    def support(self) -> Support:
+        """The whole train split. Raises DataError where the task has none, or its answers are not there."""
+        name = self.spec.data.support
+        if name is None:
+            raise DataError(f"task '{self.task}' has no train split.")
+        split = load_split(self.spec, data_root(self.data, self.task), name)
+        answered = [example for example in split.examples if example.answer]
+        if not answered:
+            raise DataError(f"task '{self.task}', split '{name}': no row has an answer.")
+        return draw_support(self.task, name, answered, DemoSpec(support_size=0))
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        return (self.task,)
+
+    def read(self, shard: int, start: int) -> Iterator[Raw]:
+        del shard
+        for example in self.support.examples[start:]:
+            yield Raw(f"{self.task}: {example.id}", _Loader(self, example).load)
+
+    def episode(self, query: Example, look: Look, rng: Random) -> Sample:
+        """The episode of a query, its shots drawn by `rng`. Raises BrokenSample, MediaError."""
+        shots = rng.randint(*self.shots)
+        bare = shots == 0 and rng.random() < self.text_only
+        wanted = WITHOUT_PICTURES if bare else shots
+        spec = DemoSpec(shots=wanted, seed=rng.getrandbits(30), support_size=0)
+        demos = random_demos(query, self.support, spec) if wanted else ()
+        shown = (query,) if bare else (*demos, query)
+        parts = [*(self._written(demos, text_only=True) if bare else ()), *self._written(shown)]
+        opened: list[Part] = []
+        for part in parts:
+            if isinstance(part, (str, EndOfChunk)):
+                opened += self._texts(part) if isinstance(part, str) else [part]
+            elif isinstance(part, Image):
+                opened.append(look.picture(part))
+            elif isinstance(part, Video):
+                opened.append(look.clip(part))
+        return Sample(tuple(opened), "chunks")
+
+    def _written(self, examples: Sequence[Example], text_only: bool = False) -> list[PromptPart]:
+        """The demonstrations of a prompt, the query's stem left out."""
+        prompt, protocol = self._prompts
+        marked = tuple(replace(e, answer=f"{ANSWER}{e.answer}{ANSWER}") for e in examples)
+        parts = list(render(Episode(examples[0], marked, text_only), prompt, protocol).parts)
+        ends = [i for i, part in enumerate(parts) if isinstance(part, EndOfChunk)]
+        if not ends:
+            raise BrokenSample(f"prompt '{prompt.name}' has no end of chunk")
+        return parts[: ends[-1] + 1]
+
+    def _texts(self, text: str) -> list[Part]:
+        """Stems and answers. A space before an answer is learned with it, as tokenizers join the two."""
+        pieces: list[Part] = []
+        for i, piece in enumerate(text.split(ANSWER)):
+            is_answer = i % 2 == 1
+            if is_answer and pieces and isinstance(before := pieces[-1], Text) and before.text.endswith(" "):
+                pieces[-1] = replace(before, text=before.text[:-1])
+                piece = f" {piece}"
+            if piece:
+                pieces.append(Text(piece, is_answer or not self.answers_only))
+        return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    episodes: TaskEpisodes
+    query: Example
+
+    def load(self, look: Look, rng: Random) -> Sample:
+        return self.episodes.episode(self.query, look, rng)
