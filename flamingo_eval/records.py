@@ -241,6 +241,22 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Copying:
+    """How an answer relates to the answers that its query's shots show (metrics/copying.py says how they are compared).
+
+    Scores are the headline metric's own values of the query, None where it gives a query no value of its own.
+    """
+
+    any: bool = False  # the answer is one of the shots'
+    majority: bool = False  # it is their most frequent one
+    last: bool = False  # it is that of the shot next to the query
+    covered: bool | None = None  # one of the shots' answers is right; None: the answers of the split are not public
+    right: bool | None = None  # the answer is a right one
+    majority_score: float | None = None  # of always saying the shots' most frequent answer
+    last_score: float | None = None  # of always saying the last shot's
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """One line of outputs.jsonl: what the model was shown, what it said, what that is worth."""
 
@@ -254,6 +270,7 @@ class Output:
     score: float | None = None  # per-example value of the headline metric, where it has one
     error: str = ""  # why the query failed; such queries are counted, never scored
     media: str = ""  # the query's picture or clip: its queries are drawn together where runs are compared
+    copying: Copying | None = None  # None: no shots were shown
 
 
 @dataclass(frozen=True, slots=True)

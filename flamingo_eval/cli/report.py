@@ -50,7 +50,10 @@ def report(
         typer.Option("--metric", metavar="NAME", help="Show these metrics of each task, or `all`; default: the first."),
     ] = None,
     icl: Annotated[
-        bool, typer.Option("--icl", help="What shots add: zero-shot score, peak, efficiency, change with its p-value.")
+        bool,
+        typer.Option(
+            "--icl", help="What shots add, and what is copied from them: curve, copying, baselines, a verdict."
+        ),
     ] = False,
     title: Annotated[str, typer.Option(help="html: the page's title. latex: the caption.")] = "Few-shot results",
     label: Annotated[str, typer.Option(help="latex: the table's label.")] = "tab:few-shot",
@@ -78,7 +81,8 @@ def report(
         raise UsageError("--format html writes a file: give its name with --out report.html.")
     folders = find_runs(runs or [Path(load_settings().out)])
     if icl:
-        _print_curves(folders, as_json or format == "json")
+        chosen = data_choice(data)
+        _print_card(folders, None if is_sample(chosen) else chosen, as_json or format == "json")
         return
     table = table_of(folders, metric or ())
     if compare:
@@ -102,19 +106,26 @@ def report(
     _print_table(table, "json" if as_json else format, out, title, label)
 
 
-def _print_curves(folders: list[RunFolder], as_json: bool) -> None:
+def _print_card(folders: list[RunFolder], data: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from flamingo_eval.cli.console import print_json, print_table, say
-    from flamingo_eval.report.icl import NUMBERS_FROM, TITLES, curve_line, curve_rows
+    from flamingo_eval.report import icl
 
-    rows = curve_rows(folders)
+    rows = icl.card_rows(folders, data)
     if as_json:
-        print_json({"curves": [asdict(row) for row in rows]})
+        print_json({"rows": [asdict(row) for row in rows]})
         return
-    print_table(TITLES, [curve_line(row) for row in rows], NUMBERS_FROM)
-    say("efficiency: mean gain over zero shots, in points (area over the zero-shot score, divided by the most shots)")
-    say("change: from the fewest shots to the most, with its 95 % interval; p: paired over pictures, two-sided")
+    names = icl.names_of(rows)
+    print_table(icl.VERDICT_TITLES, map(icl.verdict_line, rows))
+    curves = [icl.curve_line(n, r.curve) for n, r in zip(names, rows, strict=True) if r.curve and len(r.copying) > 1]
+    if curves:
+        print_table(icl.CURVE_TITLES, curves, 1)
+    copying = [icl.copying_line(n, at) for n, r in zip(names, rows, strict=True) for at in r.copying if not at.why]
+    if copying:
+        print_table(icl.COPYING_TITLES, copying, 1)
+    for note in (*icl.NOTES, *icl.whys(rows)):
+        say(note)
 
 
 def _write_page(folders: list[RunFolder], table: Table, out: Path, options: PageOptions) -> None:

@@ -16,8 +16,9 @@ def show_run(place: Path, id: str | None, data: str | None, as_json: bool) -> No
     from flamingo_eval.errors import FlamingoEvalError, RunError, UsageError, did_you_mean
     from flamingo_eval.prompting.prompts import shown
     from flamingo_eval.records import Prediction
-    from flamingo_eval.report.browser import TaskPrompts, data_for, read_runs
+    from flamingo_eval.report.browser import TaskPrompts, read_runs
     from flamingo_eval.report.diff import one_run
+    from flamingo_eval.runs.recorded import recorded_data
 
     (run,) = read_runs([one_run(place)])
     if id is None:
@@ -28,7 +29,7 @@ def show_run(place: Path, id: str | None, data: str | None, as_json: bool) -> No
     if output is None:
         raise RunError(f"{place}: no query '{id}'. {did_you_mean(id, run.outputs)}".rstrip())
     try:
-        prompts: TaskPrompts | None = TaskPrompts(data_for(run, data))
+        prompts: TaskPrompts | None = TaskPrompts(recorded_data(run.record, data))
         why = ""
     except FlamingoEvalError as error:
         prompts, why = None, str(error)

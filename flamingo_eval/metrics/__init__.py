@@ -7,7 +7,7 @@ published tables. What it reads of an example beyond `references`, `target` and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
@@ -44,6 +44,8 @@ class MetricRow:
     letter_suffices: bool = False  # so is the letter of a choice; an answer without a letter counts as wrong
     full_marks_from: int = 1  # references that an example needs before an answer can reach 100
     short_of_that: str = ""  # what an example with fewer can reach
+    reads: str = "flamingo_eval.metrics.exact_match:normalise"  # what makes two answers the same answer (copying.py)
+    one_answer: bool = True  # whether one answer alone has a score: rankings of all candidates have none
     requires: tuple[Literal["java", "nltk"], ...] = ()  # `openflamingo` stemming needs nltk as well: okvqa_stem.py
 
 
@@ -68,6 +70,7 @@ METRICS: Mapping[str, MetricRow] = {
         optional_labels=("answer_type", "question_type"),
         full_marks_from=4,
         short_of_that="one answer always scores 0, two reach 33.3, three 66.7; `exact_match` has no such limit",
+        reads="flamingo_eval.metrics.vqa:clean",
     ),
     "exact_match": MetricRow(
         "flamingo_eval.metrics.exact_match:exact_match",
@@ -93,6 +96,7 @@ METRICS: Mapping[str, MetricRow] = {
         ("official", "stripped", "first_line"),
         published="vl_icl_accuracy",
         title="VL-ICL acc.",
+        reads="flamingo_eval.metrics.vl_icl:read_text",
     ),
     "vl_icl_count": MetricRow(
         "flamingo_eval.metrics.vl_icl:count",
@@ -102,6 +106,7 @@ METRICS: Mapping[str, MetricRow] = {
         title="VL-ICL acc.",
         optional_labels=("attribute",),
         published="vl_icl_accuracy",
+        reads="flamingo_eval.metrics.vl_icl:read_number",
     ),
     "vl_icl_number": MetricRow(
         "flamingo_eval.metrics.vl_icl:number",
@@ -111,6 +116,7 @@ METRICS: Mapping[str, MetricRow] = {
         title="VL-ICL acc.",
         optional_labels=("operator",),
         published="vl_icl_accuracy",
+        reads="flamingo_eval.metrics.vl_icl:read_number",
     ),
     "vl_icl_yes_no": MetricRow(
         "flamingo_eval.metrics.vl_icl:yes_no",
@@ -118,6 +124,7 @@ METRICS: Mapping[str, MetricRow] = {
         "text",
         ("official", "yes_or_no"),
         title="VL-ICL acc.",
+        reads="flamingo_eval.metrics.vl_icl:read_yes_no",
     ),
     "wups": MetricRow(
         "flamingo_eval.metrics.wups:wups",
@@ -139,6 +146,7 @@ METRICS: Mapping[str, MetricRow] = {
         optional_labels=("video_id", "domain"),
         quick=False,
         requires=("java",),
+        reads="flamingo_eval.metrics.captions:words_of",
     ),
     "bleu": MetricRow(
         "flamingo_eval.metrics.captions:bleu", "BLEU-4 x 100", "text", title="BLEU-4", quick=False, requires=("java",)
@@ -176,6 +184,7 @@ METRICS: Mapping[str, MetricRow] = {
         title="mean top-1/5",
         published="mean_top1_top5",
         target=True,
+        one_answer=False,
     ),
     "star_mean": MetricRow(
         "flamingo_eval.metrics.star:star_mean",
@@ -197,6 +206,7 @@ METRICS: Mapping[str, MetricRow] = {
         published="ndcg",
         labels=("relevance",),
         optional_labels=("gt_index",),
+        one_answer=False,
     ),
     "roc_auc": MetricRow(
         "flamingo_eval.metrics.roc_auc:roc_auc",
@@ -216,6 +226,7 @@ METRICS: Mapping[str, MetricRow] = {
         published="mwap",
         labels=("class_id", "verb", "noun", "annotation", "video_id"),
         quick=False,
+        one_answer=False,
     ),
     "msap": MetricRow(
         "flamingo_eval.metrics.rareact:msap",
@@ -224,6 +235,7 @@ METRICS: Mapping[str, MetricRow] = {
         title="mSAP",
         labels=("class_id", "verb", "noun", "annotation", "video_id"),
         quick=False,
+        one_answer=False,
     ),
 }
 
@@ -242,6 +254,14 @@ def load_metric(name: str) -> Metric:
     module, function = metric_row(name).path.split(":")
     metric: Metric = getattr(import_module(module), function)
     return metric
+
+
+@cache
+def answer_reader(name: str) -> Callable[[str], str]:
+    """What a metric compares of an answer: two answers are the same where this is. Imported on first use."""
+    module, function = metric_row(name).reads.split(":")
+    reader: Callable[[str], str] = getattr(import_module(module), function)
+    return reader
 
 
 def dialect_of(spec: MetricSpec, protocol: str = "") -> str:

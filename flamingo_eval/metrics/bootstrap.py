@@ -131,6 +131,25 @@ def _mean_draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws
     return values
 
 
+def mean_draws(columns: Sequence[Sequence[float | None]], media_ids: Sequence[str]) -> list[Draws]:
+    """The draws of the means of several columns over the same rows, as `bootstrap` gives them; () for one picture.
+
+    A row whose value is None has no part in its column's mean.
+    """
+    groups = clusters(media_ids)
+    if len(groups) < 2:
+        return [()] * len(columns)
+    values = np.array([[np.nan if v is None else v for v in column] for column in columns], dtype=np.float64)
+    counted = ~np.isnan(values)
+    sums = np.array([np.nan_to_num(values)[:, rows].sum(axis=1) for rows in groups])
+    sizes = np.array([counted[:, rows].sum(axis=1) for rows in groups], dtype=np.float64)
+    draws: list[list[float | None]] = [[] for _ in columns]
+    for counts in draw_counts(len(groups)):
+        for column, total, n in zip(draws, counts @ sums, counts @ sizes, strict=True):
+            column.append(round(float(total / n), DECIMALS) if n else None)
+    return [tuple(column) for column in draws]
+
+
 def _draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float | None]:
     assert result.resample is not None
     values = []

@@ -14,6 +14,7 @@ Reads Example.references (one or more captions); labels `video_id` (macro) and `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from statistics import fmean
@@ -23,6 +24,7 @@ from flamingo_eval.metrics.bootstrap import group_means
 from flamingo_eval.metrics.java import find_java
 from flamingo_eval.records import Example, MetricResult, Prediction
 
+WORDS = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 Tokenised = tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]  # predictions, references of each
 
 
@@ -118,6 +120,11 @@ def meteor(predictions: Sequence[Prediction], examples: Sequence[Example], diale
 
     overall, each = meteor_scores(*_tokenised(predictions, examples))
     return MetricResult(100 * overall, tuple(100 * v for v in each), notes=_notes())
+
+
+def words_of(caption: str) -> str:
+    """The words of a caption in lower case, without marks: two captions with the same words are one (copying.py)."""
+    return " ".join(WORDS.findall(caption.lower()))
 
 
 def _tokenised(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Tokenised:

@@ -85,6 +85,26 @@ def _yes_or_no(prediction: str, answer: str) -> bool:
     return set(YES_OR_NO.findall(cut(prediction).lower())) == {answer.strip().lower()}
 
 
+def read_text(text: str) -> str:
+    """What a prediction or an answer says as a text: cut, without outer white space, last period and case."""
+    return cut(text).strip().lower().removesuffix(".")
+
+
+def read_number(text: str) -> str:
+    """The first number of the cut text with its sign; the text where it has none."""
+    number = SIGNED.search(cut(text))
+    if number is None:
+        return read_text(text)
+    negative, digits = _whole(number.group())
+    return f"{'-' if negative else ''}{digits or '0'}"
+
+
+def read_yes_no(text: str) -> str:
+    """`yes` or `no` where the cut text has one of the words; the text where it has none or both."""
+    words = set(YES_OR_NO.findall(cut(text).lower()))
+    return words.pop() if len(words) == 1 else read_text(text)
+
+
 TEXT: Mapping[str, IsRight] = {"official": _text, "stripped": _stripped, "first_line": _first_line}
 COUNT: Mapping[str, IsRight] = {"official": _text, "stripped": _stripped, "number": _signed}
 NUMBER: Mapping[str, IsRight] = {"official": _digits, "signed": _signed}

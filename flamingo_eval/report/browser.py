@@ -13,12 +13,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from flamingo_eval.config.settings import is_sample
 from flamingo_eval.config.specs import RunSpec
-from flamingo_eval.data.roots import data_root
 from flamingo_eval.errors import FlamingoEvalError, PromptError
-from flamingo_eval.prompting.demos import Support, shown_under
-from flamingo_eval.prompting.episodes import Supports, ablated, chosen_queries, episodes_of
+from flamingo_eval.prompting.episodes import Supports
 from flamingo_eval.prompting.prompts import render
 from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prediction, Prompt, Video, best_of
 from flamingo_eval.report.diff import outputs_by_id
@@ -28,14 +25,13 @@ from flamingo_eval.report.thumbnails import PictureBook
 from flamingo_eval.report.visible import visible
 from flamingo_eval.runs.folder import RunFolder
 from flamingo_eval.runs.record import RunRecord, ScoresRecord
-from flamingo_eval.runs.runner import TaskData, load_data
+from flamingo_eval.runs.recorded import recorded_data, recorded_episodes
+from flamingo_eval.runs.runner import TaskData
 
 QUERY, SHOT = 0, 1  # query pictures get their places first; then both go round the tasks, query by query
 TOP_CANDIDATES = 5
 MOST_TYPES = 24  # a label with more values than this is no type
 RIGHT = 50.0  # of 100: from here on a query's own score counts as right
-
-RECORDED = ("rices", "file", "official")  # ways of choosing whose shots are taken from the record
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +104,8 @@ class TaskPrompts:
         """The episodes of some of a run's queries, after its ablation; none where the record does not know them."""
         if run.record.answers is not None and not run.spec.prompt.query:
             return {}  # another program's answers, to prompts of its own
-        spec, wanted = run.spec, set(ids)
-        chosen = chosen_queries(self.data.queries, spec.task.name, None, spec.ablation)
-        queries = [e for e in chosen if e.id in wanted and e.id in run.outputs]
-        support = self.supports.of(spec.demos)
-        if not (spec.demos.method.startswith(RECORDED) or run.record.passed_over or run.record.answers):
-            episodes = episodes_of(spec, queries, support)
-        else:
-            episodes = (_recorded_episode(q, run, support) for q in queries)
-            if not spec.ablation.startswith("order-"):  # the record holds the shots in the order they were shown
-                episodes = ablated(episodes, spec, support)
-        return {e.query.id: e for e in episodes}
+        outputs = {id: run.outputs[id] for id in ids if id in run.outputs}
+        return recorded_episodes(run.record, outputs, self.data, self.supports)
 
     def prompt(self, run: Run, id: str) -> tuple[Prompt | None, str]:
         """The prompt of one of the run's queries, or None and why it cannot be shown."""
@@ -126,14 +113,6 @@ class TaskPrompts:
         if episode is None:
             return None, "the record does not say what was shown"
         return recorded_prompt(episode, run.outputs[id], run.spec, self.data.queries.candidates)
-
-
-def _recorded_episode(query: Example, run: Run, support: Support | None) -> Episode:
-    """Shots that a model chose are taken from the record: the page loads no model."""
-    known = support.by_id if support else {}
-    key = str(query.labels.get("answer_key", ""))
-    shots = tuple(shown_under(known[id], key) for id in run.outputs[query.id].shots if id in known)
-    return Episode(query, shots, text_only=run.spec.demos.shots == 0)
 
 
 def recorded_prompt(
@@ -146,23 +125,6 @@ def recorded_prompt(
         return render(episode, spec.prompt, spec.protocol, candidates), ""
     except PromptError as error:
         return None, str(error)
-
-
-def data_for(run: Run, data: str | None) -> TaskData:
-    """The data of a run's task. Raises FlamingoEvalError where it is not at hand or not what the run was made from."""
-    spec = run.spec
-    if not is_sample(spec.data) and data is None:
-        raise FlamingoEvalError(f"prompts and pictures need the data: --data DIR with '{spec.data}'")
-    root = data_root(spec.data if is_sample(spec.data) else str(data), spec.task.name)
-    try:
-        loaded = load_data(spec.task, root, spec.split)
-    except FlamingoEvalError as error:
-        raise FlamingoEvalError(str(error).replace(f"{root}/", "").replace(str(root), root.name)) from error
-    recorded = run.record.files
-    changed = sorted(k for k in recorded | dict(loaded.inputs) if recorded.get(k) != loaded.inputs.get(k))
-    if changed:
-        raise FlamingoEvalError(f"the data at hand is not that of the run: {', '.join(changed)}")
-    return loaded
 
 
 # -------------------------------------------------------------------------------------------------------- page's values
@@ -351,7 +313,7 @@ def _task_prompts(runs: Sequence[Run], data: str | None) -> tuple[TaskPrompts | 
         inputs = [r.record.files for r in runs]
         if any(i != inputs[0] for i in inputs):
             raise FlamingoEvalError("its runs were made from different data")
-        return TaskPrompts(data_for(runs[0], data)), ""
+        return TaskPrompts(recorded_data(runs[0].record, data)), ""
     except FlamingoEvalError as error:
         return None, str(error)
 

@@ -1,138 +1,78 @@
-"""What shots add, from finished runs: zero-shot score, peak, efficiency, change from the fewest to the most shots.
-
-Efficiency is VL-ICL Bench's (arXiv 2403.13164): the area between the curve over shots and the line at the zero-shot
-score, by trapezoids over a linear axis of shots, divided by the largest number of shots. It is the mean gain over zero
-shots, in points.
-"""
+"""The in-context card, from finished runs: for every row what shots add, what is copied from them, and a verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flamingo_eval.metrics.bootstrap import Draws, OverSeeds, Paired, interval, over_seeds, paired
-from flamingo_eval.report.rows import Recorded, rows_of
+from flamingo_eval.metrics.bootstrap import OverSeeds, over_seeds
+from flamingo_eval.report.copying import CopyingAt, Estimate, copying_at
+from flamingo_eval.report.curve import Curve, curve_of
+from flamingo_eval.report.rows import Recorded, RowKey, rows_of
+from flamingo_eval.report.tables import METRIC_TITLES
+from flamingo_eval.report.verdict import Verdict, verdict
 from flamingo_eval.runs.folder import RunFolder
+from flamingo_eval.runs.recorded import recorded_data
+from flamingo_eval.runs.runner import TaskData
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number with its 95 % bootstrap interval over pictures; both None where it is undefined."""
-
-    value: float | None
-    ci95: tuple[float, float] | None = None
-
-
-NOTHING = Estimate(None)
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """What shots add to one row of the table, in points of its metric."""
-
-    zero: Estimate  # at zero shots; undefined where that was not run
-    peak: Estimate
-    peak_shots: int
-    efficiency: Estimate  # undefined without zero shots
-    fewest: int
-    most: int
-    change: Paired | None  # from the fewest to the most shots, over the same pictures
-
-
-def curve_of(scores: Mapping[int, OverSeeds]) -> Curve | None:
-    """The curve of a row's scores by shots; None where there are none. All draws resample the same pictures."""
-    if not scores:
-        return None
-    shots = sorted(scores)
-    peak_shots = max(shots, key=lambda k: (scores[k].value, -k))
-    fewest, most = shots[0], shots[-1]
-    change = None
-    if most > fewest:
-        a, b = scores[fewest], scores[most]
-        change = paired(a.value, b.value, a.draws, b.draws)
-    return Curve(
-        zero=_estimate(scores[0]) if 0 in scores else NOTHING,
-        peak=_estimate(scores[peak_shots]),
-        peak_shots=peak_shots,
-        efficiency=_efficiency(scores) if fewest == 0 < most else NOTHING,
-        fewest=fewest,
-        most=most,
-        change=change,
-    )
-
-
-def efficiency(scores: Mapping[int, float]) -> float:
-    """Area between the scores over shots and the zero-shot score, by trapezoids, divided by the most shots. In points.
-
-    Needs zero shots and one more number of shots.
-    """
-    shots = sorted(scores)
-    gains = [scores[k] - scores[0] for k in shots]
-    steps = zip(shots, shots[1:], gains, gains[1:], strict=False)
-    return sum((right - left) * (low + high) / 2 for left, right, low, high in steps) / shots[-1]
-
-
-def _efficiency(scores: Mapping[int, OverSeeds]) -> Estimate:
-    value = efficiency({k: s.value for k, s in scores.items()})
-    length = len(scores[0].draws)
-    if not length or any(len(s.draws) != length for s in scores.values()):
-        return Estimate(value)
-    draws: list[float | None] = []
-    for i in range(length):
-        row = {k: s.draws[i] for k, s in scores.items()}
-        defined = {k: v for k, v in row.items() if v is not None}
-        draws.append(efficiency(defined) if len(defined) == len(row) else None)
-    return Estimate(value, _signed_interval(draws, value))
-
-
-def _signed_interval(draws: Sequence[float | None], value: float) -> tuple[float, float] | None:
-    """As metrics.bootstrap.interval, for a quantity that may be negative."""
-    lowest = min((d for d in draws if d is not None), default=0.0)
-    offset = max(0.0, -lowest) + 1.0
-    shifted: Draws = tuple(None if d is None else d + offset for d in draws)
-    bounds = interval(shifted, value + offset)
-    return None if bounds is None else (bounds[0] - offset, bounds[1] - offset)
-
-
-def _estimate(scores: OverSeeds) -> Estimate:
-    return Estimate(scores.value, scores.ci95)
-
-
-# -------------------------------------------------------------------------------------------------------------- table
-
-TITLES = ("task", "metric", "model", "0 shots", "peak", "at", "efficiency", "change", "shots", "p")
-NUMBERS_FROM = 3  # columns from here on hold numbers
-
-
-@dataclass(frozen=True, slots=True)
-class CurveRow:
-    """One row of the results table and its curve."""
+class CardRow:
+    """One row of the results table: its curve over shots, and what was copied at each number of shots."""
 
     task: str
     split: str
     metric: str
     model: str
     protocol: str
-    variant: str  # choice of shots, ablation, and what else tells it from rows of its name
-    curve: Curve
+    demos: str  # the method that chose the shots
+    ablation: str
+    variant: str  # what else tells it from rows of its name
+    curve: Curve | None  # None: no score at any number of shots
+    copying: tuple[CopyingAt, ...]  # by number of shots
+    verdict: Verdict
+
+    @property
+    def name(self) -> str:
+        """The row in a table: `vqav2 (rices), val`."""
+        words = ", ".join(filter(None, (self.demos if self.demos != "random" else "", self.ablation, self.variant)))
+        return f"{self.task} ({words}), {self.split}" if words else f"{self.task}, {self.split}"
 
 
-def curve_rows(folders: Sequence[RunFolder]) -> list[CurveRow]:
-    """The curve of every row that was run at two numbers of shots or more; seeds are averaged."""
-    rows: list[CurveRow] = []
-    for key, records in rows_of(folders).items():
-        task, split, metric, model, protocol, demos, ablation, variant = key
-        curve = curve_of(_scores(records))
-        if curve is not None and curve.most > curve.fewest:
-            words = ", ".join(filter(None, (demos if demos != "random" else "", ablation, variant)))
-            rows.append(CurveRow(task, split, metric, model, protocol, words, curve))
-    return rows
+class DataAtHand:
+    """The data of finished runs, for those that do not record what was copied; the newest task's are kept."""
+
+    def __init__(self, data: str | None = None) -> None:
+        """`data`: where the official files are; runs on the sample need none."""
+        self.data = data
+        self._newest: tuple[object, TaskData] | None = None
+
+    def __call__(self, record: Recorded) -> TaskData:
+        """Raises FlamingoEvalError where they are not at hand or not those of the run."""
+        key = (record.run.task, record.run.spec.split, repr(record.run.spec.task), tuple(record.run.files.items()))
+        if self._newest is None or self._newest[0] != key:
+            self._newest = key, recorded_data(record.run, self.data)
+        return self._newest[1]
 
 
-def _scores(records: Sequence[Recorded]) -> dict[int, OverSeeds]:
+def card_rows(folders: Sequence[RunFolder], data: str | None = None) -> list[CardRow]:
+    """The card of every row; seeds are averaged. `data` is for runs whose record does not hold what was copied."""
+    data_of = DataAtHand(data)
+    return [_row(key, records, data_of) for key, records in rows_of(folders).items()]
+
+
+def _row(key: RowKey, records: Sequence[Recorded], data_of: DataAtHand) -> CardRow:
+    task, split, metric, model, protocol, demos, ablation, variant = key
     by_shots: dict[int, list[Recorded]] = {}
     for record in records:
         by_shots.setdefault(record.scores.shots, []).append(record)
+    curve = curve_of(_scores(by_shots))
+    copying = tuple(copying_at(by_shots[shots], data_of) for shots in sorted(by_shots))
+    judged = verdict(metric, curve, copying)
+    return CardRow(task, split, metric, model, protocol, demos, ablation, variant, curve, copying, judged)
+
+
+def _scores(by_shots: dict[int, list[Recorded]]) -> dict[int, OverSeeds]:
     scores: dict[int, OverSeeds] = {}
     for shots, runs in by_shots.items():
         values = [r.scores.headline.value for r in runs]
@@ -142,30 +82,79 @@ def _scores(records: Sequence[Recorded]) -> dict[int, OverSeeds]:
     return scores
 
 
-def curve_line(row: CurveRow) -> list[str]:
-    """The row's cells as text, in the order of TITLES."""
-    curve = row.curve
-    task = f"{row.task} ({row.variant})" if row.variant else row.task
+# -------------------------------------------------------------------------------------------------------------- tables
+
+VERDICT_TITLES = ("task", "metric", "model", "what the curve shows")
+CURVE_TITLES = ("task", "0 shots", "peak", "at", "efficiency", "change", "shots", "p")
+COPYING_TITLES = (
+    "task", "shots", "score", "copied", "right", "most frequent", "last", "say most frequent", "say last", "covered",
+    "uncovered", "copied there",
+)  # fmt: skip
+NOTES = (
+    "efficiency: mean gain over zero shots, in points (area over the zero-shot score, divided by the most shots)",
+    "change: from the fewest shots to the most, with its 95 % interval; p: paired over pictures, two-sided",
+    "copied: % of answers that are one of the shots' answers, right: the score of these; most frequent, last: % of "
+    "answers that are the shots' most frequent or last one, say ...: the score of giving that answer to every query",
+    "covered: % of queries of which a shot shows a right answer; uncovered: the score of the others, copied there: "
+    "% of their answers that are one of the shots'",
+)
+
+
+def names_of(rows: Sequence[CardRow]) -> list[str]:
+    """What a row is called in the second and third table: with its model where there are several."""
+    several = len({(row.model, row.protocol) for row in rows}) > 1
+    return [f"{row.name}, {row.model}, {row.protocol}" if several else row.name for row in rows]
+
+
+def verdict_line(row: CardRow) -> list[str]:
+    """The cells of VERDICT_TITLES."""
+    return [row.name, METRIC_TITLES.get(row.metric, row.metric), f"{row.model}, {row.protocol}", row.verdict.text]
+
+
+def curve_line(name: str, curve: Curve) -> list[str]:
+    """The cells of CURVE_TITLES."""
     change, p = "-", "-"
     if curve.change is not None:
         low, high = curve.change.ci95
         change = f"{curve.change.difference:+.1f} ({low:+.1f} to {high:+.1f})"
         p = "< 0.001" if curve.change.p_value < 0.001 else f"{curve.change.p_value:.3f}"
     return [
-        f"{task}, {row.split}",
-        row.metric,
-        row.model,
-        _text(curve.zero),
-        _text(curve.peak),
+        name,
+        in_words(curve.zero),
+        in_words(curve.peak),
         str(curve.peak_shots),
-        _text(curve.efficiency, signed=True),
+        in_words(curve.efficiency, signed=True),
         change,
         f"{curve.fewest} to {curve.most}",
         p,
     ]
 
 
-def _text(estimate: Estimate, signed: bool = False) -> str:
+def copying_line(name: str, at: CopyingAt) -> list[str]:
+    """The cells of COPYING_TITLES."""
+    return [name, str(at.shots), *map(in_words, copying_figures(at))]
+
+
+def copying_figures(at: CopyingAt) -> tuple[Estimate, ...]:
+    """The figures under COPYING_TITLES, from the score on."""
+    return (
+        at.score, at.copied, at.copied_right, at.majority, at.last, at.always_majority, at.always_last, at.covered,
+        at.uncovered, at.uncovered_copied,
+    )  # fmt: skip
+
+
+def whys(rows: Sequence[CardRow]) -> list[str]:
+    """Why figures are blank, a line a reason."""
+    reasons: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for at in row.copying:
+            if at.why:
+                reasons.setdefault(at.why, {})[f"{row.task} at {at.shots} shots"] = None
+    return [f"no figures of copying for {', '.join(places)}: {why}" for why, places in reasons.items()]
+
+
+def in_words(estimate: Estimate, signed: bool = False) -> str:
+    """`48.3 ±5.0`: the value and half its interval; `-` where it is undefined."""
     if estimate.value is None:
         return "-"
     value = f"{estimate.value:+.1f}" if signed else f"{estimate.value:.1f}"

@@ -22,6 +22,9 @@ from markupsafe import Markup
 from flamingo_eval import __version__
 from flamingo_eval.report import figure
 from flamingo_eval.report.browser import Browser, Run, read_runs
+from flamingo_eval.report.icl import NOTES, card_rows, whys
+from flamingo_eval.report.page_card import copying_table, curve_table
+from flamingo_eval.report.shown_table import ShownCell, ShownRow, ShownTable
 from flamingo_eval.report.tables import (
     METRIC_TITLES,
     NUMBERS_FROM,
@@ -64,36 +67,6 @@ class Page:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ShownCell:
-    """A table cell: its text, a smaller text beside it, what it sorts by, a tooltip, a text for phones, a colour."""
-
-    text: str
-    sort: str
-    small: str = ""
-    about: str = ""
-    detail: str = ""
-    swatch: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ShownRow:
-    cells: tuple[ShownCell, ...]
-    published: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ShownTable:
-    """A sortable table; columns from `numbers_from` on hold numbers, those before `names` give way on a phone."""
-
-    caption: str
-    titles: tuple[str, ...]
-    rows: tuple[ShownRow, ...]
-    numbers_from: int
-    above: str = ""  # a line over the table
-    names: int = 0
-
-
 def html_page(folders: Sequence[RunFolder], table: Table, options: PageOptions) -> Page:
     """The page of complete runs and their table. Raises RunError for records that cannot be read."""
     runs = read_runs(folders)
@@ -103,6 +76,7 @@ def html_page(folders: Sequence[RunFolder], table: Table, options: PageOptions) 
     notes = [*browser.notes]
     if left_out:
         notes.append(f"{left_out} of {len(browser.book)} pictures are not on the page (--pictures {options.pictures})")
+    card = card_rows(folders, options.data)
     css, js = _css(), (FOLDER / "page.js").read_text(encoding="utf-8")
     env = _environment()
     small_table = env.get_template("table.html.j2")
@@ -123,6 +97,9 @@ def html_page(folders: Sequence[RunFolder], table: Table, options: PageOptions) 
         notes=notes_of(table),
         browser_notes=notes,
         score_table=_score_table(table),
+        curve_table=curve_table(card),
+        copying_table=copying_table(card),
+        card_notes=[*NOTES, *whys(card)],
         type_table=_type_table(runs),
         run_table=_run_table(runs),
         input_table=_input_table(runs),

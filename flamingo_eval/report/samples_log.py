@@ -13,13 +13,14 @@ from typing import Any
 from flamingo_eval.errors import FlamingoEvalError
 from flamingo_eval.prompting.prompts import candidate_text, shown
 from flamingo_eval.records import Example, Output, Prediction
-from flamingo_eval.report.browser import Run, TaskPrompts, data_for
+from flamingo_eval.report.browser import Run, TaskPrompts
+from flamingo_eval.runs.recorded import recorded_data
 
 
 def task_prompts(run: Run, data: str | None) -> tuple[TaskPrompts | None, str]:
     """The data of a run, or None and why they are not at hand."""
     try:
-        return TaskPrompts(data_for(run, data)), ""
+        return TaskPrompts(recorded_data(run.record, data)), ""
     except FlamingoEvalError as error:
         return None, str(error)
 

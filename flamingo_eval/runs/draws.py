@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from flamingo_eval.metrics.bootstrap import Draws, bootstrap
+from flamingo_eval.metrics.bootstrap import Draws, bootstrap, mean_of
 from flamingo_eval.records import MetricResult, Output, Score
 
 
@@ -29,3 +29,15 @@ def without_derived_draws(scores: Sequence[Score], outputs: Sequence[Output]) ->
     bare = [replace(scores[0], draws=()), *scores[1:]]
     same = draws_of(bare, 0, outputs) == scores[0].draws
     return tuple(bare if same else scores)
+
+
+def is_mean_of_queries(score: Score, outputs: Sequence[Output]) -> bool:
+    """Whether a headline score is the mean of its queries' own scores, as outputs.jsonl has them.
+
+    CIDEr's value is such a mean, and is not: a query's share changes with the other queries, and so do its draws.
+    """
+    answered = [o for o in outputs if not o.error]
+    mean = mean_of([o.score for o in answered])
+    if mean is None or score.value is None or abs(mean - score.value) > 1e-6:
+        return False
+    return not score.draws or score.draws == draws_of((replace(score, draws=()),), 0, answered)

@@ -16,8 +16,10 @@ from flamingo_eval.config.specs import DemoMethod, DemoSpec, PromptSpec, Protoco
 from flamingo_eval.data.roots import DataRoot
 from flamingo_eval.errors import DataError, UsageError
 from flamingo_eval.files import printable, sha256_file, sha256_json
+from flamingo_eval.prompting.episodes import Supports
 from flamingo_eval.records import Example, Output, Prediction, Score
 from flamingo_eval.runs import identity
+from flamingo_eval.runs.copying import with_copying
 from flamingo_eval.runs.draws import without_derived_draws
 from flamingo_eval.runs.folder import CEILING, RunFolder, locked, remove_run, write_json, write_outputs
 from flamingo_eval.runs.plan import Question, load_question
@@ -34,6 +36,7 @@ from flamingo_eval.runs.record import (
     scores_json,
     scores_record,
 )
+from flamingo_eval.runs.recorded import recorded_episodes
 from flamingo_eval.runs.runner import TaskData, fingerprint, load_data, scored
 
 UNKNOWN = "unknown"
@@ -187,7 +190,9 @@ def write_external(
         counts=Counts(queries=len(outputs), of=len(data.queries.examples), answered=len(outputs)),
         timings=Timings(round(time.monotonic() - began, 3)),
     )
-    table = scores_record(spec, without_derived_draws(scores, outputs))
+    episodes = recorded_episodes(record, {o.id: o for o in outputs}, data, Supports(data.task.name, data.support))
+    outputs, of_shots = with_copying(outputs, episodes, spec, data.queries)
+    table = scores_record(spec, without_derived_draws(scores, outputs), of_shots)
     if spec.protocol == NO_PROTOCOL:
         table = replace(table, text_only_shots=None)
     with locked(folder):

@@ -21,10 +21,12 @@ from typing import IO, Any
 
 from flamingo_eval.errors import FlamingoEvalError, RunError
 from flamingo_eval.files import json_text, parse_json, write_atomically
-from flamingo_eval.records import SCORE_DECIMALS, Best, Output
+from flamingo_eval.records import SCORE_DECIMALS, Best, Copying, Output
 
 MEDIA_INDEX = "media.jsonl"
 CEILING = "ceiling"  # in a score's breakdown: how many queries had their answer among their shots (fast binding)
+
+FLAGS = ("any", "majority", "last")  # of Copying: left out of a line where they are false
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ def output_line(output: Output) -> str:
         value["scores"] = [_score_json(s) for s in output.scores]
     if output.best is not None:
         value["best"]["score"] = _score_json(output.best.score)
+    if output.copying is not None:
+        value["copying"] = {k: v for k, v in value["copying"].items() if v is not None and (v or k not in FLAGS)}
     return json.dumps(value, ensure_ascii=False) + "\n"
 
 
@@ -122,6 +126,8 @@ def parse_output(line: str) -> Output:
         value["scores"] = tuple(float(s) for s in value["scores"])
     if "best" in value:
         value["best"] = Best(value["best"]["candidate"], float(value["best"]["score"]))
+    if "copying" in value:
+        value["copying"] = _parse_copying(value["copying"])
     output = Output(**value)
     texts = (
         output.id,
@@ -137,6 +143,19 @@ def parse_output(line: str) -> Output:
     if not (output.score is None or type(output.score) in (int, float)):
         raise ValueError("not an output")
     return output
+
+
+def _parse_copying(value: Any) -> Copying:
+    copying = Copying(**value)
+    flags = (copying.any, copying.majority, copying.last)
+    scores = (copying.majority_score, copying.last_score)
+    if not (
+        all(type(flag) is bool for flag in flags)
+        and all(type(flag) in (bool, type(None)) for flag in (copying.covered, copying.right))
+        and all(type(score) in (int, float, type(None)) for score in scores)
+    ):
+        raise ValueError("not an output")
+    return copying
 
 
 def read_outputs(path: Path) -> tuple[list[Output], int]:

@@ -120,6 +120,9 @@ class ScoresRecord:
     ablation: str
     scores: tuple[Score, ...]  # the first is the headline
     text_only_shots: int | None = None  # demonstrations without pictures, at zero shots
+    # What follows from the shots' answers under a metric that no query has a share of (metrics/copying.py): the score
+    # of always saying one of them, and that of the queries whose answer none of them is
+    copying: Mapping[str, Score] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.scores:
@@ -131,7 +134,7 @@ class ScoresRecord:
         return self.scores[0]
 
 
-def scores_record(spec: RunSpec, scores: tuple[Score, ...]) -> ScoresRecord:
+def scores_record(spec: RunSpec, scores: tuple[Score, ...], copying: Mapping[str, Score] | None = None) -> ScoresRecord:
     """The scores of a run."""
     return ScoresRecord(
         schema=SCHEMA,
@@ -145,6 +148,7 @@ def scores_record(spec: RunSpec, scores: tuple[Score, ...]) -> ScoresRecord:
         ablation=spec.ablation,
         scores=scores,
         text_only_shots=spec.text_only_shots if spec.demos.shots == 0 else 0,
+        copying=copying or {},
     )
 
 
@@ -180,9 +184,11 @@ def run_json(record: RunRecord) -> dict[str, Any]:
 def scores_json(record: ScoresRecord) -> dict[str, Any]:
     """The scores as plain JSON; a score without draws has no such key."""
     value = dataclasses.asdict(record)
-    for score in value["scores"]:
+    for score in (*value["scores"], *value["copying"].values()):
         if not score["draws"]:
             del score["draws"]
+    if not value["copying"]:
+        del value["copying"]
     plain: dict[str, Any] = json.loads(json.dumps(value))
     return plain
 

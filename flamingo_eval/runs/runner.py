@@ -23,6 +23,7 @@ from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_
 from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
 from flamingo_eval.runs import identity
 from flamingo_eval.runs.answer import Engine, OutputSource, answer, stats_of
+from flamingo_eval.runs.copying import with_copying
 from flamingo_eval.runs.draws import without_derived_draws
 from flamingo_eval.runs.folder import (
     CEILING,
@@ -237,6 +238,7 @@ def _close(
     shown = {s.id: s for e in episodes for s in e.shots}
     scores, per_example = scored(ordered, examples, spec, data.queries, shown)
     ordered = [replace(o, score=s, media=e.media_id) for o, s, e in zip(ordered, per_example, examples, strict=True)]
+    ordered, of_shots = with_copying(ordered, {e.query.id: e for e in episodes}, spec, data.queries)
     write_outputs(folder.outputs, ordered)
     if not data.queries.labelled:
         _submit(folder, data, ordered)
@@ -251,7 +253,7 @@ def _close(
     )
     write_json(folder.run, run_json(record))
     kept = without_derived_draws(scores, ordered)
-    write_json(folder.scores, scores_json(scores_record(spec, kept)))
+    write_json(folder.scores, scores_json(scores_record(spec, kept, of_shots)))
     return FinishedRun(folder, spec, kept, len(ordered), len(failed), seconds, resumed)
 
 

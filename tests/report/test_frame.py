@@ -34,10 +34,32 @@ def test_a_row_a_query(make_run: Any, tmp_path: Path) -> None:
     assert set(frame["answer"]) == {"1"}
 
 
+def test_a_row_a_number_of_shots(make_run: Any, tmp_path: Path) -> None:
+    make_run("1", shots=0)
+    make_run("red", shots=4)
+    make_run("red", shots=4, seed=1)
+    frame = flamingo_eval.load_results(tmp_path / "results", per="shots")
+    assert list(frame["shots"]) == [0, 4]
+    assert frame.loc[0, "score"] == 50.0
+    assert frame.loc[0, "copied"] == 0.0, "no wall is called 1"
+    assert frame.loc[1, "copied"] > 0
+    assert frame.loc[1, "copied_low"] < frame.loc[1, "copied"] < frame.loc[1, "copied_high"]
+    assert set(frame["change"].round(1)) == {-41.7}
+    assert set(frame["verdict"]) == {"no more"}
+
+
+def test_queries_say_what_their_answer_took_over(make_run: Any, tmp_path: Path) -> None:
+    make_run("red", shots=4)
+    frame = flamingo_eval.load_results(tmp_path / "results", per="query")
+    assert frame["copied"].any()
+    assert not frame["copied"].all()
+    assert (frame["copied"] | ~frame["majority"]).all(), "the most frequent answer is one of them"
+
+
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no complete run"):
         flamingo_eval.load_results(tmp_path)
-    with pytest.raises(ValueError, match="'score' or 'query'"):
+    with pytest.raises(ValueError, match="'score', 'query' or 'shots'"):
         flamingo_eval.load_results(tmp_path, per="seed")  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""The in-context card's arithmetic: curves and their efficiency."""
+"""The in-context card: curves and their efficiency, rows and lines of its tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from flamingo_eval.metrics.bootstrap import OverSeeds
-from flamingo_eval.report.icl import TITLES, curve_line, curve_of, curve_rows, efficiency
+from flamingo_eval.report.curve import curve_of, efficiency
+from flamingo_eval.report.icl import (
+    COPYING_TITLES,
+    CURVE_TITLES,
+    VERDICT_TITLES,
+    card_rows,
+    copying_line,
+    curve_line,
+    names_of,
+    verdict_line,
+)
 
 
 def scores(value: float, *draws: float) -> OverSeeds:
@@ -55,14 +65,26 @@ def test_without_zero_shots_there_is_no_efficiency() -> None:
     assert curve_of({}) is None
 
 
-def test_rows_of_one_number_of_shots_have_no_curve(make_run: Any) -> None:
+def test_a_row_of_one_number_of_shots_has_no_curve_to_judge(make_run: Any) -> None:
     folders = [make_run("red", shots=4), make_run("red", shots=0, model="n"), make_run("1", shots=4, model="n")]
-    (row,) = curve_rows(folders)
+    alone, row = card_rows(folders)
+    assert (alone.model, len(alone.copying)) == ("m", 1)
+    assert row.curve is not None
     assert (row.model, row.curve.fewest, row.curve.most) == ("n", 0, 4)
     assert row.curve.zero.value == pytest.approx(100 / 12)
     assert row.curve.peak_shots == 4
     assert row.curve.efficiency.value == pytest.approx((50 - 100 / 12) / 2)
-    line = dict(zip(TITLES, curve_line(row), strict=True))
+    line = dict(zip(CURVE_TITLES, curve_line(row.name, row.curve), strict=True))
     assert line["task"] == "vqav2, val"
     assert line["shots"] == "0 to 4"
     assert line["change"].startswith("+41.7 (")
+    assert names_of([alone, row]) == ["vqav2, val, m, flamingo", "vqav2, val, n, flamingo"]
+    assert names_of([row]) == ["vqav2, val"]
+
+
+def test_every_line_has_a_cell_a_title(make_run: Any) -> None:
+    (row,) = card_rows([make_run("red", shots=0), make_run("1", shots=4)])
+    assert len(verdict_line(row)) == len(VERDICT_TITLES)
+    assert [len(copying_line(row.name, at)) for at in row.copying] == [len(COPYING_TITLES)] * 2
+    assert row.verdict.kind == "rises"
+    assert "where no shot shows the answer" in row.verdict.text

@@ -150,7 +150,7 @@ def test_table_figure_and_runs_are_on_the_page(page: str) -> None:
 
 
 def test_sample_runs_say_so(make_run: Any, page: str, vqa_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flamingo_eval.report.browser.data_root", lambda choice, task: vqa_root)
+    monkeypatch.setattr("flamingo_eval.runs.recorded.data_root", lambda choice, task: vqa_root)
     folders = [make_run("red", data="sample")]
     assert "never to be put beside published" in html_page(folders, table_of(folders), PageOptions()).html
     assert "Sample data" not in page
@@ -188,3 +188,13 @@ def test_the_command_writes_page_and_figure(make_run: Any, vqa_root: Path, tmp_p
 def test_a_page_needs_a_file(make_run: Any, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(tmp_path), "--format", "html"])
     assert isinstance(result.exception, UsageError)
+
+
+def test_the_in_context_card_says_what_each_curve_shows(make_run: Any, vqa_root: Path) -> None:
+    folders = [make_run("1", shots=0), make_run("red", shots=4)]
+    html = html_page(folders, table_of(folders), PageOptions(data=str(vqa_root), picture_size=32)).html
+    card = html[html.index('id="in-context"') : html.index('id="queries"')]
+    assert "no better than copying" in card
+    assert 'class="says warn"' in card
+    assert "say most frequent" in card
+    assert card.count("<tbody>") == 2

@@ -1,0 +1,157 @@
+"""What an answer takes over from the answers that its query's shots show, and what taking them over is worth.
+
+Two answers are the same where the task's own normalisation makes them equal (METRICS, `reads`): VQA's cleaning of
+punctuation, articles and number words; the released scorer's cut and its repaired reading for VL-ICL; the words of a
+whole caption; otherwise lower case without outer white space and a trailing period. A close-ended answer is the text of
+the best candidate. The shots' answers are those that the prompt shows, after an ablation.
+
+    copied     the answer is one of the shots' answers
+    majority   it is their most frequent one (of equally frequent ones that shown first)
+    last       it is that of the shot next to the query
+    covered    one of the shots' answers is right: a reference, or the right candidate
+
+Whole captions are hardly ever equal: what `copied` counts there is a caption taken over word by word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from flamingo_eval.config.specs import MetricSpec
+from flamingo_eval.errors import MetricError, MissingDependency
+from flamingo_eval.metrics import answer_reader, dialect_of, load_metric, metric_row
+from flamingo_eval.metrics.baselines import LAST, MAJORITY, last_shown, most_frequent, saying
+from flamingo_eval.metrics.bootstrap import bootstrap, mean_of
+from flamingo_eval.records import Copying, Example, MetricResult, Prediction, Score
+
+UNCOVERED = "uncovered"  # the queries whose answer no shot shows
+
+
+@dataclass(frozen=True, slots=True)
+class ShotUse:
+    """What answers took over from the shots: query by query, and scores that no query has a share of."""
+
+    queries: tuple[Copying | None, ...]  # aligned with the predictions; None where no shot was shown
+    scores: Mapping[str, Score] = field(default_factory=dict)  # of corpus metrics: by MAJORITY, LAST, UNCOVERED
+
+
+def shot_use(
+    predictions: Sequence[Prediction],
+    examples: Sequence[Example],
+    shown: Sequence[Sequence[str]],
+    metric: MetricSpec,
+    *,
+    dialect: str = "",
+    candidates: Sequence[str] = (),
+    labelled: bool = True,
+) -> ShotUse:
+    """Compare every answer with the answers that its shots show (`shown`, aligned, in the order of the prompt).
+
+    `metric` is the headline, `dialect` the protocol's; `candidates` are the split's, for queries that have none of
+    their own; a split that is not `labelled` has neither right answers nor scores. What the metric needs and is not
+    installed leaves scores out.
+    """
+    rows = [i for i, answers in enumerate(shown) if answers]
+    if not rows:
+        return ShotUse((None,) * len(predictions))
+    part = [predictions[i] for i in rows]
+    asked = [examples[i] for i in rows]
+    answers = [shown[i] for i in rows]
+    found = [_compared(*row, metric, candidates, labelled) for row in zip(part, asked, answers, strict=True)]
+    scores: dict[str, Score] = {}
+    if labelled and metric_row(metric.name).one_answer:
+        chosen = dialect_of(metric, dialect)
+        majority, last = (
+            _result([saying(choose(a), e, metric.name, candidates) for e, a in zip(asked, answers, strict=True)],
+                    asked, metric, chosen)
+            for choose in (most_frequent, last_shown)
+        )  # fmt: skip
+        if majority is not None and last is not None:
+            if is_mean(majority):
+                found = [
+                    replace(c, majority_score=m, last_score=n)
+                    for c, m, n in zip(found, majority.per_example, last.per_example, strict=True)
+                ]
+            else:
+                scores |= {MAJORITY: _score(majority, asked, metric), LAST: _score(last, asked, metric)}
+    scores |= _uncovered(part, asked, found, metric, dialect) if labelled else {}
+    queries: list[Copying | None] = [None] * len(predictions)
+    for i, copying in zip(rows, found, strict=True):
+        queries[i] = copying
+    return ShotUse(tuple(queries), scores)
+
+
+def is_mean(result: MetricResult) -> bool:
+    """Whether the value is the mean of the queries' own, so that any part of the queries has a score of its own."""
+    mean = mean_of(result.per_example)
+    if result.resample is not None or mean is None or result.value is None:
+        return False
+    return abs(mean - result.value) < 1e-6
+
+
+def _compared(
+    prediction: Prediction,
+    example: Example,
+    answers: Sequence[str],
+    metric: MetricSpec,
+    candidates: Sequence[str],
+    labelled: bool,
+) -> Copying:
+    read = answer_reader(metric.name)
+    shown = [read(answer) for answer in answers]
+    said = read(answer_text(prediction, example.candidates or candidates))
+    right = {read(answer) for answer in right_answers(example, candidates)}
+    return Copying(
+        any=said in shown,
+        majority=said == read(most_frequent(answers)),
+        last=said == shown[-1],
+        covered=not right.isdisjoint(shown) if labelled else None,
+        right=said in right if labelled else None,
+    )
+
+
+def answer_text(prediction: Prediction, candidates: Sequence[str]) -> str:
+    """What a prediction says: its text, or the text of its best candidate."""
+    if prediction.text is not None or prediction.chosen is None:
+        return prediction.text or ""
+    return candidates[prediction.chosen] if 0 <= prediction.chosen < len(candidates) else ""
+
+
+def right_answers(example: Example, candidates: Sequence[str] = ()) -> tuple[str, ...]:
+    """The answers that count as right: references and the right candidate, else what the row shows as a shot."""
+    choices = example.candidates or candidates
+    target = (choices[example.target],) if example.target is not None and example.target < len(choices) else ()
+    right = (*example.references, *target)
+    return right or ((example.answer,) if example.answer else ())
+
+
+def _result(
+    predictions: Sequence[Prediction], examples: Sequence[Example], metric: MetricSpec, dialect: str
+) -> MetricResult | None:
+    """The metric's result; None where what it needs is not installed."""
+    try:
+        return load_metric(metric.name)(predictions, examples, dialect)
+    except (MissingDependency, MetricError):
+        return None
+
+
+def _score(result: MetricResult, examples: Sequence[Example], metric: MetricSpec) -> Score:
+    ci95, _ = bootstrap(result, [e.media_id for e in examples])
+    return Score(metric.name, result.value, len(examples), ci95=ci95, why_undefined=result.why_undefined)
+
+
+def _uncovered(
+    predictions: Sequence[Prediction],
+    examples: Sequence[Example],
+    found: Sequence[Copying],
+    metric: MetricSpec,
+    dialect: str,
+) -> dict[str, Score]:
+    """The score of the queries whose answer no shot shows, where it is no mean of their own scores."""
+    rows = [i for i, copying in enumerate(found) if not copying.covered]
+    if not rows:
+        return {}
+    asked = [examples[i] for i in rows]
+    result = _result([predictions[i] for i in rows], asked, metric, dialect_of(metric, dialect))
+    return {} if result is None or is_mean(result) else {UNCOVERED: _score(result, asked, metric)}
