@@ -112,10 +112,11 @@ def _compared(
 
 
 def answer_text(prediction: Prediction, candidates: Sequence[str]) -> str:
-    """What a prediction says: its text, or the text of its best candidate."""
-    if prediction.text is not None or prediction.chosen is None:
+    """What a prediction says: the text of its best candidate, or its own text."""
+    chosen = prediction.chosen
+    if chosen is None:
         return prediction.text or ""
-    return candidates[prediction.chosen] if 0 <= prediction.chosen < len(candidates) else ""
+    return candidates[chosen] if 0 <= chosen < len(candidates) else ""
 
 
 def right_answers(example: Example, candidates: Sequence[str] = ()) -> tuple[str, ...]:
