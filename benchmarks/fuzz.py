@@ -29,8 +29,9 @@ import torch
 
 import flamingo_eval
 from flamingo_eval.api import load_flamingo_model
-from flamingo_eval.config.load import load_prompt, load_protocol
+from flamingo_eval.config.load import load_prompt
 from flamingo_eval.config.names import find_task
+from flamingo_eval.config.protocols import load_protocol
 from flamingo_eval.config.specs import ProtocolSpec, TaskSpec
 from flamingo_eval.data.layouts import load_labelled, load_split, splits_on_disk
 from flamingo_eval.data.media import open_image, open_video

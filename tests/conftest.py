@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flamingo_eval.config.load import load_prompt, load_protocol
+from flamingo_eval.config.load import load_prompt
 from flamingo_eval.config.names import find_protocol, shipped
+from flamingo_eval.config.protocols import load_protocol
 from flamingo_eval.config.specs import DecodeSpec, DemoSpec, RankSpec, RunSpec
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.records import Answer, Prompt

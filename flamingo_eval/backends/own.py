@@ -14,11 +14,9 @@ It may have attributes: `name`; `version`, to be changed when its weights change
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -27,8 +25,9 @@ from types import ModuleType
 from typing import Any
 
 from flamingo_eval.backends.choice import ModelChoice, args_text
+from flamingo_eval.config.own_code import called, load_module
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
-from flamingo_eval.errors import FlamingoEvalError, ModelError, UsageError, did_you_mean
+from flamingo_eval.errors import ModelError, UsageError, did_you_mean
 from flamingo_eval.records import Answer, Prompt
 
 METHODS = ("generate", "score")
@@ -48,7 +47,7 @@ class OwnShape:
             self._digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
         except OSError as error:
             raise UsageError(f"--model {choice}: {self.path}: {error.strerror}.") from error
-        self.kind = _class_of(_module_of(self.path, self._digest), self.class_name, choice)
+        self.kind = _class_of(load_module(self.path, self._digest, UsageError), self.class_name, choice)
 
     @property
     def name(self) -> str:
@@ -80,7 +79,7 @@ class OwnShape:
         """As it counts, or four characters a token."""
         count = getattr(self.model, "count_tokens", None) if hasattr(self.kind, "count_tokens") else None
         if count is not None:
-            return int(_called(lambda: count(prompt), f"{self.class_name}.count_tokens"))
+            return int(called(lambda: count(prompt), f"{self.class_name}.count_tokens", ModelError))
         return round(sum(len(p) if isinstance(p, str) else 1 for p in prompt.parts) / 4)
 
     def count_continuation(self, text: str) -> int:
@@ -112,28 +111,13 @@ def _made(shape: OwnShape) -> Any:
         raise UsageError(f"--model {shape.choice}: {shape.class_name}: {error}.", fix="See --model-args.") from error
     except ValueError:
         pass
-    return _called(lambda: shape.kind(**shape.choice.args), f"{shape.class_name}()")
+    return called(lambda: shape.kind(**shape.choice.args), f"{shape.class_name}()", ModelError)
 
 
 @lru_cache(maxsize=4)
 def own_shape(choice: ModelChoice) -> OwnShape:
     """The shape of a class, loaded once a process."""
     return OwnShape(choice)
-
-
-def _module_of(path: Path, digest: str) -> ModuleType:
-    name = f"flamingo_eval_own_{digest[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--model {path}: not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # its neighbours may be imported, as with `python my_model.py`
-    loader = spec.loader
-    _called(lambda: loader.exec_module(module), str(path))
-    return module
 
 
 def _class_of(module: ModuleType, name: str, choice: ModelChoice) -> Any:
@@ -153,21 +137,6 @@ def require_methods(model: object, name: str) -> None:
             f"{name}: the method {' and '.join(missing)} is missing.",
             fix="A model has generate(prompts, spec) and score(prompts, candidates, spec); see docs/models.md.",
         )
-
-
-def _called(call: Callable[[], Any], what: str) -> Any:
-    """What the user's code returns; what it raises becomes a ModelError with the place."""
-    try:
-        return call()
-    except FlamingoEvalError:
-        raise
-    except Exception as error:
-        place = ""
-        trace = error.__traceback__
-        while trace is not None:
-            place = f"{Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno}"
-            trace = trace.tb_next
-        raise ModelError(f"{what} raised {type(error).__name__}: {error} ({place})") from error
 
 
 class OwnEngine:
@@ -211,7 +180,7 @@ class OwnEngine:
 
     def _asked(self, method: str, batch: Sequence[Prompt], call: Callable[[], Any]) -> Sequence[Any]:
         what = f"{self.what}.{method}, query {batch[0].id}" + (f" to {batch[-1].id}" if len(batch) > 1 else "")
-        answers = _called(lambda: list(call()), what)
+        answers = called(lambda: list(call()), what, ModelError)
         if len(answers) != len(batch):
             raise ModelError(f"{what}: expected {len(batch)} answers, got {len(answers)}.")
         if all(isinstance(a, tuple) and len(a) == 2 and isinstance(a[1], Answer) for a in answers):

@@ -9,25 +9,35 @@ from typing import Annotated, Any
 import typer
 
 from flamingo_eval.cli.options import (
+    Ablation,
+    Beams,
     Data,
+    Demos,
+    DemosFile,
     Images,
+    Limit,
+    MaxNewTokens,
+    Model,
+    ModelArgs,
+    OnErrorChoice,
+    Permutations,
+    PictureWeight,
     Protocol,
+    Rank,
+    Seeds,
+    Shots,
     Split,
-    complete_ablation,
-    complete_demos,
-    complete_task,
-    numbers,
+    SupportSize,
+    Tasks,
+    Temperature,
     one_of,
     task_list,
 )
 
 
 def export(
-    tasks: Annotated[
-        list[str],
-        typer.Argument(metavar="TASK...", help="Task names, YAML files, or `all`.", autocompletion=complete_task),
-    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The JSON lines file to write.")],
+    tasks: Tasks = None,
     media: Annotated[
         str,
         typer.Option(
@@ -35,27 +45,26 @@ def export(
             autocompletion=one_of("paths", "copy"),
         ),
     ] = "paths",
-    shots: Annotated[str, typer.Option(help="Numbers of demonstrations, as 0,4,8,16,32.")] = "4",
-    seeds: Annotated[str, typer.Option(help="Seeds of the demonstrations, as 0,1,2.")] = "0",
+    shots: Shots = "4",
+    seeds: Seeds = "0",
     data: Data = None,
     images: Images = None,
     split: Split = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many queries, the same for all seeds.")] = None,
-    demos: Annotated[
-        str, typer.Option(help="random, balanced, fixed or official.", autocompletion=complete_demos)
-    ] = "random",
-    demos_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help='JSON lines with the shots of every query: {"id": ..., "shots": [...]}.'),
-    ] = None,
-    support_size: Annotated[
-        int | None, typer.Option(min=0, help="Support examples drawn per seed; 0: the whole split.")
-    ] = None,
-    ablation: Annotated[
-        str, typer.Option(help="Change the prompts as `run --ablation` does.", autocompletion=complete_ablation)
-    ] = "",
+    limit: Limit = None,
+    demos: Demos = "random",
+    demos_file: DemosFile = None,
+    picture_weight: PictureWeight = 0.5,
+    support_size: SupportSize = None,
+    permutations: Permutations = None,
+    rank: Rank = None,
+    ablation: Ablation = "",
+    beams: Beams = None,
+    max_new_tokens: MaxNewTokens = None,
+    temperature: Temperature = None,
     protocol: Protocol = None,
-    on_error: Annotated[str, typer.Option(help="stop, or skip: queries with missing files are left out.")] = "stop",
+    model: Model = None,
+    model_args: ModelArgs = "",
+    on_error: OnErrorChoice = "stop",
     format: Annotated[
         str,
         typer.Option(
@@ -70,56 +79,59 @@ def export(
     The prompts are those that `run` shows with the same options. Answer them with any program, then
     `flamingo-eval score TASK --predictions ANSWERS --name MODEL` makes the answers a run in the results folder.
     """
-    from typing import cast, get_args
-
+    from flamingo_eval.backends.choice import choose_model
+    from flamingo_eval.backends.shape import default_protocol
+    from flamingo_eval.cli.choices import chosen, require_known
     from flamingo_eval.cli.console import say
-    from flamingo_eval.config.settings import data_choice, image_folders, load_settings
-    from flamingo_eval.config.specs import DemoMethod, OnError
-    from flamingo_eval.errors import UsageError, did_you_mean
-    from flamingo_eval.runs.export import Exporter, MediaCopies, require_no_model
-    from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+    from flamingo_eval.config.settings import load_settings
+    from flamingo_eval.errors import UsageError
+    from flamingo_eval.runs.backend import load_backend
+    from flamingo_eval.runs.export import Exporter, MediaCopies
+    from flamingo_eval.runs.plan import load_questions, plan_runs
 
-    for value, name, known in (
-        (demos, "--demos", get_args(DemoMethod)),
-        (on_error, "--on-error", get_args(OnError)),
-        (media, "--media", ("paths", "copy")),
-        (format, "--format", ("prompts", "lm-eval-samples")),
-    ):
-        if value not in known:
-            raise UsageError(f"{name} {value}: {did_you_mean(value, known) or 'unknown.'} One of: {', '.join(known)}.")
-    if demos_file is None and demos == "file":
-        raise UsageError("--demos file: the file is missing.", fix="Give it with --demos-file FILE.")
-    if demos_file is not None and demos not in ("random", "file"):
-        raise UsageError(f"--demos {demos} and --demos-file: the file names the shots.", fix="Leave --demos out.")
+    require_known((media, "--media", ("paths", "copy")), (format, "--format", ("prompts", "lm-eval-samples")))
+    choices = chosen(
+        shots=shots,
+        seeds=seeds,
+        data=data,
+        images=images,
+        split=split,
+        limit=limit,
+        demos=demos,
+        demos_file=demos_file,
+        picture_weight=picture_weight,
+        support_size=support_size,
+        permutations=permutations,
+        rank=rank,
+        ablation=ablation,
+        on_error=on_error,
+        beams=beams,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+    )
     if out.is_dir():
         raise UsageError(f"--out {out}: it is a folder.", fix="Give a file, for example episodes.jsonl.")
     if format == "lm-eval-samples":
-        _samples(tasks, out, data)
+        _samples(tasks or [], out, data)
         return
     settings = load_settings()
-    choices = Choices(
-        shots=numbers(shots, "--shots"),
-        seeds=numbers(seeds, "--seeds"),
-        demos=cast(DemoMethod, "file" if demos_file else demos),
-        demos_file=demos_file,
-        support_size=support_size,
-        limit=limit,
-        ablation=ablation,
-        data=data_choice(data),
-        images=image_folders(images),
-        split=split,
-        on_error=cast(OnError, on_error),
+    choice = choose_model(model or settings.model, model_args)
+    questions, remarks = load_questions(
+        task_list(tasks or []), protocol or settings.protocol or default_protocol(choice)[0]
     )
-    questions, remarks = load_questions(task_list(tasks), protocol or settings.protocol or "flamingo")
     for remark in remarks:
         say(remark)
     runs = plan_runs(questions, choices)
-    require_no_model(runs)
     copies = MediaCopies(out.with_name(f"{out.stem}-media")) if media == "copy" else None
-    exporter = Exporter(copies)
+    ranked = any(run.ranked_by_model for run in runs)
+    if ranked:
+        say(f"loading {choice}, which chooses the demonstrations")
+    exporter = Exporter(copies, load_backend(choice) if ranked else None)
     n = _write_lines(out, exporter.lines(runs))
     pictures = f", {len(set(copies.names.values()))} pictures and clips in {copies.folder}" if copies else ""
     say(f"{out}: {n} prompts of {len(runs)} runs{pictures}")
+    if exporter.first is not None:
+        say(f"query {exporter.first.query.id}, shots {', '.join(s.id for s in exporter.first.shots) or 'none'}, ...")
     for query, why in list(exporter.failed.items())[:20]:
         say(f"left out: {query}: {why}")
     if len(exporter.failed) > 20:

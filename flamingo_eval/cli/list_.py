@@ -79,8 +79,9 @@ def _on_one_line(row: dict[str, str]) -> dict[str, str]:
 
 
 def _prompts() -> list[dict[str, str]]:
-    from flamingo_eval.config.load import load_prompt, load_protocol
+    from flamingo_eval.config.load import load_prompt
     from flamingo_eval.config.names import find_protocol, protocol_names
+    from flamingo_eval.config.protocols import load_protocol
 
     rows = []
     for name in protocol_names():

@@ -85,6 +85,69 @@ ModelArgs = Annotated[
         metavar="K=V,...", help="Options of a model, e.g. max_pixels=401408 (hf:), model=NAME,concurrency=16 (openai:)."
     ),
 ]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TASK...", help="Task names, YAML files, or `all`.", autocompletion=complete_task),
+]
+Shots = Annotated[str, typer.Option("--shots", help="Numbers of demonstrations, as 0,4,8,16,32.")]
+Seeds = Annotated[str, typer.Option("--seeds", help="Seeds of the demonstrations, as 0,1,2.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many queries, the same for all seeds.")]
+Demos = Annotated[
+    str,
+    typer.Option(
+        "--demos",
+        help="random, balanced, rices, rices-text, rices-both, fixed, or official: a benchmark's own draws.",
+        autocompletion=complete_demos,
+    ),
+]
+DemosFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--demos-file", metavar="FILE", help='JSON lines with the shots of every query: {"id": ..., "shots": [...]}.'
+    ),
+]
+PictureWeight = Annotated[
+    float,
+    typer.Option("--picture-weight", min=0, max=1, help="rices-both: the share of the picture beside the text."),
+]
+SupportSize = Annotated[
+    int | None,
+    typer.Option(
+        "--support-size", min=0, help="Support examples drawn per seed; 0: the whole split. Default: the task's."
+    ),
+]
+Permutations = Annotated[
+    int | None,
+    typer.Option("--permutations", min=1, help="Close-ended: average over so many orders of the shots (paper: 6)."),
+]
+Rank = Annotated[
+    str | None,
+    typer.Option(
+        "--rank",
+        help="Close-ended: score all candidates, find the best alone, or ask for a letter. Default: the task's.",
+        autocompletion=one_of("all", "best", "letter"),
+    ),
+]
+Ablation = Annotated[
+    str,
+    typer.Option(
+        "--ablation",
+        help="Change the prompts, e.g. labels-shuffled, query-images-shuffled.",
+        autocompletion=complete_ablation,
+    ),
+]
+OnErrorChoice = Annotated[str, typer.Option("--on-error", help="stop, or skip: failed queries are counted and listed.")]
+Beams = Annotated[
+    int | None,
+    typer.Option("--beams", min=1, help="Open-ended: beams of the search; 1 is greedy. Default: the protocol's."),
+]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option("--max-new-tokens", min=1, help="Open-ended: tokens of an answer, at most. Default: the task's."),
+]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", help="0, the only value: decoding is deterministic.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of the terminal.")]
 

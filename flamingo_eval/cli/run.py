@@ -9,18 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flamingo_eval.cli.options import (
+    Ablation,
+    Beams,
     Data,
+    Demos,
+    DemosFile,
     Images,
     Json,
+    Limit,
+    MaxNewTokens,
     Model,
     ModelArgs,
+    OnErrorChoice,
+    Permutations,
+    PictureWeight,
     Protocol,
+    Rank,
+    Seeds,
+    Shots,
     Split,
-    complete_ablation,
-    complete_demos,
-    complete_task,
-    numbers,
-    one_of,
+    SupportSize,
+    Tasks,
+    Temperature,
     task_list,
 )
 
@@ -35,52 +45,25 @@ FOLDERS_NAMED = 3  # one for each task and model; of more the folder that holds 
 
 
 def run(
-    tasks: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TASK...", help="Task names, YAML files, or `all`.", autocompletion=complete_task),
-    ] = None,
-    shots: Annotated[str, typer.Option(help="Numbers of demonstrations, as 0,4,8,16,32.")] = "4",
+    tasks: Tasks = None,
+    shots: Shots = "4",
     model: Model = None,
     model_args: ModelArgs = "",
     data: Data = None,
     images: Images = None,
     split: Split = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many queries, the same for all seeds.")] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of the demonstrations, as 0,1,2.")] = "0",
-    demos: Annotated[
-        str,
-        typer.Option(
-            help="random, balanced, rices, rices-text, rices-both, fixed, or official: a benchmark's own draws.",
-            autocompletion=complete_demos,
-        ),
-    ] = "random",
-    demos_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help='JSON lines with the shots of every query: {"id": ..., "shots": [...]}.'),
-    ] = None,
-    picture_weight: Annotated[
-        float, typer.Option(min=0, max=1, help="rices-both: the share of the picture beside the text.")
-    ] = 0.5,
-    support_size: Annotated[
-        int | None,
-        typer.Option(min=0, help="Support examples drawn per seed; 0: the whole split. Default: the task's."),
-    ] = None,
-    permutations: Annotated[
-        int | None, typer.Option(min=1, help="Close-ended: average over so many orders of the shots (paper: 6).")
-    ] = None,
-    rank: Annotated[
-        str | None,
-        typer.Option(
-            help="Close-ended: score all candidates, find the best alone, or ask for a letter. Default: the task's.",
-            autocompletion=one_of("all", "best", "letter"),
-        ),
-    ] = None,
-    ablation: Annotated[
-        str,
-        typer.Option(
-            help="Change the prompts, e.g. labels-shuffled, query-images-shuffled.", autocompletion=complete_ablation
-        ),
-    ] = "",
+    limit: Limit = None,
+    seeds: Seeds = "0",
+    demos: Demos = "random",
+    demos_file: DemosFile = None,
+    picture_weight: PictureWeight = 0.5,
+    support_size: SupportSize = None,
+    permutations: Permutations = None,
+    rank: Rank = None,
+    ablation: Ablation = "",
+    beams: Beams = None,
+    max_new_tokens: MaxNewTokens = None,
+    temperature: Temperature = None,
     protocol: Protocol = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -89,7 +72,7 @@ def run(
         int | None, typer.Option(min=0, help="Processes that decode media; default: by the machine.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where run folders go; default: results/.")] = None,
-    on_error: Annotated[str, typer.Option(help="stop, or skip: failed queries are counted and listed.")] = "stop",
+    on_error: OnErrorChoice = "stop",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do finished or interrupted runs again from the start.")
     ] = False,
@@ -128,49 +111,39 @@ def run(
     Without --data a task runs on the embedded sample, without --model on the bundled tiny checkpoint. Interrupted, the
     same command continues where it stopped; finished, it prints the table again.
     """
-    from typing import cast, get_args
-
     from flamingo_eval.backends.choice import choose_model, with_limits
     from flamingo_eval.backends.shape import default_protocol
+    from flamingo_eval.cli.choices import chosen
     from flamingo_eval.cli.console import say
-    from flamingo_eval.config.settings import data_choice, image_folders, load_settings
-    from flamingo_eval.config.specs import DemoMethod, OnError, Wanted
+    from flamingo_eval.config.settings import load_settings
     from flamingo_eval.distributed.environment import rank_environment
     from flamingo_eval.distributed.spec import Deployment
-    from flamingo_eval.errors import UsageError, did_you_mean
+    from flamingo_eval.errors import UsageError
     from flamingo_eval.report.expectations import parse_expectations
-    from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+    from flamingo_eval.runs.plan import load_questions, plan_runs
     from flamingo_eval.runs.preflight import require_supported
 
     settings = load_settings()
-    shots, out = num_fewshot or shots, output_path or out
+    out = output_path or out
     tasks = [*(tasks or []), *([tasks_option] if tasks_option else [])]
-    for value, name, known in (
-        (demos, "--demos", get_args(DemoMethod)),
-        (rank, "--rank", get_args(Wanted)),
-        (on_error, "--on-error", get_args(OnError)),
-    ):
-        if value is not None and value not in known:
-            raise UsageError(f"{name} {value}: {did_you_mean(value, known) or 'unknown.'} One of: {', '.join(known)}.")
-    if demos_file is None and demos == "file":
-        raise UsageError("--demos file: the file is missing.", fix="Give it with --demos-file FILE.")
-    if demos_file is not None and demos not in ("random", "file"):
-        raise UsageError(f"--demos {demos} and --demos-file: the file names the shots.", fix="Leave --demos out.")
-    choices = Choices(
-        shots=numbers(shots, "--shots"),
-        seeds=numbers(seeds, "--seeds"),
-        demos=cast(DemoMethod, "file" if demos_file else demos),
+    choices = chosen(
+        shots=num_fewshot or shots,
+        seeds=seeds,
+        data=data,
+        images=images,
+        split=split,
+        limit=limit,
+        demos=demos,
         demos_file=demos_file,
         picture_weight=picture_weight,
         support_size=support_size,
         permutations=permutations,
-        rank=cast(Wanted | None, rank),
-        limit=limit,
+        rank=rank,
         ablation=ablation,
-        data=data_choice(data),
-        images=image_folders(images),
-        split=split,
-        on_error=cast(OnError, on_error),
+        on_error=on_error,
+        beams=beams,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
     )
     if ray is None and (replicas != "auto" or gpus_per_replica is not None):
         raise UsageError("--replicas and --gpus-per-replica are for a cluster.", fix="Add --ray local, or an address.")

@@ -37,6 +37,10 @@ def score(
     queries_of: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Score the queries of that finished run alone.")
     ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(metavar="DIR", help="With --name: the folder of the exported prompts' protocol, if your own."),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Score a predictions file with a task's metrics; no model is loaded and no picture is opened.
@@ -51,11 +55,9 @@ def score(
     import dataclasses
 
     from flamingo_eval.cli.console import print_json, print_table, say
-    from flamingo_eval.config.names import find_task
     from flamingo_eval.config.settings import data_choice, load_settings
     from flamingo_eval.data import layouts
     from flamingo_eval.data.roots import data_name, data_root
-    from flamingo_eval.data.task_file import load_task
     from flamingo_eval.errors import DataError, UsageError
     from flamingo_eval.metrics import own_dialect
     from flamingo_eval.metrics.scoring import score_all
@@ -63,10 +65,13 @@ def score(
     from flamingo_eval.report.browser import read_runs
     from flamingo_eval.report.diff import one_run, outputs_by_id
     from flamingo_eval.runs.external import Stated, exported_run, external_spec, load_answered, write_external
+    from flamingo_eval.runs.plan import load_named_task
     from flamingo_eval.runs.prediction_forms import read_rows
     from flamingo_eval.runs.predictions import PARTIAL_NOTE, example_line, read_predictions
 
-    spec = load_task(find_task(task))
+    spec, own_code = load_named_task(task)
+    for line in own_code:
+        say(line)
     metrics = own_dialect(spec.metrics, dialect)
     if out is not None and not name:
         raise UsageError("--out is where the run folder goes.", fix="Give the run a name with --name MODEL.")
@@ -97,7 +102,7 @@ def score(
     )
     folder = None
     if name:
-        stated = Stated(name, shots, seed, limit, dialect)
+        stated = Stated(name, shots, seed, limit, dialect, protocol)
         answered = load_answered(dataclasses.replace(spec, metrics=metrics), root, loaded.name)
         run_spec, unknown = external_spec(answered, data_name(data_choice(data), spec.name), stated, exported)
         run = write_external(run_spec, answered, read, predictions, unknown, out or Path(load_settings().out))

@@ -12,24 +12,21 @@ from typing import TypeVar
 
 import yaml
 
-from flamingo_eval.config.specs import PromptSpec, ProtocolSpec
+from flamingo_eval.config.specs import PromptSpec
 from flamingo_eval.errors import ConfigError, Problem, problems_in
 from flamingo_eval.files import read_text
 from flamingo_eval.schema import SHOWN, UNFIT, Names, Rules, Tree, read
 
 Spec = TypeVar("Spec")
 MAX_YAML_BYTES = 4 * 2**20  # a task file is some kilobytes; anything near this is not one
-NULL = "tag:yaml.org,2002:null"
+STR, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
 def load_prompt(path: Path) -> PromptSpec:
-    """Read one prompt file; ConfigError lists every problem in it."""
-    return load_spec(path, PromptSpec)
-
-
-def load_protocol(path: Path) -> ProtocolSpec:
-    """Read the protocol.yaml of a prompts folder."""
-    return load_spec(path, ProtocolSpec)
+    """Read one prompt file, named by the file where it has no `name`. Raises ConfigError with every problem in it."""
+    node = parse_yaml(path)
+    with_default(node, "name", path.stem)
+    return read(YamlTree(node), PromptSpec, path, ConfigError, Rules(shorthand=True))
 
 
 def load_spec(path: Path, kind: type[Spec], names: Names | None = None, bases: Path | None = None) -> Spec:
@@ -59,6 +56,13 @@ def parse_yaml(path: Path) -> yaml.Node:
     return node
 
 
+def with_default(node: yaml.Node, key: str, value: str) -> None:
+    """Add a key with a text to a mapping that does not have it."""
+    if isinstance(node, yaml.MappingNode) and all(k.value != key for k, _ in node.value):
+        texts = (yaml.ScalarNode(STR, text, node.start_mark, node.end_mark) for text in (key, value))
+        node.value.append(tuple(texts))
+
+
 def _begun_from_base(node: yaml.Node, path: Path, bases: Path) -> yaml.Node:
     """The node, laid over the file that its key `like` names."""
     if not isinstance(node, yaml.MappingNode):
@@ -73,10 +77,10 @@ def _begun_from_base(node: yaml.Node, path: Path, bases: Path) -> yaml.Node:
         raise problems_in(path, [Problem(f"{what}.", path, line, "like", f"One of: {', '.join(known)}.")], ConfigError)
     node.value = [pair for pair in node.value if pair not in like]
     base = bases / f"{name}.yaml"
-    return _laid_over(_begun_from_base(parse_yaml(base), base, bases), node)
+    return laid_over(_begun_from_base(parse_yaml(base), base, bases), node)
 
 
-def _laid_over(base: yaml.Node, node: yaml.Node) -> yaml.Node:
+def laid_over(base: yaml.Node, node: yaml.Node) -> yaml.Node:
     """All of `node`, and what the mappings of `base` have beside it."""
     if not (isinstance(base, yaml.MappingNode) and isinstance(node, yaml.MappingNode)):
         return node
@@ -84,7 +88,7 @@ def _laid_over(base: yaml.Node, node: yaml.Node) -> yaml.Node:
     above = []
     for key, value in node.value:
         _, under = below.pop(str(key.value), (None, None))
-        above.append((key, value if under is None else _laid_over(under, value)))
+        above.append((key, value if under is None else laid_over(under, value)))
     node.value = [*above, *below.values()]
     return node
 

@@ -73,10 +73,14 @@ class DemoSpec:
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """A row of metrics.METRICS, and the dialect of it where one metric has several (`official` if empty)."""
+    """A row of metrics.METRICS, and the dialect of it where one metric has several (`official` if empty).
+
+    Or `FILE.py:FUNCTION`, a metric of the user's own (metrics/own.py).
+    """
 
     name: str
     dialect: str = ""
+    code: str = field(default="", metadata={"absent": ""})  # a metric of the user's own: the sha256 of its file
 
 
 @dataclass(frozen=True, slots=True)

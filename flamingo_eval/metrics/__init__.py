@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from flamingo_eval.config.specs import MetricSpec
 from flamingo_eval.errors import ConfigError, UsageError, did_you_mean
+from flamingo_eval.metrics import own
 from flamingo_eval.records import Example, MetricResult, Prediction
 
 
@@ -241,16 +242,22 @@ METRICS: Mapping[str, MetricRow] = {
 
 
 def metric_row(name: str) -> MetricRow:
-    """A row of METRICS. Raises ConfigError with the nearest known name."""
+    """A row of METRICS, or of a metric of the user's own that is loaded. Raises ConfigError with the nearest name."""
+    if own.is_own(name):
+        return MetricRow("", "the user's own", own.loaded(name).needs, title=name, quick=False)
     if name not in METRICS:
         hint = did_you_mean(name, METRICS)
         raise ConfigError(f"unknown metric '{name}'. {hint}".rstrip(), fix=f"Known: {', '.join(METRICS)}.")
     return METRICS[name]
 
 
-@cache
 def load_metric(name: str) -> Metric:
-    """The function of a metric, imported on first use."""
+    """The function of a metric, imported on first use. Raises ConfigError."""
+    return own.loaded(name) if own.is_own(name) else _load_shipped(name)
+
+
+@cache
+def _load_shipped(name: str) -> Metric:
     module, function = metric_row(name).path.split(":")
     metric: Metric = getattr(import_module(module), function)
     return metric
@@ -297,6 +304,8 @@ def own_dialect(metrics: Sequence[MetricSpec], dialect: str) -> tuple[MetricSpec
 
 def references_note(name: str, examples: Sequence[Example]) -> str:
     """What to know where examples have too few references for an answer to reach 100; "" where all have enough."""
+    if own.is_own(name):
+        return ""
     row = metric_row(name)
     short = sum(len(e.references) < row.full_marks_from for e in examples if e.references)
     if not short:

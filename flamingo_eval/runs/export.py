@@ -11,7 +11,7 @@ import dataclasses
 import io
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,16 @@ from flamingo_eval.config.specs import ProtocolSpec
 from flamingo_eval.data.media import content_hash
 from flamingo_eval.data.media_files import unreadable, why_missing
 from flamingo_eval.data.parquet import cell_bytes
-from flamingo_eval.errors import MediaError, UsageError
+from flamingo_eval.data.usable import UsableExamples
+from flamingo_eval.errors import MediaError
 from flamingo_eval.files import printable, write_atomically
 from flamingo_eval.prompting.prompts import candidate_text, render
 from flamingo_eval.records import EndOfChunk, Episode, Image, Media, Part, Prompt, Video
+from flamingo_eval.runs.answer import shot_orders
+from flamingo_eval.runs.backend import Backend
 from flamingo_eval.runs.plan import PlannedRun
+from flamingo_eval.runs.session import ranked_episodes
 
-NO_MODEL = (
-    "Export runs whose shots need no model, or give --demos-file: the outputs.jsonl of a finished RICES run is such a "
-    "file."
-)
 SKIP = "Restore the file, or export with --on-error skip: such queries are left out and counted."
 
 
@@ -69,6 +69,14 @@ class MediaCopies:
         return target.name
 
 
+def _orders(run: PlannedRun, episode: Episode) -> list[Episode]:
+    """The episode in each order of its shots that candidates are scored over (--permutations)."""
+    if run.task.mode == "open-ended":
+        return [episode]
+    orders = shot_orders(episode, run)
+    return [replace(episode, shots=tuple(episode.shots[i] for i in order)) for order in orders]
+
+
 def _suffix(content: bytes) -> str:
     """The suffix of a picture that comes without a file name, by its content; none where Pillow does not know it."""
     from PIL import Image as PillowImage
@@ -86,6 +94,8 @@ class Exporter:
     """Makes the lines, and counts the queries that are left out because a file of theirs cannot be read."""
 
     copies: MediaCopies | None = None  # None: references to the data's own files
+    backend: Backend | None = None  # of runs whose demonstrations a model chooses (RICES)
+    first: Episode | None = None  # of all that were written
     failed: dict[str, str] = field(default_factory=dict)  # query -> why
 
     def lines(self, runs: Iterable[PlannedRun]) -> Iterator[dict[str, Any]]:
@@ -94,13 +104,22 @@ class Exporter:
         Raises MediaError for a missing or unreadable file, unless the run skips errors.
         """
         for run in runs:
-            for episode in run.episodes():
+            for episode in self._episodes(run):
                 try:
-                    yield self._line(run, episode)
+                    lines = [self._line(run, shown) for shown in _orders(run, episode)]
+                    self.first = self.first or episode
+                    yield from lines if len(lines) == 1 else ({**line, "order": i} for i, line in enumerate(lines))
                 except MediaError as error:
                     if run.on_error == "stop":
                         raise MediaError(f"{run.task_label}, query {episode.query.id}: {error}", fix=SKIP) from error
                     self.failed[f"{run.task_label}: {episode.query.id}"] = str(error)
+
+    def _episodes(self, run: PlannedRun) -> Iterable[Episode]:
+        if self.backend is None or not run.ranked_by_model:
+            return run.episodes()
+        spec = run.spec(self.backend.identity)
+        usable = UsableExamples() if run.on_error == "skip" else None
+        return ranked_episodes(self.backend, spec, run.data, run.queries, run.support, usable)
 
     def _line(self, run: PlannedRun, episode: Episode) -> dict[str, Any]:
         prompt = render(episode, run.prompt, run.protocol, run.data.queries.candidates)
@@ -158,10 +177,3 @@ class Exporter:
         if isinstance(part, Video):
             value |= {k: v for k, v in (("start", part.start), ("end", part.end)) if v is not None}
         return value
-
-
-def require_no_model(runs: Sequence[PlannedRun]) -> None:
-    """Raise UsageError where a model would have to choose the demonstrations (RICES)."""
-    ranked = [run for run in runs if run.ranked_by_model]
-    if ranked:
-        raise UsageError(f"--demos {ranked[0].demos.method}: a model chooses these demonstrations.", fix=NO_MODEL)

@@ -14,7 +14,7 @@ from typing import Any, cast, get_args
 
 from flamingo_eval.config.specs import DemoMethod, DemoSpec, PromptSpec, ProtocolSpec, RunSpec, TaskSpec
 from flamingo_eval.data.roots import DataRoot
-from flamingo_eval.errors import DataError, UsageError
+from flamingo_eval.errors import ConfigError, DataError, UsageError
 from flamingo_eval.files import printable, sha256_file, sha256_json
 from flamingo_eval.prompting.episodes import Supports
 from flamingo_eval.records import Example, Output, Prediction, Score
@@ -22,7 +22,7 @@ from flamingo_eval.runs import identity
 from flamingo_eval.runs.copying import with_copying
 from flamingo_eval.runs.draws import without_derived_draws
 from flamingo_eval.runs.folder import CEILING, RunFolder, locked, remove_run, write_json, write_outputs
-from flamingo_eval.runs.plan import Question, load_question
+from flamingo_eval.runs.plan import Question, question_of
 from flamingo_eval.runs.prediction_forms import Row
 from flamingo_eval.runs.predictions import PARTIAL_NOTE, PredictionFile, is_exported
 from flamingo_eval.runs.provenance import provenance
@@ -104,6 +104,7 @@ class Stated:
     seed: int | None = None
     limit: int | None = None  # that of the run or the export whose queries are scored
     dialect: str = ""
+    protocol: str = ""  # where the protocol of exported prompts is, if not under the name that they give
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,14 @@ def load_answered(task: TaskSpec, root: Path | DataRoot, split: str) -> TaskData
 def external_spec(
     data: TaskData, data_name: str, stated: Stated, exported: ExportedRun | None
 ) -> tuple[RunSpec, tuple[str, ...]]:
-    """The spec of answers made elsewhere, and what in it is not known."""
+    """The spec of answers made elsewhere, and what in it is not known.
+
+    Raises ConfigError where the protocol that the answered lines name is not found.
+    """
     task, unknown = data.task, list(ALWAYS_UNKNOWN)
     question = Question(task, NO_PROTOCOL, PromptSpec(task.name, "", ""))
     if exported is not None:
-        question = replace(load_question(task.name, exported.protocol), task=task)
+        question = _exported_question(task, stated.protocol or exported.protocol)
     else:
         unknown += ["prompts", "demonstrations"]
         unknown += ["shots (counted as 0)"] if stated.shots is None else []
@@ -157,6 +161,16 @@ def external_spec(
         ablation=exported.ablation if exported else "",
     )
     return spec, tuple(unknown)
+
+
+def _exported_question(task: TaskSpec, protocol: str) -> Question:
+    try:
+        return question_of(task, protocol)
+    except ConfigError as error:
+        raise ConfigError(
+            f"the answered lines were exported with protocol '{protocol}': {error}",
+            fix="Name its folder with --protocol DIR.",
+        ) from error
 
 
 def write_external(

@@ -135,13 +135,16 @@ def _counted(value: Any, key: str, mark: str) -> Iterator[tuple[str, Any]]:
     """
     for field in dataclasses.fields(value):
         inner, below = getattr(value, field.name), f"{key}.{field.name}" if key else field.name
-        later = "absent" in field.metadata and inner == field.metadata["absent"]
-        if later or not field.metadata.get(mark, True):
+        if _is_absent(field, inner) or not field.metadata.get(mark, True):
             continue
         if dataclasses.is_dataclass(inner):
             yield from _counted(inner, below, mark)
         else:
             yield from _flat(below, _plain(inner))
+
+
+def _is_absent(field: dataclasses.Field[Any], value: Any) -> bool:
+    return "absent" in field.metadata and bool(value == field.metadata["absent"])
 
 
 def _all_fields(kind: type, key: str) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
@@ -157,9 +160,10 @@ def _all_fields(kind: type, key: str) -> Iterator[tuple[str, dataclasses.Field[A
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses and tuples as JSON has them."""
+    """Dataclasses and tuples as JSON has them; without fields that mean what was before there was the field."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(dataclasses.asdict(value))
+        pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {f.name: _plain(inner) for f, inner in pairs if not _is_absent(f, inner)}
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flamingo_eval.config.groups import expanded, group_names
-from flamingo_eval.config.load import load_prompt, load_protocol
-from flamingo_eval.config.names import NoPromptError, find_prompt, find_protocol, find_task, protocol_names
+from flamingo_eval.config.load import load_prompt
+from flamingo_eval.config.names import PROTOCOL_FILE, find_protocol, find_task, is_task_file, protocol_names
+from flamingo_eval.config.protocols import NoPromptError, find_prompt, load_protocol, prompt_files, protocol_chain
 from flamingo_eval.config.settings import FRESH, SAMPLE
 from flamingo_eval.config.specs import (
     DecodeSpec,
@@ -32,10 +33,11 @@ from flamingo_eval.config.specs import (
     text_only_shots_of,
 )
 from flamingo_eval.data.roots import data_name, data_root
-from flamingo_eval.data.task_file import load_task
+from flamingo_eval.data.task_file import load_task, use_own_metrics
 from flamingo_eval.data.usable import UsableExamples
 from flamingo_eval.errors import ConfigError, FlamingoEvalError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.metrics import require_installed
+from flamingo_eval.metrics.own import is_own
 from flamingo_eval.prompting.ablations import check_ablation
 from flamingo_eval.prompting.demos import Given, Ranking, Support
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model, require_shots
@@ -77,6 +79,8 @@ class Choices:
     on_error: OnError = "stop"
     demos_file: Path | None = None  # with demos "file"
     picture_weight: float = 0.5  # of rices-both
+    beams: int | None = None  # None: the protocol's, or the task's
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,22 +197,69 @@ def load_question(task: str, protocol: str, rank: Wanted | None = None) -> Quest
     of the protocol that lists choices with letters: `chat_letter` for `chat`. Raises ConfigError, NoPromptError.
     """
     plain, data = named_copy(task)
-    spec = load_task(find_task(plain))
-    name, _, variant = protocol.partition(":") if not Path(protocol).is_dir() else (protocol, "", "")
-    lettered = rank == "letter" and spec.mode == "close-ended" and not name.endswith(LETTER_FORM)
-    if lettered:
-        _check_letter_form(spec, name)
-    folder = find_protocol(f"{name}{LETTER_FORM}" if lettered else name)
-    told = load_protocol(folder / "protocol.yaml")
-    prompt = load_prompt(find_prompt(folder, spec.prompt))
-    if variant and variant not in told.variants:
-        known = ", ".join(told.variants) or "none"
-        hint = did_you_mean(variant, told.variants)
+    spec, _ = load_named_task(plain)
+    return replace(question_of(spec, protocol, rank), data=data)
+
+
+def load_named_task(name: str) -> tuple[TaskSpec, list[str]]:
+    """A task as the command line names it, its own metrics loaded, and lines that say whose code runs.
+
+    Code runs only for a task that is named by its file. Raises ConfigError.
+    """
+    path = find_task(name)
+    task = load_task(path)
+    own = [m.name for m in task.metrics if is_own(m.name)]
+    if own and not is_task_file(name):
         raise ConfigError(
-            f"protocol '{told.name}' has no variant '{variant}'. {hint}".rstrip(), fix=f"Its variants: {known}."
+            f"task '{name}': {', '.join(own)} is code, which runs only for a task that is named by its file.",
+            fix=f"Write ./{path} in the place of {name}.",
         )
-    named = f"{told.name}:{variant}" if variant else told.name
-    return Question(spec, replace(told, name=named, variants={}), with_variant(prompt, variant), data)
+    return task, use_own_metrics(task, path)
+
+
+def question_of(task: TaskSpec, protocol: str, rank: Wanted | None = None) -> Question:
+    """A task as a protocol asks it: a name, or a path to a folder; it may end in `:VARIANT`. Raises ConfigError.
+
+    With `rank` "letter" a close-ended task is asked in the protocol's form with letters.
+    """
+    name, variant = _parted(protocol)
+    if rank == "letter" and task.mode == "close-ended" and not name.endswith(LETTER_FORM):
+        _check_letter_form(task, name)
+        name += LETTER_FORM
+    folder = find_protocol(name)
+    spec = load_protocol(folder / PROTOCOL_FILE)
+    prompt = load_prompt(find_prompt(folder, task.prompt))
+    if variant and variant not in spec.variants:
+        known = ", ".join(spec.variants) or "none"
+        hint = did_you_mean(variant, spec.variants)
+        raise ConfigError(
+            f"protocol '{spec.name}' has no variant '{variant}'. {hint}".rstrip(), fix=f"Its variants: {known}."
+        )
+    name = f"{spec.name}:{variant}" if variant else spec.name
+    return Question(task, replace(spec, name=name, variants={}), with_variant(prompt, variant))
+
+
+def _parted(protocol: str) -> tuple[str, str]:
+    """`chat:lmms-eval` -> a protocol and its variant; the path of a folder is a protocol alone."""
+    name, _, variant = protocol.partition(":") if not Path(protocol).is_dir() else (protocol, "", "")
+    return name, variant
+
+
+def _prompts_used(questions: Sequence[Question], protocol: str) -> list[str]:
+    """Which files ask which tasks, where a protocol extends another; and its own files that ask none of them."""
+    folder = find_protocol(_parted(protocol)[0])
+    chain = protocol_chain(folder)
+    if len(chain) == 1:
+        return []
+    tasks: dict[Path, list[str]] = {}
+    for question in questions:
+        tasks.setdefault(find_prompt(folder, question.task.prompt), []).append(question.task.name)
+    asked = [f"{', '.join(names)} asked by {path.parent.name}/{path.name}" for path, names in tasks.items()]
+    own = prompt_files(folder)
+    known = {name for below in chain[1:] for name in prompt_files(below)}
+    unused = [name for name, path in own.items() if path not in tasks and name not in known]
+    lines = [f"protocol {folder.resolve().name} extends {chain[1].name}: {'; '.join(asked)}"]
+    return lines + [f"{folder.resolve().name}/{name}.yaml asks none of these tasks" for name in unused]
 
 
 def _check_letter_form(task: TaskSpec, protocol: str) -> None:
@@ -264,6 +315,9 @@ def load_questions(tasks: Sequence[str], protocol: str, rank: Wanted | None = No
             continue
         remarks += [f"{task}: answered, not scored: {_what(m)} `flamingo-eval doctor` shows the fix" for m in missing]
         questions[task] = question
+    if not errors:
+        remarks += [line for task in questions for line in load_named_task(named_copy(task)[0])[1]]
+        remarks += _prompts_used(list(questions.values()), protocol)
     if errors:
         texts = dict.fromkeys(str(e) for e in errors)
         raise errors[0] if len(texts) == 1 else type(errors[0])("\n".join(texts))
@@ -291,8 +345,13 @@ def _missing_scorers(question: Question) -> list[MissingDependency]:
 
 
 def _chosen(question: Question, choices: Choices) -> Question:
-    """The question with what the choices change in its ranking."""
+    """The question with what the choices change in its decoding and ranking."""
     task, prompt = question.task, question.prompt
+    generates = task.mode == "open-ended"
+    if generates and choices.beams is not None:
+        prompt = replace(prompt, decode=replace(prompt.decode, beams=choices.beams))
+    if generates and choices.max_new_tokens is not None:
+        prompt = replace(prompt, decode=replace(prompt.decode, max_new_tokens=choices.max_new_tokens))
     if choices.permutations is not None:
         prompt = replace(prompt, rank=replace(prompt.rank, permutations=choices.permutations))
     if task.mode == "close-ended" and choices.rank not in (None, prompt.rank.wanted or task.rank.wanted):
@@ -317,6 +376,14 @@ def _given(task: TaskSpec, data: TaskData, choices: Choices) -> Given:
     if choices.demos_file is not None:
         return read_demos_file(choices.demos_file, data.queries, data.support)
     return official_draws(task, data.queries, data.support, _shots_of(task, choices))
+
+
+def _check_decoding(questions: Sequence[Question], choices: Choices) -> None:
+    """Raise UsageError for options of decoding where no task asks for text."""
+    options = (("--beams", choices.beams), ("--max-new-tokens", choices.max_new_tokens))
+    named = [name for name, value in options if value is not None]
+    if named and all(q.task.mode == "close-ended" for q in questions):
+        raise UsageError(f"{' and '.join(named)}: {_names(questions)} ranks candidates, no text is generated.")
 
 
 def _check_rank(questions: Sequence[Question], choices: Choices) -> None:
@@ -347,6 +414,7 @@ def plan_runs(questions: Sequence[Question], choices: Choices) -> list[PlannedRu
     check_ablation(choices.ablation)
     questions = [_chosen(question, choices) for question in questions]
     _check_rank(questions, choices)
+    _check_decoding(questions, choices)
     runs: list[PlannedRun] = []
     for question in questions:
         task = question.task

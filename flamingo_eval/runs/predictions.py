@@ -19,6 +19,7 @@ from flamingo_eval.errors import PredictionError, Problem, did_you_mean, problem
 from flamingo_eval.metrics import metric_row
 from flamingo_eval.records import Example, Prediction, Split
 from flamingo_eval.runs.choices import RESPONSES, SCORE_KEYS, choices_of, is_one_text, scores_of
+from flamingo_eval.runs.orders import averaged_orders
 from flamingo_eval.runs.prediction_forms import Row, read_rows
 
 ID_KEYS = (
@@ -77,6 +78,7 @@ def read_predictions(
     kept_rows = [row for row in file.rows if not is_exported(row.values) or _has(row.values, only or {})]
     if not kept_rows:
         raise PredictionError(f"{path}: no line belongs to the run {dict(only or {})}.")
+    kept_rows = averaged_orders(kept_rows, path)
     rows = [Row(_flat(row.values), row.line, row.entry) for row in kept_rows]
     id_key, ids = _ids(rows, examples, elsewhere, path)
     problems: list[Problem] = []

@@ -11,6 +11,7 @@ from flamingo_eval.backends.choice import ModelChoice, choose_model
 from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.data.roots import DataRoot
 from flamingo_eval.errors import RunError
+from flamingo_eval.metrics.own import is_own
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model
 from flamingo_eval.prompting.given_demos import METHODS, official_again, recorded
 from flamingo_eval.runs.backend import Backend, load_backend
@@ -47,6 +48,12 @@ class Repeater:
         if (answers := read_run(old.run).answers) is not None:
             raise RunError(f"{old.path}: the answers are those of another program ({answers.file}), not made here.")
         spec = recorded_spec(old)
+        own = [m.name for m in spec.task.metrics if is_own(m.name)]
+        if own:
+            raise RunError(
+                f"{old.path}: scored with {', '.join(own)}, code that a record does not hold.",
+                fix="Repeat it with `flamingo-eval run ./TASK.yaml --fresh --out ANOTHER`, then compare with `diff`.",
+            )
         data = _with_given(old, spec, self._data_of(spec))
         if spec.on_error != "skip" and not ranked_by_model(spec):
             queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)

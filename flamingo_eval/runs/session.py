@@ -74,7 +74,7 @@ class Session:
             support = (supports or Supports(spec.task.name, data.support, data.given)).of(spec.demos)
             if support is not None:
                 support = replace(support, usable=usable)
-            episodes = self._episodes(spec, data, queries, support, usable)
+            episodes = ranked_episodes(self.backend, spec, data, queries, support, usable)
             passed_over = usable.taken() if usable is not None else {}
             if passed_over:
                 self.observer.passed_over(spec, passed_over)
@@ -94,32 +94,38 @@ class Session:
         self.observer.finished(record)
         return record
 
-    def _episodes(
-        self,
-        spec: RunSpec,
-        data: TaskData,
-        queries: Sequence[Example],
-        support: Support | None,
-        usable: UsableExamples | None,
-    ) -> list[Episode]:
-        if usable is None or not ranked_by_model(spec) or support is None:
-            return list(episodes_of(spec, queries, support, self._ranking(spec, data)))
-        # what cannot be read has no features: such support rows are left out, and such queries fail without shots
-        readable = [q for q in queries if not usable.unreadable(q)]
-        kept = tuple(e for e in data.support.examples if usable(e)) if data.support is not None else ()
-        split = None if data.support is None else replace(data.support, examples=kept)
-        part = replace(data, queries=replace(data.queries, examples=tuple(readable)), support=split)
-        episodes = {e.query.id: e for e in episodes_of(spec, readable, support, self._ranking(spec, part))}
-        return [episodes.get(q.id, Episode(q, ())) for q in queries]
 
-    def _ranking(self, spec: RunSpec, data: TaskData) -> Ranking | None:
-        if not ranked_by_model(spec):
-            return None
-        if self.backend.encoder is None:
-            raise UsageError(f"{spec.demos.method}: {spec.model} gives no features to choose demonstrations by.")
-        from flamingo_eval.prompting.rices import ranking_of
+def ranked_episodes(
+    backend: Backend,
+    spec: RunSpec,
+    data: TaskData,
+    queries: Sequence[Example],
+    support: Support | None,
+    usable: UsableExamples | None,
+) -> list[Episode]:
+    """The episodes of a run, the demonstrations chosen by the model where the run says so (RICES).
 
-        return ranking_of(spec, data, self.backend.encoder())
+    `usable`: what cannot be shown is left out (--on-error skip). Raises UsageError for a model that cannot choose.
+    """
+    if usable is None or not ranked_by_model(spec) or support is None:
+        return list(episodes_of(spec, queries, support, _ranking(backend, spec, data)))
+    # what cannot be read has no features: such support rows are left out, and such queries fail without shots
+    readable = [q for q in queries if not usable.unreadable(q)]
+    kept = tuple(e for e in data.support.examples if usable(e)) if data.support is not None else ()
+    split = None if data.support is None else replace(data.support, examples=kept)
+    part = replace(data, queries=replace(data.queries, examples=tuple(readable)), support=split)
+    episodes = {e.query.id: e for e in episodes_of(spec, readable, support, _ranking(backend, spec, part))}
+    return [episodes.get(q.id, Episode(q, ())) for q in queries]
+
+
+def _ranking(backend: Backend, spec: RunSpec, data: TaskData) -> Ranking | None:
+    if not ranked_by_model(spec):
+        return None
+    if backend.encoder is None:
+        raise UsageError(f"{spec.demos.method}: {spec.model} gives no features to choose demonstrations by.")
+    from flamingo_eval.prompting.rices import ranking_of
+
+    return ranking_of(spec, data, backend.encoder())
 
 
 def run_all(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flamingo_eval.config.load import load_prompt, load_protocol, load_spec
-from flamingo_eval.config.names import find_prompt, find_protocol, find_task, protocol_names, task_names
+from flamingo_eval.config.load import load_prompt, load_spec
+from flamingo_eval.config.names import find_protocol, find_task, protocol_names, task_names
+from flamingo_eval.config.protocols import find_prompt, load_protocol
 from flamingo_eval.config.specs import CleanSpec, DecodeSpec
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import ConfigError

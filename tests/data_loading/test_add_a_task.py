@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image as PillowImage
 
-from flamingo_eval.config.load import load_prompt, load_protocol
-from flamingo_eval.config.names import find_prompt, find_protocol
+from flamingo_eval.config.load import load_prompt
+from flamingo_eval.config.names import find_protocol
+from flamingo_eval.config.protocols import find_prompt, load_protocol
 from flamingo_eval.data.check import check_task
 from flamingo_eval.data.layouts import LAYOUTS, load_split
 from flamingo_eval.data.task_file import load_task

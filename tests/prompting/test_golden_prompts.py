@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flamingo_eval.config.names import NoPromptError, protocol_names, task_names
+from flamingo_eval.config.names import protocol_names, task_names
+from flamingo_eval.config.protocols import NoPromptError
 from flamingo_eval.prompting.prompts import candidate_text, render, shown
 from flamingo_eval.runs.plan import Choices, PlannedRun, load_question, plan_runs
 from flamingo_eval.sample.benchmarks import writers

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from flamingo_eval.config.groups import GROUPS
-from flamingo_eval.config.load import load_prompt, load_protocol
+from flamingo_eval.config.load import load_prompt
 from flamingo_eval.config.names import find_protocol, find_task
+from flamingo_eval.config.protocols import load_protocol
 from flamingo_eval.config.specs import DecodeOverride, DemoSpec, RunSpec
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import UsageError

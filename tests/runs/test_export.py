@@ -11,9 +11,14 @@ from PIL import Image as PillowImage
 from typer.testing import CliRunner
 
 from flamingo_eval.cli import app
-from flamingo_eval.errors import MediaError, UsageError
+from flamingo_eval.config.names import find_task
+from flamingo_eval.data.layouts import load_split
+from flamingo_eval.data.task_file import load_task
+from flamingo_eval.errors import MediaError, PredictionError
 from flamingo_eval.prompting.prompts import render, shown
+from flamingo_eval.runs.folder import find_runs, read_outputs
 from flamingo_eval.runs.plan import Choices, load_question, plan_runs
+from flamingo_eval.runs.predictions import read_predictions
 from flamingo_eval.sample import sample_root
 
 
@@ -87,6 +92,40 @@ def test_a_missing_picture_stops_the_export_or_leaves_its_query_out(tmp_path: Pa
     assert left == [line for line in lines if all(p.get("path") != picture for p in line["parts"])]
 
 
-def test_demonstrations_that_a_model_chooses_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--demos-file"):
-        exported(tmp_path / "e.jsonl", "vqav2", "--demos", "rices")
+def test_demonstrations_that_a_model_chooses_are_those_of_the_run(tmp_path: Path) -> None:
+    options = ("vqav2", "--demos", "rices-text", "--shots", "2", "--limit", "2", "--support-size", "16")
+    lines = exported(tmp_path / "e.jsonl", *options, "--model", "tiny")
+    done = CliRunner().invoke(app, ["run", *options, "--out", str(tmp_path / "results")])
+    assert done.exit_code == 0, done.output
+    (folder,) = find_runs([tmp_path / "results"])
+    assert {line["id"]: tuple(line["shot_ids"]) for line in lines} == {
+        output.id: output.shots for output in read_outputs(folder.outputs)[0]
+    }
+
+
+def test_every_order_of_the_shots_is_a_line_and_answers_are_averaged(tmp_path: Path) -> None:
+    lines = exported(tmp_path / "e.jsonl", "imagenet", "--shots", "2", "--limit", "3", "--permutations", "6")
+    assert [line["order"] for line in lines] == [0, 1] * 3  # two shots have two orders
+    assert lines[0]["shot_ids"] == lines[1]["shot_ids"][::-1]
+    for i, line in enumerate(lines):
+        line["scores"] = [float((i + k) % 7) for k in range(len(line["candidates"]))]
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    task, root = load_task(find_task("imagenet")), sample_root("imagenet")
+    split = load_split(task, root, lines[0]["split"])
+    ids = {line["id"] for line in lines}
+    read = read_predictions(answers, task, split, queries=ids)
+    by_id = {p.id: p.scores for p in read.predictions}
+    for first, second in zip(lines[::2], lines[1::2], strict=True):
+        means = tuple((a + b) / 2 for a, b in zip(first["scores"], second["scores"], strict=True))
+        assert by_id[first["id"]] == means
+    answers.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]), encoding="utf-8")
+    with pytest.raises(PredictionError, match="is answered in 1 of 2 orders"):
+        read_predictions(answers, task, split, queries=ids)
+
+
+def test_decoding_of_the_command_line_is_exported(tmp_path: Path) -> None:
+    (line,) = exported(
+        tmp_path / "e.jsonl", "vqav2", "--limit", "1", "--beams", "2", "--max-new-tokens", "3", "--shots", "0"
+    )
+    assert (line["decoding"]["beams"], line["decoding"]["max_new_tokens"]) == (2, 3)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from flamingo_eval.config.load import load_protocol
 from flamingo_eval.config.names import find_protocol, shipped
+from flamingo_eval.config.protocols import load_protocol
 from flamingo_eval.config.specs import DecodeSpec, DemoSpec, PromptSpec, RankOverride, RankSpec, RunSpec
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import MediaError, RunError

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from flamingo_eval.config.load import load_prompt, load_protocol
+from flamingo_eval.config.load import load_prompt
 from flamingo_eval.config.names import find_protocol, shipped
+from flamingo_eval.config.protocols import load_protocol
 from flamingo_eval.config.specs import DemoSpec, RunSpec
 from flamingo_eval.data.task_file import load_task
 
