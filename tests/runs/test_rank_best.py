@@ -179,7 +179,7 @@ def test_unknown_words_are_refused(tmp_path: Path) -> None:
     assert "--rank bst: Did you mean 'best'?" in str(done.exception)
     path = tmp_path / "imagenet.yaml"
     path.write_text((shipped("tasks") / "imagenet.yaml").read_text() + "rank: {wanted: first}\n")
-    with pytest.raises(ConfigError, match=r"rank\.wanted: expected one of all, best, got 'first'"):
+    with pytest.raises(ConfigError, match=r"rank\.wanted: expected one of all, best, letter, got 'first'"):
         load_task(path)
 
 
