@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
 
-from flamingo_eval.config.load import load_prompt, load_protocol
-from flamingo_eval.config.names import find_prompt, find_protocol, find_task
+from flamingo_eval.config.load import load_prompt
+from flamingo_eval.config.names import find_protocol, find_task
+from flamingo_eval.config.protocols import find_prompt, load_protocol
 from flamingo_eval.config.specs import DemoSpec, PromptSpec, ProtocolSpec, TaskSpec
 from flamingo_eval.data.layouts import load_split
 from flamingo_eval.data.roots import data_root
