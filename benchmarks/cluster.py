@@ -101,7 +101,7 @@ def change_nodes(out: Path, limit: int) -> Found:
         ray_replicas(Deployment("tiny", "cpu", ray=cluster.address, replicas="3")) as (replicas, _),
     ):
         placed = [Placed(replica, by_node) for replica in replicas]
-        pool = ReplicaPool(placed, most=UNIT)
+        pool = ReplicaPool(placed, max_queries=UNIT)
         added = ""
 
         def watch(progress: Progress) -> None:  # called in the main thread, the only one where Ray starts a node

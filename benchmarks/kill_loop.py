@@ -61,7 +61,7 @@ def kill_workers(out: Path, limit: int, kills: int, rng: random.Random) -> tuple
                     killed += 1
                     time.sleep(0.5)
 
-        pool = ReplicaPool(replicas, most=128)
+        pool = ReplicaPool(replicas, max_queries=128)
         spec = planned.spec(model)
         thread = threading.Thread(target=killer, daemon=True)
         thread.start()

@@ -52,8 +52,8 @@ def answering(
     """
     from flamingo_eval.distributed.environment import rank_environment
 
-    here = rank_environment() if deployment.ray is None else None
-    if str(deployment.model).startswith("openai:") and (deployment.ray is not None or here is not None):
+    rank_env = rank_environment() if deployment.ray is None else None
+    if str(deployment.model).startswith("openai:") and (deployment.ray is not None or rank_env is not None):
         raise UsageError(
             f"{deployment.model}: one process asks servers, as many requests at once as concurrency says.",
             fix="Leave --ray and torchrun out; several servers: openai:URL1,URL2.",
@@ -66,8 +66,8 @@ def answering(
             backend = Backend(identity, pool, lambda: _own_encoder(deployment))
             yield Service(backend, _title(identity, len(replicas)), _state(pool), pool)
         return
-    if here is not None:
-        with _among_ranks(deployment, runs, here) as service:
+    if rank_env is not None:
+        with _among_ranks(deployment, runs, rank_env) as service:
             yield service
         return
     if deployment.tensor_parallel > 1:
@@ -84,7 +84,9 @@ def answering(
 
 
 @contextmanager
-def _among_ranks(deployment: Deployment, runs: Sequence[PlannedRun], here: RankEnvironment) -> Iterator[Service | None]:
+def _among_ranks(
+    deployment: Deployment, runs: Sequence[PlannedRun], rank_env: RankEnvironment
+) -> Iterator[Service | None]:
     """Under torchrun or srun: rank 0 gets a pool; the other ranks serve it and get None."""
     from flamingo_eval.distributed.replica import Replica
     from flamingo_eval.distributed.torchrun import (
@@ -101,23 +103,23 @@ def _among_ranks(deployment: Deployment, runs: Sequence[PlannedRun], here: RankE
     size = deployment.tensor_parallel
     if any(run.ranked_by_model for run in runs):
         raise UsageError("RICES needs the model to draw shots, which ranks cannot share.", fix="Use --ray local.")
-    require_groups(here, size)
-    use_own_gpu(here)
-    store = connect(here)
-    mesh = group_mesh(here, size, _device_type(deployment)) if size > 1 else None
+    require_groups(rank_env, size)
+    use_own_gpu(rank_env)
+    store = connect(rank_env)
+    mesh = group_mesh(rank_env, size, _device_type(deployment)) if size > 1 else None
     replica = Replica(
         deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers, mesh
     )
     if size > 1:
-        _say_what_is_held(here, replica, size)
+        _print_weights_size(rank_env, replica, size)
     identity = replica.identity()
     with closing(replica.backend):
-        if here.rank:
-            serve(here, store, replica, runs, size)
+        if rank_env.rank:
+            serve(rank_env, store, replica, runs, size)
             yield None
         else:
-            own = LocalHandle(replica, connect(here, first=False), followers(here, size))
-            others = [RankHandle(rank, connect(here, first=False)) for rank in range(size, here.size, size)]
+            own = LocalHandle(replica, connect(rank_env, first=False), followers(rank_env, size))
+            others = [RankHandle(rank, connect(rank_env, first=False)) for rank in range(size, rank_env.size, size)]
             pool = ReplicaPool([own, *others])
             backend = Backend(identity, pool, replica.backend.encoder)
             yield Service(backend, _title(identity, len(pool.replicas), size), _state(pool), pool)
@@ -138,7 +140,7 @@ def _device_type(deployment: Deployment) -> str:
     return choose_device(deployment.device).type
 
 
-def _say_what_is_held(here: RankEnvironment, replica: Replica, size: int) -> None:
+def _print_weights_size(rank_env: RankEnvironment, replica: Replica, size: int) -> None:
     """Print the size of this rank's weights beside the expected size, on one line."""
     import sys
 
@@ -149,18 +151,19 @@ def _say_what_is_held(here: RankEnvironment, replica: Replica, size: int) -> Non
     engine = cast(LocalEngine, replica.backend.engine)
     config, _ = read_shape(engine.model.folder)
     expected = bytes_a_rank(config, size, engine.model.dtype.itemsize)
-    held = bytes_held(engine.model.flamingo)
-    line = f"rank {here.rank} of {here.size}: {held / 1e6:,.1f} MB of weights, expected {expected / 1e6:,.1f} MB"
+    n_bytes = bytes_held(engine.model.flamingo)
+    line = f"rank {rank_env.rank} of {rank_env.size}: {n_bytes / 1e6:,.1f} MB of weights, "
+    line += f"expected {expected / 1e6:,.1f} MB"
     print(line, file=sys.stderr, flush=True)
 
 
 def _require_ranking(deployment: Deployment, runs: Sequence[PlannedRun], backend: Backend) -> None:
-    """Before the first query: can the server rank candidates, if it has to?"""
+    """Before the first query: raise if a task ranks candidates and the server cannot."""
     if str(deployment.model).startswith("openai:"):
         from flamingo_eval.backends.server.model import require_ranking
 
-        ranked = dict.fromkeys(run.task.name for run in runs if not run.generates)
-        require_ranking(backend.engine, tuple(ranked))
+        task_names = dict.fromkeys(run.task.name for run in runs if not run.generates)
+        require_ranking(backend.engine, tuple(task_names))
 
 
 def _title(identity: ModelIdentity, replicas: int, ranks: int = 1) -> str:

@@ -67,7 +67,7 @@ class _Work:
         self.in_flight = 0
         self.stop = threading.Event()
         self.changed = threading.Condition()
-        self.came: queue.Queue[list[Output] | BaseException | None] = queue.Queue()  # None: a replica has left
+        self.results: queue.Queue[list[Output] | BaseException | None] = queue.Queue()  # None: a replica has stopped
 
     def take(self) -> Unit | None:
         """The next unit; None once all are done or the run was stopped."""
@@ -79,11 +79,11 @@ class _Work:
             self.in_flight += 1
             return self.waiting.popleft()
 
-    def settle(self, again: Sequence[Unit] = ()) -> None:
-        """Mark a unit as no longer in flight; `again`, its remaining pieces, are queued last."""
+    def settle(self, unfinished: Sequence[Unit] = ()) -> None:
+        """Mark a unit as no longer in flight; `unfinished`, its remaining pieces, are queued last."""
         with self.changed:
             self.in_flight -= 1
-            self.waiting.extend(again)
+            self.waiting.extend(unfinished)
             self.changed.notify_all()
 
     def give_up(self) -> None:
@@ -96,9 +96,11 @@ class _Work:
 class ReplicaPool:
     """Answers the queries of a run with several replicas. Outputs come in no fixed order; each query has one."""
 
-    def __init__(self, replicas: Sequence[ReplicaHandle], retries: int = RETRIES, most: int = MOST_QUERIES) -> None:
-        """`retries`: replicas that may die with a query alone before it counts as failed; `most` queries a unit."""
-        self.replicas, self.retries, self.most = replicas, retries, most
+    def __init__(
+        self, replicas: Sequence[ReplicaHandle], retries: int = RETRIES, max_queries: int = MOST_QUERIES
+    ) -> None:
+        """`retries`: replicas that may die with a query alone before it fails; `max_queries`: the largest unit."""
+        self.replicas, self.retries, self.max_queries = replicas, retries, max_queries
         self._counts = dict.fromkeys(("units", "units_done", "units_lost", "queries_given_up"), 0)
         self.statuses = [ReplicaStatus() for _ in replicas]
 
@@ -109,7 +111,7 @@ class ReplicaPool:
 
     def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]:
         """One Output per episode. Raises RunError once no replica can be started; errors of a replica are passed on."""
-        units = cut(episodes, len(self.replicas), self.most)
+        units = cut(episodes, len(self.replicas), self.max_queries)
         self._counts["units"] += len(units)
         work = _Work(units, self.retries)
         part = Split(split.name, (), (), split.candidates, split.labelled)  # each unit carries its own examples
@@ -119,22 +121,22 @@ class ReplicaPool:
         ]
         for thread in threads:
             thread.start()
-        left, running = len(episodes), len(threads)
+        unanswered, running = len(episodes), len(threads)
         try:
-            while left:
-                came = work.came.get()
-                if isinstance(came, BaseException):
-                    raise came
-                if came is None:
+            while unanswered:
+                result = work.results.get()
+                if isinstance(result, BaseException):
+                    raise result
+                if result is None:
                     running -= 1
                     if not running:
                         raise RunError(
-                            f"{spec.task.name}: no replica can be started; {left} queries are unanswered.",
+                            f"{spec.task.name}: no replica can be started; {unanswered} queries are unanswered.",
                             fix="Finished queries are saved. Fix the machines, then run the same command to resume.",
                         )
                     continue
-                left -= len(came)
-                yield from came
+                unanswered -= len(result)
+                yield from result
         finally:
             work.give_up()
         for thread in threads:  # so that the last unit is counted, and no two threads use a replica in the next run
@@ -158,34 +160,34 @@ class ReplicaPool:
                 status.state = "working"
                 self._answer(replica, status, unit, work, spec, split)
             status.state = "given up"
-            work.came.put(None)
+            work.results.put(None)
         except BaseException as error:  # raised again where the outputs are read
-            work.came.put(error)
+            work.results.put(error)
 
     def _answer(
         self, replica: ReplicaHandle, status: ReplicaStatus, unit: Unit, work: _Work, spec: RunSpec, split: Split
     ) -> None:
-        left = {e.query.id: e for e in unit.episodes}
-        again: list[Unit] = []
+        unanswered = {e.query.id: e for e in unit.episodes}
+        unfinished: list[Unit] = []
         try:
-            for sent in replica.answers(unit.episodes, spec, split):
-                fresh = [o for o in sent.outputs if left.pop(o.id, None) is not None]
-                status.asked, status.hits = sent.asked, sent.hits
-                if fresh:
-                    status.queries += len(fresh)
-                    work.came.put(fresh)
+            for message in replica.answers(unit.episodes, spec, split):
+                outputs = [o for o in message.outputs if unanswered.pop(o.id, None) is not None]
+                status.asked, status.hits = message.asked, message.hits
+                if outputs:
+                    status.queries += len(outputs)
+                    work.results.put(outputs)
             status.units += 1
             self._count("units_done")
         except ReplicaLostError as error:
             status.state, status.lost = "loading", status.lost + 1
             self._count("units_lost")
-            again = after_loss(unit, list(left.values())) if left else []
-            if len(again) == 1 and again[0].losses >= work.retries:
-                (episode,) = again.pop().episodes
+            unfinished = after_loss(unit, list(unanswered.values())) if unanswered else []
+            if len(unfinished) == 1 and unfinished[0].losses >= work.retries:
+                (episode,) = unfinished.pop().episodes
                 self._count("queries_given_up")
-                work.came.put([_given_up(episode, work.retries, str(error))])
-            self._count("units", len(again))
-        work.settle(again)
+                work.results.put([_given_up(episode, work.retries, str(error))])
+            self._count("units", len(unfinished))
+        work.settle(unfinished)
 
     def _count(self, name: str, by: int = 1) -> None:
         with _COUNTING:

@@ -38,30 +38,30 @@ class RayHandle:
 
     def identity(self, stop: threading.Event) -> ModelIdentity | None:
         """The identity of the model it loaded, once it is up; None if `stop` was set first. Raises ReplicaLostError."""
-        asked = self.actor.identity.remote()
+        request = self.actor.identity.remote()
         while not stop.is_set():
-            if not self.ray.wait([asked], timeout=ASK_EVERY)[0]:
+            if not self.ray.wait([request], timeout=ASK_EVERY)[0]:
                 continue
             try:
-                found: ModelIdentity = self._got(asked)
-                return found
+                identity: ModelIdentity = self._got(request)
+                return identity
             except ReplicaLostError as error:
                 # Ray reports at once that an actor is restarting; that is not a failed start
                 if not isinstance(error.__cause__, self.ray.exceptions.ActorUnavailableError):
                     raise
             stop.wait(ASK_EVERY)
-            asked = self.actor.identity.remote()
+            request = self.actor.identity.remote()
         return None
 
     def ready(self, stop: threading.Event) -> bool:
         """Wait until the actor has loaded its model; an actor that joins late works from then on."""
-        found = self.identity(stop)
-        if found is not None and found != self.expected:
+        identity = self.identity(stop)
+        if identity is not None and identity != self.expected:
             raise RunError(
-                f"a replica has loaded {found}, the first one {self.expected}.",
+                f"a replica has loaded {identity}, the first one {self.expected}.",
                 fix="Use the same checkpoint and kind of device on all nodes: pass --device and --dtype.",
             )
-        return found is not None
+        return identity is not None
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
         """Yield outputs as the actor streams them."""
@@ -71,9 +71,9 @@ class RayHandle:
 
     def node(self) -> str:
         """Ray's id of the actor's node, once the actor is up. Raises ReplicaLostError."""
-        ask = self.ray.get_runtime_context
-        found: str = self._got(self.actor.__ray_call__.remote(lambda _: ask().get_node_id()))
-        return found
+        context = self.ray.get_runtime_context
+        node_id: str = self._got(self.actor.__ray_call__.remote(lambda _: context().get_node_id()))
+        return node_id
 
     def _got(self, ref: Any) -> Any:
         errors = self.ray.exceptions
@@ -105,13 +105,13 @@ def ray_replicas(
     ray = _ray()
     _connect(ray, str(deployment.ray), 1 if deployment.replicas == "auto" else int(deployment.replicas), say)
     try:
-        each = _gpus_each(ray, deployment)
-        n = _replicas(ray, deployment, each)
-        kind = ray.remote(Replica).options(num_cpus=1, num_gpus=each, max_restarts=-1, max_task_retries=0)
-        asked = deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers
-        actors = [kind.remote(*asked) for _ in range(n)]
+        gpus_each = _gpus_each(ray, deployment)
+        n = _replicas(ray, deployment, gpus_each)
+        kind = ray.remote(Replica).options(num_cpus=1, num_gpus=gpus_each, max_restarts=-1, max_task_retries=0)
+        arguments = deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers
+        actors = [kind.remote(*arguments) for _ in range(n)]
         handles = [RayHandle(ray, actor) for actor in actors]
-        identity = _first_identity(ray, actors, each, say)
+        identity = _first_identity(ray, actors, gpus_each, say)
         for handle in handles:
             handle.expected = identity
         yield handles, identity
@@ -130,15 +130,15 @@ def _ray() -> ModuleType:
         import ray.exceptions
     except ImportError as error:
         raise MissingDependency("--ray needs Ray.", fix="pip install 'flamingo-eval[ray]'") from error
-    found: ModuleType = ray
-    return found
+    module: ModuleType = ray
+    return module
 
 
 def _connect(ray: ModuleType, address: str, replicas: int, say: Callable[[str], None]) -> None:
     """Start Ray here, or reach the cluster at the address. Raises RunError, UsageError."""
     if address == LOCAL:
         say("starting Ray on this machine")
-        where = {
+        cluster = {
             "num_cpus": max(os.cpu_count() or 1, replicas),
             "object_store_memory": STORE_BYTES,
             "include_dashboard": False,
@@ -146,9 +146,9 @@ def _connect(ray: ModuleType, address: str, replicas: int, say: Callable[[str], 
     else:
         say(f"connecting to Ray at {address}")
         _require_listener(address)
-        where = {"ignore_reinit_error": True}
+        cluster = {"ignore_reinit_error": True}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", **where)
+        ray.init(address=address, log_to_driver=False, logging_level="error", **cluster)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise RunError(f"--ray {address}: cannot connect to a cluster: {error}", fix=ADDRESSES) from error
 
@@ -168,48 +168,50 @@ def _require_listener(address: str) -> None:
 
 def _gpus_each(ray: ModuleType, deployment: Deployment) -> int:
     """Number of GPUs per replica. Raises UsageError if no replica could get them."""
-    here = int(ray.cluster_resources().get("GPU", 0))
+    n_gpus = int(ray.cluster_resources().get("GPU", 0))
     if deployment.gpus_per_replica is None:
-        return min(here, 1) if deployment.device != "cpu" else 0
+        return min(n_gpus, 1) if deployment.device != "cpu" else 0
     if deployment.gpus_per_replica and deployment.device == "cpu":
         raise UsageError(
             f"--gpus-per-replica {deployment.gpus_per_replica}: --device cpu uses none.", fix="Leave one out."
         )
-    if deployment.ray == LOCAL and deployment.gpus_per_replica > here:
+    if deployment.ray == LOCAL and deployment.gpus_per_replica > n_gpus:
         raise UsageError(
-            f"--gpus-per-replica {deployment.gpus_per_replica}: Ray finds {here} GPUs on this machine.",
+            f"--gpus-per-replica {deployment.gpus_per_replica}: Ray finds {n_gpus} GPUs on this machine.",
             fix="Leave it out to run on the CPU.",
         )
     return deployment.gpus_per_replica
 
 
-def _replicas(ray: ModuleType, deployment: Deployment, each: int) -> int:
+def _replicas(ray: ModuleType, deployment: Deployment, gpus_each: int) -> int:
     if deployment.replicas != "auto":
         return int(deployment.replicas)
-    if each:
-        return max(1, int(ray.cluster_resources().get("GPU", 0)) // each)
+    if gpus_each:
+        return max(1, int(ray.cluster_resources().get("GPU", 0)) // gpus_each)
     return sum(1 for node in ray.nodes() if node["Alive"])
 
 
-def _first_identity(ray: ModuleType, actors: Sequence[Any], each: int, say: Callable[[str], None]) -> ModelIdentity:
+def _first_identity(
+    ray: ModuleType, actors: Sequence[Any], gpus_each: int, say: Callable[[str], None]
+) -> ModelIdentity:
     """Identity of the model in the first actor that is up; the others must match it."""
-    asked = [actor.identity.remote() for actor in actors]
-    while not (up := ray.wait(asked, timeout=SAY_EVERY)[0]):
-        say(f"no replica is up yet: {_wanted(ray, each)}")
+    requests = [actor.identity.remote() for actor in actors]
+    while not (finished := ray.wait(requests, timeout=SAY_EVERY)[0]):
+        say(f"no replica is up yet: {_wanted(ray, gpus_each)}")
     try:
-        found: ModelIdentity = ray.get(up[0])
+        identity: ModelIdentity = ray.get(finished[0])
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, FlamingoEvalError):
             raise error.cause from None
         raise
     except ray.exceptions.RayActorError as error:
         raise RunError(f"a replica cannot load the model: {' '.join(str(error).split())[-600:]}") from error
-    return found
+    return identity
 
 
-def _wanted(ray: ModuleType, each: int) -> str:
+def _wanted(ray: ModuleType, gpus_each: int) -> str:
     """What a replica is waiting for, judging by the cluster's nodes."""
-    needs = {"CPU": 1.0} | ({"GPU": float(each)} if each else {})
+    needs = {"CPU": 1.0} | ({"GPU": float(gpus_each)} if gpus_each else {})
     words = " and ".join(f"{n:g} {name}{'s' if n > 1 else ''}" for name, n in needs.items())
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(node.get(name, 0) >= n for name, n in needs.items()) for node in nodes):

@@ -36,15 +36,15 @@ class Replica:
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
         """Yield outputs as they are finished, twice a second and at the end."""
-        some: list[Output] = []
-        sent = time.monotonic()
+        outputs: list[Output] = []
+        sent_at = time.monotonic()
         for output in answer(episodes, spec, split, cast(Engine, self.backend.engine)):
-            some.append(output)
-            if time.monotonic() - sent >= STREAM_EVERY:
-                yield self._message(some)
-                some, sent = [], time.monotonic()
-        if some:
-            yield self._message(some)
+            outputs.append(output)
+            if time.monotonic() - sent_at >= STREAM_EVERY:
+                yield self._message(outputs)
+                outputs, sent_at = [], time.monotonic()
+        if outputs:
+            yield self._message(outputs)
 
     def _message(self, outputs: list[Output]) -> Message:
         pictures = stats_of(self.backend.engine).get("vision_cache", {})

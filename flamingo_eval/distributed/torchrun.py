@@ -32,44 +32,44 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(days=7)  # a rank waits for its next unit while others load, score or write
 
 
-def use_own_gpu(here: RankEnvironment) -> None:
+def use_own_gpu(rank_env: RankEnvironment) -> None:
     """Use the GPU with the number of this local rank."""
     if torch.cuda.is_available():
-        torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(rank_env.local_rank % torch.cuda.device_count())
 
 
-def connect(here: RankEnvironment, first: bool = True) -> TCPStore:
+def connect(rank_env: RankEnvironment, first: bool = True) -> TCPStore:
     """A client of the ranks' store; under torchrun its agent holds the store, otherwise rank 0's `first` one does."""
-    held = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" or not first
+    agent_has_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" or not first
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     return TCPStore(
-        address, port, is_master=here.rank == 0 and not held, timeout=PATIENCE, wait_for_workers=False
+        address, port, is_master=rank_env.rank == 0 and not agent_has_store, timeout=PATIENCE, wait_for_workers=False
     )  # fmt: skip
 
 
-def require_groups(here: RankEnvironment, size: int) -> None:
+def require_groups(rank_env: RankEnvironment, size: int) -> None:
     """Raise UsageError unless the ranks can be divided into groups that share a model."""
-    if here.size % size:
+    if rank_env.size % size:
         raise UsageError(
-            f"--tensor-parallel {size}: {here.size} ranks cannot be divided into groups of {size}.",
+            f"--tensor-parallel {size}: {rank_env.size} ranks cannot be divided into groups of {size}.",
             fix=f"Start a multiple of {size} ranks.",
         )
 
 
-def group_mesh(here: RankEnvironment, size: int, device: str) -> DeviceMesh:
+def group_mesh(rank_env: RankEnvironment, size: int, device: str) -> DeviceMesh:
     """The ranks that share a model with this one: `size` neighbours; NCCL between GPUs, gloo otherwise."""
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
 
-    store = dist.PrefixStore(f"{_prefix()}/groups", connect(here, first=False))  # type: ignore[attr-defined]
+    store = dist.PrefixStore(f"{_prefix()}/groups", connect(rank_env, first=False))  # type: ignore[attr-defined]
     backend = "nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=PATIENCE)
-    return init_device_mesh(device, (here.size // size, size), mesh_dim_names=("replica", "part"))["part"]
+    dist.init_process_group(backend, store=store, rank=rank_env.rank, world_size=rank_env.size, timeout=PATIENCE)
+    return init_device_mesh(device, (rank_env.size // size, size), mesh_dim_names=("replica", "part"))["part"]
 
 
-def followers(here: RankEnvironment, size: int) -> range:
+def followers(rank_env: RankEnvironment, size: int) -> range:
     """The ranks that share the model of this one, if it is the first of its group; empty otherwise."""
-    return range(here.rank + 1, here.rank + size) if here.rank % size == 0 else range(0)
+    return range(rank_env.rank + 1, rank_env.rank + size) if rank_env.rank % size == 0 else range(0)
 
 
 def _prefix() -> str:
@@ -150,37 +150,39 @@ class RankHandle:
         self.store.get(f"{_prefix()}/{self.rank}/gone")
 
 
-def serve(here: RankEnvironment, store: TCPStore, replica: Replica, runs: Sequence[PlannedRun], size: int = 1) -> None:
+def serve(
+    rank_env: RankEnvironment, store: TCPStore, replica: Replica, runs: Sequence[PlannedRun], size: int = 1
+) -> None:
     """Loop of the ranks other than 0: answer units until rank 0 has none left.
 
     Where `size` ranks share a model, the first of each group passes its units on and sends the outputs.
     """
-    led, speaks = followers(here, size), here.rank % size == 0
+    follower_ranks, is_leader = followers(rank_env, size), rank_env.rank % size == 0
     model = replica.identity()
     of_run = {json.dumps(run.key): run for run in runs}
     current, episodes = "", dict[str, Episode]()  # of the run that is being answered
     n = 0
     while True:
-        unit = f"{_prefix()}/{here.rank}/{n}"
+        unit = f"{_prefix()}/{rank_env.rank}/{n}"
         message = store.get(unit).decode()
-        for rank in led:
+        for rank in follower_ranks:
             store.set(f"{_prefix()}/{rank}/{n}", message)
-        asked = json.loads(message)
+        request = json.loads(message)
         n += 1
-        if asked is None:
-            for rank in led:
+        if request is None:
+            for rank in follower_ranks:
                 store.get(f"{_prefix()}/{rank}/gone")
-            store.set(f"{_prefix()}/{here.rank}/gone", "1")
+            store.set(f"{_prefix()}/{rank_env.rank}/gone", "1")
             return
-        key = json.dumps(asked["run"])
+        key = json.dumps(request["run"])
         run = of_run[key]
         if key != current:
             current, episodes = key, {e.query.id: e for e in run.episodes()}
         part = 0
-        for sent in replica.answers([episodes[id] for id in asked["ids"]], run.spec(model), run.data.queries):
-            if speaks:
-                lines = [output_line(o) for o in sent.outputs]
-                store.set(f"{unit}/{part}", json.dumps({"outputs": lines, "asked": sent.asked, "hits": sent.hits}))
+        for reply in replica.answers([episodes[id] for id in request["ids"]], run.spec(model), run.data.queries):
+            if is_leader:
+                lines = [output_line(o) for o in reply.outputs]
+                store.set(f"{unit}/{part}", json.dumps({"outputs": lines, "asked": reply.asked, "hits": reply.hits}))
                 part += 1
-        if speaks:
+        if is_leader:
             store.set(f"{unit}/{part}", "null")

@@ -23,7 +23,7 @@ class Unit:
     losses: int = 0
 
 
-def cut(episodes: Sequence[Episode], replicas: int, most: int = MOST_QUERIES) -> list[Unit]:
+def cut(episodes: Sequence[Episode], replicas: int, max_queries: int = MOST_QUERIES) -> list[Unit]:
     """Cut a run's queries into units: large ones first, small ones at the end, so that replicas finish together.
 
     Queries of one picture share a unit where there is room (VQAv2 asks five questions per picture), so that one
@@ -36,10 +36,10 @@ def cut(episodes: Sequence[Episode], replicas: int, most: int = MOST_QUERIES) ->
     units: list[Unit] = []
     first = 0
     while first < len(ordered):
-        left = len(ordered) - first
-        size = min(most, max(FEWEST_QUERIES, left // (2 * replicas)))
+        remaining = len(ordered) - first
+        size = min(max_queries, max(FEWEST_QUERIES, remaining // (2 * replicas)))
         end = first + size
-        while end < len(ordered) and end - first < most and _same_picture(ordered[end - 1], ordered[end]):
+        while end < len(ordered) and end - first < max_queries and _same_picture(ordered[end - 1], ordered[end]):
             end += 1
         units.append(Unit(tuple(ordered[first:end])))
         first = end
@@ -50,12 +50,12 @@ def _same_picture(one: Episode, other: Episode) -> bool:
     return one.query.media_id == other.query.media_id
 
 
-def after_loss(unit: Unit, left: Sequence[Episode]) -> list[Unit]:
-    """Units to repeat after a replica died: `left`, the unanswered queries of the unit, in pieces.
+def after_loss(unit: Unit, unanswered: Sequence[Episode]) -> list[Unit]:
+    """Units to repeat after a replica died: `unanswered`, the remaining queries of the unit, in pieces.
 
     The loss is counted against a query that was alone; among several the cause is unknown.
     """
-    if len(left) == 1:
-        return [Unit(tuple(left), unit.losses + 1)]
-    size = -(-len(left) // PIECES)
-    return [Unit(tuple(left[i : i + size])) for i in range(0, len(left), size)]
+    if len(unanswered) == 1:
+        return [Unit(tuple(unanswered), unit.losses + 1)]
+    size = -(-len(unanswered) // PIECES)
+    return [Unit(tuple(unanswered[i : i + size])) for i in range(0, len(unanswered), size)]

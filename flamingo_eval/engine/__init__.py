@@ -17,7 +17,7 @@ __all__ = ["Engine", "PlainEngine", "VisionCache", "build_engine", "default_work
 def build_engine(
     model: LoadedModel, batch_size: str | int | None = "auto", workers: int | None = None
 ) -> Engine | PlainEngine:
-    """The engine of a run: visual tokens kept on disk, processes that open pictures as the machine allows.
+    """The engine of a run, with visual tokens cached on disk and as many picture processes as the machine allows.
 
     `batch_size` is `auto` or a number of prompts; `workers` None: by the machine. Raises UsageError.
     """
@@ -29,19 +29,19 @@ def build_engine(
 def engine_of(
     model: LoadedModel, rows: int | None = None, cache: VisionCache | None = None, workers: int = 0
 ) -> Engine | PlainEngine:
-    """The engine that the model's architecture allows; the plain one has no use for the rest."""
+    """The engine that the model's architecture allows; PlainEngine ignores the other arguments."""
     if model.config.xattn.sees == "all":
         return PlainEngine(model)
     return Engine(model, rows, cache=cache, workers=workers)
 
 
 def default_workers(model: LoadedModel) -> int:
-    """Processes that open pictures: none beside a model that computes on the same processor."""
+    """Number of processes that open pictures: none if the model itself runs on the CPU."""
     return 0 if model.device.type == "cpu" else min(8, max(1, (os.cpu_count() or 2) - 1))
 
 
 def vision_namespace(model: LoadedModel) -> str:
-    """All that a picture's visual tokens depend on beside its content."""
+    """Everything but the picture's content that its visual tokens depend on."""
     return f"{model.sha256} {model.config.preprocess!r} {model.dtype} {model.device.type}"
 
 

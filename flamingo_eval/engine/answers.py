@@ -1,4 +1,4 @@
-"""From an engine's answers, which come in any order, to one list in the order of the prompts."""
+"""An engine yields answers in any order; these functions put them in the order of the prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flamingo_eval.records import Answer, Prompt
 
 
 def check_pairs(prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> None:
-    """Raise PromptError where there is not one list of candidates for each prompt."""
+    """Raise PromptError unless there is one list of candidates for each prompt."""
     if len(prompts) != len(candidates):
         raise PromptError(f"{len(prompts)} prompts, but candidates for {len(candidates)}.")
 

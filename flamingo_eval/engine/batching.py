@@ -1,7 +1,7 @@
-"""Which prompts go through the model together: those of one shape, up to a budget, from a window of what is to come.
+"""Which prompts go through the model together: prompts of one shape, up to a budget, out of a window of waiting ones.
 
-Only a window of prompts is held, so memory does not grow with their number. Shapes are functions of a prompt alone,
-never of its neighbours: with them, what a prompt's numbers come out of does not depend on the batch.
+Only a window of prompts is in memory, so memory does not grow with their number. A shape depends on the prompt alone,
+never on its neighbours, so that a prompt's results do not depend on its batch.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def batches(prompts: Iterable[P], limits: Limits) -> Iterator[list[P]]:
 
 
 def drawn_ahead(prompts: Iterable[T], n: int) -> Iterator[T]:
-    """The same prompts, each drawn n before it is given out: what drawing one has started gets time to finish."""
+    """The same prompts, each drawn n places ahead, so that work started by drawing one has time to finish."""
     waiting: deque[T] = deque()
     for prompt in prompts:
         waiting.append(prompt)

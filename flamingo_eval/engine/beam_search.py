@@ -1,7 +1,7 @@
 """Beam search as OpenFlamingo ran it (transformers 4.33, `early_stopping=False`), for many prompts at once.
 
 Shapes: B prompts, K beams, V vocabulary, T steps so far. The state is tensors on one device and no step reads them on
-the host, except where `finished` is asked for. One beam is plain greedy search.
+the host, except `finished`. One beam is plain greedy search.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class BeamState:
     """Running and finished beams of B prompts.
 
     `tokens` int[B, K, T] and `scores` float32[B, K] (summed log-probabilities) are the running ones, best first.
-    Finished ones keep their penalised score (-inf: place free), their tokens (padded with 0) and their length without
-    the stop token. `parents` int[B, K] says which beam of the step before each running one continues. `lost` bool[B]:
-    a log-probability was not a number (NaN) before the prompt was done, so that its beams mean nothing.
+    Finished ones have their penalised score (-inf: free place), their tokens (padded with 0) and their length without
+    the stop token. `parents` int[B, K]: which beam of the previous step each running one continues. `lost` bool[B]:
+    a log-probability was NaN before the prompt was done, so its beams are meaningless.
     """
 
     tokens: Tensor
@@ -65,7 +65,7 @@ class BeamState:
         """Extend every running beam by its best next tokens.
 
         `log_probs` float32[B, K, V] of the next token of each running beam; `stop_tokens` int[n] end a beam.
-        Equal scores fall to the beam that ranks higher, then to the lower token id.
+        Ties go to the beam that ranks higher, then to the lower token id.
         """
         B, K, V = log_probs.shape
         n_new = self.tokens.shape[2] + 1
@@ -82,13 +82,13 @@ class BeamState:
         running = torch.sort(stops.long(), dim=1, stable=True).indices[:, :K]  # the best K that go on, in their order
         self.parents = beam.gather(1, running)
         self.scores = best.gather(1, running)
-        before = _of_beam(self.tokens, self.parents)
-        self.tokens = torch.cat([before, token.gather(1, running)[:, :, None]], dim=2)
+        previous_tokens = _of_beam(self.tokens, self.parents)
+        self.tokens = torch.cat([previous_tokens, token.gather(1, running)[:, :, None]], dim=2)
 
     def best(self) -> tuple[Tensor, Tensor]:
         """Tokens int[B, T] of each prompt's best beam, without its stop token, and their number int[B].
 
-        Beams still running when the last step is done compete with the finished ones, as if they ended there.
+        Beams that are still running after the last step compete with the finished ones, as if they ended there.
         """
         steps = self.tokens.shape[2]
         running = self._penalised(self.scores, max(steps, 1)).masked_fill(self.done[:, None], UNUSED)
@@ -102,7 +102,7 @@ class BeamState:
         return sums / math.pow(n_tokens, self.length_penalty)
 
     def _end(self, best: Tensor, beam: Tensor, stops: Tensor, n_new: int) -> None:
-        """Beams whose next token is a stop, and that rank among the first K, become finished; the best K are kept."""
+        """Beams among the first K whose next token is a stop become finished; the best K finished ones are kept."""
         K = self.beams
         ends = stops[:, :K] & ~self.done[:, None]
         ended = self._penalised(best[:, :K], n_new).masked_fill(~ends, UNUSED)
@@ -110,22 +110,22 @@ class BeamState:
         scores = torch.cat([self.ended_scores, ended], dim=1)
         lengths = torch.cat([self.ended_lengths, torch.full_like(self.ended_lengths, n_new - 1)], dim=1)
         tokens = torch.cat([_padded(self.ended_tokens, n_new - 1), tokens], dim=1)
-        self.ended_scores, kept = ordered_topk(scores, K)
-        self.ended_lengths = lengths.gather(1, kept)
-        self.ended_tokens = _of_beam(tokens, kept)
+        self.ended_scores, best_indices = ordered_topk(scores, K)
+        self.ended_lengths = lengths.gather(1, best_indices)
+        self.ended_tokens = _of_beam(tokens, best_indices)
 
     def _settle(self, best_sum: Tensor, n_new: int) -> None:
-        """A prompt is done when K beams have ended and, at today's length, no running one could beat the worst."""
+        """A prompt is done when K beams have ended and no running one, at its present length, could beat the worst."""
         worst = self.ended_scores[:, -1]
-        reachable = self._penalised(best_sum, n_new)
-        enough = worst >= reachable
+        best_reachable = self._penalised(best_sum, n_new)
+        settled = worst >= best_reachable
         if self.beams == 1:
-            enough = worst > UNUSED  # greedy search ends with its first stop token
-        self.done = self.done | ((worst > UNUSED) & enough)
+            settled = worst > UNUSED  # greedy search ends with its first stop token
+        self.done = self.done | ((worst > UNUSED) & settled)
 
 
 def ordered_topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k greatest of each row, greatest first, equal ones among them by index.
+    """The k largest values of each row, largest first; ties go to the lower index.
 
     float[B, N] -> float[B, k], int[B, k]
     """

@@ -3,10 +3,10 @@
 A log-probability is at most 0, so no token makes a sum larger. Let s be the sum down to a node, and c a candidate below
 it with the sum S_c and l_c tokens, of which m at most. Sums: S_c <= s. Means: S_c / l_c <= s / l_c <= s / m, where the
 second step holds because s <= 0 and l_c <= m. So s, or s / m, bounds all that lies below, and a subtree whose bound is
-less than a candidate that is known holds no better one. The most promising nodes are read first.
+below the score of a known candidate contains no better one. The most promising nodes are read first.
 
-Passes of different shapes agree to rounding alone. Where another candidate comes nearer to the best one than `margin`,
-the search does not decide between them: all nodes are read then, as for a full ranking, so that both name the same one.
+Passes of different shapes agree only up to rounding. If another candidate is closer to the best one than `margin`, the
+search does not decide between them: all nodes are read, as for a full ranking, so that both name the same candidate.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ AT_ONCE = {"cpu": 16, "cuda": 32}  # nodes of a prompt that are read in one step
 
 @dataclass(frozen=True, slots=True)
 class SearchTree:
-    """A tree of N nodes, and what a search asks of it.
+    """A tree of N nodes, with what a search needs to know about them.
 
     `children` has one entry a node, and ROOT's at its end. `longest` is the number of tokens of the longest candidate
-    at or below each node. `first` gives the candidate that ends at a node, of equal ones the first.
+    at or below each node. `first` gives the candidate that ends at a node; of equal candidates, the first.
     """
 
     trie: TokenTrie
@@ -51,7 +51,7 @@ class SearchTree:
 
 
 def all_columns(tree: SearchTree) -> int:
-    """Columns that all inner nodes take."""
+    """Number of columns for all inner nodes."""
     return rounded_up(len(tree.trie.inner))
 
 
@@ -63,7 +63,7 @@ def worth_searching(tree: SearchTree, at_once: int) -> bool:
 def search_columns(tree: SearchTree, at_once: int) -> int:
     """Columns reserved for a search: all inner nodes; steps need as many columns as one pass.
 
-    A step takes its columns even where there is less to read, so there is one more for each token of the longest.
+    A step uses all of its columns even if there is less to read, so there is one more per token of the longest.
     """
     return rounded_up(len(tree.trie.inner), at_once) + at_once * max(tree.longest)
 
@@ -78,15 +78,15 @@ class Search:
         self.tree, self.mean, self.margin = tree, mean, margin
         self.branches: dict[int, tuple[int, ...]] = {ROOT: ()}
         self._sums = {ROOT: 0.0}  # of the nodes with children, in double precision as in TokenTrie.sums
-        self._open: list[tuple[float, int]] = []  # (-bound, node): the most promising first, of equals the first node
+        self._open: list[tuple[float, int]] = []  # (-bound, node): the most promising first; ties go to the first node
         self._best: Best | None = None
         self._second = -math.inf  # the best score of a candidate that ends elsewhere
-        self._lost = False  # a score that is no number compares with nothing
+        self._lost = False  # comparisons with NaN are always false
 
-    def take(self, most: int, column: int) -> list[int]:
-        """Up to `most` nodes that may lead to the best candidate, to be read into the columns from `column` on."""
+    def take(self, limit: int, column: int) -> list[int]:
+        """Up to `limit` nodes that may lead to the best candidate, to be read into the columns from `column` on."""
         nodes: list[int] = []
-        while len(nodes) < most and not self.done:
+        while len(nodes) < limit and not self.done:
             _, node = heapq.heappop(self._open)
             self.branches[node] = (*self.branches[self.tree.trie.parents[node]], column + len(nodes))
             nodes.append(node)
@@ -94,7 +94,7 @@ class Search:
 
     @property
     def taken(self) -> int:
-        """How many nodes were read, or are just being read."""
+        """Number of nodes that were read or are being read."""
         return len(self.branches) - 1
 
     def learn(self, node: int, log_probs: Sequence[float]) -> None:
@@ -117,12 +117,12 @@ class Search:
     @property
     def found(self) -> Best | None:
         """The best candidate; None if the search is not done, or if another one is too close to decide."""
-        clear = self.done and not self._lost and self._best is not None and self._second < self._least
-        return self._best if clear else None
+        decided = self.done and not self._lost and self._best is not None and self._second < self._least
+        return self._best if decided else None
 
     @property
     def _least(self) -> float:
-        """What is below this is worse than the best candidate, however the numbers were rounded."""
+        """A bound: anything below it is worse than the best candidate, whatever the rounding."""
         return -math.inf if self._best is None else self._best.score - self.margin
 
     def _complete(self, candidate: int, score: float) -> None:

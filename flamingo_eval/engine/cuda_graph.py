@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 Step = Callable[..., Tensor]
 
 
-def capture(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """Capture work that has run once. -> a function that replays it, and the tensor that then holds its result"""
+def capture(step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    """Capture a step that has run once. -> a function that replays it, and the tensor that holds its result"""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = work()
+        result = step()
     return graph.replay, result
 
 
@@ -33,19 +33,21 @@ class CapturedGraph:
     Its result is overwritten by the next call.
     """
 
-    def __init__(self, work: Step) -> None:
-        self._work = work
+    def __init__(self, step: Step) -> None:
+        self._work = step
         self._inputs: tuple[Tensor | None, ...] | None = None
         self._replay: Callable[[], None] | None = None
         self._result: Tensor | None = None
 
     def __call__(self, *tensors: Tensor | None) -> Tensor:
-        if self._inputs is None:  # kernels are chosen and workspaces taken at a first call, which no graph may hold
+        if (
+            self._inputs is None
+        ):  # the first call chooses kernels and allocates workspaces, which a graph must not contain
             self._inputs = tuple(None if tensor is None else tensor.clone() for tensor in tensors)
             return self._work(*self._inputs)
-        for old, new in zip(self._inputs, tensors, strict=True):
-            if old is not None and new is not None:
-                old.copy_(new)
+        for buffer, value in zip(self._inputs, tensors, strict=True):
+            if buffer is not None and value is not None:
+                buffer.copy_(value)
         if self._replay is None:
             self._capture()
         if self._replay is None or self._result is None:

@@ -26,18 +26,18 @@ class ModelEncoder:
 
     @property
     def sha256(self) -> str:
-        """Of the checkpoint: features of another one are never mixed in."""
+        """Hash of the checkpoint, so that features of different checkpoints are never mixed."""
         return self.model.sha256
 
     def embed_media(self, media: Sequence[Media]) -> NDArray[np.float32]:
         """Mean of the frozen vision encoder's output over frames and positions. -> float32[N, V]
 
-        Raises ModelError where they are not numbers.
+        Raises ModelError if they are NaN or infinite.
         """
         vectors = torch.stack([self.model.features(m).float().mean(dim=(0, 1)) for m in media])
-        for own, vector in zip(media, vectors, strict=True):
+        for one, vector in zip(media, vectors, strict=True):
             if not vector.isfinite().all():
-                raise no_visual_tokens(own, self.model.dtype)
+                raise no_visual_tokens(one, self.model.dtype)
         return F.normalize(vectors, dim=-1).cpu().numpy()
 
     @torch.inference_mode()
@@ -48,5 +48,5 @@ class ModelEncoder:
     def _of_text(self, text: str) -> Tensor:
         weight = self.model.flamingo.decoder.embedding.weight
         if not text and not self.model.begin:
-            return weight.new_zeros(weight.shape[1], dtype=torch.float32)  # no token at all: like no other text
+            return weight.new_zeros(weight.shape[1], dtype=torch.float32)  # no token at all: similar to no other text
         return weight[list(self.model.encode(Prompt([text])).ids)].float().mean(dim=0)

@@ -3,8 +3,8 @@
 Pictures are encoded once (vision.py), each prompt is read once (prefill.py) into a cache of fixed columns
 (kv_slots.py), and beams (generation.py) or candidates (ranking.py) branch off it without copying anything. Prompts
 share a batch with others of their own padded length (batching.py), and no matrix product has fewer rows than
-MIN_ROWS: with both, float32 results on a CPU do not depend on the batch, bit by bit (seen with PyTorch's MKL; on CUDA
-they agree to rounding).
+MIN_ROWS. Both together make float32 results on a CPU independent of the batch, bit for bit (checked with PyTorch's MKL;
+on CUDA they agree to rounding).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from flamingo_eval.models.loaded import LoadedModel
 from flamingo_eval.records import Answer, Prompt
 
 AUTO_ROWS = {"cpu": 16, "cuda": 64}
-WINDOW = 16  # batches' worth of prompts to choose from
+WINDOW = 16  # prompts to choose from, in batches
 CACHE_BYTES_ON_CPU = 768 * 2**20
 SHARE_OF_FREE_CUDA = 0.4
 
@@ -96,16 +96,16 @@ class Engine:
     def generate(self, prompts: Iterable[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
         """The best continuation of each prompt, as (index, Answer), batch by batch in the order of finishing.
 
-        A prompt that cannot be answered (too long, a picture that cannot be opened) gives an Answer with its error.
+        A prompt that cannot be answered (too long, a picture that cannot be opened) gives an Answer with an error.
         """
         branching = spec.beams * (spec.max_new_tokens - 1)
 
-        def prepared(index: int, prompt: Prompt) -> Query:
+        def prepare(index: int, prompt: Prompt) -> Query:
             encoded = self.model.encode(prompt)
             check_length(self.model, prompt, len(encoded.ids) + spec.max_new_tokens)
             return Query(index, prompt.id, encoded, branching, common_prefix=prompt.common_prefix)
 
-        def answered(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
+        def answer_batch(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
             texts = generate(self.prefill, queries, pictures, spec)
             return [
                 Answer(q.length, text=text)
@@ -114,42 +114,42 @@ class Engine:
                 for q, text in zip(queries, texts, strict=True)
             ]
 
-        return self._answers(((i, p, prepared) for i, p in enumerate(prompts)), answered)
+        return self._answers(((i, p, prepare) for i, p in enumerate(prompts)), answer_batch)
 
     def score(
         self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]:
         """Log-likelihood of each candidate as continuation of its prompt, summed or averaged over its tokens.
 
-        Yields as `generate` does, errors included; the permutations in `spec` apply where prompts are made.
+        Yields as `generate` does, errors included. The permutations in `spec` are not used: prompts exist already.
         """
 
-        def answered(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
+        def answer_batch(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
             rows = self.ranker.score(queries, pictures, spec)
             return [
                 self._checked(q, row, Answer(q.length, scores=tuple(row))) for q, row in zip(queries, rows, strict=True)
             ]
 
-        return self._answers(self._ranked(prompts, candidates, spec, all_columns), answered)
+        return self._answers(self._ranked(prompts, candidates, spec, all_columns), answer_batch)
 
     def best(
         self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]:
         """The best candidate of each prompt and its score, by best-first search in the tree (best_first.py).
 
-        It is the one that `score` would put first (of equal scores the first, where six decimals count), and its score
-        is the same to rounding.
+        `score` would rank the same candidate first (ties, at six decimals, go to the first one), with the same score
+        up to rounding.
         """
 
-        def answered(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
+        def answer_batch(queries: list[Query], pictures: VisualTokens) -> list[Answer]:
             best = self.ranker.best(queries, pictures, spec, self.limits)
             return [self._checked(q, [b.score], Answer(q.length, best=b)) for q, b in zip(queries, best, strict=True)]
 
         columns_of = self.ranker.columns_for_search
-        return self._answers(self._ranked(prompts, candidates, spec, columns_of), answered)
+        return self._answers(self._ranked(prompts, candidates, spec, columns_of), answer_batch)
 
     def _checked(self, query: Query, scores: Sequence[float], answer: Answer) -> Answer:
-        """The answer, or its error where the scores behind it are not numbers."""
+        """The answer; an answer with an error if its scores are NaN or infinite."""
         error = check_scores(query.id, scores, self.model.dtype)
         return answer if error is None else Answer(query.length, error=error)
 
@@ -161,12 +161,12 @@ class Engine:
         columns_of: Callable[[SearchTree], int],
     ) -> Iterator[tuple[int, Prompt, Callable[[int, Prompt], Query]]]:
         """Prompts with their candidates; `columns_of`: the columns that a tree of them will need."""
-        known = Candidates(self.model, spec)
+        trees = Candidates(self.model, spec)
 
-        def prepared(index: int, prompt: Prompt, names: Sequence[str]) -> Query:
+        def prepare(index: int, prompt: Prompt, names: Sequence[str]) -> Query:
             encoded = self.model.encode(prompt)
             try:
-                tree = known.tree(names)
+                tree = trees.tree(names)
             except PromptError as error:
                 raise PromptError(f"{prompt.id or 'prompt'}: {error}") from error
             check_length(self.model, prompt, len(encoded.ids) + max(tree.trie.lengths))
@@ -177,20 +177,20 @@ class Engine:
             names = next(names_of, None)
             if names is None:
                 raise PromptError(f"more prompts than lists of candidates ({i}).")
-            yield i, prompt, lambda index, prompt, names=names: prepared(index, prompt, names)  # type: ignore[misc]
+            yield i, prompt, lambda index, prompt, names=names: prepare(index, prompt, names)  # type: ignore[misc]
 
     def _answers(
         self,
-        asked: Iterable[tuple[int, Prompt, Callable[[int, Prompt], Query]]],
-        answered: Answering,
+        prompts: Iterable[tuple[int, Prompt, Callable[[int, Prompt], Query]]],
+        answer_batch: Answering,
     ) -> Iterator[tuple[int, Answer]]:
         """Prepare prompts as they arrive and answer them batch by batch; a failed prompt yields its error."""
         failed: list[tuple[int, Answer]] = []
 
         def prepare() -> Iterator[Query]:
-            for index, prompt, prepared in asked:
+            for index, prompt, make_query in prompts:
                 try:
-                    query = prepared(index, prompt)
+                    query = make_query(index, prompt)
                 except (PromptError, MediaError) as error:
                     failed.append((index, Answer(0, error=error)))
                     continue
@@ -200,35 +200,35 @@ class Engine:
 
         queries = drawn_ahead(prepare(), self.loader.room)  # pictures are opened while earlier queries are computed
         for batch in batches(with_prefixes(queries), self.limits):
-            yield from self._settled(failed)
-            yield from self._answered(batch, answered, failed)
-            yield from self._settled(failed)
-        yield from self._settled(failed)
+            yield from self._flush(failed)
+            yield from self._answer_batch(batch, answer_batch, failed)
+            yield from self._flush(failed)
+        yield from self._flush(failed)
 
-    def _settled(self, failed: list[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:
+    def _flush(self, failed: list[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:
         self._counts["failed"] += len(failed)
         yield from failed
         failed.clear()
 
-    def _answered(
+    def _answer_batch(
         self,
         batch: list[Query],
-        answered: Answering,
+        answer_batch: Answering,
         failed: list[tuple[int, Answer]],
     ) -> Iterator[tuple[int, Answer]]:
         """Answer one batch; split it in halves when the device runs out of memory."""
-        batch, pictures = self._seen(batch, failed)
+        batch, pictures = self._with_tokens(batch, failed)
         if not batch:
             return
         try:
-            answers = answered(batch, pictures)
+            answers = answer_batch(batch, pictures)
         except torch.OutOfMemoryError:
             answers = None  # leaving the block first frees what the failed attempt still holds
         if answers is not None:
             self._counts["batches"] += 1
-            wrong = sum(answer.error is not None for answer in answers)
-            self._counts["failed"] += wrong
-            self._counts["prompts"] += len(batch) - wrong
+            n_errors = sum(answer.error is not None for answer in answers)
+            self._counts["failed"] += n_errors
+            self._counts["prompts"] += len(batch) - n_errors
             self._counts["prompt_tokens"] += sum(q.length for q in batch)
             yield from zip((q.index for q in batch), answers, strict=True)
             return
@@ -243,30 +243,30 @@ class Engine:
         half = (len(batch) + 1) // 2
         self.limits.rows = min(self.limits.rows, half)
         self.limits.budget = min(self.limits.budget, sum(q.cost for q in batch[:half]))
-        yield from self._answered(batch[:half], answered, failed)
-        yield from self._answered(batch[half:], answered, failed)
+        yield from self._answer_batch(batch[:half], answer_batch, failed)
+        yield from self._answer_batch(batch[half:], answer_batch, failed)
 
-    def _seen(self, batch: list[Query], failed: list[tuple[int, Answer]]) -> tuple[list[Query], VisualTokens]:
+    def _with_tokens(self, batch: list[Query], failed: list[tuple[int, Answer]]) -> tuple[list[Query], VisualTokens]:
         """The batch with its visual tokens; queries with a picture that cannot be opened go to `failed`."""
-        found, wrong = self.pictures.tokens(m for q in batch for m in q.encoded.media)
-        good = []
+        tokens, errors = self.pictures.tokens(m for q in batch for m in q.encoded.media)
+        readable = []
         for query in batch:
-            error: FlamingoEvalError | None = next((wrong[m] for m in query.encoded.media if m in wrong), None)
+            error: FlamingoEvalError | None = next((errors[m] for m in query.encoded.media if m in errors), None)
             if error is None:
-                good.append(query)
+                readable.append(query)
             else:
                 failed.append((query.index, Answer(query.length, error=error)))
-        return good, found
+        return readable, tokens
 
 
 def affordable_columns(model: LoadedModel) -> int:
     """Number of tokens whose keys and values fit in the memory reserved for a batch."""
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
-        room = int(free * SHARE_OF_FREE_CUDA)
+        memory = int(free * SHARE_OF_FREE_CUDA)
     else:
-        room = CACHE_BYTES_ON_CPU
-    return max(room // column_bytes(model.config.decoder, model.dtype), 1)
+        memory = CACHE_BYTES_ON_CPU
+    return max(memory // column_bytes(model.config.decoder, model.dtype), 1)
 
 
 def column_bytes(config: DecoderConfig, dtype: torch.dtype) -> int:

@@ -1,7 +1,7 @@
-"""The engine's cache: a prompt's columns once, and behind them a column for every token that branches off it.
+"""The engine's KV cache: a prompt's columns once, then one column for every token that branches off the prompt.
 
-Beams and candidates are branches. They never copy the prompt's keys and values, nor move their own: who may look at
-which column is said by masks (see masks.py).
+Beams and candidates are branches. They never copy the prompt's keys and values or move their own: masks decide which
+columns a token sees (masks.py).
 
 Shapes: R rows (prompts), C columns, K key-value heads, d head size, D width.
 """
@@ -15,16 +15,16 @@ from flamingo_eval.models.config import DecoderConfig
 
 
 class SlotCache:
-    """A DecoderCache of fixed size, filled a few rows at a time (`fill`) and then branched from together (`branch`).
+    """A DecoderCache of fixed size: filled a few rows at a time (`fill`), then extended in all rows (`branch`).
 
-    Pinned, it does not grow: new tokens go to columns that a tensor names, and all columns are shown.
+    A pinned cache does not grow: a tensor names the columns of new tokens, and all columns are returned.
     """
 
     def __init__(
         self, config: DecoderConfig, rows: int, columns: int, device: torch.device, dtype: torch.dtype
     ) -> None:
         shape = (config.layers, rows, config.kv_heads, columns, config.head_dim)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)  # zeros: what no one may see must still be a number
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)  # zeros: masked values must still be numbers
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.positions = torch.zeros(rows, columns, dtype=torch.long, device=device)
         self.inputs: Tensor | None = None
@@ -36,11 +36,11 @@ class SlotCache:
         self._at: Tensor | None = None
 
     def fill(self, rows: slice) -> None:
-        """From now on write these rows, from the first column; all other rows stay as they are."""
+        """Write these rows from now on, starting at the first column; other rows are unchanged."""
         self._rows, self._stored = rows, 0
 
     def fill_prefix(self, prefix: SlotCache, rows: slice) -> None:
-        """`fill`, with the columns of a prefix that these rows share already written."""
+        """Like `fill`, after copying the columns of a prefix that these rows share."""
         self.fill(rows)
         self._new = slice(0, prefix.length)
         self._stored = prefix.length
@@ -51,13 +51,13 @@ class SlotCache:
             self.inputs[:, rows, self._new] = prefix.inputs
 
     def branch(self) -> None:
-        """From now on write all rows, behind the longest prompt."""
+        """Write all rows from now on, after the longest prompt."""
         self._rows = slice(0, self.positions.shape[0])
 
-    def pin(self, at: Tensor) -> None:
-        """From now on write all rows at these columns. int64[S], read at each writing"""
+    def pin(self, columns: Tensor) -> None:
+        """Write all rows at these columns from now on. int64[S], read at every write"""
         self.branch()
-        self._at, self._stored = at, self.columns
+        self._at, self._stored = columns, self.columns
 
     @property
     def columns(self) -> int:
@@ -65,7 +65,7 @@ class SlotCache:
         return self.positions.shape[1]
 
     def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these. int64[n], and the cache has n rows"""
+        """Drop all rows but these. int64[n] -> the cache has n rows"""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.positions = self.positions[rows]
         if self.inputs is not None:
@@ -74,7 +74,7 @@ class SlotCache:
 
     @property
     def length(self) -> int:
-        """Columns stored; pinned, all."""
+        """Number of columns stored; all of them if pinned."""
         return self._stored
 
     def extend_positions(self, positions: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What branches off a prompt may look at: the prompt, and the tokens of its own branch.
+"""What a token that branches off a prompt sees: the prompt, and the tokens of its own branch.
 
 Shapes: B prompts, L columns of the longest prompt (shorter ones are padded on the right), N branching tokens of this
 pass, T all columns so far, t tokens of a branch, taps of the short convolution.
@@ -32,14 +32,14 @@ def chain_ancestors(lengths: Tensor, chains: Tensor, taps: int) -> Tensor:
 
     int64[B], int64[B, N, t] -> int64[B, N, taps - 1]
     """
-    back = torch.arange(taps - 1, 0, -1, device=lengths.device)
-    end_of_prompt = (lengths[:, None] - back).clamp(min=-1)[:, None].expand(-1, chains.shape[1], -1)
-    before = torch.cat([end_of_prompt, chains[:, :, :-1]], dim=2)
-    return before[:, :, before.shape[2] - (taps - 1) :].flip(2)
+    steps_back = torch.arange(taps - 1, 0, -1, device=lengths.device)
+    end_of_prompt = (lengths[:, None] - steps_back).clamp(min=-1)[:, None].expand(-1, chains.shape[1], -1)
+    previous_columns = torch.cat([end_of_prompt, chains[:, :, :-1]], dim=2)
+    return previous_columns[:, :, previous_columns.shape[2] - (taps - 1) :].flip(2)
 
 
 def trie_mask(lengths: Tensor, columns: int, tries: Sequence[TokenTrie], nodes: int) -> Tensor:
-    """What the inner nodes of each prompt's trie see; each trie is padded to N nodes, which see nothing.
+    """What the inner nodes of each prompt's trie see. Tries are padded to N nodes; padding sees nothing.
 
     -> bool[B, N, T]
     """
@@ -50,16 +50,19 @@ def trie_mask(lengths: Tensor, columns: int, tries: Sequence[TokenTrie], nodes: 
 def path_mask(
     lengths: Tensor, columns: int, paths: Sequence[Sequence[Sequence[int]]], nodes: int, total: int
 ) -> Tensor:
-    """What some nodes of each prompt's tree see, whose branches lie anywhere behind the prompt.
+    """What some nodes of each prompt's tree see; their branches may be in any columns after the prompt.
 
-    `paths`: for each prompt and node the columns of its branch, its own last; padded to N nodes, which see nothing.
+    `paths`: for each prompt and node the columns of its branch, its own last. Padded to N nodes; padding sees nothing.
     -> bool[B, N, T]
     """
     tree = torch.zeros(len(paths), nodes, total - columns, dtype=torch.bool)
-    seen = [
-        (row, i, column - columns) for row, some in enumerate(paths) for i, path in enumerate(some) for column in path
+    visible = [
+        (row, i, column - columns)
+        for row, row_paths in enumerate(paths)
+        for i, path in enumerate(row_paths)
+        for column in path
     ]
-    tree[tuple(torch.tensor(seen).T)] = True
+    tree[tuple(torch.tensor(visible).T)] = True
     tree = tree.to(lengths.device)
     return torch.cat([prompt_mask(lengths, columns).expand(-1, nodes, -1) & tree.any(2, keepdim=True), tree], dim=2)
 
@@ -67,9 +70,9 @@ def path_mask(
 def path_ancestors(lengths: Sequence[int], paths: Sequence[Sequence[Sequence[int]]], nodes: int, taps: int) -> Tensor:
     """As `chain_ancestors`, for branches as in `path_mask`. -> int64[B, N, taps - 1]"""
     rows = torch.full((len(paths), nodes, taps - 1), -1)
-    for row, (length, some) in enumerate(zip(lengths, paths, strict=True)):
+    for row, (length, row_paths) in enumerate(zip(lengths, paths, strict=True)):
         prompt = [max(length - j, -1) for j in range(1, taps)]
-        for i, path in enumerate(some):
+        for i, path in enumerate(row_paths):
             rows[row, i] = torch.tensor([*reversed(path[:-1]), *prompt][: taps - 1])
     return rows
 
@@ -78,11 +81,13 @@ def trie_ancestors(lengths: Sequence[int], columns: int, tries: Sequence[TokenTr
     """As `chain_ancestors`, for the inner nodes of tries. -> int64[B, N, taps - 1]"""
     rows = torch.full((len(tries), nodes, taps - 1), -1)
     for row, (length, trie) in enumerate(zip(lengths, tries, strict=True)):
-        place = {node: i for i, node in enumerate(trie.inner)}
+        column_of = {node: i for i, node in enumerate(trie.inner)}
         prompt = [max(length - j, -1) for j in range(1, taps)]
-        before: dict[int, list[int]] = {}
-        for node, i in place.items():
+        ancestors: dict[int, list[int]] = {}
+        for node, i in column_of.items():
             parent = trie.parents[node]
-            before[node] = prompt if parent == ROOT else [columns + place[parent], *before[parent]][: taps - 1]
-            rows[row, i] = torch.tensor(before[node])
+            ancestors[node] = (
+                prompt if parent == ROOT else [columns + column_of[parent], *ancestors[parent]][: taps - 1]
+            )
+            rows[row, i] = torch.tensor(ancestors[node])
     return rows

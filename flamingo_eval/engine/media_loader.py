@@ -1,4 +1,4 @@
-"""Pictures opened ahead of the model, in worker processes: pixels come when asked for, in any order of finishing."""
+"""Pictures opened ahead of the model in worker processes; they may finish in any order."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from flamingo_eval.records import Image, Media, Video
 
 log = logging.getLogger(__name__)
 
-AHEAD_PER_WORKER = 8  # opened pictures that wait for the model: bounds the memory, whatever the number of queries
+AHEAD_PER_WORKER = 8  # opened pictures that wait for the model: limits memory, whatever the number of queries
 
 
 class PictureLoader:
-    """Opens media with `workers` processes, or with none in the caller's own; the pixels are the same.
+    """Opens media in `workers` processes, or in the calling process if there are none; the pixels are the same.
 
     Processes are spawned, never forked: a fork of a process whose libraries run threads can deadlock. They start with
     the first picture and end with `close`.
@@ -31,16 +31,16 @@ class PictureLoader:
     def __init__(self, config: PreprocessConfig, workers: int = 0) -> None:
         self.config, self.workers = config, workers
         self._pool: ProcessPoolExecutor | None = None
-        self._wanted: dict[Media, None] = {}  # in the order of asking; not begun
-        self._opened: dict[Media, Future[np.ndarray]] = {}  # begun or done
+        self._wanted: dict[Media, None] = {}  # in the order requested; not started
+        self._opened: dict[Media, Future[np.ndarray]] = {}  # started or done
 
     @property
     def room(self) -> int:
-        """Pictures that may stand open ahead of the model."""
+        """Number of pictures that may be open ahead of the model."""
         return self.workers * AHEAD_PER_WORKER
 
     def ahead(self, media: Media) -> None:
-        """A picture will be needed: open it as soon as there is room. Without workers do nothing."""
+        """Request a picture: open it as soon as there is room. Does nothing without workers."""
         if self.workers and media not in self._opened:
             self._wanted[media] = None
             self._begin()
@@ -111,5 +111,5 @@ def _one_thread() -> None:
 
 
 def _open(media: Image | Video, config: PreprocessConfig) -> np.ndarray:
-    pixels: np.ndarray = fitted_pixels(media, config).numpy()  # bytes: a quarter of what would have to be sent
+    pixels: np.ndarray = fitted_pixels(media, config).numpy()  # bytes: a quarter of the data to send
     return pixels

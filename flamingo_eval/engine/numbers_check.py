@@ -1,4 +1,4 @@
-"""Checks a model's results for NaN and infinity. A query with such results fails: it gets no answer and no score.
+"""Checks a model's results for NaN and infinity. A query with such results fails: no answer, no score.
 
 In float16 one activation above 65504 makes every logit NaN, and a damaged weight does so in any type.
 """
@@ -21,7 +21,7 @@ _DAMAGED = "A weight is damaged: copy or convert the model again."
 
 
 def check_scores(id: str, scores: Sequence[float], dtype: torch.dtype) -> ModelError | None:
-    """The error of a query whose candidate scores are not numbers, or all minus infinity; None where they are fine."""
+    """The error of a query whose candidate scores contain NaN or are all minus infinity; None if they are fine."""
     if any(math.isnan(score) for score in scores):
         return no_numbers(id, "scores of candidates", dtype)
     if scores and all(math.isinf(score) for score in scores):
@@ -33,7 +33,7 @@ def check_scores(id: str, scores: Sequence[float], dtype: torch.dtype) -> ModelE
 
 
 def no_numbers(id: str, what: str, dtype: torch.dtype) -> ModelError:
-    """The error of a query, under its id, for which the model computed NaN."""
+    """The error of a query for which the model computed NaN; it names the query's id."""
     kind = str(dtype).removeprefix("torch.")
     return ModelError(
         f"{id or 'prompt'}: the model's results are NaN in {kind}: {what}.",

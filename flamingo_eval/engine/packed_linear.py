@@ -1,4 +1,4 @@
-"""Linear layers in the layout that the processor's matrix kernels want, made once instead of at every product.
+"""Linear layers in the layout of the CPU's matrix kernels, rearranged once instead of at every product.
 
 PyTorch's plain CPU product arranges the weights anew in each call; with the few rows of a prompt or of a decoding step
 that costs up to two thirds of its time. The same operators are what torch.compile emits when weights are frozen.
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from flamingo_eval.models.flamingo import Flamingo
 
-SHARE_OF_RAM = 0.25  # the arranged weights stand beside the plain ones; larger models keep the plain ones alone
+SHARE_OF_RAM = 0.25  # rearranged weights are a second copy; larger models have the plain ones only
 PACKED_TYPES = (torch.float32, torch.bfloat16)
 
 
 class PackedLinear(nn.Module):
-    """A linear layer with arranged weights; for inference only."""
+    """A linear layer with rearranged weights; for inference only."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -34,22 +34,22 @@ class PackedLinear(nn.Module):
 
 
 def packed(flamingo: Flamingo) -> Flamingo:
-    """The same network with arranged linear layers, or itself where that is not possible or too large.
+    """The same network with rearranged linear layers; the network itself if that is not possible or too large.
 
-    Everything but the linear layers' weights is shared with the given network, which does not change.
+    Everything but the linear layers' weights is shared with the original network, which does not change.
     """
     weight = flamingo.decoder.embedding.weight
-    possible = weight.device.type == "cpu" and weight.dtype in PACKED_TYPES and _has_kernels() and flamingo.ranks == 1
-    if not possible:
+    supported = weight.device.type == "cpu" and weight.dtype in PACKED_TYPES and _has_kernels() and flamingo.ranks == 1
+    if not supported:
         return flamingo
     linear = [m.weight.nbytes for m in flamingo.modules() if isinstance(m, nn.Linear)]
     if sum(linear) + weight.nbytes > SHARE_OF_RAM * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         return flamingo
-    arranged = _packed(flamingo)
-    assert isinstance(arranged, Flamingo)
-    if arranged.decoder.head is None:  # tied: the embedding is the output layer too
-        arranged.decoder.head = PackedLinear(weight, None)  # type: ignore[assignment]
-    return arranged
+    packed_copy = _packed(flamingo)
+    assert isinstance(packed_copy, Flamingo)
+    if packed_copy.decoder.head is None:  # tied: the embedding is the output layer too
+        packed_copy.decoder.head = PackedLinear(weight, None)  # type: ignore[assignment]
+    return packed_copy
 
 
 def _has_kernels() -> bool:

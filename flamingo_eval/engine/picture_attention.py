@@ -1,7 +1,7 @@
 """One pass through the decoder in which every token attends to its own picture alone.
 
-A token sees one picture, so asking all pictures of the prompt and masking would cost the square of the shots. Tokens
-are cut into pieces of one picture each, and every piece meets that picture's keys and values, which were computed once.
+A token sees one picture, so attending to all pictures under a mask would cost the square of the shots. Tokens are cut
+into pieces that see one picture each, and a piece attends to that picture's keys and values, which are computed once.
 
 Shapes: B prompts, S new tokens, P different pictures, C pieces, H heads, L visual tokens, d head size, D width.
 """
@@ -24,11 +24,11 @@ PIECE = 32  # tokens; always the same, so that a token's result does not depend 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Which tokens look at which picture.
+    """Which tokens see which picture.
 
-    `tokens` int64[C, piece]: flat index into B * S (any, where a piece is not full); `pictures` int64[C], or None:
-    piece c looks at picture c. The n tokens that see a picture stand at `found` int64[n] of the flat batch and at
-    `placed` int64[n] of the flat pieces.
+    `tokens` int64[C, piece]: flat index into B * S (any index where a piece is not full); `pictures` int64[C]: the
+    picture of each piece (None: piece c sees picture c). The n tokens that see a picture have the indices `found`
+    int64[n] in the flat batch and `placed` int64[n] in the flat pieces.
     """
 
     tokens: Tensor
@@ -38,20 +38,20 @@ class Pieces:
 
     @classmethod
     def of(cls, picture_of_token: Sequence[Sequence[int]], device: torch.device) -> Pieces | None:
-        """From each row's picture of each token, -1 for none and for padding; None if nobody sees anything."""
+        """From the picture of each token (-1 for none and for padding); None if no token sees a picture."""
         tokens: list[list[int]] = []
         pictures: list[int] = []
         found: list[int] = []
         placed: list[int] = []
-        for row, seen in enumerate(picture_of_token):
+        for row, row_pictures in enumerate(picture_of_token):
             last = -1
-            for column, picture in enumerate(seen):
+            for column, picture in enumerate(row_pictures):
                 if picture >= 0:
                     if picture != last or len(tokens[-1]) == PIECE:
                         tokens.append([])
                         pictures.append(picture)
                     placed.append((len(tokens) - 1) * PIECE + len(tokens[-1]))
-                    tokens[-1].append(row * len(seen) + column)
+                    tokens[-1].append(row * len(row_pictures) + column)
                     found.append(tokens[-1][-1])
                 last = picture
         if not tokens:
@@ -60,12 +60,14 @@ class Pieces:
         return cls(*(torch.tensor(values, device=device) for values in (full, pictures, found, placed)))
 
     @classmethod
-    def of_rows(cls, rows: int, width: int, sees: Sequence[bool], device: torch.device) -> Pieces | None:
-        """Row i's `width` tokens all look at picture i, where `sees[i]`; other rows' are computed and dropped."""
-        if not any(sees):
+    def of_rows(cls, rows: int, width: int, has_picture: Sequence[bool], device: torch.device) -> Pieces | None:
+        """Row i's `width` tokens all see picture i if `has_picture[i]`; other rows are computed and dropped."""
+        if not any(has_picture):
             return None
         tokens = torch.arange(rows * width).view(rows, width)
-        found = tokens[torch.tensor(sees)].flatten().to(device)  # on the host: to choose by a mask is to wait
+        found = (
+            tokens[torch.tensor(has_picture)].flatten().to(device)
+        )  # on the host: indexing with a mask would wait for the device
         return cls(tokens.to(device), None, found, found)
 
 
@@ -79,14 +81,14 @@ def attend_own_picture(attention: CrossAttention, x: Tensor, visual: VisualKV, p
     if pieces.pictures is not None:
         keys, values = keys[pieces.pictures], values[pieces.pictures]
     attended = F.scaled_dot_product_attention(q, keys, values).transpose(1, 2).flatten(0, 1)  # [C * piece, H, d]
-    seen = attended.new_zeros(x.shape[0] * x.shape[1], attended.shape[1] * attended.shape[2])
-    seen[pieces.found] = attended[pieces.placed].flatten(1)
-    out: Tensor = attention.out(seen.view(*x.shape[:2], -1))
+    by_token = attended.new_zeros(x.shape[0] * x.shape[1], attended.shape[1] * attended.shape[2])
+    by_token[pieces.found] = attended[pieces.placed].flatten(1)
+    out: Tensor = attention.out(by_token.view(*x.shape[:2], -1))
     return out
 
 
 def gated_step(layer: GatedXattn, y: Tensor, visual: VisualKV | None, pieces: Pieces | None) -> Tensor:
-    """The gated block of models/xattn.py over pieces. [B, S, D] -> the same"""
+    """The gated block of models/xattn.py over pieces. [B, S, D] -> [B, S, D]"""
     if visual is not None and pieces is not None:
         y = y + layer.attention_gate.tanh() * attend_own_picture(layer.attention, layer.norm(y), visual, pieces)
     out: Tensor = y + layer.ff_gate.tanh() * layer.ff(layer.norm_ff(y))

@@ -22,7 +22,7 @@ class PlainEngine:
 
     def __init__(self, model: LoadedModel) -> None:
         self.model = model
-        self.cache = VisionCache(namespace=model.name)  # empty: nothing is remembered
+        self.cache = VisionCache(namespace=model.name)  # empty: nothing is cached
         self._counts = Counter(dict.fromkeys(("prompts", "prompt_tokens", "failed"), 0))
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class PlainEngine:
         self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]:
         """The score of every candidate, as Engine.score gives it, in the order of the prompts."""
-        names_of = iter(candidates)  # grows while prompts are made: asked for after each
+        names_of = iter(candidates)  # read after each prompt: it grows while prompts are made
         for i, prompt in enumerate(prompts):
             names = next(names_of)
 
@@ -62,11 +62,11 @@ class PlainEngine:
                 first = best_of([round(s, SCORE_DECIMALS) for s in answer.scores])
                 yield i, Answer(answer.tokens, best=Best(first, answer.scores[first]))
 
-    def _answer(self, prompt: Prompt, said: Callable[[Prompt, int], Answer]) -> Answer:
+    def _answer(self, prompt: Prompt, make_answer: Callable[[Prompt, int], Answer]) -> Answer:
         """The answer to one prompt, or an answer with its error."""
         try:
             tokens = self.model.count_tokens(prompt)
-            answer = said(prompt, tokens)
+            answer = make_answer(prompt, tokens)
         except (PromptError, MediaError, ModelError) as error:
             self._counts["failed"] += 1
             return Answer(0, error=error)

@@ -1,4 +1,4 @@
-"""Prompts of one shape -> the engine's cache; states -> log-probabilities. Used by generation and ranking.
+"""Prefill: prompts of one shape -> the KV cache; states -> log-probabilities. Used by generation and ranking.
 
 Each prompt is read once, a few at a time; prefixes that prompts share (prefix_cache.py) are read once for all of them.
 
@@ -24,17 +24,17 @@ from flamingo_eval.models.loaded import LoadedModel
 from flamingo_eval.models.xattn import GatedXattn, VisualKV
 from flamingo_eval.records import Image, Pixels, Video
 
-LM_HEAD_ROWS = 64  # positions whose logits exist at one time while candidates are scored
-READ_TOKENS = {"cpu": 1024, "cuda": 16_384}  # read at one time: on a CPU more only leaves its caches
+LM_HEAD_ROWS = 64  # positions whose logits are in memory at one time while candidates are scored
+READ_TOKENS = {"cpu": 1024, "cuda": 16_384}  # read at one time; on a CPU, more would not fit its caches
 
 VisualTokens: TypeAlias = Mapping[Image | Video | Pixels, Tensor]  # of a batch's pictures, [L, R] each
 
 
 class Prefill:
-    """A model's decoder and gated blocks, with the prefixes that were read last."""
+    """A model's decoder and gated blocks, with a cache of recent prefixes."""
 
     def __init__(self, model: LoadedModel, flamingo: Flamingo, prefix_columns: int) -> None:
-        """`flamingo`: the model's network, perhaps packed; `prefix_columns`: size limit of the prefix cache."""
+        """`flamingo`: the model's network, possibly packed; `prefix_columns`: size limit of the prefix cache."""
         self.model, self.flamingo = model, flamingo
         parts = (model.flamingo.decoder, model.flamingo.xattn)
         self.token_flops = 2 * sum(p.numel() for part in parts for p in part.parameters())  # products of one token
@@ -42,7 +42,7 @@ class Prefill:
         self._prefixes = PrefixCache(prefix_columns)
 
     def forget_prefixes(self) -> None:
-        """Drop all prefixes, when memory runs short."""
+        """Drop all prefixes, for when memory runs out."""
         self._prefixes.clear()
 
     def read_prompts(
@@ -50,25 +50,25 @@ class Prefill:
     ) -> tuple[SlotCache, Tensor, LastPictures]:
         """Read prompts of one padded length into a cache of `rows` rows and `total` columns.
 
-        Also the state of each prompt's last token, [B, D], and the keys and values of its last picture (for each row).
+        Also returns the state of each prompt's last token, [B, D], and the keys and values of each row's last picture.
         """
         model, columns, prefix = self.model, queries[0].columns, queries[0].prefix
         cache = SlotCache(model.config.decoder, rows, total, model.device, model.dtype)
         at_once = max(1, READ_TOKENS.get(model.device.type, 1024) // (columns - prefix))
         shared = self._prefix(queries[0], pictures) if prefix else None
-        last, kept = [], []
+        last, projections_of = [], []
         for first in range(0, len(queries), at_once):
-            some = queries[first : first + at_once]
+            part = queries[first : first + at_once]
             if shared is None:
-                cache.fill(slice(first, first + len(some)))
+                cache.fill(slice(first, first + len(part)))
             else:
-                cache.fill_prefix(shared, slice(first, first + len(some)))
-            x, projections = self._read_columns(some, pictures, slice(prefix, columns), cache)
-            ends = torch.tensor([q.length - 1 - prefix for q in some], device=model.device)[:, None, None]
+                cache.fill_prefix(shared, slice(first, first + len(part)))
+            x, projections = self._read_columns(part, pictures, slice(prefix, columns), cache)
+            ends = torch.tensor([q.length - 1 - prefix for q in part], device=model.device)[:, None, None]
             last.append(x.gather(1, ends.expand(-1, -1, x.shape[2]))[:, 0])
-            kept.append((len(some), projections))
+            projections_of.append((len(part), projections))
         cache.branch()
-        return cache, torch.cat(last), self._last_pictures(kept, rows)
+        return cache, torch.cat(last), self._last_pictures(projections_of, rows)
 
     def branch(
         self,
@@ -80,7 +80,7 @@ class Prefill:
         mask: Tensor,
         ancestors: Tensor | None,
     ) -> Tensor:
-        """Read tokens that branch off the prompts, behind them in the cache (picture_attention.read). -> [B, S, D]"""
+        """Read tokens that branch off the prompts into the columns after them (picture_attention.read). -> [B, S, D]"""
         return read(self.flamingo, tokens, positions, cache, visual, pieces, mask, ancestors)
 
     def log_probs(self, x: Tensor) -> Tensor:
@@ -92,26 +92,26 @@ class Prefill:
     def log_probs_at(self, states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
         """Log-probability of some tokens, each at one of the states. [S, D], ascending int64[n], int64[n] -> float32[n]
 
-        Logits exist for LM_HEAD_ROWS states at one time.
+        Logits of at most LM_HEAD_ROWS states are in memory at one time.
         """
         bounds = torch.searchsorted(rows, torch.arange(0, len(states) + LM_HEAD_ROWS, LM_HEAD_ROWS)).tolist()
         rows, tokens = rows.to(states.device), tokens.to(states.device)
-        found = []
+        parts = []
         for i, first in enumerate(range(0, len(states), LM_HEAD_ROWS)):
-            some = slice(bounds[i], bounds[i + 1])
+            part = slice(bounds[i], bounds[i + 1])
             log_probs = self.log_probs(states[first : first + LM_HEAD_ROWS])
-            found.append(log_probs[rows[some] - first, tokens[some]])
-        return torch.cat(found)
+            parts.append(log_probs[rows[part] - first, tokens[part]])
+        return torch.cat(parts)
 
     def _prefix(self, query: Query, pictures: VisualTokens) -> SlotCache:
-        """Keys and values of a prefix that several prompts share, read on first use."""
-        found = self._prefixes.get(query.prefix_key)
-        if found is None:
-            found = SlotCache(self.model.config.decoder, 1, query.prefix, self.model.device, self.model.dtype)
-            self._read_columns([query], pictures, slice(0, query.prefix), found)
-            self._prefixes.put(query.prefix_key, found)
+        """Keys and values of a prefix that several prompts share; read at first use."""
+        prefix = self._prefixes.get(query.prefix_key)
+        if prefix is None:
+            prefix = SlotCache(self.model.config.decoder, 1, query.prefix, self.model.device, self.model.dtype)
+            self._read_columns([query], pictures, slice(0, query.prefix), prefix)
+            self._prefixes.put(query.prefix_key, prefix)
             self.prefixes_read += 1
-        return found
+        return prefix
 
     def _read_columns(
         self, queries: Sequence[Query], pictures: VisualTokens, columns: slice, cache: SlotCache
@@ -119,15 +119,20 @@ class Prefill:
         """Read some columns of prompts into the rows being written. -> [B, columns, D], and the pictures they see"""
         device, n = self.model.device, columns.stop - columns.start
         ids = [q.encoded.ids[columns] for q in queries]
-        sees = [q.encoded.image_of_token[columns] for q in queries]
-        pairs = [(q.encoded.media, row) for q, row in zip(queries, sees, strict=True)]
-        seen = list(dict.fromkeys(media[i - 1] for media, row in pairs for i in row if i))
-        place = {media: i for i, media in enumerate(seen)}
-        looks = [[place[media[i - 1]] if i else -1 for i in row] + [-1] * (n - len(row)) for media, row in pairs]
+        image_of_token = [q.encoded.image_of_token[columns] for q in queries]
+        pairs = [(q.encoded.media, row) for q, row in zip(queries, image_of_token, strict=True)]
+        shown_media = list(dict.fromkeys(media[i - 1] for media, row in pairs for i in row if i))
+        index_of = {media: i for i, media in enumerate(shown_media)}
+        picture_of_token = [
+            [index_of[media[i - 1]] if i else -1 for i in row] + [-1] * (n - len(row)) for media, row in pairs
+        ]
         projections = None
-        if seen:
-            tokens = torch.stack([pictures[media] for media in seen]).to(device)
-            projections = Projections(tokens, [look[len(row) - 1] for look, row in zip(looks, ids, strict=True)])
+        if shown_media:
+            tokens = torch.stack([pictures[media] for media in shown_media]).to(device)
+            projections = Projections(
+                tokens,
+                [pictures_of_row[len(row) - 1] for pictures_of_row, row in zip(picture_of_token, ids, strict=True)],
+            )
         ends = torch.tensor([q.length - 1 for q in queries], device=device)[:, None]
         x = read(
             self.flamingo,
@@ -135,31 +140,31 @@ class Prefill:
             torch.arange(columns.start, columns.stop, device=device).minimum(ends),
             cache,
             projections or _blind,
-            Pieces.of(looks, device),
+            Pieces.of(picture_of_token, device),
         )
         return x, projections
 
-    def _last_pictures(self, kept: list[tuple[int, Projections | None]], rows: int) -> LastPictures:
+    def _last_pictures(self, projections_of: list[tuple[int, Projections | None]], rows: int) -> LastPictures:
         """Keys and values of every row's last picture, [rows, H, L, d]; zeros where there is none."""
-        example = next((p.kept for _, p in kept if p is not None), None)
+        example = next((p.kept for _, p in projections_of if p is not None), None)
         if example is None:
             return LastPictures({})
-        filled = sum(n for n, _ in kept)
+        filled = sum(n for n, _ in projections_of)
         blocks = self.model.config.xattn_blocks
-        joined: dict[int, VisualKV] = {}
+        by_block: dict[int, VisualKV] = {}
         for i, block in enumerate(blocks):
             keys, values = (
                 torch.cat(
                     [
                         p.kept[i][part] if p else example[i][part].new_zeros(n, *example[i][part].shape[1:])
-                        for n, p in kept
+                        for n, p in projections_of
                     ]
                     + [example[i][part].new_zeros(rows - filled, *example[i][part].shape[1:])]
                 )
                 for part in (0, 1)
             )
-            joined[block] = keys, values
-        return LastPictures(joined)
+            by_block[block] = keys, values
+        return LastPictures(by_block)
 
 
 def _blind(block: int, layer: GatedXattn) -> None:

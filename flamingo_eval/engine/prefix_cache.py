@@ -1,9 +1,9 @@
-"""Shared prefixes: what several prompts begin with, demonstrations included, read once for all of them.
+"""Shared prefixes: the tokens that several prompts begin with, demonstrations included, are read once for all.
 
 A prompt's prefix ends where its last picture begins: with fixed demonstrations it is everything but the query itself.
-The prompt may say whether it is read as prefix and tail (`common_prefix`); otherwise its neighbours in the order asked
-decide, never its batch. The two ways of reading agree to rounding. A run that may be resumed has other neighbours then,
-so its prompts must say it.
+A prompt may state whether it is read as prefix and tail (`common_prefix`). Otherwise its neighbours in the order of the
+prompts decide, never its batch. The two ways of reading agree up to rounding. A resumed run has other neighbours, so
+prompts of runs must state it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from flamingo_eval.engine.kv_slots import SlotCache
 from flamingo_eval.engine.query import PrefixKey, Query
 
 NEIGHBOURS = 8  # prompts before and after that are compared for a common prefix
-SHORTEST = 32  # tokens; reading less twice is cheaper than keeping it
+SHORTEST = 32  # tokens; a shorter prefix is cheaper to read twice than to cache
 
 
 def prefix_length(query: Query) -> int:
-    """Tokens before the last picture of a prompt; 0 if that is too short, or there is no picture."""
-    sees = query.encoded.image_of_token
-    length = sees.index(sees[-1]) if sees[-1] else 0
+    """Number of tokens before the last picture of a prompt; 0 if there is no picture, or too few tokens before it."""
+    image_of_token = query.encoded.image_of_token
+    length = image_of_token.index(image_of_token[-1]) if image_of_token[-1] else 0
     return length if length >= SHORTEST else 0
 
 
@@ -56,7 +56,7 @@ class PrefixCache:
         self._kept: OrderedDict[PrefixKey, SlotCache] = OrderedDict()
 
     def get(self, key: PrefixKey) -> SlotCache | None:
-        """The cached keys and values of a prefix; None if it was not read."""
+        """The cached keys and values of a prefix; None if it is not in the cache."""
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)

@@ -1,4 +1,4 @@
-"""A prompt made ready for the engine: its tokens, its pictures, its candidates as a tree."""
+"""A prompt prepared for the engine: its tokens, its pictures, its candidates as a tree."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from flamingo_eval.records import Image, Pixels, Prompt, Video
 
 PrefixKey = tuple[tuple[int, ...], tuple[Image | Video | Pixels, ...]]
 
-KNOWN_LISTS = 32  # lists of candidates whose trees are kept; tasks with one list for all rows need one
+KNOWN_LISTS = 32  # size of the cache, in lists of candidates; tasks with one list for all rows need one
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One prompt of a run. `index` is its place among the prompts, `tree` its candidates where it has some."""
+    """A prompt of a run. `index` is its index among the prompts, `tree` its candidates if it has any."""
 
     index: int
     id: str
     encoded: Encoded
-    branching: int  # columns that branches will need behind the prompt's
+    branching: int  # columns for branches, after the prompt's
     tree: SearchTree | None = None
-    prefix: int = 0  # leading tokens that are read once for all who share them (prefix_cache.py); 0: none
+    prefix: int = 0  # leading tokens that are read once for all prompts that share them (prefix_cache.py); 0: none
     common_prefix: bool | None = None  # the prompt's
 
     @property
     def prefix_key(self) -> PrefixKey:
-        """What its prefix consists of: token ids, and the pictures they see."""
+        """The key of its prefix: token ids, and the pictures they see."""
         n_pictures = max(self.encoded.image_of_token[: self.prefix], default=0)
         return self.encoded.ids[: self.prefix], self.encoded.media[:n_pictures]
 
@@ -60,17 +60,17 @@ class Query:
 
     @property
     def cost(self) -> int:
-        """Columns that it takes in the cache."""
+        """Number of columns that it needs in the cache."""
         return self.columns + self.branching
 
     @property
     def last_image(self) -> int:
-        """The picture that its branches see, by place among its pictures; -1 for none."""
+        """The index of the picture that its branches see, among its pictures; -1 for none."""
         return self.encoded.image_of_token[-1] - 1
 
 
 class Candidates:
-    """Lists of candidates -> token trees, remembered."""
+    """Lists of candidates -> token trees, cached."""
 
     def __init__(self, model: LoadedModel, rank: RankSpec) -> None:
         self.model, self.rank = model, rank
@@ -94,7 +94,7 @@ class Candidates:
 
 
 def check_length(model: LoadedModel, prompt: Prompt, tokens: int) -> None:
-    """Raise PromptError where prompt and answer are longer than the model reads."""
+    """Raise PromptError if prompt and answer are longer than the model's context."""
     if tokens > model.context_length:
         raise PromptError(
             f"{prompt.id or 'prompt'}: {tokens} tokens with the answer, {model.name} reads {model.context_length}.",

@@ -1,5 +1,6 @@
-"""Generation and scoring as plainly as they can be written: one prompt at a time, nothing shared, nothing cached but
-the keys and values of that prompt. The engine must give the same results faster.
+"""The plainest generation and scoring: one prompt at a time, with a KV cache of that prompt and nothing else.
+
+The engine must give the same results, faster.
 
 Shapes: S tokens, N beams, W vocabulary, M pictures.
 """
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @torch.inference_mode()
 def logits(model: LoadedModel, prompt: Prompt) -> Tensor:
-    """Of every position of the prompt. -> float32[S, W] on the CPU"""
+    """Logits of every position of the prompt. -> float32[S, W] on the CPU"""
     encoded = model.encode(prompt)
     _check_length(model, prompt, len(encoded.ids))
     return _read(model, encoded, _visual(model, encoded), None)[0].float().cpu()
@@ -36,7 +37,7 @@ def logits(model: LoadedModel, prompt: Prompt) -> Tensor:
 def score(model: LoadedModel, prompt: Prompt, candidates: Sequence[str], rank: RankSpec) -> list[float]:
     """Log-likelihood of each candidate's tokens after the prompt, summed or averaged over them.
 
-    Raises ModelError where they are not numbers, or all minus infinity.
+    Raises ModelError if one is NaN or all are minus infinity.
     """
     encoded = model.encode(prompt)
     visual = _visual(model, encoded)
@@ -49,10 +50,10 @@ def score(model: LoadedModel, prompt: Prompt, candidates: Sequence[str], rank: R
             raise PromptError(f"{prompt.id or 'prompt'}: an empty candidate cannot be scored.")
         _check_length(model, prompt, len(encoded.ids) + len(ids))
         last = encoded.image_of_token[-1]
-        whole = Encoded(encoded.ids + ids, encoded.image_of_token + (last,) * len(ids), encoded.media)
-        read = _read(model, whole, visual, None)[0, len(encoded.ids) - 1 : -1]  # [candidate's tokens, W]
-        chosen = read.float().log_softmax(dim=-1)[range(len(ids)), list(ids)]
-        scores.append(float(chosen.sum() if rank.normalise == "sum" else chosen.mean()))
+        full = Encoded(encoded.ids + ids, encoded.image_of_token + (last,) * len(ids), encoded.media)
+        logits = _read(model, full, visual, None)[0, len(encoded.ids) - 1 : -1]  # [candidate's tokens, W]
+        log_probs = logits.float().log_softmax(dim=-1)[range(len(ids)), list(ids)]
+        scores.append(float(log_probs.sum() if rank.normalise == "sum" else log_probs.mean()))
     error = check_scores(prompt.id, scores, model.dtype)
     if error is not None:
         raise error
@@ -67,12 +68,12 @@ def generate(model: LoadedModel, prompt: Prompt, spec: DecodeSpec) -> str:
 
 @torch.inference_mode()
 def generate_ids(model: LoadedModel, prompt: Prompt, spec: DecodeSpec) -> list[int]:
-    """Generated ids, the stop token included where it was reached.
+    """Generated ids, including the stop token if it was reached.
 
     Beam search as Hugging Face's (which OpenFlamingo evaluates with, early stopping off): 2N candidates a step; stop
     tokens among the first N of them finish a beam; finished beams are ranked by log-likelihood / tokens^length_penalty,
-    the stop token counted. It ends when no running beam can beat the worst of N finished ones by its present score.
-    Raises ModelError where the logits are not numbers.
+    the stop token counted. It ends when no running beam, with its present score, can beat the worst of N finished ones.
+    Raises ModelError if the logits are NaN.
     """
     encoded = model.encode(prompt)
     _check_length(model, prompt, len(encoded.ids) + spec.max_new_tokens)
@@ -116,12 +117,12 @@ def generate_ids(model: LoadedModel, prompt: Prompt, spec: DecodeSpec) -> list[i
 
 
 def _visual(model: LoadedModel, encoded: Encoded) -> Mapping[int, VisualKV] | None:
-    """Keys and values of the prompt's pictures, two of [1, M, H, L, d] a gated block; None if it has none."""
+    """Keys and values of the prompt's pictures, two of [1, M, H, L, d] per gated block; None without pictures."""
     if not encoded.media:
         return None
     tokens = torch.stack([model.visual_tokens(media) for media in encoded.media])  # [M, L, R]
-    for media, own in zip(encoded.media, tokens, strict=True):
-        if not own.isfinite().all():
+    for media, picture_tokens in zip(encoded.media, tokens, strict=True):
+        if not picture_tokens.isfinite().all():
             raise no_visual_tokens(media, model.dtype)
     return model.flamingo.project_visual(tokens[None])
 
@@ -129,21 +130,21 @@ def _visual(model: LoadedModel, encoded: Encoded) -> Mapping[int, VisualKV] | No
 def _read(model: LoadedModel, encoded: Encoded, visual: Mapping[int, VisualKV] | None, cache: KVCache | None) -> Tensor:
     """One row of tokens -> logits [1, S, W]"""
     tokens = torch.tensor([encoded.ids], device=model.device)
-    sees = torch.tensor([encoded.image_of_token], device=model.device)
-    out: Tensor = model.flamingo(tokens, visual, sees, cache=cache)
+    image_of_token = torch.tensor([encoded.image_of_token], device=model.device)
+    out: Tensor = model.flamingo(tokens, visual, image_of_token, cache=cache)
     return out
 
 
 def _step(model: LoadedModel, encoded: Encoded, visual: Mapping[int, VisualKV] | None, cache: KVCache) -> Tensor:
     """One token of every beam -> log-probabilities float32[N, W]"""
     tokens = torch.tensor(encoded.ids, device=model.device)[:, None]  # [N, 1]
-    sees = torch.tensor(encoded.image_of_token, device=model.device)[:, None]
+    image_of_token = torch.tensor(encoded.image_of_token, device=model.device)[:, None]
     if visual is not None:
         visual = {
             i: (k.expand(len(tokens), *k.shape[1:]), v.expand(len(tokens), *v.shape[1:]))
             for i, (k, v) in visual.items()
         }
-    out: Tensor = model.flamingo(tokens, visual, sees, cache=cache)[:, -1]
+    out: Tensor = model.flamingo(tokens, visual, image_of_token, cache=cache)[:, -1]
     return out.float().log_softmax(dim=-1)
 
 

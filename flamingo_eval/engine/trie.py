@@ -1,8 +1,8 @@
-"""Candidate answers as a tree of tokens: what they share is computed once, and every sum stays exact.
+"""Candidate answers as a tree of tokens: shared beginnings are computed once, and every sum is exact.
 
 A thousand class names have far fewer distinct beginnings than tokens. Node n stands for one token after one beginning;
-its log-probability is asked for at its parent (or, for the first tokens, at the prompt's last token), so that leaves
-need no pass through the model at all.
+its log-probability comes from its parent's state (for first tokens, the state of the prompt's last token), so leaves do
+not go through the model at all.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class TokenTrie:
     """N nodes, parents before children.
 
     `tokens`, `parents` (ROOT at the top) and `depths` (0 at the top) have one entry a node. `ends[c]` is candidate c's
-    last node, `lengths[c]` its number of tokens. `inner` lists the nodes that have children, in order: the only ones
-    the model has to see.
+    last node, `lengths[c]` its number of tokens. `inner` lists the nodes that have children, in order: only these go
+    through the model.
     """
 
     tokens: tuple[int, ...]
@@ -39,38 +39,38 @@ class TokenTrie:
         parents: list[int] = []
         depths: list[int] = []
         ends: list[int] = []
-        found: dict[tuple[int, int], int] = {}
+        nodes: dict[tuple[int, int], int] = {}
         for candidate in candidates:
             if not candidate:
                 raise ValueError("a candidate without tokens cannot be scored")
             node = ROOT
             for depth, token in enumerate(candidate):
-                known = found.get((node, token))
-                if known is None:
-                    known = found[node, token] = len(tokens)
+                child = nodes.get((node, token))
+                if child is None:
+                    child = nodes[node, token] = len(tokens)
                     tokens.append(token)
                     parents.append(node)
                     depths.append(depth)
-                node = known
+                node = child
             ends.append(node)
         inner = sorted(set(parents) - {ROOT})
         return cls(*map(tuple, (tokens, parents, depths, ends, map(len, candidates), inner)))
 
     def ancestry(self) -> Tensor:
-        """Which inner nodes each inner node may look at: itself and those above it. bool[I, I], by place in `inner`"""
-        place = {node: i for i, node in enumerate(self.inner)}
-        sees = torch.zeros(len(self.inner), len(self.inner), dtype=torch.bool)
-        for node, i in place.items():
+        """Which inner nodes each inner node sees: itself and those above it. bool[I, I], by index in `inner`"""
+        index_of = {node: i for i, node in enumerate(self.inner)}
+        mask = torch.zeros(len(self.inner), len(self.inner), dtype=torch.bool)
+        for node, i in index_of.items():
             parent = self.parents[node]
             if parent != ROOT:
-                sees[i] = sees[place[parent]]
-            sees[i, i] = True
-        return sees
+                mask[i] = mask[index_of[parent]]
+            mask[i, i] = True
+        return mask
 
     def sums(self, node_log_probs: Tensor) -> Tensor:
         """Log-likelihood of each candidate from that of each node. float[..., N] -> float64[..., C]
 
-        Summed in double precision, down the tree, so that the order of the candidates leaves no trace.
+        Summed in double precision, down the tree, so that the order of the candidates does not matter.
         """
         levels: list[list[int]] = [[] for _ in range(max(self.depths) + 1)]
         for node, depth in enumerate(self.depths):

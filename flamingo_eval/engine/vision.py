@@ -1,4 +1,4 @@
-"""Pictures of a batch -> visual tokens, each picture encoded at most once; then keys and values, layer by layer.
+"""Pictures of a batch -> visual tokens, each encoded at most once; then keys and values, layer by layer.
 
 Shapes: P different pictures, T frames, L visual tokens, R their width, B prompts, H heads, d head size.
 """
@@ -36,55 +36,55 @@ class PictureEncoder:
         self.encoded = 0
 
     def ahead(self, media: AnyMedia) -> None:
-        """Let a worker open a picture that will be needed, unless its tokens are known."""
+        """Let a worker open a picture that will be needed, unless its tokens are in the cache."""
         if self.loader.workers and not isinstance(media, Pixels):
             try:
-                known = content_hash(media) in self.cache
-            except MediaError:  # whoever needs the picture will hear of it
+                cached = content_hash(media) in self.cache
+            except MediaError:  # raised again when the picture is needed
                 return
-            if not known:
+            if not cached:
                 self.loader.ahead(media)
 
     @torch.inference_mode()
-    def tokens(self, wanted: Iterable[AnyMedia]) -> tuple[dict[AnyMedia, Tensor], dict[AnyMedia, FlamingoEvalError]]:
-        """Visual tokens [L, R] on the CPU of each picture, and what went wrong with the others.
+    def tokens(self, all_media: Iterable[AnyMedia]) -> tuple[dict[AnyMedia, Tensor], dict[AnyMedia, FlamingoEvalError]]:
+        """Visual tokens [L, R] on the CPU of each picture, and the errors of the others.
 
-        Wrong is a picture that cannot be opened (MediaError), and one whose tokens are not numbers (ModelError).
+        MediaError: the picture cannot be opened; ModelError: its tokens are NaN or infinite.
 
-        Pictures of one number of frames are encoded in groups of one size, the last filled up with copies: what comes
-        out for a picture does not depend on what else is encoded.
+        Pictures with the same number of frames are encoded in groups of a fixed size, the last one padded with copies,
+        so that a picture's tokens do not depend on the other pictures.
         """
-        wrong: dict[AnyMedia, FlamingoEvalError] = {}
+        errors: dict[AnyMedia, FlamingoEvalError] = {}
         keys: dict[AnyMedia, str] = {}
-        under_way: set[str] = set()
-        found: dict[str, Tensor] = {}
+        seen_keys: set[str] = set()
+        tokens_of: dict[str, Tensor] = {}
         by_frames: dict[int, list[tuple[str, Tensor]]] = {}
-        for media in dict.fromkeys(wanted):
+        for media in dict.fromkeys(all_media):
             try:
                 key = content_hash(media)
-                pixels = None if key in under_way else self._pixels_of_unknown(key, media, found)
+                pixels = None if key in seen_keys else self._pixels_of_unknown(key, media, tokens_of)
             except MediaError as error:
-                wrong[media] = error
+                errors[media] = error
                 continue
             keys[media] = key
-            under_way.add(key)
+            seen_keys.add(key)
             if pixels is not None:
                 group = by_frames.setdefault(len(pixels), [])
                 group.append((key, pixels))
                 if len(group) == self._group_size(len(pixels)):
-                    self._encode(by_frames.pop(len(pixels)), found)
+                    self._encode(by_frames.pop(len(pixels)), tokens_of)
         for group in by_frames.values():
-            self._encode(group, found)
+            self._encode(group, tokens_of)
         dtype = self.flamingo.decoder.embedding.weight.dtype
-        wrong |= {media: no_visual_tokens(media, dtype) for media, key in keys.items() if key not in found}
-        return {media: found[key] for media, key in keys.items() if key in found}, wrong
+        errors |= {media: no_visual_tokens(media, dtype) for media, key in keys.items() if key not in tokens_of}
+        return {media: tokens_of[key] for media, key in keys.items() if key in tokens_of}, errors
 
-    def _pixels_of_unknown(self, key: str, media: AnyMedia, found: dict[str, Tensor]) -> Tensor | None:
-        """The pixels of a picture that has to be encoded; None where the cache has its tokens, which are then found."""
+    def _pixels_of_unknown(self, key: str, media: AnyMedia, tokens_of: dict[str, Tensor]) -> Tensor | None:
+        """The pixels of a picture that has to be encoded; None if its tokens are cached, which go to `tokens_of`."""
         cached = self.cache.get(key)
         if cached is None or not cached.isfinite().all():
             return self._pixels(media)
-        found[key] = cached
+        tokens_of[key] = cached
         if not isinstance(media, Pixels):
             self.loader.forget(media)
         return None
@@ -98,24 +98,24 @@ class PictureEncoder:
         device = self.flamingo.decoder.embedding.weight.device.type
         return math.ceil(FRAMES_AT_ONCE.get(device, 4) / frames)
 
-    def _encode(self, group: list[tuple[str, Tensor]], found: dict[str, Tensor]) -> None:
+    def _encode(self, group: list[tuple[str, Tensor]], tokens_of: dict[str, Tensor]) -> None:
         weight = self.flamingo.decoder.embedding.weight
         size = self._group_size(len(group[0][1]))
         filled = [pixels for _, pixels in group] + [group[-1][1]] * (size - len(group))
         batch = torch.stack(filled).to(weight.device, weight.dtype)  # [size, T, 3, h, w]
         tokens = self.flamingo.visual_tokens(self.flamingo.features(batch)).cpu()
-        for (key, _), own in zip(group, tokens, strict=False):
-            if not own.isfinite().all():
-                continue  # never cached; whoever asked for it gets an error
-            self.cache.put(key, own.clone())
-            found[key] = own
+        for (key, _), picture_tokens in zip(group, tokens, strict=False):
+            if not picture_tokens.isfinite().all():
+                continue  # never cached; the caller reports an error
+            self.cache.put(key, picture_tokens.clone())
+            tokens_of[key] = picture_tokens
         self.encoded += len(group)
 
 
 class Projections:
-    """Keys and values of a few prompts' pictures, made when a layer asks; those of each prompt's last one are kept.
+    """Keys and values of a few prompts' pictures, computed layer by layer; those of last pictures are kept.
 
-    While prompts are read, every layer needs all pictures once. What branches off them needs the last alone.
+    While prompts are read, every layer needs all pictures once. Branches need only each prompt's last picture.
     """
 
     def __init__(self, tokens: Tensor, last: Sequence[int]) -> None:
@@ -134,7 +134,7 @@ class Projections:
 
 
 class LastPictures:
-    """Keys and values of the last picture of every row, by gated block: what branches of a prompt see."""
+    """Keys and values of the last picture of every row, by gated block; branches see these."""
 
     def __init__(self, by_block: dict[int, VisualKV]) -> None:
         """`by_block`: two of [rows, H, L, d]; empty where no row has a picture."""

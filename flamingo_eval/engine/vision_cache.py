@@ -1,7 +1,7 @@
 """Visual tokens of pictures, computed once: in memory, and on disk for later runs.
 
-A picture's tokens depend on the encoder, its preprocessing, the number format and the picture's bytes alone, so shots,
-seeds, tasks and runs share them. `namespace` stands for all but the bytes.
+A picture's tokens depend only on the encoder, its preprocessing, the number format and the picture's bytes, so shots,
+seeds, tasks and runs share them. `namespace` identifies all but the bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flamingo_eval.data.disk_store import DiskStore, trim
 
 MEMORY_BYTES = 512 * 2**20
 DISK_BYTES = 20 * 2**30
-KEEP = 0.8  # of the limit: a full cache is not searched at every write
+KEEP = 0.8  # share of the limit that remains after a clean-up: a full cache is not searched at every write
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class VisionCache:
     """Visual tokens by content hash: the most recent ones in memory, all of them below `folder` (None: memory only).
 
     Several processes may share a folder. A picture whose file is truncated, damaged or of another namespace is encoded
-    again. Beyond `disk_bytes`, for all namespaces together, the files used longest ago are deleted.
+    again. Above `disk_bytes`, for all namespaces together, the least recently used files are deleted.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class VisionCache:
         self._on_disk: int | None = None  # bytes, counted at the first write
 
     def get(self, key: str) -> Tensor | None:
-        """The tokens of a picture, [L, R] on the CPU, or None: then encode it and `put` it. Counted."""
+        """The tokens of a picture, [L, R] on the CPU; None if they are not cached. Counts a hit or a miss."""
         tokens = self._memory.get(key)
         if tokens is not None:
             self._memory.move_to_end(key)
@@ -62,11 +62,11 @@ class VisionCache:
         return tokens
 
     def __contains__(self, key: str) -> bool:
-        """Whether `get` would probably find it; not counted, and no file is read."""
+        """Whether `get` would probably find the picture; counts nothing and reads no file."""
         return key in self._memory or (self._disk is not None and key in self._disk)
 
     def put(self, key: str, tokens: Tensor) -> None:
-        """Remember the tokens of a picture, [L, R]."""
+        """Store the tokens of a picture, [L, R]."""
         tokens = tokens.detach().cpu().contiguous()
         self._remember(key, tokens)
         self._write(key, tokens)
@@ -79,13 +79,13 @@ class VisionCache:
     @property
     def stats(self) -> dict[str, float | int]:
         """Hits, misses, and the share of hits among all look-ups."""
-        asked = self.hits_memory + self.hits_disk + self.misses
+        lookups = self.hits_memory + self.hits_disk + self.misses
         return {
             "hits_memory": self.hits_memory,
             "hits_disk": self.hits_disk,
             "misses": self.misses,
             "damaged": self.damaged,
-            "hit_rate": round((asked - self.misses) / asked, 6) if asked else 0.0,
+            "hit_rate": round((lookups - self.misses) / lookups, 6) if lookups else 0.0,
         }
 
     # ---------------------------------------------------------------------------------------------------- memory
@@ -108,7 +108,9 @@ class VisionCache:
         except OSError as error:
             log.warning("%s: cannot be read (%s); the picture is encoded again", key, error.strerror)
             return None
-        if shard is not None and shard.keys != (bytes.fromhex(key),):  # renamed: undamaged, of another picture
+        if shard is not None and shard.keys != (
+            bytes.fromhex(key),
+        ):  # a renamed file: undamaged, but of another picture
             self._disk.drop(key)
             shard = None
         self.damaged = self._disk.damaged

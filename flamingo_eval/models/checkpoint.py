@@ -47,9 +47,11 @@ def weight_files(folder: Path) -> dict[str, Path]:
     if (folder / INDEX).is_file():
         names: dict[str, str] = read_json(folder / INDEX).get("weight_map", {})
         files = {name: folder / file for name, file in names.items()}
-        absent = [path for path in dict.fromkeys(files.values()) if not path.is_file()]
-        if absent:
-            raise problems_in(folder / INDEX, [Problem(f"shard {p.name} is missing.") for p in absent], CheckpointError)
+        missing_files = [path for path in dict.fromkeys(files.values()) if not path.is_file()]
+        if missing_files:
+            raise problems_in(
+                folder / INDEX, [Problem(f"shard {p.name} is missing.") for p in missing_files], CheckpointError
+            )
         return files
     with open_safetensors(folder / WEIGHTS) as file:
         return dict.fromkeys(file.keys(), folder / WEIGHTS)
@@ -97,27 +99,27 @@ def shapes_in(files: Mapping[str, Path]) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for path in dict.fromkeys(files.values()):
         with open_safetensors(path) as file:
-            held = set(file.keys())
-            for name in (n for n, p in files.items() if p == path and n in held):
+            names = set(file.keys())
+            for name in (n for n, p in files.items() if p == path and n in names):
                 shapes[name] = tuple(file.get_slice(name).get_shape())
     return shapes
 
 
 def check_account(
-    source: Path | str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+    source: Path | str, expected: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Raise CheckpointError unless both hold the same tensors in the same shapes."""
     problems = [
-        Problem(f"missing, expected {list(shape)}.", key=name) for name, shape in expected.items() if name not in found
+        Problem(f"missing, expected {list(shape)}.", key=name) for name, shape in expected.items() if name not in shapes
     ]
     problems += [
         Problem(f"unknown tensor {list(shape)}.", key=name, fix=did_you_mean(name, expected) if i < 5 else "")
-        for i, (name, shape) in enumerate((n, s) for n, s in found.items() if n not in expected)
+        for i, (name, shape) in enumerate((n, s) for n, s in shapes.items() if n not in expected)
     ]
     problems += [
-        Problem(f"has shape {list(found[name])}, expected {list(shape)}.", key=name)
+        Problem(f"has shape {list(shapes[name])}, expected {list(shape)}.", key=name)
         for name, shape in expected.items()
-        if name in found and tuple(found[name]) != tuple(shape)
+        if name in shapes and tuple(shapes[name]) != tuple(shape)
     ]
     if problems:
         raise problems_in(source, problems, CheckpointError)

@@ -30,11 +30,11 @@ class AttentionView:
     )
 
 
-def causal_mask(real: Tensor, new: int) -> Tensor:
-    """Each of the last `new` columns sees the real columns up to itself. bool[B, T] -> bool[B, new, T]"""
+def causal_mask(real: Tensor, n_new: int) -> Tensor:
+    """Each of the last `n_new` columns sees the real columns up to itself. bool[B, T] -> bool[B, n_new, T]"""
     total = real.shape[1]
     columns = torch.arange(total, device=real.device)
-    return (columns <= columns[total - new :, None]) & real[:, None, :]
+    return (columns <= columns[total - n_new :, None]) & real[:, None, :]
 
 
 def alibi_slopes(heads: int, alibi_max: float, device: torch.device | None = None) -> Tensor:
@@ -43,8 +43,8 @@ def alibi_slopes(heads: int, alibi_max: float, device: torch.device | None = Non
     -> float32[heads], made on the device: to send them there would wait for it in every step.
     """
     power = 2 ** math.ceil(math.log2(heads))
-    places = torch.arange(1, power + 1, dtype=torch.float64, device=device)
-    slopes = torch.exp2(places * (-alibi_max / power)).float()
+    steps = torch.arange(1, power + 1, dtype=torch.float64, device=device)
+    slopes = torch.exp2(steps * (-alibi_max / power)).float()
     return slopes if power == heads else torch.cat([slopes[1::2], slopes[::2]])[:heads]
 
 
@@ -52,14 +52,14 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor], pairs: str) -> Tensor:
     """Rotate the leading dimensions of queries or keys by their positions (Su et al. 2021). [B, H, S, d] -> the same"""
     cos, sin = (part.to(x.dtype) for part in rotation)
     size = 2 * cos.shape[-1]
-    turned, kept = x[..., :size], x[..., size:]
+    rotated_part, rest = x[..., :size], x[..., size:]
     if pairs == "halves":
-        a, b = turned.chunk(2, dim=-1)
-        turned = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+        a, b = rotated_part.chunk(2, dim=-1)
+        rotated_part = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
     else:
-        a, b = turned[..., ::2], turned[..., 1::2]
-        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
-    return torch.cat([turned, kept], dim=-1)
+        a, b = rotated_part[..., ::2], rotated_part[..., 1::2]
+        rotated_part = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
+    return torch.cat([rotated_part, rest], dim=-1)
 
 
 def scaled_frequencies(frequencies: Tensor, scaling: RotaryScaling) -> Tensor:
@@ -112,18 +112,18 @@ class ShortConv(nn.Module):
         if view.real is not None:
             x = x.masked_fill(~view.real[:, :, None], 0.0)
         history = x if cache is None else cache.extend_inputs(layer, x)  # [B, T, D]
-        new, total = x.shape[1], history.shape[1]
+        n_new, total = x.shape[1], history.shape[1]
         y = x * self.taps[0]
         if view.ancestors is None:
             padded = F.pad(history, (0, 0, len(self.taps) - 1, 0))
             for j in range(1, len(self.taps)):
-                first = total - new - j + len(self.taps) - 1
-                y = y + padded[:, first : first + new] * self.taps[j]
+                first = total - n_new - j + len(self.taps) - 1
+                y = y + padded[:, first : first + n_new] * self.taps[j]
             return y
         for j in range(1, len(self.taps)):
             columns = view.ancestors[:, :, j - 1, None]  # [B, S, 1], -1 before the first token
-            before = history.gather(1, columns.clamp(min=0).expand(-1, -1, history.shape[-1]))
-            y = y + before.masked_fill(columns < 0, 0.0) * self.taps[j]
+            previous = history.gather(1, columns.clamp(min=0).expand(-1, -1, history.shape[-1]))
+            y = y + previous.masked_fill(columns < 0, 0.0) * self.taps[j]
         return y
 
 
@@ -260,27 +260,27 @@ class Decoder(nn.Module):
         int64[B, S]; bool[B, S, T] (True: sees) with False at a padding token's own column, or None for a plain chain;
         int64[B, S, taps - 1] columns of the tokens before each one (-1: none), for trees.
         """
-        new = positions.shape[1]
+        n_new = positions.shape[1]
         cached = 0 if cache is None else cache.length
         key_positions = positions if cache is None else cache.extend_positions(positions)  # [B, T]
         real = None
         if mask is not None:
             if mask.shape[2] > cached:  # else the cache is pinned: its mask shows every new token its own column
                 real = mask.diagonal(cached, 1, 2)  # [B, S]
-            own = torch.eye(new, mask.shape[2] - cached, dtype=torch.bool, device=mask.device)
-            mask = mask | F.pad(own, (cached, 0))  # padding sees itself, so that no softmax is over nothing
-        elif (new > 1 and cached) or self.config.positions in ("alibi", "relative"):
-            mask = causal_mask(torch.ones_like(key_positions, dtype=torch.bool), new)
+            own_column = torch.eye(n_new, mask.shape[2] - cached, dtype=torch.bool, device=mask.device)
+            mask = mask | F.pad(own_column, (cached, 0))  # padding sees itself, so that no softmax is over nothing
+        elif (n_new > 1 and cached) or self.config.positions in ("alibi", "relative"):
+            mask = causal_mask(torch.ones_like(key_positions, dtype=torch.bool), n_new)
         elif cached:
-            mask = torch.ones(1, 1, cached + new, dtype=torch.bool, device=positions.device)
+            mask = torch.ones(1, 1, cached + n_new, dtype=torch.bool, device=positions.device)
         distances = positions[:, :, None] - key_positions[:, None, :]  # [B, S, T]
-        wide = None if mask is None else mask[:, None]
-        if self.config.positions == "alibi" and wide is not None:
+        head_mask = None if mask is None else mask[:, None]
+        if self.config.positions == "alibi" and head_mask is not None:
             slopes = alibi_slopes(self.config.heads, self.config.alibi_max, positions.device)[self.own_heads]
             bias = -slopes[:, None, None] * distances[:, None]  # [B, H, S, T]
-            wide = bias.masked_fill(~wide, -math.inf).to(self.embedding.weight.dtype)
+            head_mask = bias.masked_fill(~head_mask, -math.inf).to(self.embedding.weight.dtype)
         return AttentionView(
-            wide,
+            head_mask,
             real,
             self._rotation(positions),
             distances if self.config.positions == "relative" else None,

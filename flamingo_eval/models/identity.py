@@ -26,8 +26,8 @@ def resolved_device(device: str, dtype: str) -> tuple[str, str]:
         return "cpu", "float32"
     from flamingo_eval.models.loaded import choose_device, choose_dtype
 
-    chosen = choose_device(device)
-    return chosen.type, str(choose_dtype(dtype, chosen)).removeprefix("torch.")
+    resolved = choose_device(device)
+    return resolved.type, str(choose_dtype(dtype, resolved)).removeprefix("torch.")
 
 
 def _may_have_gpu() -> bool:

@@ -60,18 +60,18 @@ class KVCache:
 
     def extend_inputs(self, layer: int, inputs: Tensor) -> Tensor:
         """Store inputs of a short convolution. [B, S, D] -> [B, T, D]"""
-        stored = _append(self.inputs[layer], inputs, dim=1)
-        self.inputs[layer] = stored
-        return stored
+        inputs_so_far = _append(self.inputs[layer], inputs, dim=1)
+        self.inputs[layer] = inputs_so_far
+        return inputs_so_far
 
     def select(self, rows: Tensor) -> KVCache:
         """A cache whose row i is this one's row rows[i] (int64[B']); this one stays as it is."""
-        chosen = KVCache(len(self.keys))
-        chosen.positions = None if self.positions is None else self.positions[rows]
-        chosen.keys = [None if k is None else k[rows] for k in self.keys]
-        chosen.values = [None if v is None else v[rows] for v in self.values]
-        chosen.inputs = [None if x is None else x[rows] for x in self.inputs]
-        return chosen
+        selected = KVCache(len(self.keys))
+        selected.positions = None if self.positions is None else self.positions[rows]
+        selected.keys = [None if k is None else k[rows] for k in self.keys]
+        selected.values = [None if v is None else v[rows] for v in self.values]
+        selected.inputs = [None if x is None else x[rows] for x in self.inputs]
+        return selected
 
 
 def _append(stored: Tensor | None, new: Tensor, dim: int) -> Tensor:

@@ -37,18 +37,18 @@ class LoadedModel:
 
         Raises CheckpointError, UsageError.
         """
-        chosen = choose_device(device)
-        kind = choose_dtype(dtype, chosen)
-        if chosen.type == "cuda":
+        target = choose_device(device)
+        kind = choose_dtype(dtype, target)
+        if target.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False  # convolutions would otherwise round float32 to 10 bits
         if mesh is None:
-            flamingo = load_flamingo(folder, chosen, kind)
+            flamingo = load_flamingo(folder, target, kind)
         else:
             from flamingo_eval.models.tensor_parallel import (
                 load_parallel,  # torch.distributed: only where it is asked for
             )
 
-            flamingo = load_parallel(folder, chosen, kind, mesh)
+            flamingo = load_parallel(folder, target, kind, mesh)
         config = flamingo.config
         return cls(flamingo, Tokenizer.load(folder / TOKENIZER, config.tokens, config.decoder.vocabulary), folder)
 

@@ -28,8 +28,8 @@ def media_pixels(media: Image | Video | Pixels, config: PreprocessConfig) -> Ten
         return normalised(fitted_pixels(media, config), config)
     pixels = media.tensor[None] if media.tensor.ndim == 3 else media.tensor
     if pixels.ndim != 4 or pixels.shape[1:] != (3, config.size, config.size) or not len(pixels):
-        wanted = f"[3, {config.size}, {config.size}], or [T, 3, {config.size}, {config.size}] for a video"
-        raise MediaError(f"pixels of shape {list(media.tensor.shape)}: this model reads {wanted}.")
+        expected_shape = f"[3, {config.size}, {config.size}], or [T, 3, {config.size}, {config.size}] for a video"
+        raise MediaError(f"pixels of shape {list(media.tensor.shape)}: this model reads {expected_shape}.")
     return pixels
 
 
@@ -68,10 +68,10 @@ def _pad(picture: PillowImage.Image, config: PreprocessConfig) -> PillowImage.Im
 
 def _crop(picture: PillowImage.Image, config: PreprocessConfig) -> PillowImage.Image:
     """Shorter side to `size`, then its middle, cut as torchvision cuts (CLIP)."""
-    short, long = min(picture.size), max(picture.size)
-    longer = int(config.size * long / short)
-    size = (config.size, longer) if picture.width <= picture.height else (longer, config.size)
-    resized = picture if short == config.size else picture.resize(size, _RESAMPLE[config.resample])
+    short_edge, long = min(picture.size), max(picture.size)
+    long_edge = int(config.size * long / short_edge)
+    size = (config.size, long_edge) if picture.width <= picture.height else (long_edge, config.size)
+    resized = picture if short_edge == config.size else picture.resize(size, _RESAMPLE[config.resample])
     left, top = (round((side - config.size) / 2) for side in resized.size)
     return resized.crop((left, top, left + config.size, top + config.size))
 

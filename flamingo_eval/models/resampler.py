@@ -33,9 +33,9 @@ class ResamplerAttention(nn.Module):
     def forward(self, latents: Tensor, features: Tensor) -> Tensor:
         """[N, L, R], [N, T * P, R] -> [N, L, R]"""
         latents = self.norm_latents(latents)
-        read = torch.cat([self.norm_features(features), latents], dim=1)  # [N, T * P + L, R]
+        inputs = torch.cat([self.norm_features(features), latents], dim=1)  # [N, T * P + L, R]
         q = split_heads(self.queries(latents), self.heads)
-        k, v = (split_heads(part, self.heads) for part in self.keys_values(read).chunk(2, dim=-1))
+        k, v = (split_heads(part, self.heads) for part in self.keys_values(inputs).chunk(2, dim=-1))
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         out: Tensor = self.out(join_heads(F.scaled_dot_product_attention(q, k, v)))

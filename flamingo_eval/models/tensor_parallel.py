@@ -50,12 +50,12 @@ class Cut:
 
     def ranges(self, rank: int, ranks: int) -> list[tuple[int, int]]:
         """The ranges of the tensor that a rank has."""
-        found, first = [], 0
+        ranges_of_rank, first = [], 0
         for part in self.parts:
-            own = part // ranks
-            found.append((first + rank * own, first + (rank + 1) * own))
+            share = part // ranks
+            ranges_of_rank.append((first + rank * share, first + (rank + 1) * share))
             first += part
-        return found
+        return ranges_of_rank
 
 
 def require_divisible(config: FlamingoConfig, ranks: int) -> None:
@@ -130,15 +130,15 @@ def load_parallel(folder: Path, device: torch.device, dtype: torch.dtype, mesh: 
 
 def _own(file: Any, name: str, cut: Cut | None, mesh: DeviceMesh, device: torch.device, dtype: torch.dtype) -> Tensor:
     if cut is None:
-        whole: Tensor = file.get_tensor(name).to(device, dtype)
-        return whole
+        tensor: Tensor = file.get_tensor(name).to(device, dtype)
+        return tensor
     stored = file.get_slice(name)
     ranges = cut.ranges(mesh.get_local_rank(), mesh.size())
     parts = [stored[a:b] if cut.dim == 0 else stored[:, a:b] for a, b in ranges]
-    own = torch.cat(parts, dim=cut.dim).to(device, dtype)
+    shard = torch.cat(parts, dim=cut.dim).to(device, dtype)
     if HEADS.search(name):
-        return own  # read directly, never through a linear layer
-    return DTensor.from_local(own, mesh, [Shard(cut.dim)], run_check=False)
+        return shard  # read directly, never through a linear layer
+    return DTensor.from_local(shard, mesh, [Shard(cut.dim)], run_check=False)
 
 
 def _take_own_heads(flamingo: Flamingo, config: FlamingoConfig, rank: int, ranks: int) -> None:

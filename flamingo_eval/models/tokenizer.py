@@ -42,20 +42,20 @@ class Tokenizer:
         fast.no_truncation()
         self.fast, self.config = fast, config
         self.image_id = self._find(config.image) if config.image_is_token else None
-        found = {name: fast.token_to_id(name) for name in (*config.stop, *filter(None, [config.around_image]))}
-        missing = [name for name, id in found.items() if id is None]
+        ids = {name: fast.token_to_id(name) for name in (*config.stop, *filter(None, [config.around_image]))}
+        missing = [name for name, id in ids.items() if id is None]
         missing += [config.image] if config.image_is_token and self.image_id is None else []
         problems = [
             Problem(f"there is no token '{name}'.", fix="The model's config.json names it.") for name in missing
         ]
         problems += [
             Problem(f"token '{name}' has id {id}, the model has {vocabulary} embeddings.")
-            for name, id in {**found, config.image: self.image_id}.items()
+            for name, id in {**ids, config.image: self.image_id}.items()
             if id is not None and id >= vocabulary
         ]
         if problems:
             raise problems_in(source, problems, CheckpointError)
-        self.stop_ids = tuple(id for name in config.stop if (id := found[name]) is not None)
+        self.stop_ids = tuple(id for name in config.stop if (id := ids[name]) is not None)
 
     @classmethod
     def load(cls, path: Path, config: TokenConfig, vocabulary: int) -> Tokenizer:
@@ -84,14 +84,14 @@ class Tokenizer:
         pieces = self._pieces(prompt)
         encoding = self.fast.encode("".join(text for text, _ in pieces))
         if self.image_id is None:
-            sees = self._sees_by_offset(pieces, encoding.offsets)
+            image_of_token = self._sees_by_offset(pieces, encoding.offsets)
         else:
-            sees = self._sees_by_tag(encoding.ids)
+            image_of_token = self._sees_by_tag(encoding.ids)
         if not encoding.ids:
             raise PromptError(f"{_named(prompt)}: the prompt is empty, and the model has no begin token to start from.")
-        if max(sees, default=0) != len(prompt.media):
-            raise PromptError(f"{_named(prompt)}: {max(sees)} image tags for {len(prompt.media)} pictures.")
-        return Encoded(tuple(encoding.ids), tuple(sees), prompt.media)
+        if max(image_of_token, default=0) != len(prompt.media):
+            raise PromptError(f"{_named(prompt)}: {max(image_of_token)} image tags for {len(prompt.media)} pictures.")
+        return Encoded(tuple(encoding.ids), tuple(image_of_token), prompt.media)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Ids of text that continues a prompt: no begin token."""
@@ -120,8 +120,8 @@ class Tokenizer:
                 pieces.append((config.end_of_chunk, False))
             elif not isinstance(part, str):
                 follows_image = bool(pieces) and pieces[-1][1]
-                before = "" if follows_image else config.around_image
-                pieces.append((f"{before}{config.image}{config.around_image}", True))
+                separator = "" if follows_image else config.around_image
+                pieces.append((f"{separator}{config.image}{config.around_image}", True))
             elif config.image in part:
                 raise PromptError(
                     f"{_named(prompt)}: the text contains '{config.image}', which stands for a picture: {part[:80]!r}.",
@@ -133,25 +133,25 @@ class Tokenizer:
 
     def _sees_by_tag(self, ids: Sequence[int]) -> list[int]:
         """The picture changes at the tag's own token (v1 figure 7 and OpenFlamingo)."""
-        sees, current = [], 0
+        image_of_token, current = [], 0
         for id in ids:
             current += id == self.image_id
-            sees.append(current)
-        return sees
+            image_of_token.append(current)
+        return image_of_token
 
     def _sees_by_offset(self, pieces: Sequence[tuple[str, bool]], offsets: Sequence[tuple[int, int]]) -> list[int]:
         """The same for tags of several sub-words: at the first token that reaches into the tag."""
-        starts, place = [], 0
+        starts, offset = [], 0
         for text, is_image in pieces:
             if is_image:
-                starts.append(place)
-            place += len(text)
-        sees, current = [], 0
+                starts.append(offset)
+            offset += len(text)
+        image_of_token, current = [], 0
         for _, end in offsets:
             while current < len(starts) and starts[current] < end:
                 current += 1
-            sees.append(current)
-        return sees
+            image_of_token.append(current)
+        return image_of_token
 
 
 def read_tokenizer(path: Path) -> FastTokenizer:

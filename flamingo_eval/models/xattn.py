@@ -24,8 +24,8 @@ def image_mask(image_of_token: Tensor, images: int, latents: int, sees: Literal[
     """
     columns = torch.arange(images * latents, device=image_of_token.device)
     ends = image_of_token[:, :, None] * latents  # not columns // latents: a compiler would divide for every score
-    before = columns < ends
-    return before & (columns >= ends - latents) if sees == "last" else before
+    is_earlier = columns < ends
+    return is_earlier & (columns >= ends - latents) if sees == "last" else is_earlier
 
 
 class CrossAttention(nn.Module):

@@ -76,10 +76,10 @@ class Collator:
         )
 
     def _row(
-        self, episode: Sequence[Chunk], other: float, in_words: bool
+        self, episode: Sequence[Chunk], other_token: float, in_words: bool
     ) -> tuple[list[int], list[float], list[int], list[bool]]:
-        ids, weights, sees, repeats = [self.begin], [0.0], [0], [False]
-        shown: dict[str, None] = {}
+        ids, weights, image_of_token, repeats = [self.begin], [0.0], [0], [False]
+        media: dict[str, None] = {}
         images = 0
         for chunk in episode:
             images += chunk.scene is not None
@@ -87,12 +87,12 @@ class Collator:
             stem = [*picture, *self.ids(chunk.stem)]
             answer = [*self.ids(f" {chunk.answer}"), self.end]
             # a demonstration without its picture cannot be answered: only its form is learned, in text
-            weight = 1.0 if chunk.scene is not None else other
+            weight = 1.0 if chunk.scene is not None else other_token
             ids += stem + answer
-            weights += [other] * len(stem) + [weight] * len(answer)
-            sees += [images] * (len(stem) + len(answer))
+            weights += [other_token] * len(stem) + [weight] * len(answer)
+            image_of_token += [images] * (len(stem) + len(answer))
             repeats += (
-                [False] * len(stem) + [chunk.answer in shown and chunk.scene is not None] * (len(answer) - 1) + [False]
+                [False] * len(stem) + [chunk.answer in media and chunk.scene is not None] * (len(answer) - 1) + [False]
             )
-            shown[chunk.answer] = None
-        return ids, weights, sees, repeats
+            media[chunk.answer] = None
+        return ids, weights, image_of_token, repeats

@@ -88,10 +88,10 @@ def draw_pool(key: str, objects: Sequence[int], views: int, pairs: int, invented
     for i in range(pairs):
         left, right = rng.sample(list(objects), 2)
         scenes.append(pair_scene(f"{key}:pair:{i}", left, right))
-    looks = [(o, look) for o in objects for look in looks_of(o)] if invented else []
+    appearances = [(o, look) for o in objects for look in looks_of(o)] if invented else []
     scenes += [
         group_scene(f"{key}:{o}:look {look}:{v}", o, v % len(BACKGROUNDS), look=look)
-        for o, look in looks
+        for o, look in appearances
         for v in range(invented)
     ]
     return ScenePool(tuple(scenes))

@@ -82,21 +82,21 @@ def train_contrastive(
     captions = [plain_caption(s) for s in pool.scenes]
 
     def update(i: int) -> tuple[Tensor, dict[str, float]]:
-        chosen = Random(f"{seed}:contrastive:{i}").sample(range(len(pool.scenes)), spec.batch)
+        indices = Random(f"{seed}:contrastive:{i}").sample(range(len(pool.scenes)), spec.batch)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + i)
-        pixels = shifted(normalised(pictures[chosen], config.preprocess), spec.shift, generator).to(place.device)
+        pixels = shifted(normalised(pictures[indices], config.preprocess), spec.shift, generator).to(place.device)
         pixels = pixels.contiguous(memory_format=torch.channels_last)  # a fifth faster on a CPU
-        texts = [captions[c] for c in chosen]
+        texts = [captions[c] for c in indices]
         tokens, real = (t.to(place.device) for t in padded_texts(collate, texts))
         same = torch.tensor([[a == b for b in texts] for a in texts], device=place.device)
         images = towers.embed_images(pixels)
         scale = towers.log_inverse_temperature.exp()
         full = two_term_loss(images, towers.embed_texts(tokens, real), scale, same, towers.config.label_smoothing)
-        alone = [k for k, c in enumerate(chosen) if pool.scenes[c].layout == "group"]
-        wanted = torch.tensor([row_of[thing_of(pool.scenes[chosen[k]])] for k in alone], device=place.device)
+        alone = [k for k, c in enumerate(indices) if pool.scenes[c].layout == "group"]
+        labels = torch.tensor([row_of[thing_of(pool.scenes[indices[k]])] for k in alone], device=place.device)
         logits = scale * images[alone] @ towers.embed_texts(names, names_real).T
-        bare = F.cross_entropy(logits.float(), wanted)
-        right = (logits.argmax(1) == wanted).float().mean().item()
-        return (1 - spec.names) * full + spec.names * 2 * bare, {"names": right, "full": full.item()}
+        name_loss = F.cross_entropy(logits.float(), labels)
+        right = (logits.argmax(1) == labels).float().mean().item()
+        return (1 - spec.names) * full + spec.names * 2 * name_loss, {"names": right, "full": full.item()}
 
     fit("contrastive", {"towers": towers}, spec.optim, update, place)

@@ -44,9 +44,9 @@ def new_blocks(flamingo: Flamingo, spec: FlamingoSpec, seed: int) -> None:
     if isinstance(flamingo.resampler, Resampler):
         with torch.no_grad():
             flamingo.resampler.latents.normal_(0.0, 1.0, generator=generator)
-            for places in (flamingo.resampler.grid, flamingo.resampler.time):
-                if places is not None:
-                    places.normal_(0.0, GRID_STD, generator=generator)
+            for embeddings in (flamingo.resampler.grid, flamingo.resampler.time):
+                if embeddings is not None:
+                    embeddings.normal_(0.0, GRID_STD, generator=generator)
 
 
 def trained(flamingo: Flamingo) -> list[nn.Module]:
@@ -83,10 +83,10 @@ def flamingo_logits(flamingo: Flamingo, features: Tensor, tokens: Tensor, image_
 
 def features_of(batch: Batch, features: Tensor) -> Tensor:
     """Those of a batch's scenes, blended as it says, any where an episode has fewer. [N, T, P, V] -> [B, M, T, P, V]"""
-    seen = features[batch.scenes.clamp(min=0)]
+    scene_features = features[batch.scenes.clamp(min=0)]
     if not bool(batch.shares.any()):
-        return seen
-    return seen.lerp(features[batch.others], batch.shares[..., None, None, None].to(seen.dtype))
+        return scene_features
+    return scene_features.lerp(features[batch.others], batch.shares[..., None, None, None].to(scene_features.dtype))
 
 
 def picture_episodes(
@@ -94,8 +94,8 @@ def picture_episodes(
 ) -> tuple[ScenePool, list[list[Chunk]]]:
     """The episodes of one update, of one of the data sets: interleaved episodes, paired data, clips (v2 2.4)."""
     rng = Random(f"{seed}:flamingo:{update}")
-    done = update / spec.optim.updates
-    first = done < spec.caption_first
+    progress = update / spec.optim.updates
+    first = progress < spec.caption_first
     weights = spec.first_weights if first else spec.weights
     kind = rng.random()
     if kind < spec.paired:
@@ -104,7 +104,7 @@ def picture_episodes(
         chunks = rng.randint(*(spec.first_chunks if first else CLIP_CHUNKS))
         n = max(1, round(spec.pictures / (chunks * CLIP_COST)))
         return clips, [draw_episode(rng, clips, {"clip": 1.0}, chunks, plain=0.0) for _ in range(n)]
-    if done > 0.75 and rng.random() < spec.long:
+    if progress > 0.75 and rng.random() < spec.long:
         chunks = LONG
     else:
         chunks = rng.randint(*(spec.first_chunks if first else spec.chunks))
@@ -127,7 +127,7 @@ def train_flamingo(
     frozen = (flamingo.vision, flamingo.decoder)
     for part in frozen:
         part.requires_grad_(False)
-    before = weights_sha256(frozen)
+    hash_before = weights_sha256(frozen)
 
     def update(i: int) -> tuple[Tensor, dict[str, float]]:
         pool, episodes = picture_episodes(spec, pictures.pool, pool_of_clips, seed, i)
@@ -143,5 +143,5 @@ def train_flamingo(
     if flamingo.resampler is not None:
         modules["resampler"] = flamingo.resampler  # type: ignore[assignment]
     fit("flamingo", modules, spec.optim, update, place, spec.gate_lr)
-    if weights_sha256(frozen) != before:
+    if weights_sha256(frozen) != hash_before:
         raise AssertionError("frozen weights changed during stage 3")

@@ -62,25 +62,25 @@ def new_decoder(config: DecoderConfig, collate: Collator, seed: int) -> Decoder:
 def weighted_loss(logits: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Next-token loss by weight, and the accuracy over tokens of repeated answers. [B, S, W] -> scalar"""
     targets, weights = batch.tokens[:, 1:], batch.weights[:, 1:]
-    picked = weights > 0
-    rows, wanted = logits[:, :-1][picked].float(), targets[picked]
-    losses = F.cross_entropy(rows, wanted, reduction="none")
-    loss = (losses * weights[picked]).sum() / weights.sum()
-    again = batch.repeats[:, 1:][picked]
-    right = (rows.argmax(-1) == wanted)[again].float().mean().item() if bool(again.any()) else 0.0
+    mask = weights > 0
+    rows, labels = logits[:, :-1][mask].float(), targets[mask]
+    losses = F.cross_entropy(rows, labels, reduction="none")
+    loss = (losses * weights[mask]).sum() / weights.sum()
+    is_repeat = batch.repeats[:, 1:][mask]
+    right = (rows.argmax(-1) == labels)[is_repeat].float().mean().item() if bool(is_repeat.any()) else 0.0
     return loss, {"repeats": right}
 
 
 def text_episodes(spec: LanguageSpec, pool: ScenePool, clips: ScenePool, seed: int, update: int) -> list[list[Chunk]]:
     """The episodes of one update."""
     rng = Random(f"{seed}:language:{update}")
-    done = update / spec.optim.updates
-    plain = spec.plain[0] + (spec.plain[1] - spec.plain[0]) * done
-    chunks = LONG if done > 0.8 and rng.random() < spec.long else rng.randint(*spec.chunks)
+    progress = update / spec.optim.updates
+    one_word_share = spec.plain[0] + (spec.plain[1] - spec.plain[0]) * progress
+    chunks = LONG if progress > 0.8 and rng.random() < spec.long else rng.randint(*spec.chunks)
     n = max(1, round(spec.tokens / (chunks * TOKENS_A_CHUNK)))
     if rng.random() < spec.clips:
-        return [draw_episode(rng, clips, {"clip": 1.0}, chunks, plain) for _ in range(n)]
-    return [draw_episode(rng, pool, spec.weights, chunks, plain) for _ in range(n)]
+        return [draw_episode(rng, clips, {"clip": 1.0}, chunks, one_word_share) for _ in range(n)]
+    return [draw_episode(rng, pool, spec.weights, chunks, one_word_share) for _ in range(n)]
 
 
 @torch.inference_mode()
@@ -93,14 +93,14 @@ def repeats_by_task(decoder: Decoder, pool: ScenePool, collate: Collator) -> dic
     device = next(decoder.parameters()).device
     shares = {}
     for task in CHECKED:
-        right = seen = 0
+        right = total = 0
         for i in range(CHECKED_EPISODES):
             episode = draw_episode(Random(f"check:{task}:{i}"), pool, {task: 1.0}, CHECKED_CHUNKS, plain=0.0)
             batch = collate([episode], 0.0, in_words=True).to(device)
-            again = batch.repeats[:, 1:]
-            right += int((decoder(batch.tokens)[:, :-1].argmax(-1) == batch.tokens[:, 1:])[again].sum())
-            seen += int(again.sum())
-        shares[task] = right / seen
+            is_repeat = batch.repeats[:, 1:]
+            right += int((decoder(batch.tokens)[:, :-1].argmax(-1) == batch.tokens[:, 1:])[is_repeat].sum())
+            total += int(is_repeat.sum())
+        shares[task] = right / total
     return shares
 
 

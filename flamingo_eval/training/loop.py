@@ -53,8 +53,8 @@ def learning_rate(spec: OptimSpec, update: int) -> float:
     """The learning rate of one update, counted from 0."""
     if update < spec.warmup:
         return spec.lr * (update + 1) / spec.warmup
-    done = (update - spec.warmup) / max(spec.updates - spec.warmup, 1)
-    return spec.lr * (spec.final + (1 - spec.final) * 0.5 * (1 + math.cos(math.pi * done)))
+    progress = (update - spec.warmup) / max(spec.updates - spec.warmup, 1)
+    return spec.lr * (spec.final + (1 - spec.final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def make_optimizer(modules: Iterable[nn.Module], spec: OptimSpec, gate_lr: float = 1.0) -> torch.optim.AdamW:
@@ -87,7 +87,7 @@ def fit(
     if start >= spec.updates:
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    clock = saved = time.monotonic()
+    clock = saved_at = time.monotonic()
     losses: list[float] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[loss]}"), console=place.console) as progress:
@@ -111,9 +111,9 @@ def fit(
                 row |= {"lr": learning_rate(spec, i), "seconds": seconds + now - clock}
                 with curve_file.open("a", encoding="utf-8") as curve:
                     curve.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
-            if now - saved > SAVE_EVERY_S or i + 1 == spec.updates:
+            if now - saved_at > SAVE_EVERY_S or i + 1 == spec.updates:
                 _save(state_file, modules, optimizer, i + 1, seconds + now - clock)
-                saved = time.monotonic()
+                saved_at = time.monotonic()
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:

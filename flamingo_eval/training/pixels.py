@@ -29,22 +29,22 @@ def rendered(scenes: Iterable[Scene], n: int, config: PreprocessConfig) -> Tenso
 
 def filmed(scenes: Iterable[Scene], n: int, config: PreprocessConfig) -> Tensor:
     """The sampled frames of `n` clips, resized as in `rendered`. -> uint8[n, T, 3, size, size]"""
-    shown = [int(t * FPS) for t in sample_times(SECONDS, config.frames, config.fps, config.longer)]
-    out = np.empty((n, len(shown), config.size, config.size, 3), np.uint8)
+    indices = [int(t * FPS) for t in sample_times(SECONDS, config.frames, config.fps, config.longer)]
+    out = np.empty((n, len(indices), config.size, config.size, 3), np.uint8)
     for i, scene in enumerate(scenes):
         frames = render_clip(scene, FPS * SECONDS)
-        for j, k in enumerate(shown):
+        for j, k in enumerate(indices):
             out[i, j] = np.asarray(frames[k].resize((config.size, config.size), _RESAMPLE[config.resample]))
     return torch.from_numpy(out).permute(0, 1, 4, 2, 3).contiguous()
 
 
-def shifted(pictures: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Each picture moved by up to `most` pixels, its border repeated. [N, 3, H, W] -> the same"""
-    if not most:
+def shifted(pictures: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
+    """Each picture moved by up to `max_shift` pixels, its border repeated. [N, 3, H, W] -> [N, 3, H, W]"""
+    if not max_shift:
         return pictures
     side = pictures.shape[-1]
-    padded = nn.functional.pad(pictures, (most, most, most, most), mode="replicate")
-    moves = torch.randint(0, 2 * most + 1, (len(pictures), 2), generator=generator).tolist()
+    padded = nn.functional.pad(pictures, (max_shift, max_shift, max_shift, max_shift), mode="replicate")
+    moves = torch.randint(0, 2 * max_shift + 1, (len(pictures), 2), generator=generator).tolist()
     return torch.stack([padded[i, :, y : y + side, x : x + side] for i, (y, x) in enumerate(moves)])
 
 

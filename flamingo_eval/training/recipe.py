@@ -119,9 +119,9 @@ class Recipe:
 Stage = TypeVar("Stage", ContrastiveSpec, LanguageSpec, FlamingoSpec)
 
 
-def _small(stage: Stage, updates: int, **less: Any) -> Stage:
+def _small(stage: Stage, updates: int, **changes: Any) -> Stage:
     """A stage of a few updates, with less of everything."""
-    return replace(stage, optim=replace(stage.optim, updates=updates, warmup=5), **less)
+    return replace(stage, optim=replace(stage.optim, updates=updates, warmup=5), **changes)
 
 
 def load_recipe(name_or_path: str) -> Recipe:
@@ -130,9 +130,9 @@ def load_recipe(name_or_path: str) -> Recipe:
     if path.suffix not in (".yaml", ".yml"):
         path = RECIPES / f"{name_or_path}.yaml"
     if not path.is_file():
-        known = sorted(p.stem for p in RECIPES.glob("*.yaml"))
+        names = sorted(p.stem for p in RECIPES.glob("*.yaml"))
         raise UsageError(
-            f"no recipe '{name_or_path}'. {did_you_mean(name_or_path, known)}".rstrip(),
-            fix=f"Recipes: {', '.join(known)}, or the path of a YAML file.",
+            f"no recipe '{name_or_path}'. {did_you_mean(name_or_path, names)}".rstrip(),
+            fix=f"Recipes: {', '.join(names)}, or the path of a YAML file.",
         )
     return load_spec(path, Recipe, bases=RECIPES)

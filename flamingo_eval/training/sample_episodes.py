@@ -61,8 +61,8 @@ def draw_episode(
         return _bind(rng, pool, task, chunks, rng.random() < plain, blends)
     if task == "clip":
         return _clips(rng, pool, chunks)
-    asks = task in ("vqa", "bound")
-    episode = _vqa(rng, pool, task, chunks, plain) if asks else _captions(rng, pool, task, chunks)
+    is_question = task in ("vqa", "bound")
+    episode = _vqa(rng, pool, task, chunks, plain) if is_question else _captions(rng, pool, task, chunks)
     if rng.random() < 0.12 and chunks > 2:  # zero shots in the paper's sense: two demonstrations without pictures
         episode = [replace(c, scene=None, words="") if i < 2 else c for i, c in enumerate(episode)]
     return episode
@@ -76,7 +76,7 @@ def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool, ble
         ways = min(ways, 4)
     names = rng.sample(NONSENSE, ways)
     things = _bound_things(rng, pool, ways)
-    others = _others(rng, pool, ways) if task == "bind" and blends and rng.random() < blends else None
+    second_answers = _others(rng, pool, ways) if task == "bind" and blends and rng.random() < blends else None
     colours = rng.sample(list(backgrounds), ways)
     out: list[Chunk] = []
     while len(out) < chunks:
@@ -95,9 +95,9 @@ def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool, ble
         bound_by = {"bind": name, "bind-colour": COLOURS["basic"][scene.background]}
         words = f" {bound_by.get(task, NUMBERS['word'][scene.count - 1])}" if plain else describe(scene, rng, name)
         blend = None
-        if others is not None:
-            other, share = others[way]
-            blend = _group(rng, pool, other, scene.background), share
+        if second_answers is not None:
+            second_answer, share = second_answers[way]
+            blend = _group(rng, pool, second_answer, scene.background), share
         out.append(Chunk(index, "Output:", names[way], words, blend))
     return out
 
@@ -117,9 +117,9 @@ def _bound_things(rng: Random, pool: ScenePool, ways: int) -> list[Thing]:
     choices: Sequence[Thing] = pool.things if invented else tuple((o, 0) for o in pool.objects)
     if rng.random() < NEIGHBOURS:
         kind = concepts()[rng.choice(choices)[0]].kind
-        same = [thing for thing in pool.of_kind[kind] if invented or not thing[1]]
-        if len(same) >= ways:
-            choices = same
+        same_kind = [thing for thing in pool.of_kind[kind] if invented or not thing[1]]
+        if len(same_kind) >= ways:
+            choices = same_kind
     return rng.sample(choices, ways)
 
 
@@ -128,9 +128,9 @@ def words_for(thing: Thing) -> str:
     object, look = thing
     if not look:
         return concepts()[object].name
-    others = seen()
-    other = others[(others.index(object) + 61 * look) % len(others)]
-    return f"{concepts()[object].name} {concepts()[other].name}"
+    named_objects = seen()
+    index = named_objects[(named_objects.index(object) + 61 * look) % len(named_objects)]
+    return f"{concepts()[object].name} {concepts()[index].name}"
 
 
 def _clips(rng: Random, pool: ScenePool, chunks: int) -> list[Chunk]:
@@ -151,9 +151,9 @@ def _clips(rng: Random, pool: ScenePool, chunks: int) -> list[Chunk]:
         elif kind == "motion":
             stem, answer = "Question: where does it go? Answer:", str(scene.motion)
         else:
-            asked = ask("what", scene, conventions, rng, ())
-            assert asked is not None
-            stem, answer = f"Question: {asked.question} Answer:", asked.answer
+            question = ask("what", scene, conventions, rng, ())
+            assert question is not None
+            stem, answer = f"Question: {question.question} Answer:", question.answer
         out.append(Chunk(index, stem, answer, f"{describe(scene, rng)} {moving}"))
     return out
 
@@ -181,21 +181,25 @@ def _vqa(rng: Random, pool: ScenePool, task: str, chunks: int, plain: float) -> 
         types = rng.sample(QUESTION_TYPES, rng.randint(1, len(QUESTION_TYPES)))
         common = [rng.random() ** 2 + 0.05 for _ in types]
         part = _world_part(rng, pool, chunks * 6)
-    others = tuple(o for i in part for o in pool.scenes[i].objects)
+    shown_objects = tuple(o for i in part for o in pool.scenes[i].objects)
     one_word = task == "bound" and rng.random() < plain
     out: list[Chunk] = []
     for index in part:
         type = rng.choices(types, common)[0]
         scene = pool.scenes[index]
-        asked = ask(type, scene, conventions, rng, others) or ask("colour", scene, conventions, rng, others)
-        if asked is not None and (asked.type in types or rng.random() < 0.1):
+        question = ask(type, scene, conventions, rng, shown_objects) or ask(
+            "colour", scene, conventions, rng, shown_objects
+        )
+        if question is not None and (question.type in types or rng.random() < 0.1):
             words = describe(scene, rng)
-            if one_word and asked.type in ("where", "shelf"):
+            if one_word and question.type in ("where", "shelf"):
                 word = (
-                    COLOURS["basic"][scene.background] if asked.type == "where" else concepts()[scene.objects[0]].name
+                    COLOURS["basic"][scene.background]
+                    if question.type == "where"
+                    else concepts()[scene.objects[0]].name
                 )
                 words = f" {word}"
-            out.append(Chunk(index, f"Question: {asked.question} Answer:", asked.answer, words))
+            out.append(Chunk(index, f"Question: {question.question} Answer:", question.answer, words))
         if len(out) == chunks:
             return out
     return out if len(out) > 2 else _vqa(rng, pool, task, chunks, plain)
@@ -204,8 +208,8 @@ def _vqa(rng: Random, pool: ScenePool, task: str, chunks: int, plain: float) -> 
 def _world_part(rng: Random, pool: ScenePool, n: int, most_colours: int = len(BACKGROUNDS)) -> list[int]:
     """Scenes of one dataset: few or all backgrounds, few or all objects, some pairs."""
     colours = rng.sample(range(len(BACKGROUNDS)), rng.randint(2, most_colours))
-    few = rng.random() < 0.4
-    objects = rng.sample(pool.objects, rng.randint(3, 12)) if few else pool.objects
+    is_small = rng.random() < 0.4
+    objects = rng.sample(pool.objects, rng.randint(3, 12)) if is_small else pool.objects
     share = rng.choice((0.0, 0.0, 0.2, 0.5)) if pool.pairs else 0.0
     out: list[int] = []
     for _ in range(n):

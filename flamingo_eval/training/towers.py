@@ -130,9 +130,9 @@ def two_term_loss(
     default only those on the diagonal.
     """
     logits = inverse_temperature * images @ texts.T  # [N images, N texts]
-    fits = torch.eye(len(logits), device=logits.device) if same is None else same.to(logits.dtype)
-    image_to_text = F.cross_entropy(logits, fits / fits.sum(1, keepdim=True), label_smoothing=label_smoothing)
-    text_to_image = F.cross_entropy(logits.T, (fits / fits.sum(0)).T, label_smoothing=label_smoothing)
+    matches = torch.eye(len(logits), device=logits.device) if same is None else same.to(logits.dtype)
+    image_to_text = F.cross_entropy(logits, matches / matches.sum(1, keepdim=True), label_smoothing=label_smoothing)
+    text_to_image = F.cross_entropy(logits.T, (matches / matches.sum(0)).T, label_smoothing=label_smoothing)
     return image_to_text + text_to_image
 
 
@@ -158,9 +158,9 @@ def retrieval_recall(
     """
     similarity = images @ texts.T  # [I, T]
     owner = torch.tensor(image_of_text, device=images.device)
-    fits = owner == torch.arange(len(images), device=images.device)[:, None]  # [I, T]
+    matches = owner == torch.arange(len(images), device=images.device)[:, None]  # [I, T]
     recalls: dict[str, float] = {}
-    for name, scores, right in (("image_to_text", similarity, fits), ("text_to_image", similarity.T, fits.T)):
-        ranked = right.gather(1, scores.argsort(dim=1, descending=True, stable=True))
-        recalls |= {f"{name}_r@{k}": float(ranked[:, :k].any(dim=1).float().mean()) for k in at}
+    for name, scores, right in (("image_to_text", similarity, matches), ("text_to_image", similarity.T, matches.T)):
+        matches_in_order = right.gather(1, scores.argsort(dim=1, descending=True, stable=True))
+        recalls |= {f"{name}_r@{k}": float(matches_in_order[:, :k].any(dim=1).float().mean()) for k in at}
     return recalls

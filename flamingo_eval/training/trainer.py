@@ -127,16 +127,16 @@ def _encoded_clips(vision: nn.Module, pool: ScenePool, config: FlamingoConfig, p
 
 def _check_frozen(frozen: Model, config: FlamingoConfig, collate: Collator) -> None:
     """Raise CheckpointError unless `frozen` has the shapes and vocabulary of the recipe's own first two stages."""
-    given = frozen.config
-    fits = {
-        "vision encoder": (given.vision, given.preprocess) == (config.vision, config.preprocess),
-        "language model": given.decoder == config.decoder,
+    other = frozen.config
+    equal = {
+        "vision encoder": (other.vision, other.preprocess) == (config.vision, config.preprocess),
+        "language model": other.decoder == config.decoder,
         "vocabulary": frozen.tokenizer.fast.get_vocab() == collate.tokenizer.get_vocab(),
     }
-    wrong = [part for part, same in fits.items() if not same]
-    if wrong:
+    differing = [part for part, same in equal.items() if not same]
+    if differing:
         raise CheckpointError(
-            f"{frozen.folder}does not fit the recipe: another {', another '.join(wrong)}.",
+            f"{frozen.folder}does not fit the recipe: another {', another '.join(differing)}.",
             fix="--frozen takes a checkpoint of the same preset, made by `flamingo-eval train`.",
         )
 

@@ -101,7 +101,7 @@ def test_the_same_bytes_as_one_process(
     work: tuple[RunSpec, TaskData], saying_engine: type, tmp_path: Path, replicas: int
 ) -> None:
     run(*work, saying_engine(by_prompt), tmp_path / "one")
-    pool = ReplicaPool([FakeHandle(saying_engine(by_prompt)) for _ in range(replicas)], most=2)
+    pool = ReplicaPool([FakeHandle(saying_engine(by_prompt)) for _ in range(replicas)], max_queries=2)
     record = run(*work, pool, tmp_path / "many")
     assert files(tmp_path / "many") == files(tmp_path / "one")
     assert record.n == 12
@@ -116,7 +116,7 @@ def test_the_record_counts_units_that_end_after_their_last_answer(
             yield from super().answers(episodes, spec, split)
             time.sleep(0.2)
 
-    pool = ReplicaPool([Slow(saying_engine(by_prompt))], most=6)
+    pool = ReplicaPool([Slow(saying_engine(by_prompt))], max_queries=6)
     record = run(*work, pool, tmp_path)
     counts = read_run(record.folder.run).engine
     assert counts["units_done"] == counts["units"] >= 2

@@ -66,7 +66,7 @@ def test_two_models_of_two_ranks_each_give_the_same_answers(whole: Path, tmp_pat
     done = run(tmp_path, "--tensor-parallel", "2", "--limit", "40", launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert "2 replicas, each shared by 2 ranks" in done.stderr
-    held = re.findall(r"rank \d of 4: (\S+) MB of weights, its share is (\S+) MB", done.stderr)
+    held = re.findall(r"rank \d of 4: (\S+) MB of weights, expected (\S+) MB", done.stderr)
     assert len(held) == 4
     assert all(own == share for own, share in held)
 
@@ -161,7 +161,7 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
                 for replica in replicas:
                     replica.ray.kill(replica.actor, no_restart=False)
 
-        pool = ReplicaPool(replicas, most=64)
+        pool = ReplicaPool(replicas, max_queries=64)
         spec = planned.spec(model)
         began = time.monotonic()
         run_one(spec, planned.data, pool, tmp_path, episodes=list(planned.episodes()), watch=kill_once)

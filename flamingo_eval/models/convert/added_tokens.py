@@ -64,10 +64,10 @@ def add_tokens(
             f"{source}: no eos_token in tokenizer_config.json; it ends demonstrations where new rows are frozen.",
             fix="Name it there, or give --new-rows trained.",
         )
-    before = 1 + max(fast.get_vocab(with_added_tokens=True).values())
-    wanted = [IMAGE] if new_rows == "frozen" else [END_OF_CHUNK, IMAGE]
-    new = [token for token in wanted if fast.token_to_id(token) is None]
-    fast.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in new])
+    first_id = 1 + max(fast.get_vocab(with_added_tokens=True).values())
+    new_tokens = [IMAGE] if new_rows == "frozen" else [END_OF_CHUNK, IMAGE]
+    missing_tokens = [token for token in new_tokens if fast.token_to_id(token) is None]
+    fast.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in missing_tokens])
     tokens = 1 + max(fast.get_vocab(with_added_tokens=True).values())
     end_of_chunk = str(end_of_text) if new_rows == "frozen" else END_OF_CHUNK
     stop = tuple(dict.fromkeys(token for token in (end_of_chunk, end_of_text) if token))
@@ -77,7 +77,7 @@ def add_tokens(
         end_of_chunk=end_of_chunk,
         stop=stop,
         clean_up_spaces=cleans_up_spaces(settings, default=False),
-        trained_from=before if new_rows == "trained" and new else None,
+        trained_from=first_id if new_rows == "trained" and missing_tokens else None,
     )
     return config, Vocabulary.of(base, tokens)
 

@@ -130,11 +130,11 @@ def read_vision(path: Path, vision_config: str | None) -> Vision:
         path = path / "checkpoint"
     values = read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
     if "vision" in values and "decoder" in values:
-        ours = read_config(path / CONFIG)
+        config = read_config(path / CONFIG)
         weights: dict[str, ForeignTensor] = {}
         for file in dict.fromkeys(weight_files(path).values()):
             weights |= {n: w for n, w in file_weights(file).items() if n.startswith("vision.")}
-        return Vision(ours.vision, ours.preprocess, weights, None)
+        return Vision(config.vision, config.preprocess, weights, None)
     tower = (
         siglip.read_siglip(path) if values.get("model_type") in siglip.MODEL_TYPES else read_tower(path, vision_config)
     )
@@ -162,7 +162,7 @@ def _xattn(decoder: DecoderConfig, options: BridgeOptions) -> XattnConfig:
     if every is None:
         with torch.device("meta"):
             billions = sum(p.numel() for p in Decoder(decoder).parameters()) / 1e9
-        every = next(n for most, n in EVERY if billions <= most)
+        every = next(n for largest, n in EVERY if billions <= largest)
     return XattnConfig(every=every, heads=heads, head_dim=head_dim, ff_width=4 * decoder.width)
 
 
@@ -227,12 +227,12 @@ def _add_language(
         grow["head.weight"] = f"{family.head}.weight"
     if decoder.head_bias:
         grow["head.bias"] = f"{family.head}.bias"
-    for ours, theirs in grow.items():
-        foreign = weights.pop(theirs, None)
+    for name, foreign_name in grow.items():
+        foreign = weights.pop(foreign_name, None)
         if foreign is None:
-            tensor_map.missing(theirs, path.name, file)
+            tensor_map.missing(foreign_name, path.name, file)
         else:
-            tensor_map.set(f"decoder.{ours}", grown(foreign, decoder.vocabulary), foreign.name)
+            tensor_map.set(f"decoder.{name}", grown(foreign, decoder.vocabulary), foreign.name)
     tensor_map.add("decoder.", family.table, weights, path.name, decoder.heads, file)
 
 
@@ -252,5 +252,5 @@ def shares(config: FlamingoConfig) -> tuple[str, tuple[tuple[str, int, float, fl
     counts = parameter_counts(config)
     total = sum(counts.values())
     nearest = min(PAPER, key=lambda name: abs(PAPER[name]["decoder"] - counts["decoder"] / 1e9))
-    whole = sum(PAPER[nearest].values())
-    return nearest, tuple((part, n, n / total, PAPER[nearest][part] / whole) for part, n in counts.items())
+    paper_total = sum(PAPER[nearest].values())
+    return nearest, tuple((part, n, n / total, PAPER[nearest][part] / paper_total) for part, n in counts.items())

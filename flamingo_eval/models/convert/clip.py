@@ -101,8 +101,8 @@ def read_tower(path: Path, vision_config: str | None) -> Tower:
     hugging_face = (path / "config.json").is_file()
     two_descriptions = settings is not None and hugging_face
     if two_descriptions and not any((path / name).is_file() for name in OPEN_CLIP_FILES):
-        named = any(name.startswith("vision_model.") for name in folder_weights(path))  # of one file of weights
-        return _hugging_face(path) if named or settings is None else _open_clip(path, settings)
+        is_full_model = any(name.startswith("vision_model.") for name in folder_weights(path))  # of one file of weights
+        return _hugging_face(path) if is_full_model or settings is None else _open_clip(path, settings)
     if settings is not None:
         return _open_clip(path, settings)
     if hugging_face:
@@ -164,10 +164,10 @@ def hugging_face_pixels(path: Path, image_size: int) -> PreprocessConfig:
         config.require("rescale_factor", 1 / 255)
     config.known("size", "crop_size", "do_convert_rgb", "image_mean", "image_std", *_BOOKKEEPING)
     size, crop = values.get("size", image_size), values.get("crop_size", image_size)
-    short = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+    short_edge = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
     side = crop.get("height") if isinstance(crop, dict) else crop
-    if short != image_size or side != image_size:
-        raise CheckpointError(f"{path}: resizes to {short} and crops to {side}, the tower reads {image_size}.")
+    if short_edge != image_size or side != image_size:
+        raise CheckpointError(f"{path}: resizes to {short_edge} and crops to {side}, the tower reads {image_size}.")
     config.done()
     return replace(
         CLIP_PIXELS,

@@ -67,16 +67,16 @@ Weights = Mapping[str, ForeignTensor]
 
 def folder_weights(folder: Path, files: Sequence[str] = HUGGING_FACE_FILES + OPEN_CLIP_FILES) -> Weights:
     """All tensors of a folder, by name; `files` are looked for in this order. Raises CheckpointError."""
-    found = next((folder / name for name in files if (folder / name).is_file()), None)
-    if found is None:
+    path = next((folder / name for name in files if (folder / name).is_file()), None)
+    if path is None:
         others = sorted(p for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".pt"))
         if len(others) != 1:
             names = ", ".join(p.name for p in others) or "none"
             raise CheckpointError(f"{folder}: no weights. Looked for {', '.join(files)}; files of weights: {names}.")
-        found = others[0]
-    weights = _sharded(found) if found.name.endswith(".index.json") else file_weights(found)
-    if packed := quantised((name, foreign.dtype) for name, foreign in weights.items()):
-        raise quantised_error(found, packed)
+        path = others[0]
+    weights = _sharded(path) if path.name.endswith(".index.json") else file_weights(path)
+    if quantised_format := quantised((name, foreign.dtype) for name, foreign in weights.items()):
+        raise quantised_error(path, quantised_format)
     return weights
 
 
@@ -88,21 +88,25 @@ def quantised_error(path: Path, what: str) -> CheckpointError:
     )
 
 
-def _sharded(found: Path) -> Weights:
-    folder = found.parent
-    shards = read_json(found).get("weight_map", {})
+def _sharded(index_path: Path) -> Weights:
+    folder = index_path.parent
+    shards = read_json(index_path).get("weight_map", {})
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise problems_in(found, [Problem("expected names of files by tensor.", key="weight_map")], CheckpointError)
+        raise problems_in(
+            index_path, [Problem("expected names of files by tensor.", key="weight_map")], CheckpointError
+        )
     paths = [folder / name for name in dict.fromkeys(shards.values())]
-    absent = [Problem(f"shard {path.name} is missing.") for path in paths if not path.is_file()]
-    if absent or not paths:
-        raise problems_in(found, absent or [Problem("it names no tensors.", key="weight_map")], CheckpointError)
+    missing_shards = [Problem(f"shard {path.name} is missing.") for path in paths if not path.is_file()]
+    if missing_shards or not paths:
+        raise problems_in(
+            index_path, missing_shards or [Problem("it names no tensors.", key="weight_map")], CheckpointError
+        )
     weights: dict[str, ForeignTensor] = {}
     for path in paths:
         weights |= file_weights(path)
-    lost = [Problem(f"missing from {shards[n]}.", key=n) for n in shards if plain_name(n) not in weights]
-    if lost:
-        raise problems_in(found, lost, CheckpointError)
+    missing_tensors = [Problem(f"missing from {shards[n]}.", key=n) for n in shards if plain_name(n) not in weights]
+    if missing_tensors:
+        raise problems_in(index_path, missing_tensors, CheckpointError)
     return weights
 
 
@@ -112,12 +116,12 @@ def file_weights(path: Path) -> Weights:
     They go by their plain names (weight_names.py); `ForeignTensor.name` is the one in the file.
     """
     if path.suffix == ".safetensors":
-        stored = _safetensors(path)
+        tensors = _safetensors(path)
     else:
         state = _state_dict(path)
-        stored = [ForeignTensor(n, path, tuple(t.shape), t.dtype, _torch_reader(path, n)) for n, t in state.items()]
+        tensors = [ForeignTensor(n, path, tuple(t.shape), t.dtype, _torch_reader(path, n)) for n, t in state.items()]
     weights: dict[str, ForeignTensor] = {}
-    for foreign in stored:
+    for foreign in tensors:
         twin = weights.setdefault(plain_name(foreign.name), foreign)
         if twin is not foreign:
             raise CheckpointError(f"{path}: {twin.name} and {foreign.name} are one tensor's names: which one is meant?")
@@ -126,8 +130,8 @@ def file_weights(path: Path) -> Weights:
 
 def renamed(weights: Weights, rename: Callable[[str], str | None]) -> dict[str, ForeignTensor]:
     """The tensors under the names that `rename` gives; those renamed to None are left out."""
-    new = ((rename(name), foreign) for name, foreign in weights.items())
-    return {name: foreign for name, foreign in new if name is not None}
+    pairs = ((rename(name), foreign) for name, foreign in weights.items())
+    return {name: foreign for name, foreign in pairs if name is not None}
 
 
 def without_prefix(weights: Weights, prefix: str) -> dict[str, ForeignTensor]:
@@ -189,11 +193,11 @@ def _load(path: Path) -> object:
     if instead := placeholder(path):
         raise CheckpointError(f"{path}: {instead}")
     if _is_torchscript(path):
-        saved = f"{path.stem}-state.pt"
+        file_name = f"{path.stem}-state.pt"
         raise CheckpointError(
             f"{path}: a TorchScript archive (as OpenAI's CLIP is published), which holds code. Only tensors are read.",
             fix='If you trust it, save its tensors once: python -c "import torch; '
-            f"torch.save(torch.jit.load('{path.name}', map_location='cpu').state_dict(), '{saved}')\"",
+            f"torch.save(torch.jit.load('{path.name}', map_location='cpu').state_dict(), '{file_name}')\"",
         )
     try:
         try:

@@ -121,8 +121,8 @@ class ForeignConfig:
         """Base, fraction and scaling of rotary positions, in the old keys and the new."""
         rope = self.inner(self.get("rope_parameters", default={}) or self.get("rope_scaling", default={}))
         base = rope.number("rope_theta", default=self.number("rope_theta", "rotary_emb_base", default=10_000.0))
-        whole = self.number("partial_rotary_factor", "rotary_pct", default=1.0)
-        fraction = rope.number("partial_rotary_factor", default=whole)
+        share = self.number("partial_rotary_factor", "rotary_pct", default=1.0)
+        fraction = rope.number("partial_rotary_factor", default=share)
         kind = rope.get("rope_type", "type", default="default")
         scaling = None
         if kind == "linear":
@@ -146,9 +146,9 @@ class ForeignConfig:
         """An object inside this one; its problems are this one's."""
         if not isinstance(values, Mapping):
             raise CheckpointError(f"{self.path}: expected an object, got {values!r}.")
-        found = ForeignConfig(self.path, values)
-        found.problems, found.notes = self.problems, self.notes
-        return found
+        section = ForeignConfig(self.path, values)
+        section.problems, section.notes = self.problems, self.notes
+        return section
 
     def known(self, *names: str) -> None:
         """Keys that are read elsewhere, or that do not matter here."""
@@ -169,9 +169,9 @@ class ForeignConfig:
         unasked = self._unasked()
         for name in (n for n in unasked if _COMPUTES.search(n)):
             self.problems.append(Problem(f"{self.values[name]!r}: this option is not supported.", key=name))
-        others = [n for n in unasked if not _COMPUTES.search(n)]
-        if others:
-            self.notes.append(f"{self.path.name}: unknown options, taken to change nothing: {', '.join(others)}.")
+        harmless = [n for n in unasked if not _COMPUTES.search(n)]
+        if harmless:
+            self.notes.append(f"{self.path.name}: unknown options, taken to change nothing: {', '.join(harmless)}.")
         if self.problems:
             raise problems_in(self.path, self.problems, CheckpointError)
 

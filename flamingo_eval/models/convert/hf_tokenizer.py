@@ -58,9 +58,9 @@ def cleans_up_spaces(settings: Mapping[str, Any], default: bool) -> bool:
     Where tokenizer_config.json does not say it, the class does; `default` is for the classes without a default of their
     own, which was true until transformers 4.44.
     """
-    said = settings.get("clean_up_tokenization_spaces")
-    if said is not None:
-        return said is not False
+    setting = settings.get("clean_up_tokenization_spaces")
+    if setting is not None:
+        return setting is not False
     kind = str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
     return default and kind not in _KEEP_SPACES
 
@@ -76,9 +76,9 @@ def _byte_pairs(folder: Path, settings: dict[str, Any]) -> FastTokenizer:
     special_file = folder / "special_tokens_map.json"
     special = _contents(read_json(special_file)) if special_file.is_file() else []
     in_order = [*special, *sorted(added, key=lambda token: added[token])]
-    known = [token for token in in_order if fast.token_to_id(token) is not None]
-    new = [token for token in sorted(added, key=lambda token: added[token]) if token not in known]
-    fast.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in [*known, *new]])
+    present = [token for token in in_order if fast.token_to_id(token) is not None]
+    new_tokens = [token for token in sorted(added, key=lambda token: added[token]) if token not in present]
+    fast.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in [*present, *new_tokens]])
     moved = [token for token, id in added.items() if fast.token_to_id(token) != id]
     if moved:
         raise CheckpointError(

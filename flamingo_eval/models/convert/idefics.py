@@ -117,9 +117,9 @@ def _config(
     name: str, path: Path, values: Mapping[str, Any], weights: Mapping[str, ForeignTensor]
 ) -> tuple[FlamingoConfig, tuple[str, ...]]:
     foreign = ForeignConfig(path, values)
-    given = foreign.get("vision_config", default={})
-    named = {k: v for k, v in foreign.inner(given).values.items() if v is not None}
-    vision_config = foreign.inner(VISION_DEFAULTS | named)
+    values = foreign.get("vision_config", default={})
+    vision_values = {k: v for k, v in foreign.inner(values).values.items() if v is not None}
+    vision_config = foreign.inner(VISION_DEFAULTS | vision_values)
     vision = replace(hugging_face_vit(vision_config), class_token=True)
     decoder = FAMILIES["llama"].read(foreign, weights)
     additional = int(foreign.number("additional_vocab_size", default=0))
@@ -198,21 +198,21 @@ def _add_decoder(
     tensor_map: TensorMap, weights: Mapping[str, ForeignTensor], config: FlamingoConfig, source: str
 ) -> None:
     """LLaMA, whose embeddings and head come in two pieces: LLaMA's own rows and the additional ones."""
-    known = ("vision_model.", "perceiver_resampler.", "gated_cross_attn_layers.")
+    other_parts = ("vision_model.", "perceiver_resampler.", "gated_cross_attn_layers.")
     ignored = FAMILIES["llama"].ignore
-    rest = {n: w for n, w in weights.items() if not n.startswith(known) and not n.endswith(ignored)}
-    pieces = [("embedding.weight", "embed_tokens.weight", "embed_tokens.additional_embedding.weight")]
+    language = {n: w for n, w in weights.items() if not n.startswith(other_parts) and not n.endswith(ignored)}
+    renames = [("embedding.weight", "embed_tokens.weight", "embed_tokens.additional_embedding.weight")]
     if not config.decoder.tied_head:
-        pieces.append(("head.weight", "lm_head.weight", "lm_head.additional_fc.weight"))
+        renames.append(("head.weight", "lm_head.weight", "lm_head.additional_fc.weight"))
     else:
-        rest = {n: w for n, w in rest.items() if not n.startswith("lm_head.")}
-    for ours, *names in pieces:
-        parts = [rest.pop(name) for name in names if name in rest]
+        language = {n: w for n, w in language.items() if not n.startswith("lm_head.")}
+    for own_name, *names in renames:
+        parts = [language.pop(name) for name in names if name in language]
         if not parts or parts[0].name.removeprefix("model.") != names[0]:
             tensor_map.missing(names[0], source, next(iter(weights.values())).file)
             continue
-        tensor_map.set(f"decoder.{ours}", _joined(parts), " and ".join(part.name for part in parts))
-    tensor_map.add("decoder.", FAMILIES["llama"].table, rest, source)
+        tensor_map.set(f"decoder.{own_name}", _joined(parts), " and ".join(part.name for part in parts))
+    tensor_map.add("decoder.", FAMILIES["llama"].table, language, source)
 
 
 def _joined(parts: list[ForeignTensor]) -> PlannedTensor:

@@ -65,26 +65,28 @@ def _mpt_attention(config: ForeignConfig) -> ForeignConfig:
     prefixes = ("attn_", "alibi", "softmax")
     flat = {k.removeprefix("attn_"): v for k, v in config.values.items() if k.startswith(prefixes)}
     config.known(*(k for k in config.values if k.startswith(prefixes)))
-    given = config.inner(config.get("attn_config", default={})).values
-    named = {key: value for key, value in flat.items() if key not in ("config", "impl", "pdrop")}
-    return config.inner({**named, **given})
+    section = config.inner(config.get("attn_config", default={})).values
+    settings = {key: value for key, value in flat.items() if key not in ("config", "impl", "pdrop")}
+    return config.inner({**settings, **section})
 
 
 def _mpt_activation(config: ForeignConfig) -> Activation:
     """llm-foundry's `ffn_act_fn`: the name of a function of PyTorch, with its arguments."""
     ffn = config.inner(config.get("ffn_config", default={}))
     ffn.require("ffn_type", "mptmlp", None, default="mptmlp")
-    chosen = ffn.get("ffn_act_fn", default={"name": "gelu"})
+    activation = ffn.get("ffn_act_fn", default={"name": "gelu"})
     ffn.known("fc_type", "ffn_hidden_size")
     ffn.refuse_unknown("ffn_config")
-    if isinstance(chosen, dict):
-        name, options = chosen.get("name"), {k: v for k, v in chosen.items() if k != "name" and v != "none"}
+    if isinstance(activation, dict):
+        name, options = activation.get("name"), {k: v for k, v in activation.items() if k != "name" and v != "none"}
         if isinstance(name, str) and name in ACTIVATIONS and not options:
             return ACTIVATIONS[name]
         if name == "gelu" and options == {"approximate": "tanh"}:
             return "gelu_tanh"
     fix = f"Supported: {', '.join(ACTIVATIONS)}."
-    config.problems.append(Problem(f"activation {chosen!r} is not supported.", key="ffn_config.ffn_act_fn", fix=fix))
+    config.problems.append(
+        Problem(f"activation {activation!r} is not supported.", key="ffn_config.ffn_act_fn", fix=fix)
+    )
     return "gelu"
 
 
@@ -92,13 +94,15 @@ def _mpt_ff_width(config: ForeignConfig, width: int, weights: Weights) -> int:
     """The weights', for transformers' port makes them four times as wide whatever `expansion_ratio` says."""
     ffn = config.inner(config.get("ffn_config", default={}))
     hidden = ffn.get("ffn_hidden_size")
-    said = int(config.number("expansion_ratio", "mlp_ratio", default=4) * width) if hidden is None else hidden
+    config_width = int(config.number("expansion_ratio", "mlp_ratio", default=4) * width) if hidden is None else hidden
     stored = weights.get("blocks.0.ffn.up_proj.weight")
     if stored is None:
-        return int(said)
-    if stored.shape[0] != said:
+        return int(config_width)
+    if stored.shape[0] != config_width:
         key = "expansion_ratio" if hidden is None else "ffn_config.ffn_hidden_size"
-        config.notes.append(contradiction(config, key, f"a feed-forward width of {said}", stored.shape[0], stored))
+        config.notes.append(
+            contradiction(config, key, f"a feed-forward width of {config_width}", stored.shape[0], stored)
+        )
     return stored.shape[0]
 
 
@@ -178,13 +182,13 @@ def _llama_heads(config: ForeignConfig, weights: Weights, width: int, heads: int
     kv_heads = config.whole("num_key_value_heads", default=heads)
     queries, keys = (weights.get(f"layers.0.self_attn.{name}_proj.weight") for name in "qk")
     if queries is not None and queries.shape[0] % heads == 0 and queries.shape[0] // heads != head_dim:
-        said, head_dim = head_dim, queries.shape[0] // heads
+        config_head_dim, head_dim = head_dim, queries.shape[0] // heads
         if config.get("head_dim") is not None:
-            config.notes.append(contradiction(config, "head_dim", str(said), head_dim, queries))
+            config.notes.append(contradiction(config, "head_dim", str(config_head_dim), head_dim, queries))
     if keys is not None and keys.shape[0] and keys.shape[0] % head_dim == 0 and keys.shape[0] // head_dim != kv_heads:
-        said, kv_heads = kv_heads, keys.shape[0] // head_dim
+        config_head_dim, kv_heads = kv_heads, keys.shape[0] // head_dim
         if config.get("num_key_value_heads") is not None:
-            config.notes.append(contradiction(config, "num_key_value_heads", str(said), kv_heads, keys))
+            config.notes.append(contradiction(config, "num_key_value_heads", str(config_head_dim), kv_heads, keys))
     return head_dim, kv_heads
 
 

@@ -212,8 +212,8 @@ def family_of(folder: Path) -> tuple[Family, ForeignConfig]:
     if not isinstance(kind, str) or kind not in FAMILIES:
         fix = f"{did_you_mean(str(kind), FAMILIES)} Supported: {', '.join(FAMILIES)}.".strip()
         raise CheckpointError(f"{path}: no language model family '{kind}' (model_type).", fix=fix)
-    if packed := values.get("quantization_config"):
-        method = packed.get("quant_method", "") if isinstance(packed, dict) else ""
+    if quantisation := values.get("quantization_config"):
+        method = quantisation.get("quant_method", "") if isinstance(quantisation, dict) else ""
         raise quantised_error(path, f"quantization_config{f': {method}' if method else ''}")
     return FAMILIES[str(kind)], ForeignConfig(path, values)
 

@@ -139,10 +139,10 @@ def split(weights: Weights, family: Family, source: str) -> Parts:
     gated = {".".join(m.groups()): w for name, w in weights.items() if (m := _GATED_NAME.match(name))}
     others = {n: w for n, w in weights.items() if not n.startswith(("perceiver.", "lang_encoder."))}
     if not gated and not any(name.startswith("perceiver.") for name in weights):
-        shown = ", ".join(list(weights)[:3])
+        first_names = ", ".join(list(weights)[:3])
         raise CheckpointError(
             f"{source}: no OpenFlamingo checkpoint: it has neither perceiver.* nor gated_cross_attn_layer tensors.",
-            fix=f"Its tensors begin with: {shown}.",
+            fix=f"Its tensors begin with: {first_names}.",
         )
     trained = {n: w for n, w in without_prefix(weights, "lang_encoder.").items() if "gated_cross_attn_layer." not in n}
     language = language_names(family, renamed(trained, lambda name: name.replace(".decoder_layer.", ".")))
@@ -173,14 +173,14 @@ def _resampler(checkpoint: Path, perceiver: Weights, tower: Tower) -> ResamplerC
 
 def _check_blocks(checkpoint: Path, config: FlamingoConfig, gated: Weights) -> None:
     """Whether the gated blocks stand where --cross-attention-every says."""
-    found = sorted({int(name.split(".")[0]) for name in gated})
-    if found == list(config.xattn_blocks):
+    blocks = sorted({int(name.split(".")[0]) for name in gated})
+    if blocks == list(config.xattn_blocks):
         return
     layers, n = config.decoder.layers, config.xattn.every
-    fits = [k for k in range(1, layers + 1) if found == list(range(k - 1, layers, k))]
-    fix = f"Give --cross-attention-every {fits[0]}." if fits else "Does the language model belong to it?"
+    intervals = [k for k in range(1, layers + 1) if blocks == list(range(k - 1, layers, k))]
+    fix = f"Give --cross-attention-every {intervals[0]}." if intervals else "Does the language model belong to it?"
     raise CheckpointError(
-        f"{checkpoint}: gated blocks before the language model's blocks {found} (of {layers}), but "
+        f"{checkpoint}: gated blocks before the language model's blocks {blocks} (of {layers}), but "
         f"--cross-attention-every {n} puts them before {list(config.xattn_blocks)}.",
         fix=fix,
     )
@@ -217,8 +217,8 @@ class Language:
         """Rows of an untied head that were saved, if they are fewer than the vocabulary."""
         if self.decoder.tied_head or self._head in self.trained or self._head not in self.weights:
             return None
-        saved = self.weights[self._head].shape[0]
-        return saved if saved < vocabulary else None
+        n_rows = self.weights[self._head].shape[0]
+        return n_rows if n_rows < vocabulary else None
 
     def add(self, tensor_map: TensorMap, config: DecoderConfig, source: str) -> tuple[str, ...]:
         """Plan the whole decoder, and what the user should know."""
@@ -274,8 +274,8 @@ def _resized(foreign: ForeignTensor, rows: int) -> PlannedTensor:
 
     def make() -> torch.Tensor:
         resized = torch.zeros(shape, dtype=foreign.dtype)
-        kept = min(rows, foreign.shape[0])
-        resized[:kept] = foreign.read()[:kept]
+        n_copied = min(rows, foreign.shape[0])
+        resized[:n_copied] = foreign.read()[:n_copied]
         return resized
 
     return PlannedTensor(shape, foreign.dtype, make, (foreign,))

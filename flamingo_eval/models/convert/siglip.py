@@ -51,9 +51,9 @@ def read_siglip(folder: Path) -> Tower:
     config.done()
     weights = folder_weights(folder, HUGGING_FACE_FILES)
     tower = without_prefix(weights, "vision_model.") or dict(weights)
-    used = {n: w for n, w in tower.items() if not n.startswith(("head.", "embeddings.position_ids"))}
+    encoder = {n: w for n, w in tower.items() if not n.startswith(("head.", "embeddings.position_ids"))}
     pixels = _pixels(folder / "preprocessor_config.json", vit.image_size)
-    return Tower(vit, pixels, used, TABLE, tuple(config.notes))
+    return Tower(vit, pixels, encoder, TABLE, tuple(config.notes))
 
 
 def _pixels(path: Path, image_size: int) -> PreprocessConfig:

@@ -74,22 +74,26 @@ class TensorMap:
         `source` is what the user knows the weights as, `file` where a missing one should be (None: where the first of
         them is); `heads` is for rules that regroup them.
         """
-        used: set[str] = set()
+        sources: set[str] = set()
         for name in self.expected:
             if not name.startswith(ours) or name in self.plans:
                 continue
             rule, suffix, numbers = _rule_of(name[len(ours) :], table)
             names = [stem.format(i=numbers) + suffix for stem in rule.stems]
-            used.update(names)
+            sources.update(names)
             missing = [n for n in names if n not in weights]
-            for absent in missing:
+            for missing_name in missing:
                 # a guess for the first ones only: with hundreds missing, comparing names would take minutes
-                fix = did_you_mean(absent, (n for n in weights if n not in used)) if len(self.problems) < 5 else ""
+                fix = (
+                    did_you_mean(missing_name, (n for n in weights if n not in sources))
+                    if len(self.problems) < 5
+                    else ""
+                )
                 shape = f" of shape {list(self.expected[name])}" if len(names) == 1 and rule.how == "stack" else ""
-                self.missing(f"{absent}{shape}", source, file or _first_file(weights), fix)
+                self.missing(f"{missing_name}{shape}", source, file or _first_file(weights), fix)
             if not missing:
                 self._add(name, rule.how, [weights[n] for n in names], heads)
-        self.leftover(weights, used, source)
+        self.leftover(weights, sources, source)
 
     def missing(self, what: str, source: str, file: Path | None, fix: str = "") -> None:
         """Note a tensor that is not in the file where it should be."""
@@ -97,9 +101,9 @@ class TensorMap:
 
     def leftover(self, weights: Weights, used: Iterable[str], source: str) -> None:
         """Note tensors that no rule uses."""
-        known = set(used)
+        used_names = set(used)
         for name, foreign in weights.items():
-            if name not in known:
+            if name not in used_names:
                 self.problems.append(
                     Problem(
                         f"{source} has a tensor {foreign.name} {list(foreign.shape)} that no part of the model uses.",
@@ -110,9 +114,9 @@ class TensorMap:
     def set(self, name: str, plan: PlannedTensor, of: str) -> None:
         """Give a plan for one of ours by hand; `of` names where it comes from."""
         if plan.shape != tuple(self.expected[name]):
-            wanted = list(self.expected[name])
+            expected = list(self.expected[name])
             file = plan.sources[0].file if plan.sources else None
-            self.problems.append(Problem(f"{of} has shape {list(plan.shape)}, expected {wanted}.", file=file))
+            self.problems.append(Problem(f"{of} has shape {list(plan.shape)}, expected {expected}.", file=file))
         self.plans[name] = plan
 
     def finish(self, what: str) -> dict[str, PlannedTensor]:
@@ -126,11 +130,11 @@ class TensorMap:
 
     def _add(self, name: str, how: How, parts: Sequence[ForeignTensor], heads: int) -> None:
         expected = tuple(self.expected[name])
-        found = _result_shape(how, [p.shape for p in parts])
-        if found != expected:
+        shape = _result_shape(how, [p.shape for p in parts])
+        if shape != expected:
             shapes = ", ".join(f"{p.name} {list(p.shape)}" for p in parts)
-            wanted = list(reversed(expected)) if how == "transpose" and len(expected) == 2 else list(expected)
-            self.problems.append(Problem(f"{shapes}: expected {wanted}.", file=parts[0].file))
+            stored_shape = list(reversed(expected)) if how == "transpose" and len(expected) == 2 else list(expected)
+            self.problems.append(Problem(f"{shapes}: expected {stored_shape}.", file=parts[0].file))
         elif not parts[0].dtype.is_floating_point:
             what = f"{parts[0].name} holds {parts[0].dtype}, not numbers."
             self.problems.append(Problem(what, file=parts[0].file))
@@ -150,8 +154,8 @@ def problems_by_file(problems: Sequence[Problem], what: str) -> FlamingoEvalErro
         by_file.setdefault(str(problem.file or what), []).append(problem)
     if len(by_file) == 1:
         return problems_in(next(iter(by_file)), problems, CheckpointError)
-    named = [replace(p, what=f"{file}: {p.what}") for file, some in by_file.items() for p in some]
-    return problems_in(", ".join(by_file), named, CheckpointError)
+    with_file = [replace(p, what=f"{file}: {p.what}") for file, file_problems in by_file.items() for p in file_problems]
+    return problems_in(", ".join(by_file), with_file, CheckpointError)
 
 
 def _rule_of(name: str, table: Table) -> tuple[Rule, str, str]:

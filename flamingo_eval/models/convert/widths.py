@@ -29,20 +29,20 @@ def take_widths(config: ForeignConfig, widths: Sequence[Width], weights: Weights
             continue
         size = stored.shape[width.dim] - width.extra
         key = next((key for key in width.keys if values.get(key) is not None), width.keys[0])
-        said = values.get(key)
-        if said is not None and type(said) is not int:
+        config_value = values.get(key)
+        if config_value is not None and type(config_value) is not int:
             continue  # whoever reads it will refuse it
-        if said is not None and said != size:
-            notes.append(contradiction(config, key, str(said), size, stored))
+        if config_value is not None and config_value != size:
+            notes.append(contradiction(config, key, str(config_value), size, stored))
         values[key] = size
-    taken = ForeignConfig(config.path, values)
-    taken.problems, taken.notes = config.problems, notes
-    return taken
+    updated = ForeignConfig(config.path, values)
+    updated.problems, updated.notes = config.problems, notes
+    return updated
 
 
-def contradiction(config: ForeignConfig, key: str, said: str, size: int, stored: ForeignTensor) -> str:
+def contradiction(config: ForeignConfig, key: str, config_value: str, size: int, tensor: ForeignTensor) -> str:
     """The note that the configuration says one thing and the weights another."""
     return (
-        f"{config.path.name}: {key} says {said}, but {stored.name} of {stored.file.name} has shape "
-        f"{list(stored.shape)}: {size} is taken."
+        f"{config.path.name}: {key} says {config_value}, but {tensor.name} of {tensor.file.name} has shape "
+        f"{list(tensor.shape)}: {size} is taken."
     )

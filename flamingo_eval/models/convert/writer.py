@@ -31,19 +31,19 @@ def new_folder(out: Path) -> Iterator[Path]:
     be written there, or if the disk is full; nothing is left behind then.
     """
     check_out(out)
-    place = out.absolute() if out.name else out.resolve()  # `.` and `..` have no name of their own
-    unfinished = place.with_name(f".{place.name}.unfinished")
+    absolute = out.absolute() if out.name else out.resolve()  # `.` and `..` have no name of their own
+    unfinished = absolute.with_name(f".{absolute.name}.unfinished")
     try:
-        if place.is_dir() and os.path.samefile(place, Path.cwd()):
-            unfinished = place / ".unfinished"  # its parent may be somebody else's
+        if absolute.is_dir() and os.path.samefile(absolute, Path.cwd()):
+            unfinished = absolute / ".unfinished"  # its parent may be somebody else's
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         yield unfinished
-        if place.exists():
+        if absolute.exists():
             for path in sorted(unfinished.iterdir(), key=lambda path: path.name == CONFIG):
-                path.rename(place / path.name)
+                path.rename(absolute / path.name)
         else:
-            unfinished.rename(place)
+            unfinished.rename(absolute)
     except OSError as error:
         raise write_error(out, error) from error
     finally:
@@ -53,10 +53,10 @@ def new_folder(out: Path) -> Iterator[Path]:
 def check_out(out: Path) -> None:
     """Refuse a name that is taken, before any work is done. Raises UsageError."""
     try:
-        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
     except OSError as error:
         raise write_error(out, error) from error
-    if taken:
+    if occupied:
         raise UsageError(f"{out}: exists and is not empty.", fix="Pass another --out, or remove the folder.")
 
 
@@ -67,19 +67,19 @@ def write_checkpoint(
 
     Raises CheckpointError that names every tensor with NaN or infinity in it.
     """
-    broken: list[Problem] = []
+    problems: list[Problem] = []
     shards = _shards(plans)
     if len(shards) == 1:
-        broken += write_safetensors(folder / WEIGHTS, plans)
+        problems += write_safetensors(folder / WEIGHTS, plans)
     else:
         files: dict[str, str] = {}
         for i, names in enumerate(shards, 1):
             file = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-            broken += write_safetensors(folder / file, {name: plans[name] for name in names})
+            problems += write_safetensors(folder / file, {name: plans[name] for name in names})
             files |= dict.fromkeys(names, file)
         write_index(folder, files)
-    if broken:
-        raise problems_by_file(broken, config.name)
+    if problems:
+        raise problems_by_file(problems, config.name)
     write_config(config, folder / CONFIG)
     (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")
@@ -90,7 +90,7 @@ def write_safetensors(path: Path, plans: Mapping[str, PlannedTensor]) -> list[Pr
 
     -> the tensors in which a weight is NaN or infinite
     """
-    broken: list[Problem] = []
+    problems: list[Problem] = []
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, plan in plans.items():
@@ -102,17 +102,17 @@ def write_safetensors(path: Path, plans: Mapping[str, PlannedTensor]) -> list[Pr
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for name, plan in plans.items():
-            made = plan.make().to(plan.dtype).contiguous()
-            if not made.isfinite().all():
-                broken.append(_broken(name, plan, made))
-            file.write(made.view(-1).view(torch.uint8).numpy().data)
-    return broken
+            tensor = plan.make().to(plan.dtype).contiguous()
+            if not tensor.isfinite().all():
+                problems.append(_broken(name, plan, tensor))
+            file.write(tensor.view(-1).view(torch.uint8).numpy().data)
+    return problems
 
 
-def _broken(name: str, plan: PlannedTensor, made: torch.Tensor) -> Problem:
-    count = int((~made.isfinite()).sum())
+def _broken(name: str, plan: PlannedTensor, tensor: torch.Tensor) -> Problem:
+    count = int((~tensor.isfinite()).sum())
     names = " and ".join(foreign.name for foreign in plan.sources) or name
-    what = f"{names}: {count:,} of {made.numel():,} weights are NaN or infinite."
+    what = f"{names}: {count:,} of {tensor.numel():,} weights are NaN or infinite."
     return Problem(what, file=plan.sources[0].file if plan.sources else None, fix="Is the file damaged?")
 
 
