@@ -60,7 +60,7 @@ def test_a_truncated_checkpoint(files: dict[str, Any]) -> None:
 @pytest.mark.parametrize("size", [0, 10, 2000])
 def test_checkpoints_cut_near_their_beginning(files: dict[str, Any], size: int) -> None:
     files["checkpoint"].write_bytes(files["checkpoint"].read_bytes()[:size])
-    assert "checkpoint.pt: not a" in problem(files)
+    assert "checkpoint.pt: truncated or damaged" in problem(files)
 
 
 def test_a_checkpoint_with_code_in_it(files: dict[str, Any]) -> None:
