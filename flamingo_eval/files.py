@@ -51,7 +51,7 @@ def parse_json(text: str, of: str = "file") -> object:
         raise JsonError("not JSON that can be read: nested too deeply") from error
     except ValueError as error:  # a number of more digits than Python reads
         raise JsonError(f"not JSON that can be read: {error}") from error
-    if _has_half_surrogate(text, value):
+    if has_half_surrogate(text, value):
         raise JsonError("a text holds half a surrogate pair (\\ud800 to \\udfff), which is no character")
     return value
 
@@ -66,9 +66,12 @@ def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _has_half_surrogate(text: str, value: object) -> bool:
-    """Whether a text of the parsed JSON holds a lone surrogate; checked only where the source has such an escape."""
-    if "\\ud" not in text and "\\uD" not in text:
+JSON_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys)
+
+
+def has_half_surrogate(text: str, value: object, start: int = 0, end: int | None = None) -> bool:
+    """Whether a text in `value` holds a lone surrogate; looked for only if text[start:end] has such an escape."""
+    if text.find("\\ud", start, end) < 0 and text.find("\\uD", start, end) < 0:
         return False
     try:
         json.dumps(value, ensure_ascii=False).encode()

@@ -57,6 +57,10 @@ class Record:
         place = ".".join(p for p in (self.place, key) if p)
         self.log.add(self.file, place, what, fix, self.line)
 
+    def duplicate(self, key: str, id: str, first: str) -> None:
+        """Log that the record's id stands before, at `first`."""
+        self.problem(key, f"id {id} stands here again; first at {first}.", "Remove one of them.")
+
     def has(self, key: str) -> bool:
         """Is the key there, with a value?"""
         return self.values.get(key) is not None
@@ -275,21 +279,31 @@ def _csv_text(path: Path) -> str:
         ) from error
 
 
-def unique(records: Sequence[tuple[str, Record]], key: str) -> dict[str, Record]:
-    """Records by id; an id that stands twice is a problem that names both places."""
-    found: dict[str, Record] = {}
+def each_once(records: Iterable[tuple[str, Record]], key: str) -> Iterator[tuple[str, Record]]:
+    """Records with their ids, as they come; a duplicate id is left out and is a problem that names both places."""
+    places: dict[str, str] = {}
     for id, record in records:
         if id == NO_TEXT:
             continue  # already logged as missing
-        if id in found:
-            first = found[id]
-            before = first.place or f"line {first.line}"
-            record.problem(key, f"id {id} stands here again; first at {before}.", "Remove one of them.")
+        if id in places:
+            record.duplicate(key, id, places[id])
         else:
-            found[id] = record
-    return found
+            places[id] = record.place or f"line {record.line}"
+            yield id, record
 
 
-def no_repeats(records: Sequence[Record], key: str) -> None:
-    """Logs every record whose id stands before; records without one are left alone: not every release has it."""
-    unique([(record.id(key), record) for record in records if record.has(key)], key)
+def unique(records: Iterable[tuple[str, Record]], key: str) -> dict[str, Record]:
+    """Records by id, each once."""
+    return dict(each_once(records, key))
+
+
+def no_repeats(records: Iterable[Record], key: str) -> Iterator[Record]:
+    """All records; a duplicate id is a problem. Records without one are left alone: not every release has it."""
+    places: dict[str, str] = {}
+    for record in records:
+        id = record.id(key) if record.has(key) else NO_TEXT
+        if id in places:
+            record.duplicate(key, id, places[id])
+        elif id != NO_TEXT:
+            places[id] = record.place
+        yield record

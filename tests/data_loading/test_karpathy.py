@@ -62,7 +62,7 @@ def test_broken_records_are_all_named(write: Write, task: TaskNamed, tmp_path: P
     with pytest.raises(DataError) as caught:
         load_split(task("coco"), tmp_path, "test")
     assert [str(p) for p in caught.value.problems] == [
-        "images[2].split: 'tset' is not one of train, restval, val, test.",
         "images[1].cocoid: id 3 stands here again; first at images[0]. Remove one of them.",
+        "images[2].split: 'tset' is not one of train, restval, val, test.",
         "images[3].sentences[0].raw: is empty.",
     ]

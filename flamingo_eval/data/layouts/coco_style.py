@@ -18,8 +18,7 @@ def load(source: Source) -> Split:
     labelled = bool(file.values.get("annotations"))
     captions: dict[str, list[str]] = {id: [] for id in images}
     annotations = file.records("annotations") if labelled else []
-    no_repeats(annotations, "id")
-    for record in annotations:
+    for record in no_repeats(annotations, "id"):
         id = record.id("image_id")
         if id in captions:
             captions[id].append(record.filled("caption"))

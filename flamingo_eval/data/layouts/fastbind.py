@@ -10,8 +10,9 @@ Names hold within their pool only, so every example carries labels["pool"]: a qu
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import Record, no_repeats, read_object
+from flamingo_eval.data.annotations import Record, no_repeats
 from flamingo_eval.data.folders import MediaFolders
+from flamingo_eval.data.json_records import JsonRecords
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split
 
@@ -20,14 +21,12 @@ SUPPORT = "support"
 
 def load(source: Source) -> Split:
     """Examples in file order. id: pool, `q` or `s`, number. labels: pool, part, ways. candidates: the pool's names."""
-    file = read_object(source.file("pools"), source.log)
+    pools = JsonRecords(source.file("pools"), source.log, "pools")
     subset = source.words("subset") or (source.split,)
     folders = source.folders("images")
     examples: list[Example] = []
     found: dict[str, None] = {}
-    pools = file.records("pools")
-    no_repeats(pools, "id")
-    for pool in pools:
+    for pool in no_repeats(pools, "id"):
         variant = f"{pool.text('part')}-{pool.integer('ways')}"
         found[variant] = None
         if SUPPORT in subset:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import Record, read_object, unique
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flamingo_eval.data.annotations import Record, each_once
+from flamingo_eval.data.json_records import any_has, object_entries
 from flamingo_eval.data.layouts.names import question_text
 from flamingo_eval.data.source import Source
 from flamingo_eval.errors import DataError
@@ -15,17 +19,10 @@ def load(source: Source) -> Split:
     if not paths:
         raise DataError(f"{source.title}: no annotations file.")
     source.read += paths
-    records: list[tuple[str, Record]] = []
-    for path in paths:
-        for id, value in read_object(path, source.log).values.items():
-            if isinstance(value, dict):
-                records.append((id, Record(value, path, id, source.log)))
-            else:
-                source.log.add(path, id, "expected an object.")
-    labelled = any(record.has("answer") for _, record in records)
+    labelled, records = any_has("answer", _records(source, paths))
     folders = source.folders("images")
     examples = []
-    for id, record in unique(records, "id").items():
+    for id, record in each_once(((record.place, record) for record in records), "id"):
         image = record.id("imageId")
         answer = record.filled("answer") if labelled else ""
         examples.append(
@@ -40,3 +37,13 @@ def load(source: Source) -> Split:
             )
         )
     return source.finish(examples, labelled=labelled)
+
+
+def _records(source: Source, paths: Sequence[Path]) -> Iterator[Record]:
+    """The questions of all shards; the id is the place."""
+    for path in paths:
+        for id, value in object_entries(path, source.log):
+            if isinstance(value, dict):
+                yield Record(value, path, id, source.log)
+            else:
+                source.log.add(path, id, "expected an object.")

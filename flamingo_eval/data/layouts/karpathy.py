@@ -7,8 +7,11 @@ them, also where a picture has more than five.
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import Record, read_object, unique
+from collections.abc import Iterable, Iterator, Sequence
+
+from flamingo_eval.data.annotations import Record, each_once
 from flamingo_eval.data.folders import MediaFolders
+from flamingo_eval.data.json_records import JsonRecords
 from flamingo_eval.data.layouts.answers import demonstration_answer
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Image, Split
@@ -18,20 +21,12 @@ SUBSETS = ("train", "restval", "val", "test")
 
 def load(source: Source) -> Split:
     """Examples in file order. id: cocoid, or the file's stem where there is none (Flickr30k)."""
-    file = read_object(source.file("annotations"), source.log)
+    file = JsonRecords(source.file("annotations"), source.log, "images")
     subset = source.words("subset") or (source.split,)
     seen: dict[str, None] = {}
-    records = []
-    for record in file.records("images"):
-        found = record.text("split")
-        seen[found] = None
-        if found and found not in SUBSETS:
-            record.problem("split", f"'{found}' is not one of {', '.join(SUBSETS)}.")
-        if found in subset:
-            records.append((_id(record), record))
     folders = source.folders("images")
     examples = []
-    for id, record in unique(records, "cocoid").items():
+    for id, record in each_once(_of_subset(file, subset, seen), "cocoid"):
         references = tuple(sentence.filled("raw") for sentence in record.records("sentences"))
         if record.has("sentences") and not references:
             record.problem("sentences", "is empty.")
@@ -47,6 +42,17 @@ def load(source: Source) -> Split:
         )
     why_empty = f"Its pictures are of {', '.join(sorted(seen)) or 'no split'}, none of {' or '.join(subset)}."
     return source.finish(examples, why_empty=why_empty)
+
+
+def _of_subset(records: Iterable[Record], subset: Sequence[str], seen: dict[str, None]) -> Iterator[tuple[str, Record]]:
+    """The records of a split with their ids; the splits that the file has are noted in `seen`."""
+    for record in records:
+        name = record.text("split")
+        seen[name] = None
+        if name and name not in SUBSETS:
+            record.problem("split", f"'{name}' is not one of {', '.join(SUBSETS)}.")
+        if name in subset:
+            yield _id(record), record
 
 
 def _id(record: Record) -> str:

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flamingo_eval.data.annotations import Record, is_it, read_csv, read_json_lines, read_list, unique
+from flamingo_eval.data.annotations import Record, is_it, read_csv, read_json_lines, unique
 from flamingo_eval.data.folders import IMAGE_SUFFIXES
+from flamingo_eval.data.json_records import JsonRecords
 from flamingo_eval.data.layouts.answers import demonstration_answer
 from flamingo_eval.data.layouts.names import question_text
 from flamingo_eval.data.media_files import why_missing
@@ -88,7 +89,7 @@ def _read(source: Source, path: Path) -> Iterator[Record]:
     if suffix in (".jsonl", ".ndjson"):
         yield from read_json_lines(path, source.log)
     elif suffix == ".json":
-        yield from read_list(path, source.log)
+        yield from JsonRecords(path, source.log)
     elif suffix in (".csv", ".tsv"):
         yield from read_csv(path, [], source.log, delimiter="\t" if suffix == ".tsv" else ",")
     elif suffix in TABLES:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import Record, read_list, unique
+from flamingo_eval.data.annotations import Record, each_once
+from flamingo_eval.data.json_records import JsonRecords, any_has
 from flamingo_eval.data.layouts.names import question_text
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split
@@ -15,11 +16,10 @@ TYPES = ("Interaction", "Sequence", "Prediction", "Feasibility")
 
 def load(source: Source) -> Split:
     """Examples in file order. id: question_id. labels: question_type (its prefix), video_id."""
-    records = read_list(source.file("annotations"), source.log)
+    labelled, records = any_has("answer", JsonRecords(source.file("annotations"), source.log))
     folders = source.folders("videos")
-    labelled = any(record.has("answer") for record in records)
     examples = []
-    for id, record in unique([(record.id("question_id"), record) for record in records], "question_id").items():
+    for id, record in each_once(((record.id("question_id"), record) for record in records), "question_id"):
         kind = id.split("_")[0]
         if kind not in TYPES:
             record.problem("question_id", f"expected one of the types {', '.join(TYPES)} before the first '_'.")

@@ -5,7 +5,8 @@ TextCaps has one entry a caption and is grouped by picture here. The papers give
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import Record, no_repeats, read_object, unique
+from flamingo_eval.data.annotations import each_once, no_repeats
+from flamingo_eval.data.json_records import JsonRecords, any_has
 from flamingo_eval.data.layouts.answers import demonstration_answer
 from flamingo_eval.data.layouts.names import question_text
 from flamingo_eval.data.source import Source
@@ -14,11 +15,11 @@ from flamingo_eval.records import Example, Split
 
 def load(source: Source) -> Split:
     """TextVQA: examples in file order. id: question_id."""
-    records = _data(source)
+    file = JsonRecords(source.file("annotations"), source.log, "data")
+    labelled, records = any_has("answers", file)
     folders = source.folders("images")
-    labelled = any(record.has("answers") for record in records)
     examples = []
-    for id, record in unique([(record.id("question_id"), record) for record in records], "question_id").items():
+    for id, record in each_once(((record.id("question_id"), record) for record in records), "question_id"):
         image = record.id("image_id")
         references = record.texts("answers") if labelled else ()
         examples.append(
@@ -31,17 +32,17 @@ def load(source: Source) -> Split:
                 references=references,
             )
         )
+    _check_subset(source, file)
     return source.finish(examples, labelled=labelled)
 
 
 def load_captions(source: Source) -> Split:
     """TextCaps: one example a picture, in order of first mention. id: image_id."""
-    records = _data(source)
+    file = JsonRecords(source.file("annotations"), source.log, "data")
+    labelled, records = any_has("caption_str", file)
     folders = source.folders("images")
-    labelled = any(record.has("caption_str") for record in records)
-    no_repeats(records, "caption_id")
     captions: dict[str, list[str]] = {}
-    for record in records:
+    for record in no_repeats(records, "caption_id"):
         of_image = captions.setdefault(record.id("image_id"), [])
         if labelled:
             of_image.append(record.filled("caption_str"))
@@ -55,12 +56,13 @@ def load_captions(source: Source) -> Split:
         )
         for image, references in captions.items()
     ]
+    _check_subset(source, file)
     return source.finish(examples, labelled=labelled)
 
 
-def _data(source: Source) -> list[Record]:
-    file = read_object(source.file("annotations"), source.log)
-    expected, found = source.words("subset"), file.values.get("dataset_type")
+def _check_subset(source: Source, file: JsonRecords) -> None:
+    """The head says which split the file is of; it may stand behind the data."""
+    expected, found = source.words("subset"), file.rest.values.get("dataset_type")
     if expected and isinstance(found, str) and found not in expected:
-        file.problem("dataset_type", f"this file is of '{found}'.", f"Split '{source.split}' needs {expected[0]}.")
-    return file.records("data")
+        fix = f"Split '{source.split}' needs {expected[0]}."
+        file.rest.problem("dataset_type", f"this file is of '{found}'.", fix)

@@ -6,7 +6,8 @@ from the right. A download may hold the cut clips or whole videos.
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import read_list, unique
+from flamingo_eval.data.annotations import each_once
+from flamingo_eval.data.json_records import JsonRecords, any_has
 from flamingo_eval.data.layouts.answers import demonstration_answer
 from flamingo_eval.data.layouts.clips import clip_of
 from flamingo_eval.data.source import Source
@@ -15,11 +16,10 @@ from flamingo_eval.records import Example, Split
 
 def load(source: Source) -> Split:
     """Examples in file order. id: videoID."""
-    records = read_list(source.file("annotations"), source.log)
+    labelled, records = any_has("enCap", JsonRecords(source.file("annotations"), source.log))
     folders = source.folders("videos")
-    labelled = any(record.has("enCap") for record in records)
     examples = []
-    for id, record in unique([(record.id("videoID"), record) for record in records], "videoID").items():
+    for id, record in each_once(((record.id("videoID"), record) for record in records), "videoID"):
         references = record.texts("enCap") if labelled else ()
         parts = id.rsplit("_", 2)
         if len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):

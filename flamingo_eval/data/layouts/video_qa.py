@@ -7,9 +7,11 @@ One clip has up to three names: `vid<N>` or `video<N>` by the QA file's number, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
-from flamingo_eval.data.annotations import ProblemLog, Record, read_list, read_text, unique
+from flamingo_eval.data.annotations import ProblemLog, Record, each_once, read_text
+from flamingo_eval.data.json_records import JsonRecords, any_has
 from flamingo_eval.data.layouts.names import question_text
 from flamingo_eval.data.source import Source
 from flamingo_eval.errors import ConfigError, DataError
@@ -24,13 +26,16 @@ def load(source: Source) -> Split:
     if dataset not in NAMES:
         raise ConfigError(f"task '{source.task.name}', data.options.dataset: one of {', '.join(NAMES)}.")
     path = source.file("annotations")
-    records = read_list(path, source.log)
-    _check_dataset(path, records, dataset)
+    has_category, records = any_has("category_id", JsonRecords(path, source.log))
+    first = next(records, None)
+    if first is not None:
+        _check_dataset(path, has_category, dataset)
+        records = chain([first], records)
     mapping = source.optional_file("mapping")
     youtube = _youtube_names(mapping, source.log) if mapping else {}
     folders = source.folders("videos")
     examples = []
-    for id, record in unique([(record.id("id"), record) for record in records], "id").items():
+    for id, record in each_once(((record.id("id"), record) for record in records), "id"):
         number = record.id("video_id")
         clip = f"{NAMES[dataset]}{number}"
         question, answer = question_text(source, record), record.filled("answer")
@@ -49,9 +54,9 @@ def load(source: Source) -> Split:
     return source.finish(examples)
 
 
-def _check_dataset(path: Path, records: list[Record], dataset: str) -> None:
-    found = "msrvtt" if any(record.has("category_id") for record in records) else "msvd"
-    if records and found != dataset:
+def _check_dataset(path: Path, has_category: bool, dataset: str) -> None:
+    found = "msrvtt" if has_category else "msvd"
+    if found != dataset:
         have = "have" if found == "msrvtt" else "have no"
         raise DataError(
             f"{path}: its records {have} `category_id`: this is {found.upper()}-QA, not {dataset.upper()}-QA.",

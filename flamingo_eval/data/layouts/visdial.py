@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flamingo_eval.data.annotations import Record, read_list, read_object, unique
+from flamingo_eval.data.annotations import Record, unique
+from flamingo_eval.data.json_records import JsonRecords
 from flamingo_eval.data.layouts.names import image_names
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split
@@ -53,16 +54,19 @@ def load(source: Source) -> Split:
 
     labels: relevance (float a candidate), gt_index, round_id (1 to 10).
     """
-    file = read_object(source.file("dialogs"), source.log)
+    records = JsonRecords(source.file("dialogs"), source.log, "data.dialogs")
+    dense = _dense(source) if source.words("dense") else None
+    is_query = dense is not None or source.split != source.task.data.support
+    dialogs = unique(((r.id("image_id"), r if is_query else _without_candidates(r)) for r in records), "image_id")
+    file = records.rest
     expected, found = source.words("subset"), file.values.get("split")
     if expected and isinstance(found, str) and found not in expected:
         file.problem("split", f"this file is of '{found}'.", f"Split '{source.split}' needs {' or '.join(expected)}.")
     data = Record(_object(file, "data"), file.file, "data", source.log)
+    data.records("dialogs")  # logs that they are missing
     texts = _Texts(data.texts("questions"), data.texts("answers"))
-    dense = _dense(source) if source.words("dense") else None
     folders = source.folders("images")
     examples = []
-    dialogs = unique([(record.id("image_id"), record) for record in data.records("dialogs")], "image_id")
     for id, record in dialogs.items():
         rounds = record.records("dialog")
         fields: dict[str, object] = {"caption": record.filled("caption")}
@@ -76,7 +80,6 @@ def load(source: Source) -> Split:
                 continue
             asked = annotation.integer("round_id")
             labels["relevance"] = _relevance(annotation)
-        is_query = dense is not None or source.split != source.task.data.support
         if is_query:
             if not 1 <= asked <= len(rounds):
                 record.problem("dialog", f"round {asked} is asked for, there are {len(rounds)}.")
@@ -112,8 +115,17 @@ def load(source: Source) -> Split:
     return source.finish(examples, labelled=dense is not None or source.split == source.task.data.support)
 
 
+def _without_candidates(dialog: Record) -> Record:
+    """A dialogue without what a demonstration does not show: a hundred numbers in each of a million rounds."""
+    rounds = dialog.values.get("dialog")
+    for round_ in rounds if isinstance(rounds, list) else ():
+        if isinstance(round_, dict):
+            round_.pop("answer_options", None)
+    return dialog
+
+
 def _dense(source: Source) -> Mapping[str, Record]:
-    records = read_list(source.file("dense"), source.log)
+    records = JsonRecords(source.file("dense"), source.log)
     return unique([(record.id("image_id"), record) for record in records], "image_id")
 
 

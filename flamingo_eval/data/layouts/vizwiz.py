@@ -5,7 +5,8 @@ The test file has neither answers nor types. "unanswerable" is an answer like an
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import read_list, unique
+from flamingo_eval.data.annotations import each_once
+from flamingo_eval.data.json_records import JsonRecords, any_has
 from flamingo_eval.data.layouts.answers import demonstration_answer
 from flamingo_eval.data.layouts.names import question_text
 from flamingo_eval.data.source import Source
@@ -14,11 +15,10 @@ from flamingo_eval.records import Example, Split
 
 def load(source: Source) -> Split:
     """Examples in file order. id: the file name of the picture. labels: answer_type, answerable."""
-    records = read_list(source.file("annotations"), source.log)
+    labelled, records = any_has("answers", JsonRecords(source.file("annotations"), source.log))
     folders = source.folders("images")
-    labelled = any(record.has("answers") for record in records)
     examples = []
-    for name, record in unique([(record.filled("image"), record) for record in records], "image").items():
+    for name, record in each_once(((record.filled("image"), record) for record in records), "image"):
         references = record.texts_of("answers", "answer") if labelled else ()
         if labelled and record.has("answers") and not references:
             record.problem("answers", "is empty.")

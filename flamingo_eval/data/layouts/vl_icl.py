@@ -14,10 +14,11 @@ The labels that demos.py reads say so row by row: `group`, `answers` and `answer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from flamingo_eval.data.annotations import Record, read_list, shown, unique
+from flamingo_eval.data.annotations import Record, each_once, shown
 from flamingo_eval.data.folders import MediaFolders
+from flamingo_eval.data.json_records import JsonRecords
 from flamingo_eval.data.source import Source
 from flamingo_eval.errors import ConfigError
 from flamingo_eval.records import Example, Split
@@ -37,17 +38,16 @@ def load(source: Source) -> Split:
         known = ", ".join(SHOTS)
         raise ConfigError(f"task '{source.task.name}', data.options.shots: '{kind}' is not one of {known}.")
     folders = source.folders("images")
-    rows = read_list(source.file("annotations"), source.log)
-    if SUPPORT not in source.words("subset"):
-        queries = unique([(row.id("id"), row) for row in rows], "id")
-        return source.finish([_query(source, folders, id, row, kind) for id, row in queries.items()])
+    rows: Iterable[Record] = JsonRecords(source.file("annotations"), source.log)
+    is_support = SUPPORT in source.words("subset")
+    if is_support and kind == "pairs":
+        rows = (_labelled_pair(half) for row in rows for half in _halves(row))
+    named = each_once(((row.id("id"), row) for row in rows), "id")
+    if not is_support:
+        return source.finish([_query(source, folders, id, row, kind) for id, row in named])
     if kind == "of_query":
-        queries = unique([(row.id("id"), row) for row in rows], "id")
-        return source.finish([e for id, row in queries.items() for e in _shots_of(source, folders, id, row)])
-    if kind == "pairs":
-        rows = [_labelled_pair(half) for row in rows for half in _halves(row)]
-    shots = unique([(row.id("id"), row) for row in rows], "id")
-    return source.finish([_shot(source, folders, id, row) for id, row in shots.items()])
+        return source.finish([e for id, row in named for e in _shots_of(source, folders, id, row)])
+    return source.finish([_shot(source, folders, id, row) for id, row in named])
 
 
 def _query(source: Source, folders: MediaFolders, id: str, row: Record, kind: str) -> Example:

@@ -2,69 +2,104 @@
 
 A split without an `annotations` role is held by the evaluation server. OK-VQA is scored on the stemmed `answer`, but
 its demonstrations show `raw_answer` (option demonstration_field), as an annotator typed it.
+
+VQAv2 has 650,000 rows: the files are read record by record, and what rows have in common they share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from flamingo_eval.data.annotations import NO_TEXT, Record, read_object, unique
+from flamingo_eval.data.annotations import NO_TEXT, Record
+from flamingo_eval.data.json_records import JsonRecords
 from flamingo_eval.data.layouts.answers import demonstration_answer
 from flamingo_eval.data.layouts.names import image_names, question_text
 from flamingo_eval.data.source import Source
-from flamingo_eval.records import Example, Split
+from flamingo_eval.records import Example, Media, Split
+
+
+class _Question(NamedTuple):
+    """A question, its picture's id in the file, and where it stands there."""
+
+    example: Example
+    image_id: str
+    place: str
 
 
 def load(source: Source) -> Split:
     """Examples in the order of the questions file. id: question_id. labels: answer_type, question_type."""
     questions_file = source.file("questions")
-    questions = read_object(questions_file, source.log)
-    _check_subset(source, questions)
-    records = questions.records("questions")
-    by_id = unique([(record.id("question_id"), record) for record in records], "question_id")
-    annotations: Mapping[str, Record] = {}
+    questions = _questions(source, questions_file)
     labelled = bool(source.words("annotations"))
     if labelled:
-        annotations = _annotations(source, by_id, questions_file)
+        _annotate(source, questions, questions_file)
+    return source.finish([question.example for question in questions.values()], labelled=labelled)
+
+
+def _questions(source: Source, path: Path) -> dict[str, _Question]:
+    """Questions by id, without their answers."""
+    file = JsonRecords(path, source.log, "questions")
     folders = source.folders("images")
-    examples = []
-    for id, record in by_id.items():
-        images = image_names(source, record)
-        annotation = annotations.get(id)
-        references, answer, labels = ((), NO_TEXT, {}) if annotation is None else _answers(source, annotation)
-        examples.append(
-            Example(
-                id=id,
-                media=source.image(folders, *images),
-                media_id=images[0],
-                fields={"question": question_text(source, record)},
-                answer=answer,
-                references=references,
-                labels=labels,
-            )
-        )
-    return source.finish(examples, labelled=labelled)
+    pictures: dict[str, tuple[str, tuple[Media, ...]]] = {}  # by image_id
+    questions: dict[str, _Question] = {}
+    for record in file:
+        id = record.id("question_id")
+        if id in questions:
+            record.duplicate("question_id", id, questions[id].place)
+        if id == NO_TEXT or id in questions:
+            continue
+        image_id = sys.intern(record.id("image_id"))
+        if image_id not in pictures:
+            names = image_names(source, record)
+            pictures[image_id] = names[0], source.image(folders, *names)
+        media_id, media = pictures[image_id]
+        example = Example(id, media, media_id, {"question": question_text(source, record)})
+        questions[id] = _Question(example, image_id, record.place)
+    _check_subset(source, file.rest)
+    return questions
 
 
-def _annotations(source: Source, questions: Mapping[str, Record], questions_file: Path) -> Mapping[str, Record]:
-    """Annotations by question id. Every question needs one, of the same picture; a filtered questions file is fine."""
+def _annotate(source: Source, questions: dict[str, _Question], questions_file: Path) -> None:
+    """Gives the questions their answers. Every one needs an annotation, of the same picture; other annotations may be
+    there: a filtered questions file is fine.
+    """
     path = source.file("annotations")
-    file = read_object(path, source.log)
-    _check_subset(source, file)
-    records = file.records("annotations")
-    by_id = unique([(record.id("question_id"), record) for record in records], "question_id")
-    if by_id and questions and not questions.keys() & by_id.keys():
+    file = JsonRecords(path, source.log, "annotations")
+    places: dict[str, str] = {}
+    labels: dict[tuple[str, ...], dict[str, object]] = {}  # shared by the rows of one type
+    for record in file:
+        id = record.id("question_id")
+        if id in places:
+            record.duplicate("question_id", id, places[id])
+        if id == NO_TEXT or id in places:
+            continue
+        places[id] = record.place
+        question = questions.get(id)
+        if question is None:
+            continue
+        if record.id("image_id") != question.image_id:
+            record.problem("image_id", f"question {id} is about picture {question.image_id}.")
+        references, answer = _answers(source, record)
+        of_types = {key: record.text(key) for key in ("answer_type", "question_type") if record.has(key)}
+        example = replace(
+            question.example,
+            answer=answer,
+            references=references,
+            labels=labels.setdefault((*of_types, *of_types.values()), {**of_types}),
+        )
+        questions[id] = question._replace(example=example)
+    _check_subset(source, file.rest)
+    if places and questions and not questions.keys() & places.keys():
         what = f"no question_id is also in {questions_file.name}: questions and annotations are of different splits."
         source.log.add(path, "annotations", what, f"Split '{source.split}' needs both of the same split.")
-        return by_id
+        return
     for id, question in questions.items():
-        annotation = by_id.get(id)
-        if annotation is None:
-            question.problem("question_id", f"question {id} has no annotation in {path.name}.")
-        elif annotation.id("image_id") != question.id("image_id"):
-            annotation.problem("image_id", f"question {id} is about picture {question.id('image_id')}.")
-    return by_id
+        if id not in places:
+            what = f"question {id} has no annotation in {path.name}."
+            source.log.add(questions_file, f"{question.place}.question_id", what)
 
 
 def _check_subset(source: Source, file: Record) -> None:
@@ -76,14 +111,11 @@ def _check_subset(source: Source, file: Record) -> None:
         file.problem("data_subtype", f"this file is of '{found}'.", fix)
 
 
-def _answers(source: Source, annotation: Record) -> tuple[tuple[str, ...], str, dict[str, object]]:
-    """References (all votes, in file order), the answer shown in demonstrations, labels."""
-    references = annotation.texts_of("answers", "answer")
+def _answers(source: Source, annotation: Record) -> tuple[tuple[str, ...], str]:
+    """References (all votes, in file order) and the answer shown in demonstrations."""
+    references = tuple(map(sys.intern, annotation.texts_of("answers", "answer")))
     if annotation.values.get("answers") == []:
         annotation.problem("answers", "is empty.")
     typed = source.option("demonstration_field", "answer")
     shown = references if typed == "answer" else annotation.texts_of("answers", typed)
-    labels: dict[str, object] = {
-        key: annotation.text(key) for key in ("answer_type", "question_type") if annotation.has(key)
-    }
-    return references, demonstration_answer(source, shown), labels
+    return references, sys.intern(demonstration_answer(source, shown))

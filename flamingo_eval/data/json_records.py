@@ -1,0 +1,212 @@
+"""The records of a large JSON file, read one by one: memory is that of a window over the text, not of the file.
+
+The rules are those of files.py. What a window cannot read is read whole, so that messages name line and column.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from flamingo_eval.data.annotations import ProblemLog, Record, read_json, read_list, read_object, shown
+from flamingo_eval.errors import DataError
+from flamingo_eval.files import JSON_DECODER, has_half_surrogate
+
+WINDOW = 2**20  # characters
+LONGEST_CUT = 4  # characters at the end of a window after which a number may go on: 1.5e+ is read as 1.5
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+KeyPath: TypeAlias = tuple[str, ...]  # of an object in objects: ("data", "dialogs")
+
+
+@dataclass(slots=True)
+class JsonRecords:
+    """The objects in a list of a JSON file, in order.
+
+    `key` names the list in the file's object (`data.dialogs`: in an object in it); empty: the file is the list.
+    `rest` is everything else in the file's object, complete once all records are read; the list itself is empty in it.
+    """
+
+    path: Path
+    log: ProblemLog
+    key: str = ""
+    rest: Record = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rest = Record({}, self.path, "", self.log)
+
+    def __iter__(self) -> Iterator[Record]:
+        """Logs what is no object. Raises DataError for a file that is not JSON or of another kind."""
+        wanted = tuple(self.key.split(".")) if self.key else ()
+        values: dict[str, object] = {}
+        self.rest = Record(values, self.path, "", self.log)
+        for keys, index, value in stream_json(self.path, wanted):
+            if not keys and index is None:
+                if not isinstance(value, dict if wanted else list):
+                    (read_object if wanted else read_list)(self.path, self.log)  # raises
+            elif index is None:
+                _put(values, keys, value)
+            elif isinstance(value, dict):
+                yield Record(value, self.path, f"{self.key}[{index}]", self.log)
+            else:
+                self.log.add(self.path, f"{self.key}[{index}]", f"expected an object, found {shown(value)}.")
+        if len(wanted) == 1:
+            self.rest.records(self.key)  # logs a list that is missing, or no list
+
+
+def _put(values: dict[str, object], keys: KeyPath, value: object) -> None:
+    for key in keys[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):
+            return
+        values = inner
+    values[keys[-1]] = value
+
+
+def object_entries(path: Path, log: ProblemLog) -> Iterator[tuple[str, object]]:
+    """Key and value of each entry of a file's object. Raises DataError for a file that is not JSON, or no object."""
+    for keys, _, value in stream_json(path):
+        if keys:
+            yield keys[0], value
+        elif not isinstance(value, dict):
+            read_object(path, log)  # raises
+
+
+def any_has(key: str, records: Iterable[Record]) -> tuple[bool, Iterator[Record]]:
+    """Whether any record has `key`, and all records; read as far as the first that has it."""
+    rest, before = iter(records), []
+    for record in rest:
+        before.append(record)
+        if record.has(key):
+            return True, chain(before, rest)
+    return False, iter(before)
+
+
+def stream_json(path: Path, wanted: KeyPath = ()) -> Iterator[tuple[KeyPath, int | None, object]]:
+    """The parts of a JSON file: (keys, index, value).
+
+    First ((), None, value), where a list or object is empty. Of a list: ((), i, element). Of an object: (keys, None,
+    value) for each entry; the list at `wanted` and the objects around it are empty there, and what they hold follows,
+    the list as (wanted, i, element). Raises DataError, as read_json does.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            window = _Window(file)
+            if window.peek() == "[":
+                yield (), None, []
+                for i, value in enumerate(window.elements()):
+                    yield (), i, value
+            elif window.peek() == "{":
+                yield (), None, {}
+                yield from _entries(window, path, (), wanted)
+            else:
+                yield (), None, window.value()
+            if window.peek():
+                raise _NotJsonError
+    except (OSError, ValueError, RecursionError) as error:
+        read_json(path)  # raises, with the place
+        raise DataError(f"{path}: changed while it was read.", fix="Start again.") from error
+
+
+def _entries(
+    window: _Window, path: Path, above: KeyPath, wanted: KeyPath
+) -> Iterator[tuple[KeyPath, int | None, object]]:
+    seen: set[str] = set()
+    for key in window.entries():
+        keys = (*above, key)
+        if key in seen:
+            read_json(path)  # raises if the two values differ
+            window.value()
+        elif keys == wanted and window.peek() == "[":
+            yield keys, None, []
+            for i, value in enumerate(window.elements()):
+                yield keys, i, value
+        elif keys == wanted[: len(keys)] and window.peek() == "{":
+            yield keys, None, {}
+            yield from _entries(window, path, keys, wanted)
+        else:
+            yield keys, None, window.value()
+        seen.add(key)
+
+
+class _NotJsonError(ValueError):
+    """The text is not JSON, or ends too early; where, the reader of whole files says."""
+
+
+class _Window:
+    """The part of a file's text that is being read."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file, self.text, self.at = file, "", 0
+
+    def peek(self) -> str:
+        """The next character that is no space, without taking it; empty at the end."""
+        while True:
+            space = _SPACE.match(self.text, self.at)
+            self.at = space.end() if space else self.at
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self._more():
+                return ""
+
+    def take(self, characters: str) -> str:
+        """The next character, one of these."""
+        character = self.peek()
+        if not character or character not in characters:
+            raise _NotJsonError
+        self.at += 1
+        return character
+
+    def value(self) -> object:
+        """The next value, whole."""
+        self.peek()
+        while True:
+            try:
+                value, end = JSON_DECODER.raw_decode(self.text, self.at)
+            except json.JSONDecodeError:
+                if not self._more():
+                    raise
+                continue
+            if end > len(self.text) - LONGEST_CUT and self._more():
+                continue
+            if has_half_surrogate(self.text, value, self.at, end):
+                raise _NotJsonError
+            self.at = end
+            return value
+
+    def elements(self) -> Iterator[object]:
+        """The values of the list that begins here."""
+        self.take("[")
+        if self.peek() == "]":
+            self.take("]")
+            return
+        yield self.value()
+        while self.take(",]") == ",":
+            yield self.value()
+
+    def entries(self) -> Iterator[str]:
+        """The keys of the object that begins here; whoever takes one reads its value."""
+        self.take("{")
+        if self.peek() == "}":
+            self.take("}")
+            return
+        while True:
+            if self.peek() != '"':
+                raise _NotJsonError
+            key = self.value()
+            self.take(":")
+            yield str(key)
+            if self.take(",}") == "}":
+                return
+
+    def _more(self) -> bool:
+        """Reads on; a value that is longer than the window doubles it."""
+        part = self.file.read(max(WINDOW, len(self.text) - self.at))
+        if part:
+            self.text, self.at = self.text[self.at :] + part, 0
+        return bool(part)
