@@ -101,7 +101,8 @@ def evaluate(
         on_error=on_error,
     )
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    questions, _ = load_questions(names, protocol or settings.protocol or source.protocol(), rank)
+    named = protocol or settings.protocol
+    questions, _ = load_questions(names, named or source.protocol(), rank, usual=not named)
 
     @contextmanager
     def opened(_: Sequence[PlannedRun]) -> Iterator[Backend]:

@@ -116,9 +116,8 @@ def export(
         return
     settings = load_settings()
     choice = choose_model(model or settings.model, model_args)
-    questions, remarks = load_questions(
-        task_list(tasks or []), protocol or settings.protocol or default_protocol(choice)[0]
-    )
+    named = protocol or settings.protocol
+    questions, remarks = load_questions(task_list(tasks or []), named or default_protocol(choice)[0], usual=not named)
     for remark in remarks:
         say(remark)
     runs = plan_runs(questions, choices)

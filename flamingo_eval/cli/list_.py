@@ -63,6 +63,7 @@ def _tasks() -> list[dict[str, str]]:
                 "split": task.data.query,
                 "shots from": task.data.support or "none",
                 "prompt": " or ".join(task.prompt),
+                "protocols": ", ".join(f"{form}: {name}" for form, name in task.protocols.items()),
                 "data": task.data.source,
             }
         )
@@ -75,7 +76,7 @@ def _on_one_line(row: dict[str, str]) -> dict[str, str]:
     link = row["data"].startswith("http")
     address = row["data"].split()[0].rstrip(":,").split("//")[1] if link else row["data"].split(" (")[0]
     short = {"metric": f"{headline} +{len(others)}" if others else headline, "data": address}
-    return {key: short.get(key, value) for key, value in row.items() if key != "title"}
+    return {key: short.get(key, value) for key, value in row.items() if key not in ("title", "protocols")}
 
 
 def _prompts() -> list[dict[str, str]]:

@@ -155,10 +155,10 @@ def run(
     if not dry_run and (tflops is not None or price is not None):
         raise UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run.")
     choice = with_limits(choose_model(model or settings.model, model_args), max_requests, max_tokens)
-    named, why = protocol or settings.protocol, ""
+    named, usual, why = protocol or settings.protocol, "", ""
     if not named:
-        named, why = default_protocol(choice)
-    questions, remarks = load_questions(task_list(tasks), named, choices.rank)
+        usual, why = default_protocol(choice)
+    questions, remarks = load_questions(task_list(tasks), named or usual, choices.rank, usual=not named)
     runs = plan_runs(questions, choices)
     require_supported(choice, runs)
     expectations = parse_expectations(expect or (), [(r.task_label, r.data.queries.name, r.demos.shots) for r in runs])
@@ -173,7 +173,7 @@ def run(
     here = rank_environment() if ray is None else None
     quiet = as_json or (here is not None and here.rank > 0)
     if not quiet:
-        for line in (*remarks, *_banner(runs, str(choice), why)):
+        for line in (*remarks, *_banner(runs, str(choice), usual, why)):
             say(line)
     records = _answer(runs, deployment, out or Path(settings.out), fresh, quiet)
     if records is not None:
@@ -181,7 +181,7 @@ def run(
         require_expected(expectations, records)
 
 
-def _banner(runs: list[PlannedRun], model: str, why: str = "") -> list[str]:
+def _banner(runs: list[PlannedRun], model: str, usual: str, why: str) -> list[str]:
     """What is about to be measured, said before it costs anything."""
     from flamingo_eval.backends.choice import OWN_CLASS
     from flamingo_eval.config.settings import is_sample
@@ -189,13 +189,30 @@ def _banner(runs: list[PlannedRun], model: str, why: str = "") -> list[str]:
     name_of_data = runs[0].data_name
     copy = f"a fresh copy, {name_of_data}" if name_of_data != "sample" else "the embedded sample"
     data = f"{copy} (not the benchmark)" if is_sample(name_of_data) else name_of_data
-    first = runs[0]
     name = "the bundled tiny checkpoint" if model == TINY else model
     tasks = ", ".join(dict.fromkeys(r.task_label for r in runs))
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     if OWN_CLASS.fullmatch(model):
         name = f"{model} (your code runs in this process)"
-    return [f"{tasks}: {name} on {data}, protocol {first.protocol.name}{f' ({why})' if why else ''}, {count}"]
+    return [f"{tasks}: {name} on {data}, {_protocols(runs, usual, why)}, {count}"]
+
+
+def _protocols(runs: list[PlannedRun], usual: str, why: str) -> str:
+    """`protocol flamingo`, and which tasks are asked in one of their own; `usual` is empty where the user named it."""
+    tasks: dict[str, dict[str, None]] = {}
+    for run in runs:
+        tasks.setdefault(run.protocol.name, {})[run.task.name] = None
+    names = []
+    for name, asked in sorted(tasks.items(), key=lambda item: item[0] != usual):
+        if not usual:
+            names.append(name)
+        elif name == usual:
+            names.append(f"{name} ({why})" if why else name)
+        elif len(tasks) == 1:
+            names.append(f"{name} (the task's own)" if len(asked) == 1 else f"{name} (the tasks' own)")
+        else:
+            names.append(f"{name} for {', '.join(asked)} ({'its' if len(asked) == 1 else 'their'} own)")
+    return f"protocol {', '.join(names)}"
 
 
 def _answer(

@@ -69,7 +69,8 @@ def show(
         raise UsageError(f"--demos {demos}: show knows random, balanced, fixed and official.")
     settings = load_settings()
     choice = choose_model(model or settings.model, model_args)
-    question = load_question(task, protocol or settings.protocol or default_protocol(choice)[0])
+    named = protocol or settings.protocol
+    question = load_question(task, named or default_protocol(choice)[0], usual=not named)
     choices = Choices(
         shots=(shots,),
         seeds=(seed,),

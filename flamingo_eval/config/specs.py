@@ -133,6 +133,9 @@ class TaskSpec:
     support_size: int = field(default=2048, metadata=BEFORE)
     support_per_class: int = field(default=0, metadata=BEFORE)
     max_shots: int | None = field(default=None, metadata=BEFORE)  # RareAct: 0
+    # the benchmark's own protocol, asked in where the user names none: by the protocol that the model is usually asked
+    # in, or by that one's style
+    protocols: Mapping[str, str] = field(default_factory=dict, metadata=BEFORE)
     notes: str = field(default="", metadata=PROSE)
 
 

@@ -190,15 +190,18 @@ class PlannedRun:
         )
 
 
-def load_question(task: str, protocol: str, rank: Wanted | None = None) -> Question:
+def load_question(task: str, protocol: str, rank: Wanted | None = None, *, usual: bool = False) -> Question:
     """Read a task's YAML and its prompt in a protocol's folder; `protocol` may end in `:VARIANT`.
 
     `vl_icl_clevr@sample:7` names a fresh copy of a task. With `rank` "letter" a close-ended task is asked in the form
-    of the protocol that lists choices with letters: `chat_letter` for `chat`. Raises ConfigError, NoPromptError.
+    of the protocol that lists choices with letters: `chat_letter` for `chat`. `usual`: nobody has named the protocol,
+    it is the one that the model is usually asked in; a task with a protocol of its own for that form is then asked in
+    its own. Raises ConfigError, NoPromptError.
     """
     plain, data = named_copy(task)
     spec, _ = load_named_task(plain)
-    return replace(question_of(spec, protocol, rank), data=data)
+    asked = own_protocol(spec, protocol) if usual else protocol
+    return replace(question_of(spec, asked, rank), data=data)
 
 
 def load_named_task(name: str) -> tuple[TaskSpec, list[str]]:
@@ -283,8 +286,20 @@ def named_copy(task: str) -> tuple[str, str]:
     return (name, f"{FRESH}{copy}") if name else (task, "")
 
 
-def load_questions(tasks: Sequence[str], protocol: str, rank: Wanted | None = None) -> tuple[list[Question], list[str]]:
+def own_protocol(task: TaskSpec, usual: str) -> str:
+    """The task's own protocol in the form of the one that a model is usually asked in, or that one without one."""
+    if not task.protocols:
+        return usual
+    style = load_protocol(find_protocol(usual) / PROTOCOL_FILE).style
+    return task.protocols.get(usual) or task.protocols.get(style) or usual
+
+
+def load_questions(
+    tasks: Sequence[str], protocol: str, rank: Wanted | None = None, *, usual: bool = False
+) -> tuple[list[Question], list[str]]:
     """The questions of the tasks, each once, and remarks. All that is wrong with any of them is in one error.
+
+    `usual` as in load_question.
 
     A group (`all`, `vl_icl`, ...) means those of its tasks that the protocol covers. What it leaves out, and what it
     can answer but not score here, is in the remarks; of a task that is asked for by name both are errors, before a
@@ -297,7 +312,7 @@ def load_questions(tasks: Sequence[str], protocol: str, rank: Wanted | None = No
     remarks: list[str] = []
     for task in dict.fromkeys((*named, *others)):
         try:
-            question = load_question(task, protocol, rank)
+            question = load_question(task, protocol, rank, usual=usual)
             if question.prompt.clean.stem_okvqa:
                 require_stemming()
         except (NoPromptError, MissingDependency) as error:

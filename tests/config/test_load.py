@@ -61,7 +61,7 @@ def test_all_problems_come_at_once_with_their_lines(tmp_path: Path) -> None:
         "line 14, decode: unknown key 'max_tokens'. Did you mean 'max_new_tokens'?",
         "line 14, decode.beams: expected a whole number, got 'three'.",
         "line 15, file: unknown key 'foo'. Keys here: data, decode, max_shots, metrics, modality, mode, name, notes, "
-        "prompt, rank, support_per_class, support_size, title.",
+        "prompt, protocols, rank, support_per_class, support_size, title.",
     ]
 
 
