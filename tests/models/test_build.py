@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 from torch.testing import assert_close
 from typer.testing import CliRunner
 
-from flamingo_eval import DecodeSpec, Prompt, load_model
-from flamingo_eval.api import Model
+from flamingo_eval import DecodeSpec, Prompt
+from flamingo_eval.api import Model, load_flamingo_model
 from flamingo_eval.cli import app
 from flamingo_eval.errors import CheckpointError, UsageError
 from flamingo_eval.models.convert.added_tokens import Vocabulary
@@ -30,7 +29,7 @@ TEXT = "The quick brown fox, twice: \tfox!"
 SMALL = BridgeOptions(every=2, latents=3, resampler_layers=1)
 
 
-def write_parts(folder: Path, model: nn.Module) -> dict[str, Any]:
+def write_parts(folder: Path, model: Any) -> dict[str, Any]:
     """A language model with its tokenizer, and a CLIP tower of one layer."""
     model.save_pretrained(folder / "lm")
     byte_tokenizer("</s>").save(str(folder / "lm" / "tokenizer.json"))
@@ -42,7 +41,8 @@ def write_parts(folder: Path, model: nn.Module) -> dict[str, Any]:
 def alone(ours: Model, prompt: Prompt) -> torch.Tensor:
     """Logits of the frozen language model without any of the new parts."""
     with torch.inference_mode():
-        return ours.flamingo.decoder(torch.tensor([ours.encode(prompt).ids]))[0]
+        logits: torch.Tensor = ours.flamingo.decoder(torch.tensor([ours.encode(prompt).ids]))[0]
+    return logits
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -51,7 +51,7 @@ def test_at_zero_gates_the_text_is_the_language_models_bit_for_bit(tmp_path: Pat
     config, notes = build(**write_parts(tmp_path, model), options=SMALL)
     assert notes == ()
     assert config.xattn_blocks == tuple(range(0, config.decoder.layers, 2))
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     plain, seeing = Prompt([TEXT]), Prompt([picture(0, size=8), TEXT, picture(1, size=8), "and"])
     for prompt in (plain, seeing):
         assert torch.equal(ours.logits(prompt), alone(ours, prompt))
@@ -68,7 +68,7 @@ def test_rows_of_new_tokens_are_the_mean_of_the_others(tmp_path: Path, name: str
     config, _ = build(**write_parts(tmp_path, model), options=SMALL)
     assert (config.decoder.vocabulary, config.decoder.head_rows, config.tokens.trained_from) == (259, None, 257)
     assert config.tokens.stop == ("<|endofchunk|>", "</s>")
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     prompt = Prompt([picture(0, size=8), TEXT, END_OF_CHUNK, "and"])
     assert torch.equal(ours.logits(prompt), alone(ours, prompt))
     weight = ours.flamingo.decoder.embedding.weight
@@ -84,7 +84,7 @@ def test_rows_that_stay_frozen_are_never_generated(tmp_path: Path) -> None:
     config, _ = build(**write_parts(tmp_path, model), options=options)
     assert (config.decoder.vocabulary, config.decoder.head_rows, config.tokens.trained_from) == (258, 257, None)
     assert (config.tokens.end_of_chunk, config.tokens.stop) == ("</s>", ("</s>",))
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     assert (ours.logits(Prompt([picture(0, size=8), TEXT]))[:, 257:] == -torch.inf).all()
     assert len(ours.generate([Prompt([TEXT])], DecodeSpec(beams=2, max_new_tokens=3))) == 1
 
@@ -129,7 +129,7 @@ def test_siglip_equals_transformers(tmp_path: Path, whole: bool) -> None:
     x = torch.randn(2, 3, 20, 20, generator=generator)
     vision = model.vision_model if whole else model
     with torch.inference_mode():
-        ours = load_model(tmp_path / "out").flamingo.vision(x)
+        ours = load_flamingo_model(tmp_path / "out").flamingo.vision(x)
         assert_close(ours, vision(pixel_values=x).last_hidden_state, atol=1e-5, rtol=1e-5)
 
 
@@ -138,7 +138,7 @@ def test_the_nfnet_of_a_checkpoint_folder(tmp_path: Path) -> None:
     save_small(tmp_path / "small")
     config, _ = build(**{**parts, "vision": tmp_path / "small"}, options=SMALL)
     assert config.vision.kind == "nfnet"
-    given, made = (load_model(tmp_path / name) for name in ("small", "out"))
+    given, made = (load_flamingo_model(tmp_path / name) for name in ("small", "out"))
     for name, tensor in given.flamingo.vision.state_dict().items():
         assert torch.equal(tensor, made.flamingo.vision.state_dict()[name])
     prompt = Prompt([picture(0), TEXT])

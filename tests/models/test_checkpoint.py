@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flamingo_eval import Prompt, load_model
+from flamingo_eval import Prompt
+from flamingo_eval.api import load_flamingo_model
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.checkpoint import save_flamingo, write_index
 from flamingo_eval.models.convert import writer
@@ -23,19 +24,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_shards_hold_the_same_model(folder: Path) -> None:
-    whole = load_model(folder).logits(Prompt(["abc"]))
+    whole = load_flamingo_model(folder).logits(Prompt(["abc"]))
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     files = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(weights)}
     for file in set(files.values()):
         save_file({name: t for name, t in weights.items() if files[name] == file}, folder / file)
     write_index(folder, files)
-    sharded = load_model(folder)
+    sharded = load_flamingo_model(folder)
     assert torch.equal(sharded.logits(Prompt(["abc"])), whole)
     assert len(sharded.sha256) == 64
     (folder / "model-1.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"shard model-1.safetensors is missing"):
-        load_model(folder)
+        load_flamingo_model(folder)
 
 
 def test_every_tensor_is_accounted_for(folder: Path) -> None:
@@ -45,7 +46,7 @@ def test_every_tensor_is_accounted_for(folder: Path) -> None:
     weights["resampler.latents"] = torch.zeros(2, 24)
     save_file(weights, path)
     with pytest.raises(CheckpointError) as caught:
-        load_model(folder)
+        load_flamingo_model(folder)
     message = str(caught.value)
     assert "3 problems" in message
     assert "decoder.blocks.0.attention.qkv.weight: missing, expected [96, 32]." in message
@@ -57,14 +58,14 @@ def test_a_cut_file_is_named(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match=r"model.safetensors: truncated or damaged safetensors file"):
-        load_model(folder)
+        load_flamingo_model(folder)
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_missing_file_is_named(folder: Path, file: str) -> None:
     (folder / file).unlink()
     with pytest.raises(CheckpointError, match=f"{file}: there is no such file"):
-        load_model(folder)
+        load_flamingo_model(folder)
 
 
 def test_saving_checks_the_weights_too(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_the_streaming_writer_writes_safetensors(tmp_path: Path, monkeypatch: py
         "c": torch.randn(2, 6).half().T,
         "d": torch.tensor(1.5),
     }
-    plans = {name: PlannedTensor(tuple(t.shape), t.dtype, lambda t=t: t) for name, t in tensors.items()}  # type: ignore[misc]
+    plans = {name: PlannedTensor(tuple(t.shape), t.dtype, t.clone) for name, t in tensors.items()}
     writer.write_safetensors(tmp_path / "x.safetensors", plans)
     read = load_file(tmp_path / "x.safetensors")
     assert all(torch.equal(read[name], t) and read[name].dtype == t.dtype for name, t in tensors.items())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from flamingo_eval import load_model
+from flamingo_eval.api import load_flamingo_model
 from flamingo_eval.cli.convert import app
 from flamingo_eval.errors import CheckpointError
 from tests.support.openflamingo_files import tower_state
@@ -29,7 +29,7 @@ def test_says_where_the_model_is(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, arguments(tmp_path / "out"), catch_exceptions=False)
     assert result.exit_code == 0
     assert f"{tmp_path / 'out'}: ready" in result.output
-    assert load_model(tmp_path / "out").name == "out"
+    assert load_flamingo_model(tmp_path / "out").name == "out"
     card = (tmp_path / "out" / "README.md").read_text()
     assert "from an OpenFlamingo checkpoint" in card
     assert "`checkpoint.pt`, sha256 `" in card

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_open_clip_folders_of_the_hub(tmp_path: Path, file: str) -> None:
 def test_plain_state_dicts_with_a_config_file(tmp_path: Path, wrapped: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     write_vision(tmp_path / "folder", generator)
-    state = load_file(tmp_path / "folder" / "open_clip_model.safetensors")
+    state: dict[str, Any] = load_file(tmp_path / "folder" / "open_clip_model.safetensors")
     if wrapped:  # as open_clip's own training saves it
         state = {"epoch": 1, "state_dict": {f"module.{name}": t for name, t in state.items()}}
     torch.save(state, tmp_path / "clip.pt")

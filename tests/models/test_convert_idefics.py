@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from flamingo_eval import DecodeSpec, Pixels, Prompt, load_model
-from flamingo_eval.api import Model
+from flamingo_eval import DecodeSpec, Pixels, Prompt
+from flamingo_eval.api import Model, load_flamingo_model
 from flamingo_eval.engine import reference
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.convert.idefics import convert_idefics
@@ -29,13 +29,13 @@ PERCEIVER = {
     "use_resampler": True, "resampler_n_latents": 5, "resampler_depth": 2, "resampler_n_heads": 2,
     "resampler_head_dim": 6, "qk_layer_norms_perceiver": True,
 }  # fmt: skip
-IDEFICS_9B = {
+IDEFICS_9B: dict[str, Any] = {
     "use_resampler": True, "perceiver_config": PERCEIVER, "qk_layer_norms": True, "alpha_type": "vector",
     "cross_layer_interval": 2,
 }  # fmt: skip
 
 
-def write_model(folder: Path, tokens: tuple[str, ...] = TOKENS, **options: Any) -> nn.Module:
+def write_model(folder: Path, tokens: tuple[str, ...] = TOKENS, **options: Any) -> Any:
     config = transformers.IdeficsConfig(
         vocab_size=256, additional_vocab_size=len(tokens), hidden_size=32, intermediate_size=48, num_hidden_layers=4,
         num_attention_heads=4, max_position_embeddings=64, vision_config=VISION, alpha_initializer="ones",
@@ -86,7 +86,7 @@ def test_logits_equal_transformers(
 ) -> None:
     theirs = write_model(tmp_path / "hf", **options)
     assert convert_idefics(tmp_path / "hf", tmp_path / "out") == ()
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     ids = ours.encode(prompt[0]).ids
     expected = their_logits(theirs, ids, prompt[1])
     assert_close(ours.logits(prompt[0]), expected, atol=2e-5, rtol=1e-4)
@@ -97,7 +97,7 @@ def test_logits_equal_transformers(
 def test_greedy_generation_equals_transformers(tmp_path: Path, prompt: tuple[Prompt, list[Tensor]]) -> None:
     theirs = write_model(tmp_path / "hf", **IDEFICS_9B)
     convert_idefics(tmp_path / "hf", tmp_path / "out")
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     ids = list(ours.encode(prompt[0]).ids)
     new: list[int] = []
     for _ in range(6):
@@ -117,7 +117,7 @@ def test_pictures_stand_between_their_marks(tmp_path: Path, prompt: tuple[Prompt
     convert_idefics(tmp_path / "hf", tmp_path / "out")
     fake, image = "<fake_token_around_image>", "<image>"
     expected = f"<s>User:{fake}{image}{fake}Image: a cat\n{fake}{image}{fake}{image}{fake}Image:"
-    assert text_of(load_model(tmp_path / "out"), prompt[0]) == expected
+    assert text_of(load_flamingo_model(tmp_path / "out"), prompt[0]) == expected
 
 
 def test_a_tokenizer_of_its_own_folder(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_tokenizer_of_its_own_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no tokenizer.json"):
         convert_idefics(tmp_path / "hf", tmp_path / "out")
     convert_idefics(tmp_path / "hf", tmp_path / "out", tokenizer=tmp_path / "tokenizer")
-    model = load_model(tmp_path / "out")
+    model = load_flamingo_model(tmp_path / "out")
     assert model.end_of_chunk == "\n"
     assert "`tokenizer`" in (tmp_path / "out" / "README.md").read_text()
 
@@ -135,7 +135,7 @@ def test_a_tokenizer_of_its_own_folder(tmp_path: Path) -> None:
 def test_instructed_models_end_with_their_own_token(tmp_path: Path) -> None:
     write_model(tmp_path / "hf", (*TOKENS, "<end_of_utterance>"), **IDEFICS_9B)
     convert_idefics(tmp_path / "hf", tmp_path / "out")
-    model = load_model(tmp_path / "out")
+    model = load_flamingo_model(tmp_path / "out")
     assert model.end_of_chunk == "<end_of_utterance>"
     assert model.config.tokens.stop == ("<end_of_utterance>", "</s>")
 
@@ -146,7 +146,7 @@ def test_sharded_models(tmp_path: Path, prompt: tuple[Prompt, list[Tensor]]) -> 
     theirs.save_pretrained(tmp_path / "hf", max_shard_size="30KB")
     assert len(list((tmp_path / "hf").glob("*.safetensors"))) > 3
     convert_idefics(tmp_path / "hf", tmp_path / "out")
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     expected = their_logits(theirs, ours.encode(prompt[0]).ids, prompt[1])
     assert_close(ours.logits(prompt[0]), expected, atol=2e-5, rtol=1e-4)
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from flamingo_eval import Prompt, load_model
+from flamingo_eval import Prompt
+from flamingo_eval.api import load_flamingo_model
 from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 from tests.support.language_families import FAMILIES, L, W, random_model
 from tests.support.openflamingo_files import VOCABULARY, write_files
@@ -31,7 +32,7 @@ def test_logits_equal_transformers(tmp_path: Path, name: str) -> None:
     model = random_model(name)
     files = files_of(tmp_path, name, model)  # gates at 0: what is left is the language model
     convert_openflamingo(**files.arguments(), out=tmp_path / "out")
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     ids = torch.tensor([ours.encode(Prompt([TEXT])).ids])
     with torch.inference_mode():
         theirs = model(ids).logits[0]
@@ -49,7 +50,7 @@ def test_vocabularies_grow_and_shrink(tmp_path: Path, name: str, vocabulary: int
     model = random_model(name, vocabulary)
     files = files_of(tmp_path, name, model)
     assert convert_openflamingo(**files.arguments(), out=tmp_path / "out") == ()
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     ids = torch.tensor([ours.encode(Prompt([TEXT])).ids])
     with torch.inference_mode():
         assert_close(ours.logits(Prompt([TEXT])), model(ids).logits[0], atol=2e-5, rtol=1e-4)
@@ -63,7 +64,7 @@ def test_head_rows_that_were_never_saved_never_win(tmp_path: Path, name: str) ->
     (note,) = convert_openflamingo(**files.arguments(), out=tmp_path / "out")
     assert "from 256 on" in note
     assert note in (tmp_path / "out" / "README.md").read_text()
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     logits = ours.logits(Prompt([TEXT]))
     assert (logits[:, 256:] == -torch.inf).all()
     ids = torch.tensor([ours.encode(Prompt([TEXT])).ids])
@@ -77,8 +78,8 @@ def test_an_untied_head_that_shrinks_keeps_its_first_rows(tmp_path: Path) -> Non
     base = model.get_output_embeddings().weight.detach().clone()
     files = files_of(tmp_path, "llama", model, save_head=False)
     assert convert_openflamingo(**files.arguments(), out=tmp_path / "out") == ()
-    ours = load_model(tmp_path / "out")
-    assert torch.equal(ours.flamingo.decoder.head.weight, base[:VOCABULARY])
+    ours = load_flamingo_model(tmp_path / "out")
+    assert torch.equal(ours.flamingo.decoder.get_parameter("head.weight"), base[:VOCABULARY])
 
 
 def test_embeddings_that_were_frozen_come_from_the_language_model(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_embeddings_that_were_frozen_come_from_the_language_model(tmp_path: Path
     files.rewrite()
     (note,) = convert_openflamingo(**files.arguments(), out=tmp_path / "out")
     assert "the last 3 are zero" in note
-    weight = load_model(tmp_path / "out").flamingo.decoder.embedding.weight
+    weight = load_flamingo_model(tmp_path / "out").flamingo.decoder.embedding.weight
     assert torch.equal(weight[:256], base)
     assert not weight[256:].any()
 
@@ -101,7 +102,7 @@ def test_sharded_and_bare_language_models(tmp_path: Path, shards: bool) -> None:
     if shards:
         assert len(list((tmp_path / "lm").glob("*.safetensors"))) > 2
     convert_openflamingo(**files.arguments(), out=tmp_path / "out")
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     ids = torch.tensor([ours.encode(Prompt([TEXT])).ids])
     with torch.inference_mode():
         assert_close(ours.logits(Prompt([TEXT])), model(ids).logits[0], atol=2e-5, rtol=1e-4)

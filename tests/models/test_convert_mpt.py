@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from flamingo_eval import Prompt, load_model
+from flamingo_eval import Prompt
+from flamingo_eval.api import load_flamingo_model
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 from tests.support.openflamingo_files import Files, write_files
@@ -72,7 +73,7 @@ def set_config(files: Files, remove: tuple[str, ...] = (), **values: Any) -> Non
 
 def check(files: Files, model: nn.Module, out: Path) -> None:
     convert_openflamingo(**files.arguments(), out=out)
-    ours = load_model(out)
+    ours = load_flamingo_model(out)
     assert ours.config.decoder.qk_norm
     ids = torch.tensor([ours.encode(Prompt([TEXT])).ids])
     with torch.inference_mode():
@@ -125,7 +126,7 @@ def test_the_width_of_transformers_port_is_taken_whatever_the_ratio_says(
     (note,) = convert_openflamingo(**files.arguments(), out=tmp_path / "out")
     assert "expansion_ratio says a feed-forward width of 64" in note
     assert "[128, 32]: 128 is taken" in note
-    ours = load_model(tmp_path / "out")
+    ours = load_flamingo_model(tmp_path / "out")
     ids = torch.tensor([ours.encode(Prompt([TEXT])).ids])
     with torch.inference_mode():
         assert_close(ours.logits(Prompt([TEXT])), model(ids).logits[0], atol=2e-5, rtol=1e-4)
@@ -177,4 +178,4 @@ def test_options_that_are_off_or_harmless_pass(tmp_path: Path, mpt: tuple[Files,
 def test_activations_of_llm_foundry(tmp_path: Path, mpt: tuple[Files, nn.Module], name: str, ours: str) -> None:
     set_config(mpt[0], ffn_config={"ffn_act_fn": {"name": name}})
     convert_openflamingo(**mpt[0].arguments(), out=tmp_path / "out")
-    assert load_model(tmp_path / "out").config.decoder.activation == ours
+    assert load_flamingo_model(tmp_path / "out").config.decoder.activation == ours

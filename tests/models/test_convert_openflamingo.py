@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from flamingo_eval import DecodeSpec, Image, Pixels, Prompt, RankSpec, load_model
-from flamingo_eval.api import Model
+from flamingo_eval import DecodeSpec, Image, Pixels, Prompt, RankSpec
+from flamingo_eval.api import Model, load_flamingo_model
 from flamingo_eval.engine import reference
 from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 
@@ -60,7 +60,7 @@ class Fixture:
 )
 def fixture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fixture:
     name, vision = request.param.split("-")
-    return Fixture(name, load_model(convert(name, tmp_path_factory.mktemp("models") / request.param, vision)))
+    return Fixture(name, load_flamingo_model(convert(name, tmp_path_factory.mktemp("models") / request.param, vision)))
 
 
 def test_pixels(fixture: Fixture) -> None:
@@ -119,13 +119,14 @@ def test_a_padded_batch_gives_each_row_its_own_logits(fixture: Fixture) -> None:
     from flamingo_eval.models.decoder import causal_mask
 
     model, inputs = fixture.model, fixture.inputs
+    assert model.tokenizer.image_id is not None
     real = inputs["attention_mask"].bool()
     tokens = inputs["input_ids"]
     width = tokens.shape[1]
     visual = torch.zeros(4, 3, *fixture.expected["resampled"].shape[1:])
     for row, column in (inputs["image_index"] >= 0).nonzero().tolist():
         visual[row, column] = fixture.expected["resampled"][inputs["image_index"][row, column]]
-    sees = (tokens == model.tokenizer.image_id).cumsum(1)
+    sees = tokens.eq(model.tokenizer.image_id).cumsum(1)
     with torch.inference_mode():
         logits = model.flamingo(tokens, model.flamingo.project_visual(visual), sees, mask=causal_mask(real, width))
     assert logits.isfinite().all()

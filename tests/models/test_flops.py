@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flamingo_eval.models.config import ViTConfig
+from flamingo_eval.models.config import ResamplerConfig, ViTConfig
 from flamingo_eval.models.flops import ModelFlops
 from flamingo_eval.models.presets import PRESETS
 
@@ -28,7 +28,7 @@ def test_reading_is_what_the_matrices_say(flops: ModelFlops) -> None:
     """Two operations a weight and token; in attention, two products of each token with all tokens and all latents."""
     width, ff, vocabulary = 128, 512, SMALL.decoder.vocabulary
     decoder = 4 * (4 * width * width + 2 * width * ff)
-    assert SMALL.resampler is not None
+    assert isinstance(SMALL.resampler, ResamplerConfig)
     inner, latents = SMALL.xattn.heads * SMALL.xattn.head_dim, SMALL.resampler.latents
     gated = len(SMALL.xattn_blocks) * (2 * width * inner + 2 * width * SMALL.xattn.ff_width)
     for length in (1, 7, 100):
@@ -38,7 +38,7 @@ def test_reading_is_what_the_matrices_say(flops: ModelFlops) -> None:
 
 
 def test_keys_of_a_picture(flops: ModelFlops) -> None:
-    assert SMALL.resampler is not None
+    assert isinstance(SMALL.resampler, ResamplerConfig)
     inner = SMALL.xattn.heads * SMALL.xattn.head_dim
     a_block = 2 * SMALL.resampler.latents * SMALL.visual_width * 2 * inner
     assert flops.visual_keys == len(SMALL.xattn_blocks) * a_block

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, RankSpec, load_model
-from flamingo_eval.api import Model
+from flamingo_eval import END_OF_CHUNK, DecodeSpec, Prompt, RankSpec
+from flamingo_eval.api import Model, load_flamingo_model
 from flamingo_eval.engine import reference
 from flamingo_eval.errors import CheckpointError, MediaError, ModelError, PromptError, UsageError
 from flamingo_eval.records import Pixels
@@ -113,7 +113,7 @@ def test_sha256_changes_with_the_weights(tmp_path: Path) -> None:
 
 def test_bfloat16_keeps_token_ids_whole(tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL, decoder=dataclasses.replace(SMALL.decoder, vocabulary=258))
-    model = load_model(save_small(tmp_path, config), dtype="bfloat16")
+    model = load_flamingo_model(save_small(tmp_path, config), dtype="bfloat16")
     assert model.dtype == torch.bfloat16
     # 257 is no bfloat16 number; ids cast to the pixels' type would become 256
     assert model.encode(Prompt(["a", END_OF_CHUNK])).ids[-1] == 257
@@ -122,14 +122,14 @@ def test_bfloat16_keeps_token_ids_whole(tmp_path: Path) -> None:
 
 def test_unknown_names_devices_and_types(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is an architecture preset without weights"):
-        load_model("flamingo-3b")
+        load_flamingo_model("flamingo-3b")
     with pytest.raises(CheckpointError, match="no such folder"):
-        load_model(tmp_path / "absent")
+        load_flamingo_model(tmp_path / "absent")
     folder = save_small(tmp_path / "small")
     with pytest.raises(UsageError, match="no dtype 'int8'"):
-        load_model(folder, dtype="int8")
+        load_flamingo_model(folder, dtype="int8")
     with pytest.raises(UsageError, match="no device 'gpu'"):
-        load_model(folder, device="gpu")
+        load_flamingo_model(folder, device="gpu")
 
 
 @pytest.mark.parametrize("beams", [1, 3])

@@ -11,13 +11,15 @@ from PIL import Image as PillowImage
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from flamingo_eval import END_OF_CHUNK, DecodeSpec, Image, Pixels, Prompt, RankSpec, load_model
-from flamingo_eval.api import Model
+from flamingo_eval import END_OF_CHUNK, DecodeSpec, Image, Pixels, Prompt, RankSpec
+from flamingo_eval.api import Model, load_flamingo_model
 from flamingo_eval.engine import reference
 from flamingo_eval.errors import PromptError
 from flamingo_eval.models.config import PreprocessConfig
 from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 from flamingo_eval.models.preprocess import fitted, normalised
+from flamingo_eval.models.tokenizer import Encoded
+from flamingo_eval.records import Part
 from tests.support.small_flamingo import SMALL, picture, save_small
 
 DATA = Path(__file__).parent.parent / "data" / "openflamingo"
@@ -28,7 +30,7 @@ A, B, C = (picture(seed) for seed in range(3))
 def opt(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder, out = DATA / "opt", tmp_path_factory.mktemp("opt") / "model"
     convert_openflamingo(folder / "checkpoint.pt", folder / "lm", folder / "vision_hf", folder / "tokenizer", 1, out)
-    return load_model(out)
+    return load_flamingo_model(out)
 
 
 def test_1_ranking_is_the_same_alone_and_in_a_padded_batch(small: Model) -> None:
@@ -45,7 +47,7 @@ def test_1_ranking_is_the_same_alone_and_in_a_padded_batch(small: Model) -> None
 
 def test_2_a_query_reads_its_own_picture_after_text_only_demonstrations(small: Model) -> None:
     """The peer's zero-shot classification strips the demonstrations' tags but passes their pictures."""
-    shots = ["one", END_OF_CHUNK, "two", END_OF_CHUNK]
+    shots: list[Part] = ["one", END_OF_CHUNK, "two", END_OF_CHUNK]
     one, other = small.logits(Prompt([*shots, A, "is"])), small.logits(Prompt([*shots, B, "is"]))
     n = small.count_tokens(Prompt(shots))
     assert torch.equal(one[:n], other[:n])
@@ -68,15 +70,15 @@ def test_3_a_generated_image_tag_changes_no_picture(small: Model) -> None:
     assert encoded.image_of_token[-1] == 1
     tag = small.tokenizer.image_id
     assert tag is not None
-    after = reference.Encoded((*encoded.ids, tag), (*encoded.image_of_token, 1), encoded.media)
+    after = Encoded((*encoded.ids, tag), (*encoded.image_of_token, 1), encoded.media)
     shown = reference._read(small, after, reference._visual(small, encoded), None)
     assert shown.isfinite().all()
 
 
 def test_4_token_ids_stay_whole_in_half_precision(tmp_path: Path) -> None:
     """The peer casts ids to the pictures' type, where 257 becomes 256."""
-    half = load_model(save_small(tmp_path, SMALL), dtype="bfloat16")
-    full = load_model(tmp_path)
+    half = load_flamingo_model(save_small(tmp_path, SMALL), dtype="bfloat16")
+    full = load_flamingo_model(tmp_path)
     prompt, other = Prompt([A, "x", END_OF_CHUNK, "y"]), Prompt([A, "x", "y"])
     assert torch.bfloat16 == half.dtype
     difference = (half.logits(prompt) - full.logits(prompt)).abs().max()
@@ -97,7 +99,7 @@ def test_5_too_long_a_prompt_is_refused_not_cut(small: Model) -> None:
 
 def test_6_nothing_that_was_not_saved_is_random(opt: Model) -> None:
     """The peer leaves head rows random at each load. (Of untied heads: test_models_convert_families.py.)"""
-    again = load_model(opt.folder)
+    again = load_flamingo_model(opt.folder)
     prompt = Prompt(["Question: what? Short answer:"])
     assert torch.equal(again.logits(prompt), opt.logits(prompt))
     assert again.sha256 == opt.sha256
@@ -111,7 +113,7 @@ def test_7_padded_vocabularies_shrink_to_the_checkpoints(tmp_path: Path, name: s
     convert_openflamingo(
         folder / "checkpoint.pt", folder / "lm", folder / "vision_hf", folder / "tokenizer", every, tmp_path / "out"
     )
-    model = load_model(tmp_path / "out")
+    model = load_flamingo_model(tmp_path / "out")
     assert model.logits(Prompt(["x"])).shape[1] == after
     state = torch.load(folder / "checkpoint.pt", weights_only=True)["model_state_dict"]
     rows = {"opt": "model.decoder.embed_tokens", "neox": "gpt_neox.embed_in"}[name]

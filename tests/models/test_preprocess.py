@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -37,9 +38,9 @@ def test_padding_is_the_mean_and_becomes_zero(size: tuple[int, int]) -> None:
 
 def test_a_square_of_the_right_size_is_only_normalised() -> None:
     picture = gradient(8, 8)
-    expected = (np.asarray(picture, dtype=np.float32) / 255 - np.float32(MEAN)) / np.float32(0.5)
+    expected = (np.asarray(picture, dtype=np.float32) / 255 - np.array(MEAN, np.float32)) / np.float32(0.5)
     for fit in ("pad", "crop", "squash"):
-        config = PreprocessConfig(size=8, fit=fit, mean=MEAN, std=(0.5, 0.5, 0.5))  # type: ignore[arg-type]
+        config = PreprocessConfig(size=8, fit=fit, mean=MEAN, std=(0.5, 0.5, 0.5))
         assert_close(
             normalised(fitted(picture, config), config), torch.from_numpy(expected).permute(2, 0, 1), atol=1e-6, rtol=0
         )
@@ -51,14 +52,14 @@ def test_the_centre_is_cut_as_torchvision_cuts(width: int, height: int) -> None:
     pixels = normalised(fitted(gradient(width, height), CROP), CROP)
     left, top = round((width - 8) / 2), round((height - 8) / 2)
     cut = np.asarray(gradient(width, height), dtype=np.float32)[top : top + 8, left : left + 8] / 255
-    expected = (cut - np.float32(CROP.mean)) / np.float32(CROP.std)
+    expected = (cut - np.array(CROP.mean, np.float32)) / np.array(CROP.std, np.float32)
     assert_close(pixels, torch.from_numpy(expected).permute(2, 0, 1).contiguous(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (3, 5), (500, 333)])
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
-def test_any_shape_gives_a_square(size: tuple[int, int], fit: str) -> None:
-    config = PreprocessConfig(size=8, fit=fit)  # type: ignore[arg-type]
+def test_any_shape_gives_a_square(size: tuple[int, int], fit: Literal["pad", "crop", "squash"]) -> None:
+    config = PreprocessConfig(size=8, fit=fit)
     pixels = normalised(fitted(gradient(*size), config), config)
     assert pixels.shape == (3, 8, 8)
     assert pixels.isfinite().all()

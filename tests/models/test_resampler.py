@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from flamingo_eval import Prompt, load_model
-from flamingo_eval.api import Model
+from flamingo_eval import Prompt
+from flamingo_eval.api import Model, load_flamingo_model
 from flamingo_eval.models.config import PoolingConfig, ResamplerConfig
 from flamingo_eval.models.initialise import initialise
 from flamingo_eval.models.resampler import Pooling, Resampler, time_embeddings
@@ -62,8 +62,8 @@ def test_latents_are_among_the_keys() -> None:
     module = resampler(dataclasses.replace(CONFIG, layers=1))
     with torch.no_grad():
         for layer in module.layers:
-            layer.attention.norm_features.weight.zero_()
-            layer.attention.norm_features.bias.zero_()  # features become one constant token
+            layer.get_parameter("attention.norm_features.weight").zero_()
+            layer.get_parameter("attention.norm_features.bias").zero_()  # features become one constant token
     one, other = module(features(1, 1, positions=1)), module(features(1, 1, positions=9))
     # more copies of a constant draw attention away from the latents: were those not keys, nothing would change
     assert (one - other).abs().max() > 1e-3
@@ -84,7 +84,7 @@ def test_time_embeddings_keep_half_precision() -> None:
 
 def test_a_model_without_a_resampler_reads_the_encoder(tmp_path_factory: pytest.TempPathFactory) -> None:
     config = dataclasses.replace(SMALL, resampler=None)
-    model = load_model(save_small(tmp_path_factory.mktemp("bare"), config))
+    model = load_flamingo_model(save_small(tmp_path_factory.mktemp("bare"), config))
     assert model.visual_tokens(picture(0)).shape == (config.vision.positions, config.vision.width)
     one, other = model.logits(Prompt([picture(0), "x"])), model.logits(Prompt([picture(1), "x"]))
     assert (one - other).abs().max() > 1e-3

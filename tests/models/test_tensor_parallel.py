@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed.device_mesh import init_device_mesh
+from torch.multiprocessing.spawn import spawn
 from torch.testing import assert_close
 
 from flamingo_eval import DecodeSpec, Pixels, Prompt
@@ -67,7 +67,7 @@ def over_two_ranks(folder: Path, out: Path) -> list[dict[str, Any]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_rank, (port, str(folder), str(out)), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(_rank, (port, str(folder), str(out)), nprocs=2)  # type: ignore[no-untyped-call]  # of torch
     return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 from tokenizers import Tokenizer as FastTokenizer
@@ -68,8 +69,8 @@ def test_end_of_chunk_in_text_is_that_token() -> None:
 
 
 @pytest.mark.parametrize("make", [special, plain])
-def test_an_image_tag_without_a_picture_is_an_error(make: object) -> None:
-    tokenizer = make()  # type: ignore[operator]
+def test_an_image_tag_without_a_picture_is_an_error(make: Callable[[], Tokenizer]) -> None:
+    tokenizer = make()
     with pytest.raises(
         PromptError, match=r"q3: the text contains '<image>', which stands for a picture: 'see <image>'"
     ):

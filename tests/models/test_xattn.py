@@ -53,7 +53,8 @@ def test_sees_only_the_last_image(style: str) -> None:
 
     def run(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         visual = module.project_visual(torch.stack([first, second], 1))
-        return module(text, visual, image_mask(sees, 2, 3))
+        seen: torch.Tensor = module(text, visual, image_mask(sees, 2, 3))
+        return seen
 
     assert torch.equal(run(a, b)[:, 2:], run(c, b)[:, 2:])
     assert not torch.allclose(run(a, b)[:, :2], run(c, b)[:, :2])

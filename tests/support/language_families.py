@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from tests.support.openflamingo_files import VOCABULARY
 
@@ -123,13 +122,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 
 
-def random_model(name: str, vocabulary: int = VOCABULARY - 2) -> nn.Module:
+def random_model(name: str, vocabulary: int = VOCABULARY - 2) -> Any:
     kind, options, _ = FAMILIES[name]
     layers = {} if kind in ("Mpt", "GPT2", "GPTJ") else {"num_hidden_layers": L, "max_position_embeddings": 64}
     special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
     config = getattr(transformers, f"{kind}Config")(vocab_size=vocabulary, **options, **layers, **special)
     suffix = "LMHeadModel" if kind == "GPT2" else "ForCausalLM"
-    model: nn.Module = getattr(transformers, kind + suffix)(config).eval()
+    model = getattr(transformers, kind + suffix)(config).eval()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():

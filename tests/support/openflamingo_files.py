@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.support.small_flamingo import byte_tokenizer
 
@@ -39,7 +39,7 @@ class Files:
 
 def write_files(
     folder: Path,
-    model: nn.Module,
+    model: Any,
     layers_name: str,
     n_layers: int,
     width: int,
@@ -49,12 +49,11 @@ def write_files(
     **saving: Any,
 ) -> Files:
     """`model` is a ...ForCausalLM; it is saved as it is and then grown (or shrunk) to the tokenizer's size."""
-    language_model: Any = model
     generator = torch.Generator().manual_seed(0)
-    language_model.save_pretrained(folder / "lm", **saving)
-    language_model.resize_token_embeddings(VOCABULARY, mean_resizing=False)
+    model.save_pretrained(folder / "lm", **saving)
+    model.resize_token_embeddings(VOCABULARY, mean_resizing=False)
     with torch.no_grad():
-        for part in (language_model.get_input_embeddings(), language_model.get_output_embeddings()):
+        for part in (model.get_input_embeddings(), model.get_output_embeddings()):
             part.weight.copy_(torch.randn(part.weight.shape, generator=generator) * 0.3)
     tokenizer = folder / "tokenizer"
     tokenizer.mkdir()
@@ -64,7 +63,7 @@ def write_files(
         gated = gated_state(width, gate, generator)
         state |= {f"lang_encoder.{layers_name}.{i}.gated_cross_attn_layer.{k}": v for k, v in gated.items()}
     # Everything with "embed" in its name, and the input embeddings, which are trained
-    inputs, head = (language_model.get_input_embeddings().weight, language_model.get_output_embeddings().weight)
+    inputs, head = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     for name, tensor in model.state_dict().items():
         trained = tensor.data_ptr() == inputs.data_ptr() or (save_head and tensor.data_ptr() == head.data_ptr())
         if "embed" in name or trained:
