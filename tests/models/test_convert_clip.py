@@ -134,7 +134,7 @@ def test_what_cannot_be_a_tower(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="neither a config"):
         read_tower(tmp_path, None)
     (tmp_path / "model_config.json").write_text(json.dumps({"vision_cfg": {"layers": [3, 4, 6, 3], "width": 64}}))
-    with pytest.raises(CheckpointError, match="no vision transformer"):
+    with pytest.raises(CheckpointError, match="does not describe open_clip's own vision transformer"):
         read_tower(tmp_path, str(state))
 
 
