@@ -32,7 +32,7 @@ def outside(file: Path, source: str) -> Iterator[str]:
 def _is_outside(name: str) -> bool:
     """Seen from the repository's root; a name counts where such a file is there, others are made up."""
     path = (ROOT / name).resolve()
-    if path.is_relative_to(ROOT) or len(path.parts) < 3 or str(path).startswith(SYSTEM):
+    if path.is_relative_to(ROOT) or len(path.parts) < 3 or name.startswith(SYSTEM) or str(path).startswith(SYSTEM):
         return False
     return path.exists()
 
