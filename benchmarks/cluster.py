@@ -112,7 +112,7 @@ def change_nodes(out: Path, limit: int) -> Found:
             cluster.remove_node(next(n for n in cluster.list_all_nodes() if n.node_id in busy), allow_graceful=False)
             added = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES).node_id
 
-        run(spec, planned.data, pool, out / "cluster", episodes=list(planned.episodes()), watch=watch)
+        run(spec, planned.data, pool, out / "cluster", episodes=list(planned.episodes()), on_progress=watch)
         stats = pool.stats
     expected = lines(out / "one")
     different = sum(a != b for a, b in zip(lines(out / "cluster"), expected, strict=True))

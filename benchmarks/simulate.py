@@ -135,7 +135,7 @@ def _write_once(planned: PlannedRun) -> float:
         running.add(progress.newest)
 
     with tempfile.TemporaryDirectory() as out:
-        run(planned.spec(NOBODY), planned.data, source, Path(out), episodes=list(planned.episodes()), watch=watch)
+        run(planned.spec(NOBODY), planned.data, source, Path(out), episodes=list(planned.episodes()), on_progress=watch)
     return source.seconds
 
 

@@ -57,8 +57,8 @@ app.command("train")(train.train)
 app.command("doctor")(doctor.doctor)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"flamingo-eval {__version__}")
         raise typer.Exit()
 

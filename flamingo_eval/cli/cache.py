@@ -31,14 +31,14 @@ def cache(
     from flamingo_eval.config.settings import cache_dir
     from flamingo_eval.errors import UsageError, did_you_mean
 
-    for word, known in ((action, ("info", "clear")), *((k, tuple(KINDS)) for k in kinds or ())):
-        if word not in known:
-            raise UsageError(f"cache {word}: {did_you_mean(word, known) or 'unknown.'} One of: {', '.join(known)}.")
+    for word, choices in ((action, ("info", "clear")), *((k, tuple(KINDS)) for k in kinds or ())):
+        if word not in choices:
+            raise UsageError(f"cache {word}: {did_you_mean(word, choices) or 'unknown.'} One of: {', '.join(choices)}.")
     root = cache_dir()
-    chosen = list(dict.fromkeys(kinds or KINDS))
-    rows = [{"kind": k, "what": KINDS[k], **_size(root / k)} for k in chosen]
+    selected = list(dict.fromkeys(kinds or KINDS))
+    rows = [{"kind": k, "what": KINDS[k], **_size(root / k)} for k in selected]
     if action == "clear":
-        for kind in chosen:
+        for kind in selected:
             _clear(root / kind)
     if as_json:
         print_json({"folder": str(root), "cleared": action == "clear", "kinds": rows})

@@ -39,16 +39,16 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], numbers
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, title in enumerate(titles):
         number = numbers_from is not None and i >= numbers_from
-        whole = number or (i == 0 and numbers_from is not None)  # the name of a row of numbers stands on one line
-        width = max(map(cell_len, (title, *(row[i] for row in cells)))) if whole else None
+        no_wrap = number or (i == 0 and numbers_from is not None)  # the name of a row of numbers stands on one line
+        width = max(map(cell_len, (title, *(row[i] for row in cells)))) if no_wrap else None
         justify: Literal["left", "right"] = "right" if number else "left"
-        table.add_column(title, justify=justify, no_wrap=whole, overflow="fold", min_width=width)
+        table.add_column(title, justify=justify, no_wrap=no_wrap, overflow="fold", min_width=width)
     for row in cells:
         table.add_row(*map(Text, row))
     screen = console()
-    least = screen.measure(table).minimum
-    if least > screen.width:  # a number is never cut: the lines are longer than the screen instead
-        screen.width = least
+    min_width = screen.measure(table).minimum
+    if min_width > screen.width:  # a number is never cut: the lines are longer than the screen instead
+        screen.width = min_width
     screen.print(table)
 
 
@@ -119,8 +119,8 @@ class ProgressBar:
             self._bar.update(self._task, completed=done, rate=f"{rate:.1f}/s" if rate else "", score=score)
         elif now - self.last >= PLAIN_EVERY and done < self.total:
             self.last = now
-            left = f", about {(self.total - done) / rate:.0f} s left" if rate else ""
-            say(f"{self.title}: {done}/{self.total} ({rate:.1f}/s{left}) {score}".rstrip())
+            remaining = f", about {(self.total - done) / rate:.0f} s left" if rate else ""
+            say(f"{self.title}: {done}/{self.total} ({rate:.1f}/s{remaining}) {score}".rstrip())
 
 
 @contextmanager

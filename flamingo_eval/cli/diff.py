@@ -65,22 +65,22 @@ def why_failed(comparison: Comparison, fail_on: str | None, alpha: float) -> str
         return f"{_counts(comparison)}; scores: {', '.join(map(_gap_text, comparison.scores))}"
     if fail_on != "worse":
         return ""
-    head = comparison.scores[0] if comparison.scores else None
-    if head is not None and head.a is not None and head.b is None:
-        return f"{_gap_text(head)}: {head.why}"
-    if head is None or head.paired is None:
-        why = head.why if head is not None else "the runs have no metric in common"
+    headline = comparison.scores[0] if comparison.scores else None
+    if headline is not None and headline.a is not None and headline.b is None:
+        return f"{_gap_text(headline)}: {headline.why}"
+    if headline is None or headline.paired is None:
+        why = headline.why if headline is not None else "the runs have no metric in common"
         raise RunError(
             f"--fail-on worse: the runs cannot be compared: {why}.", fix="Compare runs over the same queries."
         )
-    worse = head.paired.difference < 0 and head.paired.p_value < alpha
-    return f"{_gap_text(head)}, below {alpha:g}" if worse else ""
+    is_worse = headline.paired.difference < 0 and headline.paired.p_value < alpha
+    return f"{_gap_text(headline)}, below {alpha:g}" if is_worse else ""
 
 
 def _gap_text(score: ScoreDifference) -> str:
     text = f"{score.metric} {_number(score.a)} -> {_number(score.b)}"
-    gap = score.paired
-    return text if gap is None else f"{text} ({gap.difference:+.2f}, p {p_text(gap.p_value)})"
+    paired = score.paired
+    return text if paired is None else f"{text} ({paired.difference:+.2f}, p {p_text(paired.p_value)})"
 
 
 def print_comparison(comparison: Comparison, limit: int) -> None:
@@ -115,18 +115,18 @@ def _row(d: Difference) -> tuple[str, str, str]:
 
 
 def _score_row(s: ScoreDifference) -> Sequence[str]:
-    gap = s.paired
-    if gap is None:
-        plain = "-" if s.a is None or s.b is None else f"{s.b - s.a:+.2f}"
-        return s.metric, _number(s.a), _number(s.b), plain, "-", "-"
-    low, high = gap.ci95
+    paired = s.paired
+    if paired is None:
+        difference = "-" if s.a is None or s.b is None else f"{s.b - s.a:+.2f}"
+        return s.metric, _number(s.a), _number(s.b), difference, "-", "-"
+    low, high = paired.ci95
     return (
         s.metric,
         _number(s.a),
         _number(s.b),
-        f"{gap.difference:+.2f}",
+        f"{paired.difference:+.2f}",
         f"{low:+.2f} ... {high:+.2f}",
-        p_text(gap.p_value),
+        p_text(paired.p_value),
     )
 
 

@@ -59,8 +59,8 @@ def _torch() -> Finding:
     from flamingo_eval.runs.provenance import versions
 
     threads = f"{torch.get_num_threads()} threads"
-    others = ", ".join(f"{k} {v}" for k, v in versions().items() if k in ("datasets", "pandas", "av"))
-    return Finding("packages", True, f"torch {torch.__version__} ({threads}), {others}")
+    other_versions = ", ".join(f"{k} {v}" for k, v in versions().items() if k in ("datasets", "pandas", "av"))
+    return Finding("packages", True, f"torch {torch.__version__} ({threads}), {other_versions}")
 
 
 def _cuda() -> Finding:
@@ -90,29 +90,29 @@ def _nltk() -> Finding:
     try:
         require_nltk_data()
     except MissingDependency as error:
-        what, command = str(error).split("\n")
-        needs = "only WUPS (NExT-QA) and OpenFlamingo's stemming of OK-VQA need it"
-        return Finding("NLTK data", False, f"{what} {needs}", "the command below", command)
+        message, command = str(error).split("\n")
+        users = "only WUPS (NExT-QA) and OpenFlamingo's stemming of OK-VQA need it"
+        return Finding("NLTK data", False, f"{message} {users}", "the command below", command)
     return Finding("NLTK data", True, "WordNet, tagger, tokenizer")
 
 
 def _transformers() -> Finding:
     from importlib import metadata
 
-    found = {}
+    installed = {}
     for name in ("transformers", "torchvision", "accelerate"):
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    what, fix = "models of transformers", "pip install 'flamingo-eval[hf]'"
-    if "transformers" not in found:
-        return Finding(what, False, "not installed; only --model hf:... needs it", fix)
-    if int(found["transformers"].split(".")[0]) < 5:
-        return Finding(what, False, f"transformers {found['transformers']}, needed: 5.19 or newer", fix)
-    seen = ", ".join(f"{name} {version}" for name, version in found.items())
-    rest = "" if "torchvision" in found else "; a few families need torchvision too"
-    return Finding(what, True, seen + rest)
+    title, fix = "models of transformers", "pip install 'flamingo-eval[hf]'"
+    if "transformers" not in installed:
+        return Finding(title, False, "not installed; only --model hf:... needs it", fix)
+    if int(installed["transformers"].split(".")[0]) < 5:
+        return Finding(title, False, f"transformers {installed['transformers']}, needed: 5.19 or newer", fix)
+    listing = ", ".join(f"{name} {version}" for name, version in installed.items())
+    hint = "" if "torchvision" in installed else "; a few families need torchvision too"
+    return Finding(title, True, listing + hint)
 
 
 def _tiny() -> Finding:
@@ -121,12 +121,12 @@ def _tiny() -> Finding:
     from flamingo_eval.api import load_model
     from flamingo_eval.errors import CheckpointError
 
-    began = time.monotonic()
+    start = time.monotonic()
     try:
         model = load_model("tiny")
     except CheckpointError as error:
         return Finding("bundled checkpoint", False, "cannot be loaded", str(error))
-    return Finding("bundled checkpoint", True, f"{model.name}, loads in {time.monotonic() - began:.1f} s")
+    return Finding("bundled checkpoint", True, f"{model.name}, loads in {time.monotonic() - start:.1f} s")
 
 
 def _cache() -> Finding:

@@ -41,12 +41,12 @@ def dry_run(
         return
     config, tokenizer = _shape(model.target)
     flops = ModelFlops(config)
-    chosen = choose_device(device)
-    kind = choose_dtype(dtype, chosen)
-    rate = tflops * 1e12 if tflops else matrix_rate(chosen, kind)
-    found = estimate(runs, flops, Reader(tokenizer))
+    target = choose_device(device)
+    kind = choose_dtype(dtype, target)
+    rate = tflops * 1e12 if tflops else matrix_rate(target, kind)
+    work = estimate(runs, flops, Reader(tokenizer))
     if as_json:
-        print_json(_json(found, flops, rate, kind.itemsize))
+        print_json(_json(work, flops, rate, kind.itemsize))
         return
     rows = [
         (
@@ -54,12 +54,12 @@ def dry_run(
             f"{w.tokens:.0f}", f"{w.longest:,}", f"{w.candidates:.0f}" if w.candidates else "-",
             f"{w.flops / 1e12:,.1f}", duration(w.flops / rate),
         )
-        for w in found.works
+        for w in work.works
     ]  # fmt: skip
     print_table(TITLES, rows, 1)
-    for line in _notes(found, flops, rate, kind.itemsize, measured=tflops is None, guessed=tokenizer is None):
+    for line in _notes(work, flops, rate, kind.itemsize, measured=tflops is None, guessed=tokenizer is None):
         say(line)
-    print_table(("replicas", *_headings(found, price)), _times(found, rate, price), 0)
+    print_table(("replicas", *_headings(work, price)), _times(work, rate, price), 0)
 
 
 def _count_tokens(runs: Sequence[PlannedRun], model: ModelChoice, as_json: bool) -> None:
@@ -70,10 +70,10 @@ def _count_tokens(runs: Sequence[PlannedRun], model: ModelChoice, as_json: bool)
 
     shape = shape_of(model)
     counts = token_counts(runs, shape)
-    requests, spent = _spending(runs, counts)
+    requests, tokens = _spending(runs, counts)
     if as_json:
-        whole = {"runs": [asdict(c) for c in counts], "context": shape.context_length}
-        print_json(whole | ({"requests": requests, "tokens": spent} if model.scheme == "openai" else {}))
+        document = {"runs": [asdict(c) for c in counts], "context": shape.context_length}
+        print_json(document | ({"requests": requests, "tokens": tokens} if model.scheme == "openai" else {}))
         return
     titles = ("task", "shots", "seeds", "queries", "prompts", "tokens", "longest", "candidates")
     rows = [
@@ -87,9 +87,7 @@ def _count_tokens(runs: Sequence[PlannedRun], model: ModelChoice, as_json: bool)
     total = sum(c.prompts * c.tokens for c in counts)
     say(f"{shape.name}: about {total:,.0f} tokens of prompts, pictures included; it reads {shape.context_length:,}")
     if model.scheme == "openai":
-        say(
-            f"{requests:,} requests and at most about {spent:,} tokens with the answers; counts of tokens are estimates"
-        )
+        say(f"{requests:,} requests and at most about {tokens:,} tokens with the answers; token counts are estimates")
     if any(c.longest > shape.context_length for c in counts):
         say(f"{shape.advice}: the longest prompt does not fit")
 
@@ -100,10 +98,10 @@ def _spending(runs: Sequence[PlannedRun], counts: Sequence[TokenCount]) -> tuple
     requests, tokens = 0, 0.0
     for count in counts:
         run = newest[count.task, count.shots]
-        ranked = not run.generates
-        sent = count.prompts * (1 + round(count.candidates) if ranked else 1)
-        requests += sent
-        tokens += sent * (count.tokens + (1 if ranked else run.decode.max_new_tokens))
+        ranks = not run.generates
+        n_requests = count.prompts * (1 + round(count.candidates) if ranks else 1)
+        requests += n_requests
+        tokens += n_requests * (count.tokens + (1 if ranks else run.decode.max_new_tokens))
     return requests, round(tokens)
 
 
@@ -116,14 +114,14 @@ def _shape(model: str) -> tuple[FlamingoConfig, Tokenizer | None]:
     return read_shape(model)
 
 
-def _notes(found: Estimate, flops: ModelFlops, rate: float, item: int, *, measured: bool, guessed: bool) -> list[str]:
-    longest = max(w.longest for w in found.works)
+def _notes(work: Estimate, flops: ModelFlops, rate: float, item: int, *, measured: bool, guessed: bool) -> list[str]:
+    longest = max(w.longest for w in work.works)
     context = flops.config.decoder.context
-    clips = f" and {found.clips:,} clips of up to {flops.config.preprocess.frames} frames" if found.clips else ""
-    kept = (found.pictures + found.clips) * flops.visual_tokens * item
+    clips = f" and {work.clips:,} clips of up to {flops.config.preprocess.frames} frames" if work.clips else ""
+    token_bytes = (work.pictures + work.clips) * flops.visual_tokens * item
     lines = [
-        f"{found.pictures:,} pictures{clips}, each encoded once: {found.picture_flops / 1e12:,.1f} TFLOP, "
-        f"at least {duration(found.picture_flops / rate)}; {size(kept)} of visual tokens kept",
+        f"{work.pictures:,} pictures{clips}, each encoded once: {work.picture_flops / 1e12:,.1f} TFLOP, "
+        f"at least {duration(work.picture_flops / rate)}; {size(token_bytes)} of visual tokens kept",
         f"{flops.config.name}: {size(flops.parameters * item)} of weights, "
         f"{size(flops.kept_keys(longest) * item)} of keys and values for the longest prompt",
         f"rate: {rate / 1e12:,.3g} TFLOP/s, "
@@ -134,23 +132,23 @@ def _notes(found: Estimate, flops: ModelFlops, rate: float, item: int, *, measur
         lines.append("tokens: a shape has no tokenizer; a token is taken for four characters")
     if longest > context:
         lines.append(f"the longest prompt has {longest:,} tokens, {flops.config.name} was made for {context:,}")
-    if any("@sample" in w.task for w in found.works):
+    if any("@sample" in w.task for w in work.works):
         lines.append("@sample: prompts of the embedded sample, which are shorter than real ones")
     return lines
 
 
-def _is_smaller(found: Estimate) -> bool:
-    return any(w.official and w.official != w.queries for w in found.works)
+def _is_smaller(work: Estimate) -> bool:
+    return any(w.official and w.official != w.queries for w in work.works)
 
 
-def _headings(found: Estimate, price: float | None) -> list[str]:
-    heads = ["these runs"] + (["price"] if price else [])
-    return heads + (["official sizes"] + (["price"] if price else []) if _is_smaller(found) else [])
+def _headings(work: Estimate, price: float | None) -> list[str]:
+    titles = ["these runs"] + (["price"] if price else [])
+    return titles + (["official sizes"] + (["price"] if price else []) if _is_smaller(work) else [])
 
 
-def _times(found: Estimate, rate: float, price: float | None) -> list[list[str]]:
+def _times(work: Estimate, rate: float, price: float | None) -> list[list[str]]:
     """Time of the floor with more replicas; their hours, and so their price, stay the same."""
-    totals = [found.flops] + ([found.official_flops] if _is_smaller(found) else [])
+    totals = [work.flops] + ([work.official_flops] if _is_smaller(work) else [])
     rows = []
     for n in REPLICAS:
         row = [str(n)]
@@ -161,16 +159,16 @@ def _times(found: Estimate, rate: float, price: float | None) -> list[list[str]]
     return rows
 
 
-def _json(found: Estimate, flops: ModelFlops, rate: float, item: int) -> dict[str, Any]:
+def _json(work: Estimate, flops: ModelFlops, rate: float, item: int) -> dict[str, Any]:
     return {
-        "runs": [asdict(w) for w in found.works],
-        "pictures": found.pictures,
-        "clips": found.clips,
-        "picture_flops": found.picture_flops,
-        "flops": found.flops,
-        "official_flops": found.official_flops,
+        "runs": [asdict(w) for w in work.works],
+        "pictures": work.pictures,
+        "clips": work.clips,
+        "picture_flops": work.picture_flops,
+        "flops": work.flops,
+        "official_flops": work.official_flops,
         "flops_per_second": rate,
-        "seconds_at_least": found.flops / rate,
+        "seconds_at_least": work.flops / rate,
         "weight_bytes": flops.parameters * item,
     }
 
@@ -179,8 +177,8 @@ def duration(seconds: float) -> str:
     """`0.4 s`, `12 min`, `3.5 h`, `41 days`."""
     if 0 < seconds < 0.05:
         return "< 0.1 s"
-    for most, unit, divisor in ((90.0, "s", 1.0), (5400.0, "min", 60.0), (172_800.0, "h", 3600.0)):
-        if seconds < most:
+    for limit, unit, divisor in ((90.0, "s", 1.0), (5400.0, "min", 60.0), (172_800.0, "h", 3600.0)):
+        if seconds < limit:
             return f"{seconds / divisor:.1f} {unit}"
     return f"{seconds / 86_400:,.1f} days"
 

@@ -158,9 +158,9 @@ def numbers(text: str, what: str) -> tuple[int, ...]:
     for word in text.split(","):
         if not word.strip().isdecimal():
             example = "0,1,2" if what == "--seeds" else "0,4,8"
-            wrong = "" if word.strip() == text.strip() else f" ('{word.strip()}')"
+            invalid = "" if word.strip() == text.strip() else f" ('{word.strip()}')"
             raise UsageError(
-                f"invalid value for {what}: '{text}'{wrong}. Expected whole numbers, for example {example}."
+                f"invalid value for {what}: '{text}'{invalid}. Expected whole numbers, for example {example}."
             )
         values.append(int(word))
     return tuple(dict.fromkeys(values))
@@ -173,8 +173,8 @@ def task_list(words: Sequence[str]) -> list[str]:
     """
     tasks: list[str] = []
     for word in words:
-        whole = "@" in word or Path(word).exists()
-        tasks += [word] if whole else [name.strip() for name in word.split(",") if name.strip()]
+        is_path = "@" in word or Path(word).exists()
+        tasks += [word] if is_path else [name.strip() for name in word.split(",") if name.strip()]
     if not tasks:
         raise UsageError("no task is named.", fix="Name one, for example vqav2: see `flamingo-eval list tasks`.")
     return tasks

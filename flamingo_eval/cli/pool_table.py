@@ -57,19 +57,19 @@ class PoolTable:
 
         seconds = max(time.monotonic() - self.began, 1e-6)
         rate = (self.done - (self.first or 0)) / seconds
-        left = f"{duration((self.total - self.done) / rate)} left" if rate else "not begun"
+        remaining = f"{duration((self.total - self.done) / rate)} left" if rate else "not begun"
         table = Table(
             box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=f"{self.title}: {self.score}".rstrip(": ")
         )
         table.title_justify = "left"
         for name in ("replica", "state", "units", "lost", "queries", "a second", "cache hits"):
             table.add_column(name, justify="left" if name in ("replica", "state") else "right", no_wrap=True)
-        statuses, before = self.pool.statuses, self.before[0]
+        statuses, done_before = self.pool.statuses, self.before[0]
         order = sorted(range(len(statuses)), key=lambda i: (STATES.index(statuses[i].state), i))
         rows = max(1, min(MOST_ROWS, self.screen.height - OTHER_LINES))
         for i in sorted(order[:rows]):
             s = statuses[i]
-            queries = s.queries - before[i]
+            queries = s.queries - done_before[i]
             table.add_row(
                 str(i), s.state, str(s.units), str(s.lost), f"{queries:,}", f"{queries / seconds:.1f}", known([s])
             )
@@ -78,11 +78,11 @@ class PoolTable:
         stats = self.pool.stats
         units_done = stats["units_done"] - self.before[1]["units_done"]
         units = f"{units_done}/{stats['units'] - self.before[1]['units']}"
-        lost = stats["units_lost"] - self.before[1]["units_lost"]
+        n_lost = stats["units_lost"] - self.before[1]["units_lost"]
         table.add_section()
         total = f"{self.done:,}/{self.total:,}"
-        table.add_row("all", "", units, str(lost), total, f"{rate:.1f}", known(statuses))
-        table.caption = f"{left}, {60 * units_done / seconds:.1f} units a minute"
+        table.add_row("all", "", units, str(n_lost), total, f"{rate:.1f}", known(statuses))
+        table.caption = f"{remaining}, {60 * units_done / seconds:.1f} units a minute"
         given_up = stats["queries_given_up"] - self.before[1]["queries_given_up"]
         if given_up:
             table.caption += f", {given_up} quer{'y' if given_up == 1 else 'ies'} given up"

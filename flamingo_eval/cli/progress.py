@@ -47,13 +47,13 @@ class Progress(Observer):
     def answering(self, spec: RunSpec, data: TaskData, total: int) -> Iterator[Watch]:
         """A bar around one run, with its score so far."""
         title = _title(spec)
-        running = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, data.queries)
+        running_score = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, data.queries)
         state = self.service.state if self.service is not None else str
         with self._bar(title, total) as bar:
 
             def watch(progress: Answered) -> None:
-                running.add(progress.newest)
-                bar.update(len(progress.outputs), f"{running} {state()}".rstrip())
+                running_score.add(progress.newest)
+                bar.update(len(progress.outputs), f"{running_score} {state()}".rstrip())
 
             try:
                 yield watch
@@ -71,10 +71,10 @@ class Progress(Observer):
         """A line for a finished run."""
         headline = record.scores[0]
         value = "undefined" if headline.value is None else f"{headline.value:.1f}"
-        how = "already done" if record.cached else f"{record.seconds:.1f} s"
+        duration = "already done" if record.cached else f"{record.seconds:.1f} s"
         resumed = f", {record.resumed} queries were done before" if record.resumed else ""
         failed = f", {record.n_failed} failed" if record.n_failed else ""
-        self.say(f"{_title(record.spec)}: {value} ({how}{resumed}{failed})")
+        self.say(f"{_title(record.spec)}: {value} ({duration}{resumed}{failed})")
         if record.cached and record.changed_media:
             self.say(changed_sentence(record.changed_media))
 

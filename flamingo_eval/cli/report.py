@@ -81,8 +81,8 @@ def report(
         raise UsageError("--format html writes a file: give its name with --out report.html.")
     folders = find_runs(runs or [Path(load_settings().out)])
     if icl:
-        chosen = data_choice(data)
-        _print_card(folders, None if is_sample(chosen) else chosen, as_json or format == "json")
+        data_name = data_choice(data)
+        _print_card(folders, None if is_sample(data_name) else data_name, as_json or format == "json")
         return
     table = table_of(folders, metric or ())
     if compare:
@@ -99,8 +99,8 @@ def report(
     if format == "html" and out is not None:
         from flamingo_eval.report.page import PageOptions
 
-        chosen = data_choice(data)
-        root = None if is_sample(chosen) else chosen
+        data_name = data_choice(data)
+        root = None if is_sample(data_name) else data_name
         _write_page(folders, table, out, PageOptions(title, root, queries, pictures, picture_size))
         return
     _print_table(table, "json" if as_json else format, out, title, label)

@@ -52,24 +52,24 @@ def rerun(
     from flamingo_eval.runs.repeat import Repeater
 
     folders = find_runs(runs)
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     with tempfile.TemporaryDirectory(prefix="flamingo-eval-rerun-") as temporary:
         repeater = Repeater(
             out or Path(temporary), model, data, image_folders(images), device, Repeating(as_json), model_args
         )
         with closing(repeater):
-            for i, old in enumerate(folders, start=1):
-                comparison = compare(old, repeater.repeat(old))
-                found.append(comparison)
+            for i, folder in enumerate(folders, start=1):
+                comparison = compare(folder, repeater.repeat(folder))
+                comparisons.append(comparison)
                 if as_json:
                     continue
                 if len(folders) == 1 or not comparison.same_results:
                     print_comparison(comparison, limit)
                 verdict = "the same" if comparison.same_results else "not the same (A: the record, B: now)"
-                say(verdict if len(folders) == 1 else f"{i}/{len(folders)} {old.path}: {verdict}")
-    same = sum(c.same_results for c in found)
+                say(verdict if len(folders) == 1 else f"{i}/{len(folders)} {folder.path}: {verdict}")
+    n_equal = sum(c.same_results for c in comparisons)
     if as_json:
-        print_json(json_of(found[0]) if len(found) == 1 else {"runs": [json_of(c) for c in found]})
-    elif len(found) > 1:
-        say(f"{len(found)} runs repeated: {same} the same, {len(found) - same} not")
-    raise typer.Exit(0 if same == len(found) else 1)
+        print_json(json_of(comparisons[0]) if len(comparisons) == 1 else {"runs": [json_of(c) for c in comparisons]})
+    elif len(comparisons) > 1:
+        say(f"{len(comparisons)} runs repeated: {n_equal} the same, {len(comparisons) - n_equal} not")
+    raise typer.Exit(0 if n_equal == len(comparisons) else 1)

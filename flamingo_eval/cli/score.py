@@ -77,25 +77,25 @@ def score(
         raise UsageError("--out is where the run folder goes.", fix="Give the run a name with --name MODEL.")
     root = data_root(data_choice(data), spec.name)
     exported = exported_run(read_rows(predictions, example_line(spec)).rows, spec.name, shots, seed)
-    paired = read_runs([one_run(queries_of)])[0] if queries_of is not None else None
-    if paired is not None and paired.spec.task.name != spec.name:
-        raise UsageError(f"--queries-of {queries_of}: a run of {paired.spec.task.name}, not of {spec.name}.")
-    split = split or (paired.spec.split if paired else exported.split if exported else None)
-    loaded = layouts.load_split(spec, root, split, media=False) if split else layouts.load_labelled(spec, root)
-    if not loaded.labelled:
+    baseline = read_runs([one_run(queries_of)])[0] if queries_of is not None else None
+    if baseline is not None and baseline.spec.task.name != spec.name:
+        raise UsageError(f"--queries-of {queries_of}: a run of {baseline.spec.task.name}, not of {spec.name}.")
+    split = split or (baseline.spec.split if baseline else exported.split if exported else None)
+    split_data = layouts.load_split(spec, root, split, media=False) if split else layouts.load_labelled(spec, root)
+    if not split_data.labelled:
         raise DataError(
-            f"{spec.name}: split '{loaded.name}' has no public answers.", fix="Score a labelled split with --split."
+            f"{spec.name}: split '{split_data.name}' has no public answers.", fix="Score a labelled split with --split."
         )
-    limit = paired.spec.limit if paired else exported.limit if exported else None
+    limit = baseline.spec.limit if baseline else exported.limit if exported else None
     queries: Iterable[str] | None = None
-    if paired is not None:
-        queries = outputs_by_id(paired.folder)
+    if baseline is not None:
+        queries = outputs_by_id(baseline.folder)
     elif limit is not None:
-        queries = [e.id for e in chosen_queries(loaded, spec.name, limit, "")]
-    read = read_predictions(
+        queries = [e.id for e in chosen_queries(split_data, spec.name, limit, "")]
+    file = read_predictions(
         predictions,
         spec,
-        loaded,
+        split_data,
         partial=partial,
         queries=queries,
         only=exported.selection if exported else None,
@@ -103,39 +103,39 @@ def score(
     folder = None
     if name:
         stated = Stated(name, shots, seed, limit, dialect, protocol)
-        answered = load_answered(dataclasses.replace(spec, metrics=metrics), root, loaded.name)
-        run_spec, unknown = external_spec(answered, data_name(data_choice(data), spec.name), stated, exported)
-        run = write_external(run_spec, answered, read, predictions, unknown, out or Path(load_settings().out))
+        task_data = load_answered(dataclasses.replace(spec, metrics=metrics), root, split_data.name)
+        run_spec, unknown = external_spec(task_data, data_name(data_choice(data), spec.name), stated, exported)
+        run = write_external(run_spec, task_data, file, predictions, unknown, out or Path(load_settings().out))
         scores, per_example, folder = list(run.scores), list(run.per_example), run.folder.path
     else:
-        scores, per_example = score_all(read.predictions, read.examples, metrics)
-        if read.partial:
-            scores = [dataclasses.replace(s, notes={**s.notes, PARTIAL_NOTE: read.partial}) for s in scores]
+        scores, per_example = score_all(file.predictions, file.examples, metrics)
+        if file.partial:
+            scores = [dataclasses.replace(s, notes={**s.notes, PARTIAL_NOTE: file.partial}) for s in scores]
     if as_json:
-        head = scores[0]
+        headline = scores[0]
         print_json(
             {
                 "task": spec.name,
-                "split": loaded.name,
-                "metric": head.metric,
-                "value": head.value,
-                "n": head.n,
-                "of": read.of,
-                "partial": read.partial,
-                "form": read.form,
+                "split": split_data.name,
+                "metric": headline.metric,
+                "value": headline.value,
+                "n": headline.n,
+                "of": file.of,
+                "partial": file.partial,
+                "form": file.form,
                 "folder": str(folder) if folder else None,
-                "ci95": head.ci95,
-                "why_undefined": head.why_undefined,
+                "ci95": headline.ci95,
+                "why_undefined": headline.why_undefined,
                 "scores": [{k: v for k, v in dataclasses.asdict(s).items() if k != "draws"} for s in scores],
-                "per_example": {p.id: v for p, v in zip(read.predictions, per_example, strict=True)},
+                "per_example": {p.id: v for p, v in zip(file.predictions, per_example, strict=True)},
             }
         )
         return
     say(
-        f"{spec.name}, split {loaded.name}"
+        f"{spec.name}, split {split_data.name}"
         + ("" if split else " (the labelled split that is here; choose with --split)")
     )
-    say(f"predictions: {read.form}")
+    say(f"predictions: {file.form}")
     if folder is not None:
         say(f"record: {folder}")
     long = sum(len(s.breakdown) for s in scores) > SHORT and not breakdown
@@ -153,7 +153,7 @@ def score(
             say(f"{s.metric}: {key}: {value}")
         if s.value is None:
             say(f"{s.metric} is undefined: {s.why_undefined}")
-    print(_headline(f"{spec.name}, {loaded.name}", scores[0], read.partial))
+    print(_headline(f"{spec.name}, {split_data.name}", scores[0], file.partial))
 
 
 def _headline(what: str, score: Score, partial: str) -> str:

@@ -114,8 +114,8 @@ def show(
     if episode.query.references:
         say(f"  references: {'; '.join(dict.fromkeys(episode.query.references))}")
     if candidates:
-        more = f" ... ({len(candidates)} in all)" if len(candidates) > 8 else ""
-        say(f"  candidates: {' |'.join(candidates[:8])}{more}")
+        rest = f" ... ({len(candidates)} in all)" if len(candidates) > 8 else ""
+        say(f"  candidates: {' |'.join(candidates[:8])}{rest}")
 
 
 def _tokens(prompt: Prompt, choice: ModelChoice) -> tuple[int, int]:

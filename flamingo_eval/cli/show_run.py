@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 
-def show_run(place: Path, id: str | None, data: str | None, as_json: bool) -> None:
+def show_run(folder: Path, id: str | None, data: str | None, as_json: bool) -> None:
     """Print the prompt, the answer, the references and the score of a query.
 
     The prompt is rendered again from the record and the data at hand, RICES runs included, and not printed where the
@@ -20,31 +20,31 @@ def show_run(place: Path, id: str | None, data: str | None, as_json: bool) -> No
     from flamingo_eval.report.diff import one_run
     from flamingo_eval.runs.recorded import recorded_data
 
-    (run,) = read_runs([one_run(place)])
+    (run,) = read_runs([one_run(folder)])
     if id is None:
         raise UsageError(
-            f"{place} is a run: which query?", fix=f"Give --id, for example --id {next(iter(run.outputs))}."
+            f"{folder} is a run: which query?", fix=f"Give --id, for example --id {next(iter(run.outputs))}."
         )
     output = run.outputs.get(id)
     if output is None:
-        raise RunError(f"{place}: no query '{id}'. {did_you_mean(id, run.outputs)}".rstrip())
+        raise RunError(f"{folder}: no query '{id}'. {did_you_mean(id, run.outputs)}".rstrip())
     try:
         prompts: TaskPrompts | None = TaskPrompts(recorded_data(run.record, data))
-        why = ""
+        reason = ""
     except FlamingoEvalError as error:
-        prompts, why = None, str(error)
+        prompts, reason = None, str(error)
     example = next((e for e in prompts.data.queries.examples if e.id == id), None) if prompts else None
     prompt = None
     if prompts is not None:
-        prompt, why = prompts.prompt(run, id)
+        prompt, reason = prompts.prompt(run, id)
     text = shown(prompt, run.spec.protocol) if prompt else None
     media = [str(getattr(m, "path", m)) for m in prompt.media] if prompt else []
     references = list(dict.fromkeys(example.references)) if example else []
     names = (example.candidates or prompts.data.queries.candidates) if example and prompts else ()
-    chosen = Prediction.of(output).chosen
+    best_index = Prediction.of(output).chosen
     answer = output.prediction
-    if chosen is not None:
-        answer = names[chosen] if chosen < len(names) else f"candidate {chosen}"
+    if best_index is not None:
+        answer = names[best_index] if best_index < len(names) else f"candidate {best_index}"
     target = names[example.target] if example and example.target is not None and example.target < len(names) else None
     value: dict[str, Any] = {
         "id": id,
@@ -52,7 +52,7 @@ def show_run(place: Path, id: str | None, data: str | None, as_json: bool) -> No
         "model": run.spec.model,
         "shots": list(output.shots),
         "prompt": text,
-        "why_no_prompt": why,
+        "why_no_prompt": reason,
         "media": media,
         "answer": answer,
         "raw": output.raw,
@@ -67,7 +67,7 @@ def show_run(place: Path, id: str | None, data: str | None, as_json: bool) -> No
     if text is not None:
         print(text)
     else:
-        say(f"the prompt cannot be shown: {why}")
+        say(f"the prompt cannot be shown: {reason}")
     for i, path in enumerate(media, 1):
         say(f"  <image> {i}: {path}")
     say(f"query {id} of {run.spec.task_label}, {run.spec.model}, shots {', '.join(output.shots) or 'none'}")

@@ -48,18 +48,18 @@ def smoke(
             hint = did_you_mean(name, NAMES)
             message = f"invalid value for --skip: '{name}'. {hint}".rstrip()
             raise UsageError(message, fix=f"Checks: {', '.join(NAMES)}.")
-    chosen = model or load_settings().model
+    model_name = model or load_settings().model
     results = []
     with tempfile.TemporaryDirectory(prefix="flamingo-eval-smoke-") as folder:
-        bench = Bench(chosen, Path(folder), device, dtype, model_args, max_memory_gb)
+        bench = Bench(model_name, Path(folder), device, dtype, model_args, max_memory_gb)
         for result in run_checks(bench, skip or ()):
             results.append(result)
             if not as_json:
                 print(f"{result.status:8}{result.name:10}{result.message} ({result.seconds:.1f} s)", flush=True)
     if junit is not None:
-        write_file(junit, junit_xml(results, chosen), "--junit")
+        write_file(junit, junit_xml(results, model_name), "--junit")
     if as_json:
-        print_json({"model": chosen, "checks": [asdict(r) for r in results]})
+        print_json({"model": model_name, "checks": [asdict(r) for r in results]})
     failed = [r.name for r in results if r.status == "failed"]
     if failed:
         raise ExpectationError(f"smoke: {counted(len(failed), 'check')} failed: {', '.join(failed)}")

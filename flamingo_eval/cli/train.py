@@ -39,16 +39,16 @@ def train(
     from flamingo_eval.training.recipe import load_recipe
     from flamingo_eval.training.trainer import train_recipe
 
-    chosen = load_recipe(recipe)
-    chosen = replace(
-        chosen,
-        seed=chosen.seed if seed is None else seed,
-        threads=chosen.threads if threads is None else threads,
+    spec = load_recipe(recipe)
+    spec = replace(
+        spec,
+        seed=spec.seed if seed is None else seed,
+        threads=spec.threads if threads is None else threads,
     )
     console = Console(stderr=True)
-    given = None if frozen is None else load_flamingo_model(frozen)
+    frozen_model = None if frozen is None else load_flamingo_model(frozen)
     try:
-        folder = train_recipe(chosen.smoke() if smoke else chosen, out, choose_device(device).type, console, given)
+        folder = train_recipe(spec.smoke() if smoke else spec, out, choose_device(device).type, console, frozen_model)
     except OSError as error:
         raise write_error(out, error) from error
     console.print(f"checkpoint: {folder}")

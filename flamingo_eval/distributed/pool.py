@@ -43,14 +43,14 @@ class ReplicaStatus:
 
 
 class ReplicaLostError(Exception):
-    """A replica's process or machine is gone; the message gives the reason as far as it is known."""
+    """A replica's process or machine was lost; the message gives the reason, if known."""
 
 
 class ReplicaHandle(Protocol):
-    """One copy of the model, in a process of its own. Calls come from one thread."""
+    """One copy of the model in its own process. Used by one thread only."""
 
     def ready(self, stop: threading.Event) -> bool:
-        """Wait until it can work; False if `stop` was set first. Raises ReplicaLostError if it died while starting."""
+        """Wait until the replica is ready; False if `stop` is set first. Raises ReplicaLostError if it dies."""
         ...
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:

@@ -37,7 +37,7 @@ class RayHandle:
         self.expected: ModelIdentity | None = None
 
     def identity(self, stop: threading.Event) -> ModelIdentity | None:
-        """The identity of the model it loaded, once it is up; None if `stop` was set first. Raises ReplicaLostError."""
+        """Identity of the loaded model, once the actor is up; None if `stop` was set first. Raises ReplicaLostError."""
         request = self.actor.identity.remote()
         while not stop.is_set():
             if not self.ray.wait([request], timeout=ASK_EVERY)[0]:
@@ -83,7 +83,7 @@ class RayHandle:
             if isinstance(error.cause, FlamingoEvalError):
                 raise error.cause from None
             raise
-        except errors.ActorUnavailableError as error:  # its text only says that a socket was closed
+        except errors.ActorUnavailableError as error:  # Ray's own text only says that a socket was closed
             raise ReplicaLostError("its process or machine is gone: killed, crashed or out of memory") from error
         except (
             errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError, errors.OutOfMemoryError
@@ -123,8 +123,10 @@ def _ray() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a CPU replica sees the machine's own devices
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # of 40 s each; Ray's own 20 are a quarter of an hour
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or it prints each death on standard output, amid the JSON
-    os.environ.setdefault("RAY_worker_niceness", "0")  # a replica is the main work: no lower priority
+    os.environ.setdefault(
+        "RAY_DEDUP_LOGS_SKIP_REGEX", "."
+    )  # otherwise Ray prints each lost actor to standard output, between the JSON
+    os.environ.setdefault("RAY_worker_niceness", "0")  # a replica does the main work, so it keeps normal priority
     try:
         import ray
         import ray.exceptions
@@ -210,7 +212,7 @@ def _first_identity(
 
 
 def _wanted(ray: ModuleType, gpus_each: int) -> str:
-    """What a replica is waiting for, judging by the cluster's nodes."""
+    """The resources a replica is waiting for, from the cluster's nodes."""
     needs = {"CPU": 1.0} | ({"GPU": float(gpus_each)} if gpus_each else {})
     words = " and ".join(f"{n:g} {name}{'s' if n > 1 else ''}" for name, n in needs.items())
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

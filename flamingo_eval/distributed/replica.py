@@ -1,4 +1,4 @@
-"""What a replica does in its own process: load the model once, answer unit after unit."""
+"""A replica in its own process: it loads the model once and answers one unit after another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flamingo_eval.runs.backend import load_backend
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-STREAM_EVERY = 0.5  # seconds between two messages to the writer: the most work a lost replica costs beside its batch
+STREAM_EVERY = 0.5  # seconds between two messages to the writer; limits the work lost with a replica
 
 
 class Replica:
@@ -27,11 +27,11 @@ class Replica:
         self, model: str | Path | ModelChoice, device: str = "auto", dtype: str = "auto", batch_size: str = "auto",
         workers: int | None = None, mesh: DeviceMesh | None = None,
     ) -> None:  # fmt: skip
-        """`mesh`: the ranks that share the model, of which this process holds a part (models/tensor_parallel.py)."""
+        """`mesh`: the ranks that share the model; this process has a part of it (models/tensor_parallel.py)."""
         self.backend = load_backend(model, device, dtype, batch_size, workers, mesh)
 
     def identity(self) -> ModelIdentity:
-        """The identity of the model it loaded."""
+        """Identity of the loaded model."""
         return self.backend.identity
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:

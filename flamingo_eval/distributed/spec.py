@@ -1,4 +1,4 @@
-"""What a command asks for: a model, its device and the processes that share the work."""
+"""The deployment of a model: its device and the processes that share the work."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Work units: the queries of one run in pieces that one replica answers, and how a lost unit is split again.
 
-Nothing here can change an answer: episodes are drawn before, and an engine's answers do not depend on the batch.
+Work units do not change answers: episodes are already drawn, and an engine's answers do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from flamingo_eval.records import Episode
 
-MOST_QUERIES = 256  # the most queries lost with a unit; larger units gain nothing once batches are full
+MOST_QUERIES = 256  # most queries that can be lost with a unit; larger units are not faster once batches are full
 FEWEST_QUERIES = 16  # a CPU's batch
 PIECES = 8  # of a unit that was lost: 256 -> 32 -> 4 -> 1, so a poison query is alone after three losses
 

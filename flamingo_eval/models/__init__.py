@@ -17,7 +17,7 @@ TINY_FOLDER = Path(__file__).parent.parent / "sample" / "tiny"
 
 
 def model_names() -> list[str]:
-    """Names that `load_model` takes besides folders."""
+    """Names that `load_model` accepts besides folders."""
     return ["tiny"]
 
 

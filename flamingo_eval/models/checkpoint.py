@@ -1,7 +1,7 @@
 """A checkpoint folder <-> a Flamingo: config.json, model.safetensors (or index and shards), tokenizer.json, README.md.
 
-Weights go from the memory-mapped files straight to their device and dtype, one tensor at a time. Every tensor is
-accounted for: what is missing, left over, or of another shape is named, all at once.
+Weights go from the memory-mapped files straight to their device and dtype, one tensor at a time. Every missing tensor,
+unexpected tensor and wrong shape is reported, all at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def open_safetensors(path: Path, device: torch.device | None = None) -> Iterator
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
-    """Which file holds each tensor: one model.safetensors, or what the index of the shards says. -> name: file"""
+    """Which file holds each tensor: one model.safetensors, or the shards of an index. -> name: file"""
     if (folder / INDEX).is_file():
         names: dict[str, str] = read_json(folder / INDEX).get("weight_map", {})
         files = {name: folder / file for name, file in names.items()}
@@ -58,7 +58,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Parameters are not filled with random numbers: on the meta device that imports PyTorch's compiler, a second."""
+    """Skips random initialisation, which on the meta device imports PyTorch's compiler and takes a second."""
 
     def __torch_function__(
         self,
@@ -74,7 +74,7 @@ class _Unfilled(TorchFunctionMode):
 
 
 def load_flamingo(folder: Path, device: torch.device, dtype: torch.dtype) -> Flamingo:
-    """The network of a checkpoint folder, on its device, ready to run. Raises CheckpointError."""
+    """The network of a checkpoint folder, on its device, in evaluation mode. Raises CheckpointError."""
     flamingo = meta_flamingo(read_config(folder / CONFIG))
     files = weight_files(folder)
     expected = {name: tensor.shape for name, tensor in flamingo.state_dict().items()}
@@ -95,7 +95,7 @@ def meta_flamingo(config: FlamingoConfig) -> Flamingo:
 
 
 def shapes_in(files: Mapping[str, Path]) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor that files of weights hold, among those named."""
+    """The shapes of the named tensors in files of weights."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in dict.fromkeys(files.values()):
         with open_safetensors(path) as file:
@@ -108,7 +108,7 @@ def shapes_in(files: Mapping[str, Path]) -> dict[str, tuple[int, ...]]:
 def check_account(
     source: Path | str, expected: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Raise CheckpointError unless both hold the same tensors in the same shapes."""
+    """Raise CheckpointError unless both have the same tensors in the same shapes."""
     problems = [
         Problem(f"missing, expected {list(shape)}.", key=name) for name, shape in expected.items() if name not in shapes
     ]
@@ -132,7 +132,7 @@ def save_flamingo(
     tokenizer_json: str,
     card: str,
 ) -> None:
-    """Write a checkpoint folder in one file of weights. The weights must be all of the network's, in its shapes."""
+    """Write a checkpoint folder with one file of weights. The weights must have the network's names and shapes."""
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in Flamingo(config).state_dict().items()}
     check_account(folder, expected, {name: tuple(tensor.shape) for name, tensor in weights.items()})
@@ -148,5 +148,5 @@ def save_flamingo(
 
 
 def write_index(folder: Path, files: Mapping[str, str]) -> None:
-    """Name the shard of every tensor, for a checkpoint in several files."""
+    """Write the index that names the shard of every tensor."""
     (folder / INDEX).write_text(json.dumps({"weight_map": dict(files)}, indent=1) + "\n", encoding="utf-8")

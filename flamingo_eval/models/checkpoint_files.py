@@ -19,11 +19,11 @@ CONFIG, WEIGHTS, INDEX, TOKENIZER, CARD = (
     "tokenizer.json",
     "README.md",
 )
-REMEMBERED_FROM = 256 * 2**20  # bytes: smaller checkpoints are hashed in a fraction of a second
+REMEMBERED_FROM = 256 * 2**20  # bytes; hashing a smaller checkpoint takes a fraction of a second
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """Every file that decides what the model computes. Raises CheckpointError where one is missing."""
+    """Every file that decides what the model computes. Raises CheckpointError if one is missing."""
     weights: dict[Path, None] = {folder / WEIGHTS: None}
     if (folder / INDEX).is_file():
         weights = {folder / str(name): None for name in read_json(folder / INDEX).get("weight_map", {}).values()}
@@ -37,8 +37,8 @@ def checkpoint_files(folder: Path) -> list[Path]:
 def checkpoint_sha256(folder: Path) -> str:
     """sha256 (hex) over the names and bytes of everything that decides what the model computes.
 
-    The digest of a large checkpoint is remembered in the cache folder, by path, size and time of change of its files.
-    Raises CheckpointError where a file is missing or cannot be read.
+    The digest of a large checkpoint is stored in the cache folder, by path, size and modification time of its files.
+    Raises CheckpointError if a file is missing or cannot be read.
     """
     files = checkpoint_files(folder)
     try:

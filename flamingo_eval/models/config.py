@@ -1,7 +1,7 @@
 """Every architectural choice of a Flamingo, as frozen specs; config.json of a checkpoint folder is a FlamingoConfig.
 
-Defaults are the Flamingo paper's (Alayrac et al. 2022, v2: section 2, appendix A.1 and B.1) wherever it says something.
-Named models are rows of presets.py. `absent`: what a config.json written before the choice existed means.
+Defaults are the Flamingo paper's (Alayrac et al. 2022, v2: section 2, appendix A.1 and B.1) where it gives a value.
+Named models are rows of presets.py. `absent`: the value of a choice in a config.json written before the choice existed.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class ViTConfig:
     )  # one token more than there are patches (SigLIP has none)
     patch_bias: bool = field(default=False, metadata={"absent": False})  # of the patch embedding (SigLIP)
     norm_in: bool = field(default=True, metadata={"absent": True})  # LayerNorm before the first block (SigLIP has none)
-    class_token: bool = False  # hand the class token on, before the patches (IDEFICS does, OpenFlamingo drops it)
-    final_norm: bool = False  # apply the last LayerNorm to what is handed on (SigLIP alone)
+    class_token: bool = False  # output the class token, before the patches (IDEFICS does, OpenFlamingo drops it)
+    final_norm: bool = False  # apply the last LayerNorm to the output (SigLIP only)
 
     @property
     def positions(self) -> int:
-        """Tokens handed on for one picture."""
+        """Number of tokens of one picture in the output."""
         side = self.image_size // self.patch
         return side * side + int(self.class_token)
 
@@ -82,7 +82,7 @@ VisionConfig = NFNetConfig | ViTConfig
 
 @dataclass(frozen=True, slots=True)
 class PreprocessConfig:
-    """How a picture becomes pixels, and a clip pictures.
+    """How a picture becomes pixels, and how a clip becomes pictures.
 
     `pad`: longer side to `size`, padded to a square with the mean value (Flamingo v2 B.1.2). `crop`: shorter side to
     `size`, centre of it (CLIP). `squash`: both sides to `size` (IDEFICS). Resizing is Pillow's on 8-bit RGB.
@@ -95,7 +95,9 @@ class PreprocessConfig:
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
     frames: int = 30  # of a clip, at most (v2 B.1.2; training: 8 at 1 FPS)
     fps: float = 3.0
-    longer: Literal["centre", "start", "spread"] = "centre"  # of clips longer than frames / fps; the paper is silent
+    longer: Literal["centre", "start", "spread"] = (
+        "centre"  # for clips longer than frames / fps; the paper does not say
+    )
 
 
 # -------------------------------------------------------------------------------------------- from pictures to the text
@@ -113,7 +115,7 @@ class ResamplerConfig:
     latents: int = 64
     ff_width: int = 6144
     activation: Activation = "squared_relu"
-    frames: int = 8  # learned time embeddings; 0: frames of a clip are not told apart
+    frames: int = 8  # learned time embeddings; 0: frames of a clip are not distinguished
     grid: int = 0  # learned embeddings of grid positions, for a tiny encoder; the paper has none (v2 A.1.1)
     project_input: bool = True  # linear map from the encoder's width; False: the widths are equal
     qk_norm: bool = False  # LayerNorm on each head's queries and keys (IDEFICS)
@@ -122,7 +124,7 @@ class ResamplerConfig:
 
 @dataclass(frozen=True, slots=True)
 class PoolingConfig:
-    """In the Resampler's place, to see what it is for: averages over fields of the encoder's grid, and over frames."""
+    """Replaces the Resampler to measure its effect: averages over fields of the encoder's grid, and over frames."""
 
     kind: Literal["pooling"] = "pooling"
     side: int = 3  # fields a side: 9 tokens a picture
@@ -149,7 +151,7 @@ class XattnConfig:
     norm_eps: float = 1e-5
 
     def before(self, block: int) -> bool:
-        """Whether a gated block stands before that block of the language model (0-based)."""
+        """Whether there is a gated block before that block of the language model (0-based)."""
         return block % self.every == (0 if self.placement == "first" else self.every - 1)
 
 
@@ -190,13 +192,13 @@ class DecoderConfig:
     norm_bias: bool = False  # of LayerNorm; RMSNorm has none
     final_norm: bool = True
     parallel: bool = False  # attention and feed-forward side by side (GPT-J, GPT-NeoX)
-    shared_norm: bool = False  # ... reading one and the same norm (GPT-J)
+    shared_norm: bool = False  # ... after the same norm (GPT-J)
     qkv_bias: bool = False
     out_bias: bool = False
     ff_bias: bool = False
     tied_head: bool = True
     head_bias: bool = False
-    head_rows: int | None = None  # tokens from this id on were never given a head row and cannot be generated
+    head_rows: int | None = None  # tokens from this id on have no row in the head and cannot be generated
     logit_scale: float = 1.0
     attention_scale: float | None = None  # None: 1 / sqrt(head_dim)
     qk_norm: bool = False  # LayerNorm over all heads' queries, and keys, together (MPT's qk_ln)
@@ -220,16 +222,16 @@ class DecoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class TokenConfig:
-    """How media and the end of a demonstration stand in the text. The begin token is the tokenizer's own affair."""
+    """How media and the end of a demonstration are written in the text. The tokenizer adds the begin token itself."""
 
     image: str = "<image>"
-    image_is_token: bool = False  # one token of its own; the paper writes the tag as plain text (v1 3.2.1)
+    image_is_token: bool = False  # the tag is one token; the paper writes it as plain text (v1 3.2.1)
     around_image: str = ""  # before and after each run of images (IDEFICS: <fake_token_around_image>)
     end_of_chunk: str = "<EOC>"
     stop: tuple[str, ...] = ("<EOC>",)  # tokens that end generation
     # rows of embedding and head from this id on are trained with a bridge; None: none
     trained_from: int | None = field(default=None, metadata={"absent": None})
-    clean_up_spaces: bool = False  # decode " ," as ",", as older Hugging Face tokenizers did
+    clean_up_spaces: bool = False  # decode " ," as ",", like older Hugging Face tokenizers
 
 
 @dataclass(frozen=True, slots=True)

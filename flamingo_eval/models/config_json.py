@@ -1,4 +1,4 @@
-"""FlamingoConfig <-> config.json. Unknown keys, missing keys and wrong types are errors, all of them at once."""
+"""FlamingoConfig <-> config.json. Unknown keys, missing keys and wrong types are reported together, as one error."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from flamingo_eval.schema import JsonTree, Rules, read
 
 
 def write_config(config: FlamingoConfig, path: Path) -> None:
-    """Write every value, defaults included: a checkpoint must not change when a default does."""
+    """Write every value, defaults included, so that a checkpoint does not change when a default changes."""
     write_atomically(path, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def read_config(path: Path) -> FlamingoConfig:
-    """The configuration in a config.json of ours. Raises CheckpointError naming every wrong key."""
+    """The configuration in our config.json. Raises CheckpointError that names every wrong key."""
     values = read_json(path)
     if "model_type" in values or "architectures" in values:
         raise CheckpointError(
@@ -36,5 +36,5 @@ def read_config(path: Path) -> FlamingoConfig:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a checkpoint that holds an object. Raises CheckpointError."""
+    """The object in a JSON file of a checkpoint. Raises CheckpointError."""
     return read_json_object(path, CheckpointError)

@@ -1,4 +1,4 @@
-"""The language model: one decoder that is, by configuration, Chinchilla, MPT, GPT-NeoX, LLaMA, Qwen, OPT, GPT-2, GPT-J.
+"""The language model: one decoder for Chinchilla, MPT, GPT-NeoX, LLaMA, Qwen, OPT, GPT-2 and GPT-J, by configuration.
 
 Shapes: B batch, S new tokens, T cached and new tokens, D width, H heads, K key-value heads, d head size, W vocabulary.
 """
@@ -19,7 +19,7 @@ from flamingo_eval.models.layers import FeedForward, join_heads, make_norm, spli
 
 @dataclass(frozen=True, slots=True)
 class AttentionView:
-    """What is the same in every layer of one forward pass: who sees whom, and how far apart they stand."""
+    """What all layers of a forward pass share: which token sees which, and their distances."""
 
     mask: Tensor | None  # bool[B, 1, S, T], or float with ALiBi's bias [B, H, S, T]; None: causal, nothing cached
     real: Tensor | None  # bool[B, S]: False where a new token is padding; None: all are real
@@ -38,9 +38,9 @@ def causal_mask(real: Tensor, n_new: int) -> Tensor:
 
 
 def alibi_slopes(heads: int, alibi_max: float, device: torch.device | None = None) -> Tensor:
-    """Press et al. 2022 as MPT computes it: for head counts that are no power of two, every second of the next one's.
+    """ALiBi (Press et al. 2022) as in MPT: other head counts take every second slope of the next power of two.
 
-    -> float32[heads], made on the device: to send them there would wait for it in every step.
+    -> float32[heads], computed on the device, because a copy to it would wait for it in every step.
     """
     power = 2 ** math.ceil(math.log2(heads))
     steps = torch.arange(1, power + 1, dtype=torch.float64, device=device)
@@ -49,7 +49,7 @@ def alibi_slopes(heads: int, alibi_max: float, device: torch.device | None = Non
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor], pairs: str) -> Tensor:
-    """Rotate the leading dimensions of queries or keys by their positions (Su et al. 2021). [B, H, S, d] -> the same"""
+    """Rotate the leading dimensions of [B, H, S, d] queries or keys by their positions (Su et al. 2021)."""
     cos, sin = (part.to(x.dtype) for part in rotation)
     size = 2 * cos.shape[-1]
     rotated_part, rest = x[..., :size], x[..., size:]
@@ -76,7 +76,7 @@ def scaled_frequencies(frequencies: Tensor, scaling: RotaryScaling) -> Tensor:
 
 
 class RelativePositions(nn.Module):
-    """Transformer-XL's relative encodings (Dai et al. 2019): what a query scores for a key's distance alone."""
+    """Transformer-XL's relative encodings (Dai et al. 2019): a query's score for the distance of a key."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class RelativePositions(nn.Module):
     def forward(self, q: Tensor, distances: Tensor) -> Tensor:
         """[B, H, S, d], int64[B, S, T] -> scaled scores [B, H, S, T]. No distance may reach T.
 
-        All T distances are encoded: to ask for the farthest would wait for the device in every layer.
+        All T distances are encoded: finding the largest one would wait for the device in every layer.
         """
         steps = torch.arange(distances.shape[2], device=q.device, dtype=torch.float32)
         frequencies = 10_000.0 ** (-torch.arange(0, self.width, 2, device=q.device) / self.width)
@@ -105,7 +105,7 @@ class ShortConv(nn.Module):
 
     def __init__(self, width: int, taps: int) -> None:
         super().__init__()
-        self.taps = nn.Parameter(torch.zeros(taps, width))  # taps[j] weighs the token j places back
+        self.taps = nn.Parameter(torch.zeros(taps, width))  # taps[j] is the weight of the token j places back
 
     def forward(self, x: Tensor, layer: int, view: AttentionView, cache: DecoderCache | None) -> Tensor:
         """[B, S, D] -> [B, S, D]"""
@@ -128,12 +128,12 @@ class ShortConv(nn.Module):
 
 
 def attention_scale(config: DecoderConfig) -> float:
-    """What scores are multiplied by."""
+    """The factor of attention scores."""
     return config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
 
 
 class SelfAttention(nn.Module):
-    """Causal self-attention, with all the ways its families have to say where a token stands."""
+    """Causal self-attention, with the position encodings of all families."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Token ids -> logits. Nothing is remembered between calls but what stands in `cache`."""
+    """Token ids -> logits. The only state between calls is `cache`."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -221,7 +221,9 @@ class Decoder(nn.Module):
             make_norm(config.norm, config.width, config.norm_eps, config.norm_bias) if config.final_norm else None
         )
         self.head = None if config.tied_head else nn.Linear(config.width, config.vocabulary, config.head_bias)
-        self.own_heads = slice(None)  # which heads are computed here: all, unless ranks share them (tensor_parallel.py)
+        self.own_heads = slice(
+            None
+        )  # the heads that this process computes: all, unless ranks share them (tensor_parallel.py)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """int64[B, S], int64[B, S] -> [B, S, D]"""
@@ -242,7 +244,7 @@ class Decoder(nn.Module):
         return out
 
     def next_positions(self, tokens: Tensor, mask: Tensor | None, cache: DecoderCache | None) -> Tensor:
-        """Positions where none are given: real tokens counted from 0, in a chain. -> int64[B, S]"""
+        """Default positions: real tokens counted from 0, in a chain. -> int64[B, S]"""
         start = 0 if cache is None else cache.length
         if mask is None:
             return torch.arange(start, start + tokens.shape[1], device=tokens.device).expand_as(tokens)
@@ -265,10 +267,12 @@ class Decoder(nn.Module):
         key_positions = positions if cache is None else cache.extend_positions(positions)  # [B, T]
         real = None
         if mask is not None:
-            if mask.shape[2] > cached:  # else the cache is pinned: its mask shows every new token its own column
+            if (
+                mask.shape[2] > cached
+            ):  # otherwise the cache is pinned, and its mask contains every new token's own column
                 real = mask.diagonal(cached, 1, 2)  # [B, S]
             own_column = torch.eye(n_new, mask.shape[2] - cached, dtype=torch.bool, device=mask.device)
-            mask = mask | F.pad(own_column, (cached, 0))  # padding sees itself, so that no softmax is over nothing
+            mask = mask | F.pad(own_column, (cached, 0))  # padding sees itself, so that no softmax is empty
         elif (n_new > 1 and cached) or self.config.positions in ("alibi", "relative"):
             mask = causal_mask(torch.ones_like(key_positions, dtype=torch.bool), n_new)
         elif cached:

@@ -28,14 +28,14 @@ def build_vision(config: VisionConfig) -> NFNet | ViT:
 
 
 def build_resampler(config: ResamplerConfig | PoolingConfig | None, visual_width: int) -> Resampler | Pooling | None:
-    """What makes visual tokens of features: float[N, T, P, V] -> float[N, L, R]. None: nothing, features are tokens."""
+    """Features to visual tokens: float[N, T, P, V] -> float[N, L, R]. None: features are the visual tokens."""
     if isinstance(config, PoolingConfig):
         return Pooling(config)
     return None if config is None else Resampler(config, visual_width)
 
 
 class Flamingo(nn.Module):
-    """The network alone: tensors in, tensors out. Model (loaded.py) adds tokenizer, pictures and devices."""
+    """The network: tensors in, tensors out. LoadedModel (loaded.py) adds tokenizer, pictures and devices."""
 
     def __init__(self, config: FlamingoConfig) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Flamingo(nn.Module):
         return layer
 
     def features(self, pixels: Tensor) -> Tensor:
-        """What the encoder sees of each frame alone. float[N, T, 3, H, W] -> float[N, T, P, V]"""
+        """The encoder's output for each frame. float[N, T, 3, H, W] -> float[N, T, P, V]"""
         features: Tensor = self.vision(pixels.flatten(0, 1))
         return features.view(*pixels.shape[:2], *features.shape[1:])
 

@@ -1,8 +1,8 @@
-"""How much a model computes: floating-point operations of its parts, two a multiply-add, from its shapes alone.
+"""Floating-point operations of a model's parts, two per multiply-add, from its shapes.
 
-PyTorch counts them while the real modules run on the meta device, so no formula can fall behind the code. No weights
-are made. What the engine never computes is left out: the head at positions that predict nothing, and a token's
-attention to pictures that it cannot see.
+PyTorch counts them while the real modules run on the meta device, so the counts follow the code. No weights are
+allocated. Work that the engine skips is not counted: the head at positions that predict nothing, and attention to
+pictures that a token cannot see.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROBES = (8, 16, 24)  # lengths that decide the polynomial: projections grow wit
 
 
 class ModelFlops:
-    """Operations of a model of that configuration. Counts are exact for matrix products and convolutions."""
+    """Operations of a model with that configuration. Counts are exact for matrix products and convolutions."""
 
     def __init__(self, config: FlamingoConfig) -> None:
         self.config = config
@@ -54,16 +54,16 @@ class ModelFlops:
         return constant + linear * length + square * length * length
 
     def next_token(self, length: int) -> int:
-        """One more token behind `length` others, and its logits."""
+        """One more token after `length` others, and its logits."""
         return self.reading(length + 1) - self.reading(length) + self._head
 
     @property
     def visual_tokens(self) -> int:
-        """Numbers that are kept of a picture: latents times their width."""
+        """Number of values stored for a picture: latents times their width."""
         return self._keys[2]
 
     def kept_keys(self, length: int) -> int:
-        """Numbers in the decoder's key-value cache of a prompt."""
+        """Number of values in the decoder's KV cache of a prompt."""
         decoder = self.config.decoder
         return 2 * decoder.layers * decoder.kv_heads * decoder.head_dim * length
 
@@ -85,7 +85,7 @@ class ModelFlops:
 
     @cached_property
     def _polynomial(self) -> tuple[int, int, int]:
-        """What `reading` takes: constant, a token, a pair of tokens."""
+        """Coefficients of `reading`: constant, per token, per pair of tokens."""
         first, second, third = (self._forward(n) - n * self._head for n in PROBES)
         step = PROBES[1] - PROBES[0]
         square = (third - 2 * second + first) // (2 * step * step)

@@ -1,4 +1,4 @@
-"""Weights to begin training from, drawn from one given generator in the order of the module tree."""
+"""Initial weights for training, drawn from one generator in the order of the module tree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
 
     for part in module.modules():
         if isinstance(part, StandardisedConv):
-            normal(part.weight, 1.0)  # standardised before use: its scale does not matter
+            normal(part.weight, 1.0)  # standardised before use, so its scale does not matter
             part.gain.fill_(1.0)
             _zero(part.bias)
         elif isinstance(part, (nn.Linear, nn.Conv2d)):
@@ -53,7 +53,7 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             part.content_bias.zero_()
             part.distance_bias.zero_()
         elif isinstance(part, ShortConv):
-            part.taps.fill_(0.4)  # of the same sign, so that a head can match a token by what stood before it
+            part.taps.fill_(0.4)  # of the same sign, so that a head can match a token by the tokens before it
             part.taps[0] = 1.0
         elif isinstance(part, ViT):
             normal(part.class_token)

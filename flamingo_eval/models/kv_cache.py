@@ -1,4 +1,4 @@
-"""What a decoder remembers of the tokens it has read: keys and values of every layer, and where the tokens stood."""
+"""The KV cache: keys and values, in every layer, of the tokens read so far, and their positions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 class DecoderCache(Protocol):
-    """What the decoder asks of a cache; engines bring their own.
+    """The interface of a cache for the decoder; engines have their own.
 
-    B rows, T columns: those stored before this call (`length`) and then the S new ones.
+    B rows, T columns: those stored before the call (`length`), then the S new ones.
     """
 
     @property
@@ -20,20 +20,20 @@ class DecoderCache(Protocol):
         ...
 
     def extend_positions(self, positions: Tensor) -> Tensor:
-        """Store the new tokens' positions, int64[B, S]; all positions, int64[B, T]. Called once, before the layers."""
+        """Store the new tokens' positions, before the first layer. int64[B, S] -> all positions, int64[B, T]"""
         ...
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new keys and values, each [B, K, S, d]; all of that layer's, each [B, K, T, d]."""
+        """Store new keys and values, each [B, K, S, d]. -> all of that layer's, each [B, K, T, d]"""
         ...
 
     def extend_inputs(self, layer: int, inputs: Tensor) -> Tensor:
-        """Store inputs of a layer's short convolution, [B, S, D]; all of them, [B, T, D]."""
+        """Store inputs of a layer's short convolution. [B, S, D] -> all of them, [B, T, D]"""
         ...
 
 
 class KVCache:
-    """The plain cache: grows to the right by concatenation."""
+    """The plain cache, which grows by concatenation."""
 
     def __init__(self, layers: int) -> None:
         self.positions: Tensor | None = None
@@ -65,7 +65,7 @@ class KVCache:
         return inputs_so_far
 
     def select(self, rows: Tensor) -> KVCache:
-        """A cache whose row i is this one's row rows[i] (int64[B']); this one stays as it is."""
+        """A new cache whose row i is this one's row rows[i]. int64[B']"""
         selected = KVCache(len(self.keys))
         selected.positions = None if self.positions is None else self.positions[rows]
         selected.keys = [None if k is None else k[rows] for k in self.keys]

@@ -1,4 +1,4 @@
-"""The few layers that encoder, Resampler, cross-attention and decoder share."""
+"""Layers that encoder, Resampler, cross-attention and decoder share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flamingo_eval.models.config import Activation, Norm
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """max(0, x)^2 (So et al. 2021), Flamingo's activation in everything it trains."""
+    """max(0, x)^2 (So et al. 2021), the activation of Flamingo's trained parts."""
     return F.relu(x).square()
 
 

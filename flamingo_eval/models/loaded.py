@@ -1,4 +1,4 @@
-"""A Flamingo with its tokenizer, on a device: what a checkpoint folder becomes."""
+"""A Flamingo with its tokenizer, on a device, loaded from a checkpoint folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 class LoadedModel:
-    """The network, its tokenizer and its folder; prompts in, token ids and visual tokens out. api.Model answers."""
+    """The network, its tokenizer and its folder: prompts to token ids and visual tokens. api.Model answers."""
 
     def __init__(self, flamingo: Flamingo, tokenizer: Tokenizer, folder: Path) -> None:
         self.flamingo, self.tokenizer, self.folder = flamingo, tokenizer, folder
@@ -33,7 +33,7 @@ class LoadedModel:
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32", mesh: DeviceMesh | None = None) -> Self:
-        """A checkpoint folder of ours on a device; with `mesh`, this rank's part of it.
+        """Load our checkpoint folder onto a device; with `mesh`, this rank's part of it.
 
         Raises CheckpointError, UsageError.
         """
@@ -45,7 +45,7 @@ class LoadedModel:
             flamingo = load_flamingo(folder, target, kind)
         else:
             from flamingo_eval.models.tensor_parallel import (
-                load_parallel,  # torch.distributed: only where it is asked for
+                load_parallel,  # torch.distributed is imported only when needed
             )
 
             flamingo = load_parallel(folder, target, kind, mesh)
@@ -81,7 +81,7 @@ class LoadedModel:
 
     @property
     def end_of_chunk(self) -> str:
-        """Its own text for the end of a demonstration."""
+        """The model's text for the end of a demonstration."""
         return self.config.tokens.end_of_chunk
 
     @cached_property
@@ -100,23 +100,23 @@ class LoadedModel:
         return len(self.encode(prompt).ids)
 
     def pixels(self, media: Image | Video | Pixels) -> Tensor:
-        """A picture or clip as this model reads it. -> float32[T, 3, size, size] on the CPU"""
+        """Preprocessed pixels of a picture or clip. -> float32[T, 3, size, size] on the CPU"""
         return media_pixels(media, self.config.preprocess)
 
     @torch.inference_mode()
     def features(self, media: Image | Video | Pixels) -> Tensor:
-        """The encoder's output of each frame, before the Resampler. -> [T, P, V]"""
+        """The encoder's output for each frame, before the Resampler. -> [T, P, V]"""
         pixels = self.pixels(media).to(self.device, self.dtype)
         return self.flamingo.features(pixels[None])[0]
 
     @torch.inference_mode()
     def visual_tokens(self, media: Image | Video | Pixels) -> Tensor:
-        """What cross-attention reads of a picture or clip. -> [L, R]"""
+        """Visual tokens of a picture or clip. -> [L, R]"""
         return self.flamingo.visual_tokens(self.features(media)[None])[0]
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises UsageError."""
+    """`auto` is CUDA if available, otherwise the CPU. Raises UsageError."""
     cuda = torch.cuda.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "cpu")

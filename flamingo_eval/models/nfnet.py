@@ -2,8 +2,8 @@
 
 Shapes: N pictures, C channels, H x W grid, P = H * W positions, V width of the features.
 
-A block reads x / (expected standard deviation of x) and adds alpha times its branch, so the variance grows by alpha^2 a
-block and starts again at each stage. Convolution weights are standardised (zero mean, unit variance a filter) and
+A block reads x / (expected standard deviation of x) and adds alpha times its branch, so the variance grows by alpha^2
+per block and is reset at each stage. Convolution weights are standardised (zero mean, unit variance a filter) and
 scaled by a learned gain; activations carry the constant that keeps unit variance.
 """
 
@@ -57,7 +57,7 @@ class SqueezeExcite(nn.Module):
         self.excite = nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> the same"""
+        """[N, C, H, W] -> [N, C, H, W]"""
         scale: Tensor = self.excite(F.relu(self.squeeze(x.mean(dim=(2, 3))))).sigmoid()
         return x * scale[:, :, None, None]
 

@@ -20,7 +20,7 @@ _RESAMPLE = {"bicubic": PillowImage.Resampling.BICUBIC, "bilinear": PillowImage.
 
 
 def media_pixels(media: Image | Video | Pixels, config: PreprocessConfig) -> Tensor:
-    """Open a picture or clip; given pixels pass as they are. -> float32[T, 3, size, size]
+    """Open a picture or clip; Pixels are returned unchanged. -> float32[T, 3, size, size]
 
     Raises MediaError, also for pixels of a wrong shape.
     """
@@ -67,7 +67,7 @@ def _pad(picture: PillowImage.Image, config: PreprocessConfig) -> PillowImage.Im
 
 
 def _crop(picture: PillowImage.Image, config: PreprocessConfig) -> PillowImage.Image:
-    """Shorter side to `size`, then its middle, cut as torchvision cuts (CLIP)."""
+    """Shorter side to `size`, then a centre crop as in torchvision (CLIP)."""
     short_edge, long = min(picture.size), max(picture.size)
     long_edge = int(config.size * long / short_edge)
     size = (config.size, long_edge) if picture.width <= picture.height else (long_edge, config.size)
@@ -77,5 +77,5 @@ def _crop(picture: PillowImage.Image, config: PreprocessConfig) -> PillowImage.I
 
 
 def _squash(picture: PillowImage.Image, config: PreprocessConfig) -> PillowImage.Image:
-    """Both sides to `size`, whatever that does to the aspect ratio (IDEFICS)."""
+    """Both sides to `size`, ignoring the aspect ratio (IDEFICS)."""
     return picture.resize((config.size, config.size), _RESAMPLE[config.resample])

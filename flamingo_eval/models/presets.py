@@ -1,9 +1,9 @@
 """Named models. `flamingo-*` are the paper's, `openflamingo-*` and `idefics-*` the shapes of the published ones.
 
-The paper's own tables do not close (v2 tables 4 and 5): the printed 1.6B of cross-attention at 9B and 10B at 80B do not
+The paper's tables are inconsistent (v2 tables 4 and 5): the printed 1.6B of cross-attention at 9B and 10B at 80B do not
 follow from the printed layers, widths and heads (1.8B and 8.4B), nor do 7.1B for a decoder of 40 layers of 4096 (8.9B
 with these defaults, 8.2B without the projections of relative positions) and 194M for a Resampler with 96 a head (128 a
-head would give it). Sizes here are the printed shapes; nothing is bent to meet a printed count.
+head would give it). Sizes here are the printed shapes, even where they do not give the printed count.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _flamingo(name: str, layers: int, width: int, heads: int, every: int) -> Fla
 
 
 # A model of a few million parameters that reads 64-pixel pictures and learns in context on a CPU. Everything is the
-# paper's architecture but for what small size needs: folded pixels instead of a deep stem, learned grid embeddings in
+# paper's architecture except what a small size needs: folded pixels instead of a deep stem, learned grid embeddings in
 # the Resampler, short convolutions and rotary positions in the decoder.
 TINY = FlamingoConfig(
     "tiny",
@@ -80,11 +80,11 @@ TINY = FlamingoConfig(
     tokens=TokenConfig(image_is_token=True),
 )
 
-# What the parts of it are for (docs/training.md): averages in the Resampler's place; text that sees all pictures.
+# Variants that show what a part does (docs/training.md): averages instead of the Resampler; text sees all pictures.
 TINY_POOLED = replace(TINY, name="tiny-pooled", resampler=PoolingConfig())
 TINY_ALL_PICTURES = replace(TINY, name="tiny-all-pictures", xattn=replace(TINY.xattn, sees="all"))
 
-# The same for one GPU: some sixty million parameters, 128-pixel pictures.
+# The larger version for one GPU: about sixty million parameters, 128-pixel pictures.
 BASE = FlamingoConfig(
     "base",
     vision=NFNetConfig(

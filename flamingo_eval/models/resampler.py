@@ -16,7 +16,7 @@ from flamingo_eval.models.layers import FeedForward, join_heads, split_heads
 
 
 class ResamplerAttention(nn.Module):
-    """Latents ask, features and latents answer: the latents join the keys and values."""
+    """Cross-attention from latents to features; the latents are also among the keys and values."""
 
     def __init__(self, config: ResamplerConfig) -> None:
         super().__init__()
@@ -87,14 +87,14 @@ class Resampler(nn.Module):
 
 
 class Pooling(nn.Module):
-    """Averages over fields of the grid and over frames; nothing is learned."""
+    """Averages over fields of the grid and over frames, without parameters."""
 
     def __init__(self, config: PoolingConfig) -> None:
         super().__init__()
         self.config = config
 
     def forward(self, features: Tensor) -> Tensor:
-        """float[N, T, P, V] -> float[N, side * side, V]. Raises ValueError where P is no square (a class token)."""
+        """float[N, T, P, V] -> float[N, side * side, V]. Raises ValueError if P is not a square (a class token)."""
         grid = math.isqrt(features.shape[2])
         if grid * grid != features.shape[2]:
             raise ValueError(f"{features.shape[2]} positions do not form a square grid.")
@@ -103,10 +103,10 @@ class Pooling(nn.Module):
 
 
 def time_embeddings(learned: Tensor, frames: int) -> Tensor:
-    """Embeddings of `frames` frames: the first ones, or all interpolated linearly if there are more frames than those.
+    """Embeddings of `frames` frames: the first ones, or all of them interpolated linearly if there are more frames.
 
-    The paper (v2 B.1.2) interpolates 8 to 30 and does not say how the ends meet: here first with first and last with
-    last. float[learned, R] -> float[frames, R]
+    The paper (v2 B.1.2) interpolates 8 to 30 and does not say how the ends are aligned: here the first embedding is
+    that of the first frame, the last that of the last. float[learned, R] -> float[frames, R]
     """
     if frames <= len(learned):
         return learned[:frames]

@@ -1,8 +1,8 @@
 """One model over several ranks: tensor parallelism inside a replica, for models larger than one device.
 
 Heads and feed-forward columns are split, as in Megatron-LM (Shoeybi et al. 2019): each rank has its heads' queries,
-keys and values and its columns of the first feed-forward matrix, and the rows of the second that belong to them; two
-sums over ranks a layer bring the parts together. The sums are PyTorch's (DTensor, parallelize_module). The decoder's
+keys and values and its columns of the first feed-forward matrix, and the rows of the second that belong to them; a
+layer ends with two sums over ranks. The sums are PyTorch's (DTensor, parallelize_module). The decoder's
 blocks and the gated blocks are split; embeddings, output layer, norms, vision encoder and Resampler are on every rank.
 
 Each rank reads only its part of the files, so no rank ever holds the whole model. All ranks must get the same calls.
@@ -43,13 +43,13 @@ SPLIT = ("decoder.blocks.", "xattn.")
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How a tensor is split: along `dim`, in `parts` of these sizes one behind the other, each cut among the ranks."""
+    """How a tensor is split: along `dim`, which consists of `parts` of these sizes, each divided among the ranks."""
 
     dim: int
     parts: tuple[int, ...]
 
     def ranges(self, rank: int, ranks: int) -> list[tuple[int, int]]:
-        """The ranges of the tensor that a rank has."""
+        """The ranges of the tensor that belong to a rank."""
         ranges_of_rank, first = [], 0
         for part in self.parts:
             share = part // ranks
@@ -59,7 +59,7 @@ class Cut:
 
 
 def require_divisible(config: FlamingoConfig, ranks: int) -> None:
-    """Raise UsageError that names every key of the configuration which that many ranks cannot share."""
+    """Raise UsageError that names every size in the configuration that is not divisible by the number of ranks."""
     decoder, xattn = config.decoder, config.xattn
     sizes = {
         "decoder.heads": decoder.heads,
@@ -76,7 +76,7 @@ def require_divisible(config: FlamingoConfig, ranks: int) -> None:
 
 
 def cut_of(name: str, shape: tuple[int, ...], config: FlamingoConfig) -> Cut | None:
-    """How the tensor of that name is split; None: every rank has it whole."""
+    """How the tensor of that name is split; None: every rank has all of it."""
     if not name.startswith(SPLIT):
         return None
     if ROWS.search(name):
@@ -94,7 +94,7 @@ def cut_of(name: str, shape: tuple[int, ...], config: FlamingoConfig) -> Cut | N
 
 
 def bytes_a_rank(config: FlamingoConfig, ranks: int, item: int) -> int:
-    """What each rank should hold of the weights, from the shapes alone. `item`: bytes of a number."""
+    """Expected bytes of weights per rank, from the shapes. `item`: bytes of a number."""
     total = 0
     for name, tensor in meta_flamingo(config).state_dict().items():
         total += tensor.numel() * item // (1 if cut_of(name, tuple(tensor.shape), config) is None else ranks)
@@ -102,15 +102,15 @@ def bytes_a_rank(config: FlamingoConfig, ranks: int, item: int) -> int:
 
 
 def bytes_held(flamingo: Flamingo) -> int:
-    """What this rank does hold of the weights."""
+    """Bytes of weights in this rank."""
     return sum((p.to_local() if isinstance(p, DTensor) else p).nbytes for p in flamingo.parameters())
 
 
 def load_parallel(folder: Path, device: torch.device, dtype: torch.dtype, mesh: DeviceMesh) -> Flamingo:
     """This rank's part of the network of a checkpoint folder. Raises CheckpointError, UsageError.
 
-    `mesh` has one dimension: the ranks that share the model. The configuration of what is returned has the heads of
-    this rank alone, which is what a cache must be made for.
+    `mesh` has one dimension: the ranks that share the model. The returned configuration has this rank's number of
+    heads, for which caches are made.
     """
     config, ranks, rank = read_config(folder / CONFIG), mesh.size(), mesh.get_local_rank()
     require_divisible(config, ranks)
@@ -137,12 +137,12 @@ def _own(file: Any, name: str, cut: Cut | None, mesh: DeviceMesh, device: torch.
     parts = [stored[a:b] if cut.dim == 0 else stored[:, a:b] for a, b in ranges]
     shard = torch.cat(parts, dim=cut.dim).to(device, dtype)
     if HEADS.search(name):
-        return shard  # read directly, never through a linear layer
+        return shard  # used directly, never through a linear layer
     return DTensor.from_local(shard, mesh, [Shard(cut.dim)], run_check=False)
 
 
 def _take_own_heads(flamingo: Flamingo, config: FlamingoConfig, rank: int, ranks: int) -> None:
-    """Tell the modules of a network on the meta device how many heads they have here, and which."""
+    """Set the number of heads, and which ones, in the modules of a network on the meta device."""
     heads = config.decoder.heads // ranks
     decoder = replace(config.decoder, heads=heads, kv_heads=config.decoder.kv_heads // ranks)
     for block in flamingo.decoder.blocks:
@@ -162,7 +162,7 @@ def _take_own_heads(flamingo: Flamingo, config: FlamingoConfig, rank: int, ranks
 
 
 def _joined(flamingo: Flamingo, mesh: DeviceMesh) -> Flamingo:
-    """The linear layers that hold a part, with the sums over ranks behind the second of each pair."""
+    """The linear layers that are split, with a sum over ranks after the second of each pair."""
     plan: dict[str, ColwiseParallel | RowwiseParallel] = {}
     for name, module in flamingo.named_modules():
         if isinstance(module, nn.Linear) and name.startswith(SPLIT):

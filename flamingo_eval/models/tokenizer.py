@@ -33,7 +33,7 @@ class Encoded:
 
 
 class Tokenizer:
-    """A tokenizer.json with the meaning that a TokenConfig gives some of its tokens."""
+    """A tokenizer.json, and a TokenConfig that says which of its tokens are special."""
 
     def __init__(
         self, fast: FastTokenizer, config: TokenConfig, vocabulary: int, source: str = "tokenizer.json"
@@ -59,7 +59,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path, config: TokenConfig, vocabulary: int) -> Tokenizer:
-        """Read a tokenizer.json. Raises CheckpointError where a token is missing or the file is damaged."""
+        """Read a tokenizer.json. Raises CheckpointError if a token is missing or the file is damaged."""
         return cls(read_tokenizer(path), config, vocabulary, str(path))
 
     def _find(self, token: str) -> int | None:
@@ -68,18 +68,18 @@ class Tokenizer:
 
     @property
     def begin(self) -> str:
-        """What the tokenizer itself puts before every text, as text ("" if nothing)."""
+        """The text that the tokenizer itself puts before every text ("" if none)."""
         text: str = self.fast.decode(self.fast.encode("").ids, skip_special_tokens=False)
         return text
 
     def text(self, prompt: Prompt) -> str:
-        """The prompt as one string, media as tags; the begin token is not in it."""
+        """The prompt as one string, with tags for media and without the begin token."""
         return "".join(text for text, _ in self._pieces(prompt))
 
     def encode(self, prompt: Prompt) -> Encoded:
-        """Ids of the whole text, and the picture each token sees. Raises PromptError.
+        """Ids of the whole text, and the picture each token sees.
 
-        Wrong are tags that do not agree with the pictures, and a prompt without a single token.
+        Raises PromptError if the tags do not agree with the pictures or the prompt has no token.
         """
         pieces = self._pieces(prompt)
         encoding = self.fast.encode("".join(text for text, _ in pieces))
@@ -107,7 +107,7 @@ class Tokenizer:
         return text
 
     def _pieces(self, prompt: Prompt) -> list[tuple[str, bool]]:
-        """The text of every part, and whether it is a picture's."""
+        """The text of every part, and whether the part is a picture."""
         if prompt.turns:
             raise PromptError(
                 f"{_named(prompt)}: this model has no chat template: it reads one text with pictures, not turns.",
@@ -140,7 +140,7 @@ class Tokenizer:
         return image_of_token
 
     def _sees_by_offset(self, pieces: Sequence[tuple[str, bool]], offsets: Sequence[tuple[int, int]]) -> list[int]:
-        """The same for tags of several sub-words: at the first token that reaches into the tag."""
+        """For tags of several sub-words: the picture changes at the first token that overlaps the tag."""
         starts, offset = [], 0
         for text, is_image in pieces:
             if is_image:
@@ -162,7 +162,7 @@ def read_tokenizer(path: Path) -> FastTokenizer:
         raise CheckpointError(f"{path}: {instead}")
     try:
         return FastTokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception for whatever it cannot read
+    except Exception as error:  # the library raises plain Exception for any invalid file
         raise CheckpointError(f"{path}: not a tokenizer.json: {error}.") from error
 
 

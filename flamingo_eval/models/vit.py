@@ -26,7 +26,7 @@ class Block(nn.Module):
         self.ff = FeedForward(config.width, config.ff_width, config.activation, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 1 + P, V] -> the same"""
+        """[N, 1 + P, V] -> [N, 1 + P, V]"""
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(self.norm1(x)).chunk(3, dim=-1))
         x = x + self.out(join_heads(F.scaled_dot_product_attention(q, k, v)))
         out: Tensor = x + self.ff(self.norm2(x))
@@ -34,7 +34,7 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Pixels -> patch tokens of the last layer (and the class token, and the last norm, where the config says so)."""
+    """Pixels -> patch tokens of the last layer (with the class token and the last norm, if configured)."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Gated cross-attention: how a frozen language model is shown pictures (Flamingo v2 section 2.2, figure 4).
+"""Gated cross-attention: how a frozen language model sees pictures (Flamingo v2 section 2.2, figure 4).
 
 Shapes: B batch, S text tokens, M pictures, L tokens of a picture, D decoder width, R visual width, H heads of size d.
 """
@@ -23,13 +23,13 @@ def image_mask(image_of_token: Tensor, images: int, latents: int, sees: Literal[
     int64[B, S], 1-based and 0 for none -> bool[B, S, M * L]
     """
     columns = torch.arange(images * latents, device=image_of_token.device)
-    ends = image_of_token[:, :, None] * latents  # not columns // latents: a compiler would divide for every score
+    ends = image_of_token[:, :, None] * latents  # not columns // latents: a compiler would divide once per score
     is_earlier = columns < ends
     return is_earlier & (columns >= ends - latents) if sees == "last" else is_earlier
 
 
 class CrossAttention(nn.Module):
-    """Text asks, the tokens of its one picture answer. Text without a picture gets zeros, not a softmax of nothing."""
+    """Cross-attention from text to the tokens of its picture. Text without a picture gets zeros."""
 
     def __init__(self, config: XattnConfig, width: int, visual_width: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(inner, width, bias=False)
 
     def project_visual(self, visual: Tensor) -> VisualKV:
-        """Keys and values of pictures, which no text changes. [..., L, R] -> two of [..., H, L, d]"""
+        """Keys and values of pictures; they do not depend on the text. [..., L, R] -> two of [..., H, L, d]"""
         if self.norm_visual is not None:
             visual = self.norm_visual(visual)
         k, v = (split_heads(part, self.heads) for part in self.keys_values(visual).chunk(2, dim=-1))
@@ -61,7 +61,7 @@ class CrossAttention(nn.Module):
 
 
 class GatedXattn(nn.Module):
-    """y += tanh(a1) * xattn(y, visual); y += tanh(a2) * ff(y). At a = 0, as training begins, y passes untouched."""
+    """y += tanh(a1) * xattn(y, visual); y += tanh(a2) * ff(y). At a = 0, the start of training, y is unchanged."""
 
     def __init__(self, config: XattnConfig, width: int, visual_width: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class GatedXattn(nn.Module):
         return self.attention.project_visual(visual)
 
     def forward(self, y: Tensor, visual: VisualKV | None, seen: Tensor | None) -> Tensor:
-        """[B, S, D], two of [B, M, H, L, d], bool[B, S, M * L] -> [B, S, D]; None where a batch has no pictures"""
+        """[B, S, D], two of [B, M, H, L, d], bool[B, S, M * L] -> [B, S, D]; None if the batch has no pictures"""
         if visual is not None and seen is not None:
             keys, values = (part.transpose(1, 2).flatten(2, 3) for part in visual)  # [B, H, M * L, d]
             y = y + self.attention_gate.tanh() * self.attention(self.norm(y), keys, values, seen)

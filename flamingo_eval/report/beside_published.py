@@ -30,31 +30,33 @@ def compared(table: Table, folders: Sequence[RunFolder], names: Sequence[str]) -
 
     What cannot be compared is left out, and a note of the table says why.
     """
-    wanted = [find_model(n) for n in names]
-    records = {key: [r.run for r in found] for key, found in rows_of(folders).items()}
+    model_names = [find_model(n) for n in names]
+    records = {key: [r.run for r in differing] for key, differing in rows_of(folders).items()}
     rows: list[Row] = []
     left_out: dict[str, None] = {}
     notes: dict[str, int] = {}
     for _, group in groupby(table.rows, key=lambda r: (r.task, r.split)):
-        beside: dict[tuple[str, str, str, int], Row] = {}
+        published_rows: dict[tuple[str, str, str, int], Row] = {}
         for row in group:
             rows.append(row)
-            for name in wanted if row.key in records else ():
-                given, why = _beside(row, name, records[row.key])
-                left_out |= dict.fromkeys(why)
-                for p, cells, found in given:
-                    number = notes.setdefault(_footnote(p, cells, found), len(notes) + 1)
-                    new = _row(p, row, cells, found, number)
+            for name in model_names if row.key in records else ():
+                values, reasons = _beside(row, name, records[row.key])
+                left_out |= dict.fromkeys(reasons)
+                for p, cells, differing in values:
+                    number = notes.setdefault(_footnote(p, cells, differing), len(notes) + 1)
+                    published_row = _row(p, row, cells, differing, number)
                     key = (row.metric, p.model, p.selection, number)
-                    beside[key] = replace(new, cells={**beside.get(key, new).cells, **cells})
-        rows += beside.values()
+                    published_rows[key] = replace(
+                        published_row, cells={**published_rows.get(key, published_row).cells, **cells}
+                    )
+        rows += published_rows.values()
     footnotes = tuple(f"[{number}] {note}" for note, number in notes.items())
     return replace(table, rows=tuple(rows), footnotes=(*footnotes, *left_out))
 
 
-def _row(p: Published, ours: Row, cells: dict[int, Cell], found: tuple[str, ...], number: int) -> Row:
-    names = (ours.task, p.split, ours.metric, p.model, PRACTICES[p.source].protocol, p.selection, "")
-    return Row(*names, cells=cells, published=f"{p.title}, {p.where}", differences=found, footnote=number)
+def _row(p: Published, own_row: Row, cells: dict[int, Cell], differing: tuple[str, ...], number: int) -> Row:
+    names = (own_row.task, p.split, own_row.metric, p.model, PRACTICES[p.source].protocol, p.selection, "")
+    return Row(*names, cells=cells, published=f"{p.title}, {p.where}", differences=differing, footnote=number)
 
 
 _Given = tuple[Published, dict[int, Cell], tuple[str, ...]]
@@ -64,24 +66,24 @@ def _beside(row: Row, model: str, records: Sequence[RunRecord]) -> tuple[list[_G
     """The published scores that may stand below a row, and why others of the same task may not."""
     if "@sample" in row.task:
         return [], [f"{model} is not put beside {row.task}: sample scores are never compared with published ones"]
-    mine = [p for p in published() if p.model == model and p.task == row.task]
-    if not mine:
+    candidates = [p for p in published() if p.model == model and p.task == row.task]
+    if not candidates:
         return [], [f"{model} has no published score on {row.task}"]
-    given: list[_Given] = []
-    why: list[str] = []
-    for p in mine:
+    values: list[_Given] = []
+    notes: list[str] = []
+    for p in candidates:
         reason = disagreement(p, row)
         if reason:
-            why.append(f"{model} on {row.task} is left out: {reason}")
+            notes.append(f"{model} on {row.task} is left out: {reason}")
             continue
         cells = {
             k: Cell(v, None, (), p.std.get(k), None, 0, notes=(p.conflicts[k],) if k in p.conflicts else ())
             for k, v in p.values.items()
             if k in row.cells
         }
-        given.append((p, cells, differences(p, row, records)))
-    same_choice = [g for g in given if g[0].selection == row.demos]
-    return same_choice or given, [] if given else why
+        values.append((p, cells, differences(p, row, records)))
+    same_choice = [g for g in values if g[0].selection == row.demos]
+    return same_choice or values, [] if values else notes
 
 
 def disagreement(p: Published, row: Row) -> str:
@@ -116,8 +118,8 @@ def differences(p: Published, row: Row, records: Sequence[RunRecord]) -> tuple[s
         ("ablation", "none", row.ablation or "none"),
     ]
     if 0 in p.values and 0 in row.cells:
-        theirs = practice.text_only_open if is_open else practice.text_only_close
-        pairs.append(("text-only shots at 0 shots", theirs, spec.text_only_shots))
+        published_value = practice.text_only_open if is_open else practice.text_only_close
+        pairs.append(("text-only shots at 0 shots", published_value, spec.text_only_shots))
     if is_open:
         pairs.append(("beams", practice.beams, spec.decode.beams))
         pairs.append(("length penalty", practice.length_penalty, spec.decode.length_penalty))
@@ -130,15 +132,19 @@ def differences(p: Published, row: Row, records: Sequence[RunRecord]) -> tuple[s
         pairs.append(("metric", "top-1, taken for the mean over question types", "mean over question types"))
     if p.seeds is not None:
         pairs.append(("seeds", p.seeds, len({r.spec.demos.seed for r in records})))
-    found = [f"{what}: theirs {theirs}, ours {ours}" for what, theirs, ours in pairs if theirs not in (None, ours)]
+    texts = [
+        f"{setting}: theirs {published_value}, ours {own_value}"
+        for setting, published_value, own_value in pairs
+        if published_value not in (None, own_value)
+    ]
     counts = [r.counts for r in records]
     official = spec.task.data.counts.get(row.split, 0)
     complete = max(official, *(c.of for c in counts))
     if any(c.queries < complete for c in counts):
-        found.append(f"queries: ours {min(c.queries for c in counts)} of {complete}")
+        texts.append(f"queries: ours {min(c.queries for c in counts)} of {complete}")
     if any(c.failed for c in counts):
-        found.append(f"queries: {sum(c.failed for c in counts)} of ours failed and were not scored")
-    return tuple(found)
+        texts.append(f"queries: {sum(c.failed for c in counts)} of ours failed and were not scored")
+    return tuple(texts)
 
 
 def _dialect(spec: RunSpec) -> str:
@@ -147,11 +153,11 @@ def _dialect(spec: RunSpec) -> str:
     return OFFICIAL if dialect in ("", "textvqa", "vizwiz") else dialect
 
 
-def _footnote(p: Published, cells: Mapping[int, Cell], found: Sequence[str]) -> str:
+def _footnote(p: Published, cells: Mapping[int, Cell], differing: Sequence[str]) -> str:
     unstated = PRACTICES[p.source].unstated
     sentences = [
         f"{p.model}, published: {p.title}, {p.where}",
-        f"differs: {'; '.join(found)}" if found else "no known difference of protocol",
+        f"differs: {'; '.join(differing)}" if differing else "no known difference of protocol",
         f"its source does not state {unstated}" if unstated else "",
         *(f"{k} shots: {p.conflicts[k]}".rstrip(".") for k in cells if k in p.conflicts),
         p.notes.rstrip("."),

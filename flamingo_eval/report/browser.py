@@ -78,16 +78,16 @@ def read_runs(folders: Sequence[RunFolder]) -> list[Run]:
 
 def _order(run: Run) -> tuple[Any, ...]:
     s = run.spec
-    where = (s.task_label, s.split, s.model, s.protocol.name, s.demos.method, s.ablation, run.variant)
-    return (*where, s.demos.shots, s.demos.seed, str(run.folder.path))
+    key = (s.task_label, s.split, s.model, s.protocol.name, s.demos.method, s.ablation, run.variant)
+    return (*key, s.demos.shots, s.demos.seed, str(run.folder.path))
 
 
 def chosen_ids(runs: Sequence[Run], limit: int, task: str) -> list[str]:
     """The queries the page shows of a task: those that most runs have, drawn by a key, in the first run's order."""
     times = Counter(id for run in runs for id in run.outputs)
     order = sorted(times, key=lambda i: (-times[i], Random(f"report:{task}:{i}").random()))
-    chosen = set(order[:limit])
-    return [id for id in times if id in chosen]
+    first_ids = set(order[:limit])
+    return [id for id in times if id in first_ids]
 
 
 # ------------------------------------------------------------------------------------------------------------- prompts
@@ -163,30 +163,30 @@ class Browser:
         self, number: int, label: str, split: str, runs: Sequence[Run], limit: int, data: str | None
     ) -> dict[str, Any]:
         ids = chosen_ids(runs, limit, label)
-        prompts, why = _task_prompts(runs, data)
-        if why:
-            self.notes.append(f"{label}: {why}")
+        prompts, reason = _task_prompts(runs, data)
+        if reason:
+            self.notes.append(f"{label}: {reason}")
         examples = {e.id: e for e in prompts.data.queries.examples if e.id in set(ids)} if prompts else {}
-        of = max(r.record.counts.queries for r in runs)
+        n_queries = max(r.record.counts.queries for r in runs)
         return {
             "label": visible(f"{label} ({split})"),
             "metric": METRIC_TITLES.get(runs[0].scores.headline.metric, runs[0].scores.headline.metric),
             "shown": len(ids),
-            "of": of,
-            "why": visible(why),
-            "queries": [self._query(id, examples.get(id), place, number) for place, id in enumerate(ids)],
+            "of": n_queries,
+            "why": visible(reason),
+            "queries": [self._query(id, examples.get(id), index, number) for index, id in enumerate(ids)],
             "types": _types(list(examples.values())),
             "runs": [self._run(run, ids, examples, prompts, number) for run in runs],
         }
 
-    def _query(self, id: str, example: Example | None, place: int, task: int) -> dict[str, Any]:
+    def _query(self, id: str, example: Example | None, index: int, task: int) -> dict[str, Any]:
         if example is None:
             return {"id": visible(id, 200), "pictures": [], "text": "", "labels": [], "references": []}
         words = [example.fields[k] for k in ("question", "text") if k in example.fields]
         references: Iterable[str] = example.references
         return {
             "id": visible(id, 200),
-            "pictures": [self.book.number(m, (QUERY, place, task)) for m in example.media],
+            "pictures": [self.book.number(m, (QUERY, index, task)) for m in example.media],
             "text": visible(" ".join(map(str, words)), 300),
             "labels": [visible(t) for t in _labels(example)],
             "references": [[visible(text, 500), n] for text, n in Counter(references).items()],
@@ -197,22 +197,22 @@ class Browser:
     ) -> dict[str, Any]:
         spec = run.spec
         episodes = prompts.episodes(run, ids) if prompts else {}
-        head = run.scores.headline
+        headline = run.scores.headline
         names = [spec.model, *([spec.protocol.name] if self.several_protocols else [])]
         names += run.words
         answers = []
-        for place, id in enumerate(ids):
+        for index, id in enumerate(ids):
             output = run.outputs.get(id)
             answers.append(
                 None
                 if output is None
-                else self._answer(output, run, examples.get(id), episodes, prompts, (place, task))
+                else self._answer(output, run, examples.get(id), episodes, prompts, (index, task))
             )
         return {
             "series": visible(" · ".join(names), 120),
             "shots": spec.demos.shots,
             "seed": spec.demos.seed,
-            "score": head.value,
+            "score": headline.value,
             "eoc": visible(spec.protocol.end_of_chunk, 40),
             "text_only": spec.text_only_shots if spec.demos.shots == 0 else 0,
             "answers": answers,
@@ -225,7 +225,7 @@ class Browser:
         example: Example | None,
         episodes: Mapping[str, Episode],
         prompts: TaskPrompts | None,
-        place: tuple[int, int],
+        priority: tuple[int, int],
     ) -> dict[str, Any]:
         value: dict[str, Any] = {"tokens": output.tokens}
         if output.error:
@@ -233,16 +233,16 @@ class Browser:
         if output.score is not None and math.isfinite(output.score):
             value["score"] = round(output.score, 2)
         ok = None if output.score is None else output.score >= RIGHT
-        chosen = Prediction.of(output).chosen
-        if chosen is not None:
+        best_index = Prediction.of(output).chosen
+        if best_index is not None:
             names = (example.candidates if example else ()) or (prompts.data.queries.candidates if prompts else ())
             target = example.target if example else None
             if output.best is not None:
-                value["answer"] = _name(chosen, names)
-                value["top"] = [self._candidate(chosen, output.best.score, 1, names, chosen == target)]
+                value["answer"] = _name(best_index, names)
+                value["top"] = [self._candidate(best_index, output.best.score, 1, names, best_index == target)]
             else:
                 value["answer"], value["top"] = self._ranking(output.scores or (), names, target)
-            ok = ok if target is None else chosen == target
+            ok = ok if target is None else best_index == target
         elif output.prediction is not None:
             value["answer"] = visible(output.prediction)
             if output.raw is not None and output.raw.strip() != output.prediction:
@@ -252,7 +252,7 @@ class Browser:
         episode = episodes.get(output.id)
         if episode is not None and prompts is not None:
             candidates = prompts.data.queries.candidates
-            value["prompt"] = self._prompt(episode, output, run.spec, candidates, place)
+            value["prompt"] = self._prompt(episode, output, run.spec, candidates, priority)
         return value
 
     def _ranking(
@@ -260,27 +260,34 @@ class Browser:
     ) -> tuple[str, list[list[Any]]]:
         """The best candidate's name, and the best few and the right one as [text number, score, rank, right]."""
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
-        shown = order[:TOP_CANDIDATES] + ([target] if target is not None and target not in order[:5] else [])
-        rows = [self._candidate(i, scores[i], order.index(i) + 1, names, i == target) for i in shown if i < len(scores)]
+        top = order[:TOP_CANDIDATES] + ([target] if target is not None and target not in order[:5] else [])
+        rows = [self._candidate(i, scores[i], order.index(i) + 1, names, i == target) for i in top if i < len(scores)]
         return _name(best_of(scores), names), rows
 
     def _candidate(self, i: int, score: float, rank: int, names: Sequence[str], right: bool) -> list[Any]:
-        shown = round(score, 3) if math.isfinite(score) else None
-        return [self.texts.number(_name(i, names)), shown, rank, right]
+        rounded = round(score, 3) if math.isfinite(score) else None
+        return [self.texts.number(_name(i, names)), rounded, rank, right]
 
     def _prompt(
-        self, episode: Episode, output: Output, spec: RunSpec, candidates: Sequence[str], place: tuple[int, int]
+        self, episode: Episode, output: Output, spec: RunSpec, candidates: Sequence[str], priority: tuple[int, int]
     ) -> list[int] | str:
         """The prompt as numbers of cards, or why it cannot be shown."""
-        prompt, why = recorded_prompt(episode, output, spec, candidates)
+        prompt, reason = recorded_prompt(episode, output, spec, candidates)
         if prompt is None:
-            return visible(why)
+            return visible(reason)
         cards = cards_of(prompt)
-        wanted = (SHOT, spec.demos.seed, spec.demos.shots, *place)  # whole prompts of the first seed before others
-        return [self._card(*card, wanted) for card in cards]
+        picture_priority = (
+            SHOT,
+            spec.demos.seed,
+            spec.demos.shots,
+            *priority,
+        )  # whole prompts of the first seed before others
+        return [self._card(*card, picture_priority) for card in cards]
 
-    def _card(self, media: tuple[Image | Video, ...], text: str, closed: bool, wanted: tuple[int, ...]) -> int:
-        pictures = tuple(self.book.number(m, wanted) for m in media)
+    def _card(
+        self, media: tuple[Image | Video, ...], text: str, closed: bool, picture_priority: tuple[int, ...]
+    ) -> int:
+        pictures = tuple(self.book.number(m, picture_priority) for m in media)
         number = self.texts.number(visible(text))
         return self.cards.number((pictures, number, closed), [list(pictures), number, int(closed)])
 

@@ -64,12 +64,12 @@ class Comparison:
         return not (gaps or self.configuration or self.inputs or self.changed or self.only_a or self.only_b)
 
 
-def one_run(place: Path) -> RunFolder:
+def one_run(path: Path) -> RunFolder:
     """The one complete run in or below a folder. Raises RunError if there are several."""
-    runs = find_runs([place])
+    runs = find_runs([path])
     if len(runs) > 1:
-        names = ", ".join(str(r.path.relative_to(place)) for r in runs[:5])
-        raise RunError(f"{place}: {len(runs)} runs lie below it ({names}{', ...' if len(runs) > 5 else ''}): give one.")
+        names = ", ".join(str(r.path.relative_to(path)) for r in runs[:5])
+        raise RunError(f"{path}: {len(runs)} runs lie below it ({names}{', ...' if len(runs) > 5 else ''}): give one.")
     return runs[0]
 
 
@@ -105,8 +105,8 @@ def answer_of(output: Output) -> str:
     """What a query was answered with: the cleaned text, or `candidate 3` (the best one, counted from 0)."""
     if output.error:
         return f"failed: {output.error}"
-    chosen = Prediction.of(output).chosen
-    return output.prediction or "" if chosen is None else f"candidate {chosen}"
+    best_index = Prediction.of(output).chosen
+    return output.prediction or "" if best_index is None else f"candidate {best_index}"
 
 
 def _moved(a: Output, b: Output) -> bool:
@@ -119,8 +119,8 @@ def _moved(a: Output, b: Output) -> bool:
 def _best(output: Output) -> Best | None:
     if output.best is not None or not output.scores:
         return output.best
-    chosen = best_of(output.scores)
-    return Best(chosen, output.scores[chosen])
+    index = best_of(output.scores)
+    return Best(index, output.scores[index])
 
 
 def _flat(provenance: Provenance) -> dict[str, Any]:
@@ -141,14 +141,14 @@ def _scores(
 ) -> tuple[ScoreDifference, ...]:
     scores_a, scores_b = (_with_draws(f, o) for f, o in ((a, outputs_a), (b, outputs_b)))
     headline = next(iter(scores_a), "")
-    found = []
+    differences = []
     for metric, x in scores_a.items():
         y = scores_b.get(metric)
         if y is None:
             continue
-        gap, why = _paired(x, y, outputs_a, outputs_b, metric == headline)
-        found.append(ScoreDifference(metric, x.value, y.value, gap, why))
-    return tuple(found)
+        difference, reason = _paired(x, y, outputs_a, outputs_b, metric == headline)
+        differences.append(ScoreDifference(metric, x.value, y.value, difference, reason))
+    return tuple(differences)
 
 
 def _with_draws(folder: RunFolder, outputs: Mapping[str, Output]) -> dict[str, Score]:
@@ -170,26 +170,35 @@ def _paired(
     answered_a = {id for id, o in outputs_a.items() if not o.error}
     answered_b = {id for id, o in outputs_b.items() if not o.error}
     if answered_a == answered_b:
-        gap = paired(x.value, y.value, x.draws, y.draws)
-        return gap, "" if gap else "too few bootstrap draws have a value in both (a single picture?)"
-    both = [id for id in outputs_a if id in answered_a & answered_b]
+        difference = paired(x.value, y.value, x.draws, y.draws)
+        return difference, "" if difference else "too few bootstrap draws have a value in both (a single picture?)"
+    common_ids = [id for id in outputs_a if id in answered_a & answered_b]
     own_a, own_b = _own_scores(x, outputs_a), _own_scores(y, outputs_b)
-    if not headline or not both or own_a is None or own_b is None:
+    if not headline or not common_ids or own_a is None or own_b is None:
         return None, "the runs are over different queries"
-    drawn = [outputs_a[id].media or id for id in both]  # records of earlier versions do not name the picture
-    how = "whole pictures drawn" if all(outputs_a[id].media for id in both) else "each drawn for itself"
-    (mean_a, draws_a), (mean_b, draws_b) = (_mean_draws([own[id] for id in both], drawn) for own in (own_a, own_b))
-    gap = paired(mean_a, mean_b, draws_a, draws_b)
-    return gap, f"over the {len(both)} queries in both, {how}" if gap else "one picture in common"
+    clusters = [outputs_a[id].media or id for id in common_ids]  # records of earlier versions do not name the picture
+    method = "whole pictures drawn" if all(outputs_a[id].media for id in common_ids) else "each drawn for itself"
+    (mean_a, draws_a), (mean_b, draws_b) = (
+        _mean_draws([values[id] for id in common_ids], clusters) for values in (own_a, own_b)
+    )
+    difference = paired(mean_a, mean_b, draws_a, draws_b)
+    return (
+        difference,
+        f"over the {len(common_ids)} queries in both, {method}" if difference else "one picture in common",
+    )
 
 
 def _own_scores(score: Score, outputs: Mapping[str, Output]) -> dict[str, float] | None:
     """The queries' own scores, if the metric is their mean; None for corpus metrics and means of groups."""
-    own = {id: o.score for id, o in outputs.items() if o.score is not None}
-    whole = sum(not o.error for o in outputs.values())
-    if not own or len(own) != whole or not math.isclose(fmean(own.values()), score.value or 0.0, abs_tol=1e-6):
+    values = {id: o.score for id, o in outputs.items() if o.score is not None}
+    n_answered = sum(not o.error for o in outputs.values())
+    if (
+        not values
+        or len(values) != n_answered
+        or not math.isclose(fmean(values.values()), score.value or 0.0, abs_tol=1e-6)
+    ):
         return None
-    return own
+    return values
 
 
 def _mean_draws(values: list[float], media: list[str]) -> tuple[float, Draws]:

@@ -91,8 +91,8 @@ def check_expectations(expectations: Sequence[Expectation], table: Table) -> lis
 def _outcome(expectation: Expectation, table: Table) -> Outcome:
     cells = _cells(expectation, table)
     if not cells:
-        known = ", ".join(dict.fromkeys(r.metric for r in table.rows if _names_task(expectation, r.task)))
-        raise UsageError(f"--expect '{expectation.text}': no such score.", fix=f"Metrics of the task: {known}.")
+        metrics = ", ".join(dict.fromkeys(r.metric for r in table.rows if _names_task(expectation, r.task)))
+        raise UsageError(f"--expect '{expectation.text}': no such score.", fix=f"Metrics of the task: {metrics}.")
     if len(cells) > 1:
         splits = ", ".join(f"{row.label}:{row.split}" for row, _ in cells)
         raise UsageError(f"--expect '{expectation.text}': several scores fit ({splits}).", fix="Name the split.")
@@ -108,9 +108,9 @@ def _cells(expectation: Expectation, table: Table) -> list[tuple[Row, Cell]]:
         if row.metric == CEILING or not _is_of(expectation, row.task, row.split, expectation.shots):
             continue
         name = (row.task, row.split, row.model, row.protocol, row.demos, row.ablation, row.variant)
-        wanted = row.metric == expectation.metric if expectation.metric else name not in headlines
+        is_match = row.metric == expectation.metric if expectation.metric else name not in headlines
         headlines.add(name)
-        if wanted and expectation.shots in row.cells:
+        if is_match and expectation.shots in row.cells:
             cells.append((row, row.cells[expectation.shots]))
     return cells
 

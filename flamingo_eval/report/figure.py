@@ -114,8 +114,8 @@ def panels_of(table: Table) -> list[Panel]:
     for (task, split, metric), lines in groups.items():
         title = visible(f"{task} ({split})" if split else task, 60)
         name = METRIC_TITLES.get(metric, metric)
-        drawn = _drawn(title, name, list(lines.items()), table.shots, extents[task, metric])
-        panels.append(Panel(title, name, _described(title, name, list(lines.items())), drawn))
+        panel = _drawn(title, name, list(lines.items()), table.shots, extents[task, metric])
+        panels.append(Panel(title, name, _described(title, name, list(lines.items())), panel))
     return panels
 
 
@@ -150,8 +150,8 @@ def _drawn(title: str, metric: str, lines: Sequence[_Line], shots: Sequence[int]
         value = low + i * step
         out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
         out.append(_text(LEFT - 6, y(value) + 3.5, f"{value:g}", "tick end"))
-    measured = sorted({k for _, points in lines for k, _, _ in points})  # the axis is everybody's, the ticks its own
-    out += [_text(x(k), HEIGHT - BOTTOM + 15, str(k), "tick middle") for k in measured]
+    ticks = sorted({k for _, points in lines for k, _, _ in points})  # the axis is everybody's, the ticks its own
+    out += [_text(x(k), HEIGHT - BOTTOM + 15, str(k), "tick middle") for k in ticks]
     out.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "shots", "small middle"))
     for s, points in sorted(lines, key=lambda line: -line[0].number):  # the first series on top
         out += _line_marks(s, [(x(k), k, v, c) for k, v, c in points], y)
@@ -168,9 +168,9 @@ def _line_marks(
     yield f'<g class="{s.style}">'
     with_interval = [(px, c.ci95) for px, _, _, c in points if c.ci95 is not None]
     if len(with_interval) > 1:
-        up = [f"{px:.1f},{y(ci[1]):.1f}" for px, ci in with_interval]
-        down = [f"{px:.1f},{y(ci[0]):.1f}" for px, ci in reversed(with_interval)]
-        yield f'<polygon class="band" points="{" ".join(up + down)}"/>'
+        upper = [f"{px:.1f},{y(ci[1]):.1f}" for px, ci in with_interval]
+        lower = [f"{px:.1f},{y(ci[0]):.1f}" for px, ci in reversed(with_interval)]
+        yield f'<polygon class="band" points="{" ".join(upper + lower)}"/>'
     for px, ci in with_interval:
         yield f'<line class="whisker" x1="{px:.1f}" x2="{px:.1f}" y1="{y(ci[0]):.1f}" y2="{y(ci[1]):.1f}"/>'
     if len(points) > 1:
@@ -283,12 +283,12 @@ def _legend(series: Sequence[Series], width: int) -> tuple[str, int]:
     """Entries laid out in lines by an estimate of their width; their markup and height."""
     out, x, y = [], 0.0, 0
     for s in series:
-        wide = 42 + 6.4 * len(s.label)
-        if x and x + wide > width - 2 * GAP:
+        entry_width = 42 + 6.4 * len(s.label)
+        if x and x + entry_width > width - 2 * GAP:
             x, y = 0.0, y + LEGEND_LINE
         out.append(
             f'<g class="{s.style}" transform="translate({x:.0f},{y})"><polyline class="line" points="0,6 24,6"/>'
             f'<circle class="point" cx="12" cy="6" r="3.6"/>{_text(32, 10, s.label, "small")}</g>'
         )
-        x += wide
+        x += entry_width
     return "\n".join(out), y + LEGEND_LINE

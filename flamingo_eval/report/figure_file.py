@@ -36,12 +36,14 @@ def chosen_panels(table: Table, tasks: Sequence[str]) -> Table:
     """The table's rows of these tasks (`vqav2@sample`, or `vqav2` for both). Raises UsageError for one without rows."""
     if not tasks:
         return table
-    known = list(dict.fromkeys(row.task for row in table.rows))
-    names = {task: {task, task.partition("@")[0]} for task in known}
+    task_names = list(dict.fromkeys(row.task for row in table.rows))
+    names = {task: {task, task.partition("@")[0]} for task in task_names}
     for task in tasks:
-        if not any(task in names[label] for label in known):
-            hint = did_you_mean(task, [name for label in known for name in sorted(names[label])])
-            raise UsageError(f"invalid value for --panel: '{task}'. {hint}".rstrip(), fix=f"Tasks: {', '.join(known)}.")
+        if not any(task in names[label] for label in task_names):
+            hint = did_you_mean(task, [name for label in task_names for name in sorted(names[label])])
+            raise UsageError(
+                f"invalid value for --panel: '{task}'. {hint}".rstrip(), fix=f"Tasks: {', '.join(task_names)}."
+            )
     return replace(table, rows=tuple(row for row in table.rows if names[row.task] & set(tasks)))
 
 

@@ -64,10 +64,10 @@ def latex(table: Table, caption: str = "", label: str = "tab:few-shot") -> str:
     """
     titles, cells = header(table), lines(table, PLUS_MINUS)
     constants, names = name_columns(table)
-    kept = [*names, *range(NUMBERS_FROM + 1, len(titles))]
+    shown_columns = [*names, *range(NUMBERS_FROM + 1, len(titles))]
     common = ", ".join(constants)
-    columns = "".join("l" if c < NUMBERS_FROM else "r" for c in kept)
-    body = [" & ".join(_tex(row[c]) for c in kept) + r" \\" for row in (titles, *cells)]
+    columns = "".join("l" if c < NUMBERS_FROM else "r" for c in shown_columns)
+    body = [" & ".join(_tex(row[c]) for c in shown_columns) + r" \\" for row in (titles, *cells)]
     return "\n".join(
         [
             r"% \usepackage{booktabs}",

@@ -39,8 +39,8 @@ def load_results(
     """
     if per not in ("score", "query", "shots"):
         raise ValueError(f"per='{per}': 'score', 'query' or 'shots'")
-    places = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-    folders = find_runs([Path(p) for p in places])
+    paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    folders = find_runs([Path(p) for p in paths])
     if per == "shots":
         rows_of_card = card_rows(folders, None if data is None else os.fspath(data))
         return pd.DataFrame([line for row in rows_of_card for line in _card(row)])

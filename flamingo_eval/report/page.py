@@ -139,14 +139,14 @@ def _css() -> str:
 
 
 def _facts(runs: Sequence[Run], table: Table) -> list[tuple[str, str]]:
-    counted = [
+    counts = [
         (len({r.spec.task_label for r in runs}), "task"),
         (len({r.spec.model for r in runs}), "model"),
         (len({r.spec.demos.seed for r in runs}), "seed"),
         (len(runs), "run"),
         (sum(len(r.outputs) for r in runs), "answer"),
     ]
-    facts = [(_count(n), word if n == 1 else f"{word}s") for n, word in counted]
+    facts = [(_count(n), word if n == 1 else f"{word}s") for n, word in counts]
     return [*facts[:2], (", ".join(map(str, table.shots)), "shots"), *facts[2:]]
 
 
@@ -171,10 +171,10 @@ def _score_table(table: Table) -> ShownTable:
         cells += [ShownCell(texts[c], texts[c].replace("-", "") if c == NUMBERS_FROM else texts[c]) for c in names[1:]]
         cells += [_score_cell(row, row.cells.get(k)) for k in table.shots]
         rows.append(ShownRow(tuple(cells), bool(row.published)))
-    shown = (*(titles[c] for c in names), *titles[NUMBERS_FROM + 1 :])
+    titles_shown = (*(titles[c] for c in names), *titles[NUMBERS_FROM + 1 :])
     above = f"All rows: {', '.join(constants)}." if constants else ""
     first_number = sum(c < NUMBERS_FROM for c in names)
-    return ShownTable("Scores by task and number of shots", shown, tuple(rows), first_number, above, len(names))
+    return ShownTable("Scores by task and number of shots", titles_shown, tuple(rows), first_number, above, len(names))
 
 
 def _score_cell(row: Row, cell: Cell | None) -> ShownCell:
@@ -182,28 +182,28 @@ def _score_cell(row: Row, cell: Cell | None) -> ShownCell:
         return ShownCell("–", "")
     if cell.value is None:
         return ShownCell("undefined", "", about=cell.why_undefined)
-    about = [f"95 % interval {cell.ci95[0]:.2f} to {cell.ci95[1]:.2f}"] if cell.ci95 else []
-    about += [f"seeds {', '.join(map(str, cell.seeds))}"] if cell.seeds else []
-    about += [f"standard deviation over seeds {cell.spread:.2f}"] if cell.spread is not None else []
-    about += [f"{cell.n_failed} queries failed"] if cell.n_failed else []
-    about += [*cell.notes, *row.differences]
+    tooltip = [f"95 % interval {cell.ci95[0]:.2f} to {cell.ci95[1]:.2f}"] if cell.ci95 else []
+    tooltip += [f"seeds {', '.join(map(str, cell.seeds))}"] if cell.seeds else []
+    tooltip += [f"standard deviation over seeds {cell.spread:.2f}"] if cell.spread is not None else []
+    tooltip += [f"{cell.n_failed} queries failed"] if cell.n_failed else []
+    tooltip += [*cell.notes, *row.differences]
     half = f"±{(cell.ci95[1] - cell.ci95[0]) / 2:.1f}" if cell.ci95 else ""
     if cell.n_failed:
         half = f"{half} !{cell.n_failed}".strip()
-    return ShownCell(f"{cell.value:.1f}", repr(cell.value), half, "; ".join(about))
+    return ShownCell(f"{cell.value:.1f}", repr(cell.value), half, "; ".join(tooltip))
 
 
 def _type_table(runs: Sequence[Run]) -> ShownTable:
     """Breakdowns of the headline metric, means over seeds."""
     shots = sorted({r.spec.demos.shots for r in runs})
-    found: dict[tuple[str, str, str], dict[int, list[float]]] = {}
+    values: dict[tuple[str, str, str], dict[int, list[float]]] = {}
     for run in runs:
         for name, value in run.scores.headline.breakdown.items():
             if value is not None:
                 key = (run.spec.task_label, _series_name(run), name)
-                found.setdefault(key, {}).setdefault(run.spec.demos.shots, []).append(value)
+                values.setdefault(key, {}).setdefault(run.spec.demos.shots, []).append(value)
     rows = []
-    for (task, series, name), by_shots in found.items():
+    for (task, series, name), by_shots in values.items():
         means = [fmean(by_shots[k]) if k in by_shots else None for k in shots]
         cells = [ShownCell(w, w) for w in (task, series, name)]
         cells += [ShownCell("–", "") if m is None else ShownCell(f"{m:.1f}", repr(m)) for m in means]
@@ -222,7 +222,7 @@ def _run_table(runs: Sequence[Run]) -> ShownTable:
 
 
 def _run_cells(run: Run) -> list[ShownCell]:
-    record, head = run.record, run.scores.headline
+    record, headline = run.record, run.scores.headline
     origin = record.provenance
     commit = f"{origin.commit[:8]}{'*' if origin.dirty else ''}" if origin.commit else ""
     software = f"{origin.flamingo_eval or '?'} {commit}".strip()
@@ -235,27 +235,27 @@ def _run_cells(run: Run) -> list[ShownCell]:
         ShownCell(run.folder.path.name, run.folder.path.name),
     ]
     counts, seconds = record.counts, record.timings.seconds
-    metric = METRIC_TITLES.get(head.metric, head.metric)
+    metric = METRIC_TITLES.get(headline.metric, headline.metric)
     numbers = [
         (str(run.spec.demos.shots), run.spec.demos.shots, ""),
         (str(run.spec.demos.seed), run.spec.demos.seed, ""),
-        ("undefined" if head.value is None else f"{head.value:.2f}", head.value, metric),
+        ("undefined" if headline.value is None else f"{headline.value:.2f}", headline.value, metric),
         (_count(counts.queries), counts.queries, f"of {counts.of}"),
         (str(counts.failed), counts.failed, ""),
         ("–" if seconds is None else f"{seconds:,.1f}", seconds, ""),
     ]
-    return words + [ShownCell(t, "" if v is None else repr(v), about=about) for t, v, about in numbers]
+    return words + [ShownCell(t, "" if v is None else repr(v), about=tooltip) for t, v, tooltip in numbers]
 
 
 def _input_table(runs: Sequence[Run]) -> ShownTable:
     """Every input once: file, its digest, the tasks it went into."""
-    found: dict[tuple[str, str], dict[str, None]] = {}
+    names_of: dict[tuple[str, str], dict[str, None]] = {}
     for run in runs:
         for name, digest in run.record.inputs.items():
-            shown = f"checkpoint of {run.spec.model}" if name == CHECKPOINT else name
-            found.setdefault((shown, str(digest)), {})[run.spec.task_label] = None
+            label = f"checkpoint of {run.spec.model}" if name == CHECKPOINT else name
+            names_of.setdefault((label, str(digest)), {})[run.spec.task_label] = None
     rows = tuple(
         ShownRow((ShownCell(name, name), ShownCell(digest, digest), ShownCell(", ".join(tasks), ", ".join(tasks))))
-        for (name, digest), tasks in sorted(found.items())
+        for (name, digest), tasks in sorted(names_of.items())
     )
     return ShownTable("Inputs", ("file", "sha256", "tasks"), rows, 3)

@@ -87,12 +87,12 @@ def published() -> tuple[Published, ...]:
     """Every few-shot score in the file, in its order: the papers' tables, then Flamingo's classification runs."""
     content = _content()
     sources, conflicts = content["sources"], content["conflicts"]
-    found: list[Published] = []
+    rows: list[Published] = []
     for block in content["results"]:
         for task, entry in block["tasks"].items():
-            found += _of_block(block, task, entry, sources)
-    found += _of_classification(content["classification"], sources)
-    return tuple(replace(p, conflicts=_conflicts(p, conflicts)) for p in found)
+            rows += _of_block(block, task, entry, sources)
+    rows += _of_classification(content["classification"], sources)
+    return tuple(replace(p, conflicts=_conflicts(p, conflicts)) for p in rows)
 
 
 def _content() -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _of_block(
     block: Mapping[str, Any], task: str, entry: Mapping[str, Any], sources: Mapping[str, Any]
 ) -> list[Published]:
     source = block["source"]
-    whole = Published(
+    row = Published(
         model=block["model"],
         source=source,
         title=sources[source]["title"],
@@ -121,18 +121,18 @@ def _of_block(
         notes=block.get("notes", ""),
     )
     if "entries" not in entry:
-        return [whole]
+        return [row]
     return [
-        replace(whole, selection=e["selection"], support_size=e["support_set"], values={e["shots"]: e["value"]})
+        replace(row, selection=e["selection"], support_size=e["support_set"], values={e["shots"]: e["value"]})
         for e in entry["entries"]
     ]
 
 
-def _place(where: str, selection: str) -> str:
+def _place(source: str, selection: str) -> str:
     """The one of a source's tables that holds few-shot scores of a way of choosing shots; all of them if none says."""
-    tables = re.split(r", (?=Table)", where)
-    named = [t for t in tables if "few-shot" in t or selection in t.lower()]
-    return named[0] if named else where
+    tables = re.split(r", (?=Table)", source)
+    matching = [t for t in tables if "few-shot" in t or selection in t.lower()]
+    return matching[0] if matching else source
 
 
 def _of_classification(table: Mapping[str, Any], sources: Mapping[str, Any]) -> list[Published]:
@@ -174,10 +174,11 @@ def models() -> tuple[str, ...]:
 
 def find_model(name: str) -> str:
     """The published model of that name, whatever its case. Raises UsageError with the nearest one."""
-    known = {m.lower(): m for m in models()}
-    if name.lower() not in known:
-        hint = did_you_mean(name.lower(), known)
+    by_lower_case = {m.lower(): m for m in models()}
+    if name.lower() not in by_lower_case:
+        hint = did_you_mean(name.lower(), by_lower_case)
         raise UsageError(
-            f"--compare {name}: no published scores of that name. {hint}".rstrip(), fix=f"Known: {', '.join(known)}."
+            f"--compare {name}: no published scores of that name. {hint}".rstrip(),
+            fix=f"Known: {', '.join(by_lower_case)}.",
         )
-    return known[name.lower()]
+    return by_lower_case[name.lower()]

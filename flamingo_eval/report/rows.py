@@ -47,13 +47,13 @@ def rows_of(folders: Sequence[RunFolder]) -> dict[RowKey, list[Recorded]]:
 
     The same run given twice counts once; a repetition with other scores gets a row of its own.
     """
-    named: dict[tuple[str, ...], list[Recorded]] = {}
+    by_name: dict[tuple[str, ...], list[Recorded]] = {}
     for folder in folders:
         record = Recorded(folder, read_scores(folder.scores), read_run(folder.run))
-        named.setdefault(_name(record.scores), []).append(record)
+        by_name.setdefault(_name(record.scores), []).append(record)
     rows: dict[RowKey, list[Recorded]] = {}
-    for name in sorted(named):
-        for words, records in _parts(named[name]):
+    for name in sorted(by_name):
+        for words, records in _parts(by_name[name]):
             task, split, metric, model, protocol, demos, ablation = name
             rows[task, split, metric, model, protocol, demos, ablation, words] = records
     return rows
@@ -67,33 +67,33 @@ def _name(scores: ScoresRecord) -> tuple[str, ...]:
 def _parts(records: Sequence[Recorded]) -> Iterator[tuple[str, list[Recorded]]]:
     """The runs that differ in shots and seed alone, and what tells them from the others ("" if there are none)."""
     settings = [_settings(record.run) for record in records]
-    alike: dict[str, list[int]] = {}
-    for i, found in enumerate(settings):
-        alike.setdefault(json.dumps(found, sort_keys=True), []).append(i)
-    first = [settings[members[0]] for members in alike.values()]
+    indices_of: dict[str, list[int]] = {}
+    for i, differing in enumerate(settings):
+        indices_of.setdefault(json.dumps(differing, sort_keys=True), []).append(i)
+    first = [settings[members[0]] for members in indices_of.values()]
     keys = [k for k in dict.fromkeys(k for s in first for k in s) if len({_word(s.get(k)) for s in first}) > 1]
-    taken: dict[str, int] = {}
-    for members, found in zip(alike.values(), first, strict=True):
-        words = [f"{_short_key(k)} {_word(found.get(k))}" for k in keys[:MOST_WORDS]]
+    counts: dict[str, int] = {}
+    for members, differing in zip(indices_of.values(), first, strict=True):
+        words = [f"{_short_key(k)} {_word(differing.get(k))}" for k in keys[:MOST_WORDS]]
         words += [f"and {len(keys) - MOST_WORDS} more"] if len(keys) > MOST_WORDS else []
         for repetition in _repetitions([records[i] for i in members]):
             text = ", ".join(words)
-            taken[text] = taken.get(text, 0) + 1
-            yield (text if taken[text] == 1 else f"{text}, record {taken[text]}".removeprefix(", ")), repetition
+            counts[text] = counts.get(text, 0) + 1
+            yield (text if counts[text] == 1 else f"{text}, record {counts[text]}".removeprefix(", ")), repetition
 
 
 def _repetitions(records: Sequence[Recorded]) -> list[list[Recorded]]:
     """Runs of one setting, such that no list holds the same shots and seed twice; equal records count once."""
-    lists: list[dict[tuple[int, int], Recorded]] = []
+    repetitions: list[dict[tuple[int, int], Recorded]] = []
     for record in records:
-        place = (record.scores.shots, record.scores.seed)
-        for found in lists:
-            if place not in found or _numbers(found[place]) == _numbers(record):
-                found.setdefault(place, record)
+        key = (record.scores.shots, record.scores.seed)
+        for by_key in repetitions:
+            if key not in by_key or _numbers(by_key[key]) == _numbers(record):
+                by_key.setdefault(key, record)
                 break
         else:
-            lists.append({place: record})
-    return [list(found.values()) for found in lists]
+            repetitions.append({key: record})
+    return [list(by_key.values()) for by_key in repetitions]
 
 
 def _numbers(record: Recorded) -> list[Score]:

@@ -29,14 +29,14 @@ def sample_lines(run: Run, prompts: TaskPrompts | None) -> Iterator[dict[str, An
     """The lines of one run, in query order; failed queries have none, for the harnesses know no failures."""
     examples = {e.id: e for e in prompts.data.queries.examples} if prompts else {}
     metric = run.scores.headline.metric
-    places = {id: i for i, id in enumerate(examples or run.outputs)}
+    index_of = {id: i for i, id in enumerate(examples or run.outputs)}
     for id, output in run.outputs.items():
         if output.error:
             continue
         example = examples.get(id)
         names = _candidates(example, prompts)
         line: dict[str, Any] = {
-            "doc_id": places[id],
+            "doc_id": index_of[id],
             "doc": {"id": id, **_fields(example)},
             "target": _target(example, names),
             "arguments": _arguments(run, output, prompts, names),
@@ -88,9 +88,9 @@ def _responses(output: Output, names: tuple[str, ...]) -> dict[str, Any]:
     if output.scores is not None:
         pairs = [[score, None] for score in output.scores]  # log-likelihood, is it greedy (not known)
         return {"resps": [[pair] for pair in pairs], "filtered_resps": pairs}
-    chosen = Prediction.of(output).chosen
-    if chosen is not None:
-        text = names[chosen] if chosen < len(names) else str(chosen)
+    best_index = Prediction.of(output).chosen
+    if best_index is not None:
+        text = names[best_index] if best_index < len(names) else str(best_index)
         return {"resps": [[text]], "filtered_resps": [text]}
     raw = output.prediction if output.raw is None else output.raw
     return {"resps": [[raw]], "filtered_resps": [output.prediction]}

@@ -109,12 +109,12 @@ def table_of(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> Table
 
 
 def _check_metrics(metrics: Sequence[str], records: Sequence[Recorded]) -> None:
-    known = list(dict.fromkeys(s.metric for r in records for s in r.scores.scores))
+    recorded_metrics = list(dict.fromkeys(s.metric for r in records for s in r.scores.scores))
     for name in metrics:
-        if name not in (ALL_METRICS, *known):
-            hint = did_you_mean(name, known)
+        if name not in (ALL_METRICS, *recorded_metrics):
+            hint = did_you_mean(name, recorded_metrics)
             message = f"invalid value for --metric: '{name}'. {hint}".rstrip()
-            raise UsageError(message, fix=f"These runs have: {', '.join(known)}; or give 'all'.")
+            raise UsageError(message, fix=f"These runs have: {', '.join(recorded_metrics)}; or give 'all'.")
 
 
 def _chosen(metrics: Sequence[str], headline: str, records: Sequence[Recorded]) -> list[str]:
@@ -126,11 +126,11 @@ def _chosen(metrics: Sequence[str], headline: str, records: Sequence[Recorded]) 
 
 def _ceiling(runs: Sequence[Recorded]) -> Cell | None:
     """Share of queries whose answer is among their shots (fast binding), for the row below the score's."""
-    heads = [r.scores.headline for r in runs]
-    values = [v for h in heads if (v := h.breakdown.get(CEILING)) is not None]
+    headlines = [r.scores.headline for r in runs]
+    values = [v for h in headlines if (v := h.breakdown.get(CEILING)) is not None]
     if not values:
         return None
-    return Cell(fmean(values), None, _seeds(runs), None, heads[0].n, 0)
+    return Cell(fmean(values), None, _seeds(runs), None, headlines[0].n, 0)
 
 
 def _cell(runs: Sequence[Recorded], metric: str) -> Cell | None:
@@ -142,12 +142,12 @@ def _cell(runs: Sequence[Recorded], metric: str) -> Cell | None:
     undefined = len(values) < len(scores)
     draws = [r.draws(metric) for r in runs] if len(runs) > 1 and not undefined and _aligned(runs) else []
     mean = None if undefined else over_seeds(values, draws)
-    recorded = scores[0].ci95 if len(scores) == 1 and mean else None
-    contained = recorded if mean and recorded and recorded[0] <= mean.value <= recorded[1] else None
+    own_interval = scores[0].ci95 if len(scores) == 1 and mean else None
+    interval = own_interval if mean and own_interval and own_interval[0] <= mean.value <= own_interval[1] else None
     notes = dict.fromkeys(f"{k}: {v}" for s in scores for k, v in s.notes.items())
     return Cell(
         value=mean.value if mean else None,
-        ci95=mean.ci95 or contained if mean else None,
+        ci95=mean.ci95 or interval if mean else None,
         seeds=_seeds(runs),
         spread=mean.spread if mean else None,
         n=min(s.n for s in scores),
@@ -178,8 +178,8 @@ def _aligned(runs: Sequence[Recorded]) -> bool:
     """Whether the seeds' draws resample the same pictures: they were scored over the same queries."""
     if not any(r.scores.headline.n_failed for r in runs):
         return True
-    failed = [{o.id for o in read_outputs(r.folder.outputs)[0] if o.error} for r in runs]
-    return all(ids == failed[0] for ids in failed)
+    failed_ids = [{o.id for o in read_outputs(r.folder.outputs)[0] if o.error} for r in runs]
+    return all(ids == failed_ids[0] for ids in failed_ids)
 
 
 # ------------------------------------------------------------------------------------------------------- renderings
@@ -213,15 +213,15 @@ def name_columns(table: Table) -> tuple[tuple[str, ...], tuple[int, ...]]:
     titles = header(table)
     rows = [cells for cells, row in zip(lines(table), table.rows, strict=True) if row.metric != CEILING]
     constants: list[str] = []
-    kept = [0]
+    columns = [0]
     for column in range(1, NUMBERS_FROM + 1):
         values = {cells[column] for cells in rows}
         if len(values) == 1:
             value = values.pop()
             constants.append(value if titles[column] in ("metric", "model") else f"{titles[column]} {value}")
         else:
-            kept.append(column)
-    return tuple(constants), tuple(kept)
+            columns.append(column)
+    return tuple(constants), tuple(columns)
 
 
 def lines(table: Table, plus_minus: str = "±") -> list[list[str]]:
@@ -249,9 +249,9 @@ def _zero_shot_notes(table: Table) -> list[str]:
             tasks.setdefault(cell.text_only_shots, {})[row.task] = None
     notes = []
     for number, names in sorted(tasks.items(), reverse=True):
-        of = f" ({', '.join(names)})" if len(tasks) > 1 else ""
+        names_text = f" ({', '.join(names)})" if len(tasks) > 1 else ""
         demonstrations = "no demonstrations" if not number else f"{number} demonstrations without pictures"
-        notes.append(f"0 shots{of}: {demonstrations}")
+        notes.append(f"0 shots{names_text}: {demonstrations}")
     return notes
 
 
@@ -280,11 +280,18 @@ def notes_of(table: Table) -> list[str]:
             notes += [f"{row.label}, {shots} shots, {note}" for note in letters]
             if cell.value is None:
                 undefined.setdefault(cell.why_undefined, []).append(str(shots))
-        notes += [f"{row.label}, {', '.join(at)} shots: undefined: {why}" for why, at in undefined.items()]
-        few = dict.fromkeys(n for c in row.cells.values() for n in c.notes if n.startswith(f"{REFERENCES}: "))
-        notes += [f"{row.label}: {note}" for note in few]
-        partial = dict.fromkeys(n for c in row.cells.values() for n in c.notes if n.startswith(f"{PARTIAL_NOTE}: "))
-        notes += [f"{row.label}, {row.model}: {note.removeprefix(f'{PARTIAL_NOTE}: ')}" for note in partial]
+        notes += [
+            f"{row.label}, {', '.join(shot_counts)} shots: undefined: {reason}"
+            for reason, shot_counts in undefined.items()
+        ]
+        reference_notes = dict.fromkeys(
+            n for c in row.cells.values() for n in c.notes if n.startswith(f"{REFERENCES}: ")
+        )
+        notes += [f"{row.label}: {note}" for note in reference_notes]
+        partial_notes = dict.fromkeys(
+            n for c in row.cells.values() for n in c.notes if n.startswith(f"{PARTIAL_NOTE}: ")
+        )
+        notes += [f"{row.label}, {row.model}: {note.removeprefix(f'{PARTIAL_NOTE}: ')}" for note in partial_notes]
         ceilings = dict.fromkeys(n for c in row.cells.values() for n in c.notes if n.startswith(f"{CEILING_NOTE}: "))
         notes += [f"{row.label}: {note}" for note in ceilings if not note.startswith(f"{CEILING_NOTE}: 100.00")]
     return [*notes, *table.footnotes]

@@ -43,22 +43,22 @@ def text_table(table: Table, width: int | None = None) -> str:
 
 def _grid(table: Table) -> _Grid:
     titles, cells = header(table), lines(table)
-    constants, kept = name_columns(table)
-    names = tuple(_names(row, cells[i], kept) for i, row in enumerate(table.rows))
+    constants, columns = name_columns(table)
+    names = tuple(_names(row, cells[i], columns) for i, row in enumerate(table.rows))
     return _Grid(
         constants=constants,
-        titles=tuple(titles[c] for c in kept),
+        titles=tuple(titles[c] for c in columns),
         names=names,
         shots=tuple(titles[NUMBERS_FROM + 1 :]),
         numbers=tuple(tuple(row[NUMBERS_FROM + 1 :]) for row in cells),
     )
 
 
-def _names(row: Row, cells: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:
+def _names(row: Row, cells: Sequence[str], columns: Sequence[int]) -> tuple[str, ...]:
     """The texts before a row's numbers; a ceiling stands indented below its score and repeats none of its names."""
     if row.metric == CEILING:
-        return ("  ceiling", *("" for _ in kept[1:]))  # its meaning stands in the notes
-    return tuple(cells[c] for c in kept)
+        return ("  ceiling", *("" for _ in columns[1:]))  # its meaning stands in the notes
+    return tuple(cells[c] for c in columns)
 
 
 # ------------------------------------------------------------------------------------------------------------- blocks
@@ -71,13 +71,13 @@ def _blocks(grid: _Grid, limit: int) -> list[range] | None:
     blocks: list[range] = []
     first, used = 0, 0
     for i, width in enumerate(widths):
-        needed = len(GAP) + width
-        if needed > space:
+        column_width = len(GAP) + width
+        if column_width > space:
             return None
-        if used + needed > space:
+        if used + column_width > space:
             blocks.append(range(first, i))
             first, used = i, 0
-        used += needed
+        used += column_width
     blocks.append(range(first, len(widths)))
     return blocks
 
@@ -109,18 +109,20 @@ def _side_by_side(grid: _Grid, blocks: Sequence[range], limit: int) -> Iterator[
         yield from _line(grid.titles, [grid.shots[i] for i in block], names, columns)
         yield "─" * (sum(names) + sum(columns) + len(GAP) * (len(names) + len(columns) - 1))
         for texts, numbers in zip(grid.names, grid.numbers, strict=True):
-            shown = [numbers[i] for i in block]
-            if len(blocks) == 1 or any(number != "-" for number in shown):
-                yield from _line(texts, shown, names, columns)
+            block_rows = [numbers[i] for i in block]
+            if len(blocks) == 1 or any(number != "-" for number in block_rows):
+                yield from _line(texts, block_rows, names, columns)
 
 
 def _line(texts: Sequence[str], numbers: Sequence[str], names: Sequence[int], columns: Sequence[int]) -> Iterator[str]:
     """One row: names to the left and folded where they must be, numbers to the right and on the first line."""
     folded = [_fold(text, width) for text, width in zip(texts, names, strict=True)]
     for i in range(max(map(len, folded))):
-        left = [_pad(parts[i] if i < len(parts) else "", width) for parts, width in zip(folded, names, strict=True)]
+        name_cells = [
+            _pad(parts[i] if i < len(parts) else "", width) for parts, width in zip(folded, names, strict=True)
+        ]
         right = [_pad(text if i == 0 else "", width, right=True) for text, width in zip(numbers, columns, strict=True)]
-        yield GAP.join([*left, *right])
+        yield GAP.join([*name_cells, *right])
 
 
 # ------------------------------------------------------------------------------------------------------------ stacked

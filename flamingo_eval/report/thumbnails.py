@@ -40,13 +40,13 @@ class PictureBook:
     _numbers: dict[Media, int] = field(default_factory=dict)
     _wanted: list[tuple[int, ...]] = field(default_factory=list)
 
-    def number(self, media: Media, wanted: tuple[int, ...]) -> int:
-        """The number of a picture on the page; the lower `wanted`, the earlier it gets one of the places."""
-        known = self._numbers.setdefault(media, len(self._numbers))
-        if known == len(self._wanted):
-            self._wanted.append(wanted)
-        self._wanted[known] = min(self._wanted[known], wanted)
-        return known
+    def number(self, media: Media, priority: tuple[int, ...]) -> int:
+        """The number of a picture on the page; pictures with a lower `priority` are included first."""
+        number = self._numbers.setdefault(media, len(self._numbers))
+        if number == len(self._wanted):
+            self._wanted.append(priority)
+        self._wanted[number] = min(self._wanted[number], priority)
+        return number
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -54,10 +54,10 @@ class PictureBook:
     def copies(self) -> list[Copy]:
         """All pictures by number; those beyond the limit, and those that cannot be read, without their pixels."""
         media = list(self._numbers)
-        places = sorted(range(len(media)), key=lambda i: (self._wanted[i], i))[: self.limit]
-        shown = set(places)
+        by_priority = sorted(range(len(media)), key=lambda i: (self._wanted[i], i))[: self.limit]
+        included = set(by_priority)
         return [
-            self._copy(m) if i in shown else Copy("", _about(m), missing="not on this page")
+            self._copy(m) if i in included else Copy("", _about(m), missing="not on this page")
             for i, m in enumerate(media)
         ]
 
@@ -69,11 +69,11 @@ class PictureBook:
         except MediaError as error:
             return Copy("", _about(media), missing=visible(str(error).replace(str(media.path), media.path.name)))
         n = min(STRIP_FRAMES, len(frames))
-        chosen = [frames[round(i * (len(frames) - 1) / max(1, n - 1))] for i in range(n)]
-        small = [_shrunk(f, self.size // 2 + self.size // 8) for f in chosen]
-        strip = PillowImage.new("RGB", (sum(f.width for f in small) + 2 * (n - 1), small[0].height), "black")
+        frames_used = [frames[round(i * (len(frames) - 1) / max(1, n - 1))] for i in range(n)]
+        thumbnails = [_shrunk(f, self.size // 2 + self.size // 8) for f in frames_used]
+        strip = PillowImage.new("RGB", (sum(f.width for f in thumbnails) + 2 * (n - 1), thumbnails[0].height), "black")
         x = 0
-        for frame in small:
+        for frame in thumbnails:
             strip.paste(frame, (x, 0))
             x += frame.width + 2
         return _jpeg(strip, f"{_about(media)}: {n} of {len(frames)} frames", n)
@@ -88,9 +88,9 @@ def _about(media: Media) -> str:
 
 
 def _shrunk(picture: PillowImage.Image, size: int) -> PillowImage.Image:
-    small = picture.copy()
-    small.thumbnail((size, size), PillowImage.Resampling.LANCZOS)
-    return small
+    thumbnail = picture.copy()
+    thumbnail.thumbnail((size, size), PillowImage.Resampling.LANCZOS)
+    return thumbnail
 
 
 def _jpeg(picture: PillowImage.Image, about: str, frames: int) -> Copy:

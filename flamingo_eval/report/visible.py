@@ -14,8 +14,8 @@ def visible(text: str, longest: int = LONGEST) -> str:
 
     Longer texts than `longest` are cut, and say so.
     """
-    shown = "".join(_spelled(c) for c in text[:longest])
-    return shown if len(text) <= longest else f"{shown}… ({len(text):,} characters)"
+    spelled = "".join(_spelled(c) for c in text[:longest])
+    return spelled if len(text) <= longest else f"{spelled}… ({len(text):,} characters)"
 
 
 def _spelled(c: str) -> str:

@@ -79,13 +79,13 @@ class _Rendering:
 
 def _generated(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
     rendering = _Rendering(episodes, spec, split.candidates)
-    for index, said in _checked(engine.generate(rendering.prompts(), spec.decode), rendering.sent):
-        if said.text is None and said.error is None:
+    for index, answer in _checked(engine.generate(rendering.prompts(), spec.decode), rendering.sent):
+        if answer.text is None and answer.error is None:
             raise _broken(f"its answer to {episodes[rendering.sent[index]].query.id} has neither text nor error")
         episode = episodes[rendering.sent[index]]
-        output = _output(episode, said)
-        if said.text is not None:
-            output = replace(output, raw=_raw(said), prediction=_cleaned(said.text, spec))
+        output = _output(episode, answer)
+        if answer.text is not None:
+            output = replace(output, raw=_raw(answer), prediction=_cleaned(answer.text, spec))
             if spec.rank.wanted == "letter":
                 output = replace(output, best=_lettered(output, episode.query.candidates or split.candidates))
         yield output
@@ -99,28 +99,28 @@ def _lettered(output: Output, choices: Sequence[str]) -> Best | None:
     return None if index is None else Best(index, 1.0)
 
 
-def _checked(pairs: Iterator[tuple[int, Answer]], sent: Sequence[int]) -> Iterator[tuple[int, Answer]]:
+def _checked(pairs: Iterator[tuple[int, Answer]], prompts_sent: Sequence[int]) -> Iterator[tuple[int, Answer]]:
     """The answers of an engine that keeps to the protocol. Raises RunError at the first that does not."""
-    seen: set[int] = set()
+    indices: set[int] = set()
     for pair in pairs:
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Answer)):
             raise _broken(f"expected (index of the prompt, Answer), got {str(pair)[:60]!r}")
         index = pair[0]
-        if index in seen or not 0 <= index < len(sent):
-            raise _broken(f"index {index} is {'repeated' if index in seen else 'of no prompt that it has taken'}")
-        seen.add(index)
+        if index in indices or not 0 <= index < len(prompts_sent):
+            raise _broken(f"index {index} is {'repeated' if index in indices else 'of no prompt that it has taken'}")
+        indices.add(index)
         yield pair
-    if len(seen) < len(sent):
-        raise _broken(f"{len(seen)} answers to {len(sent)} prompts")
+    if len(indices) < len(prompts_sent):
+        raise _broken(f"{len(indices)} answers to {len(prompts_sent)} prompts")
 
 
 def _broken(what: str) -> RunError:
     return RunError(f"the engine does not keep to its protocol: {what}.", fix="See docs/python.md.")
 
 
-def _raw(said: Answer) -> str:
+def _raw(answer: Answer) -> str:
     """The text as it came, with what was thought before it between marks."""
-    return f"<think>{said.thought}</think>{said.text}" if said.thought else said.text or ""
+    return f"<think>{answer.thought}</think>{answer.text}" if answer.thought else answer.text or ""
 
 
 def _cleaned(text: str, spec: RunSpec) -> str:
@@ -135,9 +135,11 @@ def _cleaned(text: str, spec: RunSpec) -> str:
 def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
     """Candidate log-likelihoods, averaged over the orders of the shots (Flamingo v2 A.2: up to 6 permutations)."""
     orders = [shot_orders(e, spec) for e in episodes]
-    shown = [replace(e, shots=tuple(e.shots[j] for j in o)) for e, os in zip(episodes, orders, strict=True) for o in os]
+    reordered = [
+        replace(e, shots=tuple(e.shots[j] for j in o)) for e, os in zip(episodes, orders, strict=True) for o in os
+    ]
     owner = [i for i, os in enumerate(orders) for _ in os]
-    rendering = _Rendering(shown, spec, split.candidates)
+    rendering = _Rendering(reordered, spec, split.candidates)
     texts: dict[tuple[str, ...], list[str]] = {}  # a thousand class names are filled into the template once
 
     def candidates_of(example: Example) -> list[str]:
@@ -149,18 +151,18 @@ def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: En
         return texts[names]
 
     # `sent` grows by one before each prompt is handed out, so the two iterators stay in step
-    candidates = (candidates_of(shown[i].query) for i in rendering.sent)
-    waiting: dict[int, list[Answer]] = {}
+    candidates = (candidates_of(reordered[i].query) for i in rendering.sent)
+    unfinished: dict[int, list[Answer]] = {}
     search = getattr(engine, "best", None) if spec.rank.wanted == "best" else None
-    ranked = (search or engine.score)(rendering.prompts(), candidates, spec.rank)
-    for index, said in _checked(ranked, rendering.sent):
+    answers = (search or engine.score)(rendering.prompts(), candidates, spec.rank)
+    for index, answer in _checked(answers, rendering.sent):
         i = owner[rendering.sent[index]]
         expected = len(episodes[i].query.candidates or split.candidates)
-        if said.error is None and said.best is None and len(said.scores or ()) != expected:
-            raise _broken(f"{episodes[i].query.id} has {expected} candidates, got {len(said.scores or ())} scores")
-        waiting.setdefault(i, []).append(said)
-        if len(waiting[i]) == len(orders[i]):
-            output = _averaged(episodes[i], waiting.pop(i))
+        if answer.error is None and answer.best is None and len(answer.scores or ()) != expected:
+            raise _broken(f"{episodes[i].query.id} has {expected} candidates, got {len(answer.scores or ())} scores")
+        unfinished.setdefault(i, []).append(answer)
+        if len(unfinished[i]) == len(orders[i]):
+            output = _averaged(episodes[i], unfinished.pop(i))
             yield _best_alone(output) if spec.rank.wanted == "best" else output
     for j, error in rendering.failed:
         if owner[j] != owner[j - 1] or j == 0:  # all orders of an episode fail alike
@@ -168,9 +170,9 @@ def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: En
 
 
 def _averaged(episode: Episode, answers: Sequence[Answer]) -> Output:
-    failed = next((a for a in answers if a.error is not None), None)
-    if failed is not None:
-        return _output(episode, failed)
+    error_answer = next((a for a in answers if a.error is not None), None)
+    if error_answer is not None:
+        return _output(episode, error_answer)
     best = answers[0].best
     if best is not None:  # of one order: check_wanted has refused more
         return replace(_output(episode, answers[0]), best=replace(best, score=round(best.score, SCORE_DECIMALS)))
@@ -191,9 +193,9 @@ def shot_orders(episode: Episode, spec: Asked) -> list[tuple[int, ...]]:
     """The orders in which the shots are shown: as drawn, then other distinct ones, min(permutations, n!) in all."""
     n = len(episode.shots)
     orders = [tuple(range(n))]
-    most = _factorial_up_to(n, spec.rank.permutations)
+    n_orders = _factorial_up_to(n, spec.rank.permutations)
     attempt = 0
-    while len(orders) < most:
+    while len(orders) < n_orders:
         key = f"{spec.demos.seed}:{spec.task.name}:{episode.query.id}:order {attempt}"
         order = tuple(endless_draw(n, key))
         attempt += 1
@@ -211,11 +213,11 @@ def _factorial_up_to(n: int, limit: int) -> int:
     return min(product, limit)
 
 
-def _output(episode: Episode, said: Answer) -> Output:
+def _output(episode: Episode, answer: Answer) -> Output:
     return Output(
         id=episode.query.id,
         shots=tuple(s.id for s in episode.shots),
-        tokens=said.tokens,
-        scores=said.scores,
-        error=str(said.error) if said.error else "",
+        tokens=answer.tokens,
+        scores=answer.scores,
+        error=str(answer.error) if answer.error else "",
     )

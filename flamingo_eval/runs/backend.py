@@ -52,9 +52,9 @@ def identity_of(model: str | Path | ModelChoice, device: str = "auto", dtype: st
     if choice.scheme in ("openai", "own"):
         from flamingo_eval.backends.shape import shape_of
 
-        other = shape_of(choice)
-        where = ("server", "unknown") if choice.scheme == "openai" else resolved_device(device, dtype)
-        return ModelIdentity(other.name, other.sha256, *where)  # type: ignore[attr-defined]
+        model_shape = shape_of(choice)
+        device_and_dtype = ("server", "unknown") if choice.scheme == "openai" else resolved_device(device, dtype)
+        return ModelIdentity(model_shape.name, model_shape.sha256, *device_and_dtype)  # type: ignore[attr-defined]
     return model_identity(choice.target, device, dtype)
 
 

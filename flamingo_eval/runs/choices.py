@@ -24,20 +24,20 @@ def is_one_text(value: Any) -> bool:
 
 
 def scores_of(
-    answered: Mapping[str, Row], key: str, candidates: Mapping[str, int], path: Path, problems: list[Problem]
+    rows: Mapping[str, Row], key: str, candidates: Mapping[str, int], path: Path, problems: list[Problem]
 ) -> Predictions:
     """Scores of every candidate: lists of numbers, ranks (1 the best), P(yes), or a harness's log-likelihoods."""
-    read = {"ranks": _ranks, "proba": _probability}.get(key, _scores)
+    parse = {"ranks": _ranks, "proba": _probability}.get(key, _scores)
     predictions: dict[str, Prediction] = {}
-    for id, row in answered.items():
+    for id, row in rows.items():
         value = row.values.get(key)
-        scores = read(value, candidates[id])
+        scores = parse(value, candidates[id])
         if isinstance(scores, str):
             problems.append(row.problem(f"{key} of '{id}' {scores}", path))
         else:
             predictions[id] = Prediction(id, scores=scores)
-    what = {"ranks": "ranks of the candidates", "proba": "probabilities of the second candidate"}
-    return predictions, f"{what.get(key, 'scores of the candidates')} from '{key}'"
+    names = {"ranks": "ranks of the candidates", "proba": "probabilities of the second candidate"}
+    return predictions, f"{names.get(key, 'scores of the candidates')} from '{key}'"
 
 
 def _scores(value: Any, n: int) -> tuple[float, ...] | str:
@@ -64,8 +64,8 @@ def _number(value: Any) -> float | None:
 
 
 def _ranks(value: Any, n: int) -> tuple[float, ...] | str:
-    whole = isinstance(value, list) and all(type(v) is int for v in value)
-    if not whole or sorted(value) != list(range(1, n + 1)):
+    is_integers = isinstance(value, list) and all(type(v) is int for v in value)
+    if not is_integers or sorted(value) != list(range(1, n + 1)):
         return f"must be the numbers 1 to {n}, each once: the rank of every candidate."
     return tuple(float(-v) for v in value)
 
@@ -78,36 +78,36 @@ def _probability(value: Any, n: int) -> tuple[float, ...] | str:
 
 
 def choices_of(
-    answered: Mapping[str, Row], key: str, names: Mapping[str, Sequence[str]], path: Path, problems: list[Problem]
+    rows: Mapping[str, Row], key: str, names: Mapping[str, Sequence[str]], path: Path, problems: list[Problem]
 ) -> Predictions:
     """The best candidate of every query as its text, letter or index (from 0), read in one way for the whole file.
 
     Readings that fit every answer and disagree about one are an error, for then nobody can know what was meant.
     """
-    values = {id: _single(row.values.get(key)) for id, row in answered.items()}
+    values = {id: _single(row.values.get(key)) for id, row in rows.items()}
     readings: dict[str, dict[str, int]] = {}
     misfits: dict[str, str] = {}
-    for name, read in READINGS.items():
-        chosen = {id: read(value, names[id]) for id, value in values.items()}
-        misfit = next((id for id, c in chosen.items() if c is None), None)
+    for name, parse in READINGS.items():
+        choices = {id: parse(value, names[id]) for id, value in values.items()}
+        misfit = next((id for id, c in choices.items() if c is None), None)
         if misfit is None:
-            readings[name] = {id: c for id, c in chosen.items() if c is not None}
+            readings[name] = {id: c for id, c in choices.items() if c is not None}
         else:
             misfits[name] = misfit
     if not readings:
         closest = min(misfits, key=lambda name: sum(READINGS[name](v, names[id]) is None for id, v in values.items()))
         for id, value in values.items():
             if READINGS[closest](value, names[id]) is None:
-                known = ", ".join(f"'{c}'" for c in names[id][:8]) + (", ..." if len(names[id]) > 8 else "")
-                what = f"{key} of '{id}' is no {closest} of one candidate: {str(value)[:60]!r}. Candidates: {known}."
-                problems.append(answered[id].problem(what, path))
+                listing = ", ".join(f"'{c}'" for c in names[id][:8]) + (", ..." if len(names[id]) > 8 else "")
+                what = f"{key} of '{id}' is no {closest} of one candidate: {str(value)[:60]!r}. Candidates: {listing}."
+                problems.append(rows[id].problem(what, path))
         return {}, ""
-    first, *rest = readings
-    for other in rest:
+    first, *other_readings = readings
+    for other in other_readings:
         differ = next((id for id in values if readings[first][id] != readings[other][id]), None)
         if differ is not None:
             what = f"{key} of '{differ}', {str(values[differ])[:60]!r}, can be read as {first} and as {other}."
-            problems.append(answered[differ].problem(f"{what} Write the scores of all candidates instead.", path))
+            problems.append(rows[differ].problem(f"{what} Write the scores of all candidates instead.", path))
             return {}, ""
     predictions = {id: Prediction(id, best=Best(index, 0.0)) for id, index in readings[first].items()}
     return predictions, f"the best candidate's {first} from '{key}'"
@@ -124,9 +124,9 @@ def _by_text(value: Any, names: Sequence[str]) -> int | None:
     if not isinstance(value, str):
         return None
     for fold in (str, _folded):
-        same = [i for i, name in enumerate(names) if fold(name) == fold(value)]
-        if same:
-            return same[0] if len(same) == 1 else None
+        indices = [i for i, name in enumerate(names) if fold(name) == fold(value)]
+        if indices:
+            return indices[0] if len(indices) == 1 else None
     return None
 
 

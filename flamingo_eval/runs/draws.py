@@ -19,16 +19,16 @@ def draws_of(scores: Sequence[Score], index: int, outputs: Iterable[Output]) -> 
     score = scores[index]
     if score.draws or index > 0 or score.value is None:
         return score.draws
-    answered = [o for o in outputs if not o.error]
-    result = MetricResult(score.value, tuple(o.score for o in answered))
-    return bootstrap(result, [o.media for o in answered])[1]
+    scored_outputs = [o for o in outputs if not o.error]
+    result = MetricResult(score.value, tuple(o.score for o in scored_outputs))
+    return bootstrap(result, [o.media for o in scored_outputs])[1]
 
 
 def without_derived_draws(scores: Sequence[Score], outputs: Sequence[Output]) -> tuple[Score, ...]:
     """The scores as they are recorded: the headline's draws left out if recomputing them gives the same ones."""
-    bare = [replace(scores[0], draws=()), *scores[1:]]
-    same = draws_of(bare, 0, outputs) == scores[0].draws
-    return tuple(bare if same else scores)
+    without_draws = [replace(scores[0], draws=()), *scores[1:]]
+    is_derived = draws_of(without_draws, 0, outputs) == scores[0].draws
+    return tuple(without_draws if is_derived else scores)
 
 
 def is_mean_of_queries(score: Score, outputs: Sequence[Output]) -> bool:

@@ -97,36 +97,36 @@ class Reader:
         texts = [candidate_text(name, spec.prompt) for name in names]
         best = spec.rank.wanted == "best"
         if self.tokenizer is None:
-            guessed = [max(1, round(len(t) / CHARACTERS_A_TOKEN)) for t in texts]
-            return min(guessed) - 1 if best else sum(guessed)
+            lengths = [max(1, round(len(t) / CHARACTERS_A_TOKEN)) for t in texts]
+            return min(lengths) - 1 if best else sum(lengths)
         end = self.tokenizer.encode_text(self.tokenizer.config.end_of_chunk) if spec.rank.end_of_chunk else ()
         rows = [self.tokenizer.encode_text(t) + end for t in texts]
         return min(map(len, rows)) - 1 if best else len(TokenTrie.of(rows).inner)
 
 
-def estimate(runs: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, looked_at: int = LOOKED_AT) -> Estimate:
+def estimate(runs: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, n_sampled: int = LOOKED_AT) -> Estimate:
     """Count the work of some runs. No picture is opened and no model made."""
     groups: dict[tuple[str, int], list[PlannedRun]] = {}
     for run in runs:
         groups.setdefault((run.task_label, run.demos.shots), []).append(run)
-    shown: dict[Media, None] = {}
+    all_media: dict[Media, None] = {}
     official = 0.0
     works = []
-    counted: dict[str, set[Media]] = {}
+    media_by_task: dict[str, set[Media]] = {}
     for (task, _), group in groups.items():
-        work = _work(group, flops, reader, looked_at)
+        work = _work(group, flops, reader, n_sampled)
         works.append(work)
-        known = counted.setdefault(task, set())
+        task_media = media_by_task.setdefault(task, set())
         for media, is_query in _media(group):
-            if media in known:
+            if media in task_media:
                 continue
-            known.add(media)
-            if media not in shown:
-                shown[media] = None
+            task_media.add(media)
+            if media not in all_media:
+                all_media[media] = None
                 official += (work.scale if is_query else 1.0) * _picture_flops(media, flops)
-    clips = sum(isinstance(m, Video) for m in shown)
-    own = sum(_picture_flops(m, flops) for m in shown)
-    return Estimate(tuple(works), len(shown) - clips, clips, own, official)
+    clips = sum(isinstance(m, Video) for m in all_media)
+    flops_here = sum(_picture_flops(m, flops) for m in all_media)
+    return Estimate(tuple(works), len(all_media) - clips, clips, flops_here, official)
 
 
 def _drawn(run: PlannedRun) -> PlannedRun:
@@ -145,16 +145,16 @@ def _picture_flops(media: Media, flops: ModelFlops) -> int:
     return flops.picture(flops.config.preprocess.frames if isinstance(media, Video) else 1)
 
 
-def _work(group: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, looked_at: int) -> Work:
+def _work(group: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, n_sampled: int) -> Work:
     """Of the first seed's prompts, as many times as there are seeds."""
     run = group[0]
-    some = _drawn(run).episodes(every=max(1, len(run.queries) // looked_at))
+    sample = _drawn(run).episodes(every=max(1, len(run.queries) // n_sampled))
     trees: dict[tuple[str, ...], int] = {}
     lengths: list[int] = []
     costs: list[float] = []
     candidates: list[int] = []
     orders = 1
-    for episode in some:
+    for episode in sample:
         prompt = render(episode, run.prompt, run.protocol, run.data.queries.candidates)
         length = reader.prompt(prompt)
         lengths.append(length)
@@ -170,13 +170,13 @@ def _work(group: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, looked
         orders = len(shot_orders(episode, run))
         costs.append(orders * (reading + trees[names] * answer))
     seeds, queries = len(group), len(run.queries)
-    whole = run.limit is None and not run.ablation
+    is_full_run = run.limit is None and not run.ablation
     return Work(
         task=run.task_label,
         shots=run.demos.shots,
         seeds=seeds,
         queries=queries,
-        official=run.task.data.counts.get(run.data.queries.name) if whole else None,
+        official=run.task.data.counts.get(run.data.queries.name) if is_full_run else None,
         prompts=queries * seeds * orders,
         tokens=statistics.fmean(lengths),
         longest=max(lengths),
@@ -199,7 +199,7 @@ class TokenCount:
     candidates: float
 
 
-def token_counts(runs: Sequence[PlannedRun], shape: Shape, looked_at: int = 16) -> list[TokenCount]:
+def token_counts(runs: Sequence[PlannedRun], shape: Shape, n_sampled: int = 16) -> list[TokenCount]:
     """For models whose operations are not counted. Pictures of the prompts looked at are opened, no model is made."""
     groups: dict[tuple[str, int], list[PlannedRun]] = {}
     for run in runs:
@@ -207,12 +207,12 @@ def token_counts(runs: Sequence[PlannedRun], shape: Shape, looked_at: int = 16) 
     counts = []
     for (task, shots), group in groups.items():
         run = group[0]
-        episodes = list(_drawn(run).episodes(every=max(1, len(run.queries) // looked_at)))
+        episodes = list(_drawn(run).episodes(every=max(1, len(run.queries) // n_sampled)))
         split = run.data.queries.candidates
         lengths = [shape.count_tokens(render(e, run.prompt, run.protocol, split)) for e in episodes]
-        ranked = not run.generates
-        names = [len(e.query.candidates or run.data.queries.candidates) for e in episodes] if ranked else [0]
-        orders = max(len(shot_orders(e, run)) for e in episodes) if ranked else 1
+        ranks = not run.generates
+        names = [len(e.query.candidates or run.data.queries.candidates) for e in episodes] if ranks else [0]
+        orders = max(len(shot_orders(e, run)) for e in episodes) if ranks else 1
         counts.append(
             TokenCount(
                 task,
@@ -237,8 +237,8 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = 1536, repe
     seconds = []
     for _ in range(repeats + 1):
         wait()
-        began = time.perf_counter()
+        start = time.perf_counter()
         torch.mm(a, b)
         wait()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return 2 * size**3 / statistics.median(seconds[1:])

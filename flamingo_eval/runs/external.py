@@ -72,16 +72,16 @@ def exported_run(rows: Sequence[Row], task: str, shots: int | None, seed: int | 
     runs = dict.fromkeys(_exported(row.values) for row in rows if is_exported(row.values))
     if not runs:
         return None
-    chosen = [
+    matching = [
         run
         for run in runs
         if run.task.partition("@")[0] == task and shots in (None, run.shots) and seed in (None, run.seed)
     ]
-    if len(chosen) == 1:
-        return chosen[0]
-    names = "; ".join(f"{r.task}, {r.shots} shots, seed {r.seed}, protocol {r.protocol}" for r in (chosen or runs))
-    if chosen:
-        raise UsageError(f"the file answers {len(chosen)} runs: {names}.", fix="Choose one with --shots and --seed.")
+    if len(matching) == 1:
+        return matching[0]
+    names = "; ".join(f"{r.task}, {r.shots} shots, seed {r.seed}, protocol {r.protocol}" for r in (matching or runs))
+    if matching:
+        raise UsageError(f"the file answers {len(matching)} runs: {names}.", fix="Choose one with --shots and --seed.")
     raise UsageError(f"the file answers no run of {task} with these --shots and --seed. It answers: {names}.")
 
 
@@ -174,23 +174,23 @@ def _exported_question(task: TaskSpec, protocol: str) -> Question:
 
 
 def write_external(
-    spec: RunSpec, data: TaskData, read: PredictionFile, path: Path, unknown: tuple[str, ...], out: Path
+    spec: RunSpec, data: TaskData, file: PredictionFile, path: Path, unknown: tuple[str, ...], out: Path
 ) -> ExternalRun:
     """Score the answers and write their run folder. Raises RunError where it cannot be written."""
-    began = time.monotonic()
-    answers = ExternalAnswers(printable(path.name), sha256_file(path), read.form, read.partial, unknown)
-    queries = [e.id for e in read.examples]
+    start = time.monotonic()
+    answers = ExternalAnswers(printable(path.name), sha256_file(path), file.form, file.partial, unknown)
+    queries = [e.id for e in file.examples]
     mark = sha256_json({"run": fingerprint(spec, data), "answers": answers.sha256, "queries": queries})
     folder = RunFolder(out / identity.folder_name(spec, mark))
-    shown = {e.id: e for e in (data.support.examples if data.support else ())}
-    outputs = [_output(p, read.shots.get(p.id, ()), shown) for p in read.predictions]
-    scores, per_example = scored(outputs, read.examples, spec, data.queries, shown)
+    support = {e.id: e for e in (data.support.examples if data.support else ())}
+    outputs = [_output(p, file.shots.get(p.id, ()), support) for p in file.predictions]
+    scores, per_example = scored(outputs, file.examples, spec, data.queries, support)
     if not any(o.shots for o in outputs):  # a ceiling says what the shots show, and they are not known
         scores = [replace(s, breakdown={k: v for k, v in s.breakdown.items() if k != CEILING}) for s in scores]
-    if read.partial:
-        scores = [replace(s, notes={**s.notes, PARTIAL_NOTE: read.partial}) for s in scores]
+    if file.partial:
+        scores = [replace(s, notes={**s.notes, PARTIAL_NOTE: file.partial}) for s in scores]
     outputs = [
-        replace(o, score=s, media=e.media_id) for o, s, e in zip(outputs, per_example, read.examples, strict=True)
+        replace(o, score=s, media=e.media_id) for o, s, e in zip(outputs, per_example, file.examples, strict=True)
     ]
     record = RunRecord(
         schema=SCHEMA,
@@ -202,7 +202,7 @@ def write_external(
         inputs=dict(data.inputs),
         answers=answers,
         counts=Counts(queries=len(outputs), of=len(data.queries.examples), answered=len(outputs)),
-        timings=Timings(round(time.monotonic() - began, 3)),
+        timings=Timings(round(time.monotonic() - start, 3)),
     )
     episodes = recorded_episodes(record, {o.id: o for o in outputs}, data, Supports(data.task.name, data.support))
     outputs, of_shots = with_copying(outputs, episodes, spec, data.queries)
@@ -217,9 +217,9 @@ def write_external(
     return ExternalRun(folder, tuple(scores), tuple(per_example))
 
 
-def _output(prediction: Prediction, shots: tuple[str, ...], known: Mapping[str, Example]) -> Output:
+def _output(prediction: Prediction, shots: tuple[str, ...], support: Mapping[str, Example]) -> Output:
     """The record of one answer; shots that are not in the support split at hand are not recorded."""
-    shots = shots if all(id in known for id in shots) else ()
+    shots = shots if all(id in support for id in shots) else ()
     return Output(
         prediction.id,
         shots,

@@ -118,8 +118,8 @@ def parse_output(line: str) -> Output:
     value = parse_json(line)
     if not isinstance(value, dict) or "id" not in value:
         raise ValueError("not an output")
-    known = {f.name for f in dataclasses.fields(Output)}
-    value = {k: v for k, v in value.items() if k in known}
+    field_names = {f.name for f in dataclasses.fields(Output)}
+    value = {k: v for k, v in value.items() if k in field_names}
     value["shots"] = tuple(value.get("shots", ()))
     value["tokens"] = value.get("tokens", 0)
     if "scores" in value:
@@ -165,9 +165,9 @@ def read_outputs(path: Path) -> tuple[list[Output], int]:
     cannot be read, for nothing after a torn line was written knowing it.
     """
     outputs: list[Output] = []
-    whole = 0
+    valid_bytes = 0
     if not path.is_file():
-        return outputs, whole
+        return outputs, valid_bytes
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
@@ -176,16 +176,16 @@ def read_outputs(path: Path) -> tuple[list[Output], int]:
                 outputs.append(parse_output(line.decode("utf-8")))
             except (ValueError, TypeError, OverflowError, RecursionError):
                 break
-            whole += len(line)
-    return outputs, whole
+            valid_bytes += len(line)
+    return outputs, valid_bytes
 
 
 @contextmanager
-def appending(path: Path, whole: int) -> Iterator[IO[str]]:
+def appending(path: Path, valid_bytes: int) -> Iterator[IO[str]]:
     """outputs.jsonl, cut to its whole lines and opened to append."""
     try:
         with path.open("ab") as file:
-            file.truncate(whole)
+            file.truncate(valid_bytes)
         with path.open("a", encoding="utf-8") as file:
             yield file
     except OSError as error:
@@ -197,19 +197,17 @@ def write_outputs(path: Path, outputs: Sequence[Output]) -> None:
     _write(path, "".join(output_line(o) for o in outputs))
 
 
-def find_runs(places: Sequence[Path]) -> list[RunFolder]:
+def find_runs(roots: Sequence[Path]) -> list[RunFolder]:
     """All complete runs below the given folders, sorted by path. Raises RunError for a place without any."""
-    found: dict[Path, RunFolder] = {}
-    for place in places:
-        if not place.exists():
-            raise RunError(f"{place}: there is no such folder.", fix="`flamingo-eval run` writes runs below results/.")
-        paths = sorted(p.parent for p in place.rglob("scores.json"))
+    folders: dict[Path, RunFolder] = {}
+    for path in roots:
+        if not path.exists():
+            raise RunError(f"{path}: there is no such folder.", fix="`flamingo-eval run` writes runs below results/.")
+        paths = sorted(p.parent for p in path.rglob("scores.json"))
         if not paths:
-            raise RunError(
-                f"{place}: no complete run in it.", fix="A run that was cut continues with the same command."
-            )
-        found.update({p: RunFolder(p) for p in paths})
-    return [found[p] for p in sorted(found)]
+            raise RunError(f"{path}: no complete run in it.", fix="A run that was cut continues with the same command.")
+        folders.update({p: RunFolder(p) for p in paths})
+    return [folders[p] for p in sorted(folders)]
 
 
 def remove_run(folder: RunFolder) -> None:

@@ -46,8 +46,8 @@ def identity(spec: RunSpec) -> dict[str, Any]:
 
 def row_settings(spec: RunSpec) -> dict[str, Any]:
     """What of the identity splits the rows of a table: all but what names a row or its columns."""
-    named = {key for key, field in _all_fields(RunSpec, "") if not field.metadata.get("row", True)}
-    return {k: v for k, v in identity(spec).items() if k not in named and k != "data"}
+    without_row = {key for key, field in _all_fields(RunSpec, "") if not field.metadata.get("row", True)}
+    return {k: v for k, v in identity(spec).items() if k not in without_row and k != "data"}
 
 
 def fingerprint(spec: RunSpec, queries: Sequence[str], support: Sequence[str]) -> str:
@@ -80,8 +80,8 @@ def choices_differ(a: RunRecord, b: RunRecord) -> tuple[Difference, ...]:
 
 def inputs_differ(a: RunRecord, b: RunRecord) -> tuple[Difference, ...]:
     """The inputs (checkpoint, annotation files) with other contents; a file that only has another name is no input."""
-    both = set(a.inputs.values()) & set(b.inputs.values())
-    left, right = ({k: v for k, v in r.inputs.items() if v not in both} for r in (a, b))
+    common = set(a.inputs.values()) & set(b.inputs.values())
+    left, right = ({k: v for k, v in r.inputs.items() if v not in common} for r in (a, b))
     return differences(left, right)
 
 
@@ -92,11 +92,11 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Difference,
     return tuple(Difference(k, x, y) for k, x, y in values if x != y)
 
 
-def in_words(found: Sequence[Difference]) -> str:
+def in_words(differences: Sequence[Difference]) -> str:
     """`demos.support_size (2048, now 8), val.json and 2 more`: what differs, for one line."""
-    names = [_in_words(d) for d in found[:MOST_NAMED]]
-    more = len(found) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more else "")
+    names = [_in_words(d) for d in differences[:MOST_NAMED]]
+    n_more = len(differences) - len(names)
+    return ", ".join(names) + (f" and {n_more} more" if n_more else "")
 
 
 def _in_words(difference: Difference) -> str:

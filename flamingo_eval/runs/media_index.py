@@ -58,7 +58,7 @@ def changed_media(folder: Path, root: Path | DataRoot) -> list[str]:
 @contextmanager
 def indexing(folder: Path, root: Path | DataRoot) -> Iterator[Seen]:
     """Adds the media of examples to a run's index while it goes on; files that are in it are not looked at again."""
-    known, folders = set(read_index(folder)), _folders(root)
+    names, folders = set(read_index(folder)), _folders(root)
     paths: set[Path] = set()
     with (folder / MEDIA_INDEX).open("a", encoding="utf-8") as file:
 
@@ -71,9 +71,9 @@ def indexing(folder: Path, root: Path | DataRoot) -> Iterator[Seen]:
 
         def note(path: Path) -> None:
             name = next((path.relative_to(f).as_posix() for f in folders if path.is_relative_to(f)), "")
-            if not name or name in known:
+            if not name or name in names:
                 return  # outside the data root is what the program brings along: a blank picture
-            known.add(name)
+            names.add(name)
             stamp = _stamp(path)
             if stamp is not None:
                 file.write(json.dumps([printable(name), *stamp], ensure_ascii=False) + "\n")

@@ -108,8 +108,8 @@ def _whole(value: Any, path: Path, example: str) -> Rows:
     for key in LISTS:
         if isinstance(value.get(key), list) and all(isinstance(entry, dict) for entry in value[key]):
             return Rows(f"a JSON list under '{key}'", _listed(value[key], path, example, key))
-    lists = [v for v in value.values() if isinstance(v, list)]
-    if len(lists) == len(value) and all(isinstance(entry, dict) for v in lists for entry in v):
+    columns = [v for v in value.values() if isinstance(v, list)]
+    if len(columns) == len(value) and all(isinstance(entry, dict) for v in columns for entry in v):
         rows = [row for key, v in value.items() for row in _listed(v, path, example, key)]
         return Rows("JSON lists by question type", tuple(rows))
     if "id" in value or any(isinstance(v, dict) and "doc" in value for v in value.values()):

@@ -71,33 +71,40 @@ def read_predictions(
     Raises PredictionError with every problem: broken lines, unknown, duplicate and missing ids, answers that are none.
     Answers to other queries are passed over where every query has one; missing ones are an error unless `partial`.
     """
-    wanted = set(queries) if queries is not None else None
-    examples = {e.id: e for e in split.examples if wanted is None or e.id in wanted}
-    elsewhere = {e.id for e in split.examples} - examples.keys()
+    query_ids = set(queries) if queries is not None else None
+    examples = {e.id: e for e in split.examples if query_ids is None or e.id in query_ids}
+    other_ids = {e.id for e in split.examples} - examples.keys()
     file = read_rows(path, example_line(task))
     kept_rows = [row for row in file.rows if not is_exported(row.values) or _has(row.values, only or {})]
     if not kept_rows:
         raise PredictionError(f"{path}: no line belongs to the run {dict(only or {})}.")
     kept_rows = averaged_orders(kept_rows, path)
     rows = [Row(_flat(row.values), row.line, row.entry) for row in kept_rows]
-    id_key, ids = _ids(rows, examples, elsewhere, path)
+    id_key, ids = _ids(rows, examples, other_ids, path)
     problems: list[Problem] = []
-    answered, other, failed = _matched(rows, ids, examples, elsewhere, path, problems)
-    unknown = [(row, id) for row, id in other if id not in elsewhere]
-    missing = [id for id in examples if id not in answered]
-    if unknown and missing and not (partial and answered):
+    row_of, other_rows, n_failed = _matched(rows, ids, examples, other_ids, path, problems)
+    unknown = [(row, id) for row, id in other_rows if id not in other_ids]
+    missing = [id for id in examples if id not in row_of]
+    if unknown and missing and not (partial and row_of):
         problems += [_unknown(row, id, examples, split, path) for row, id in unknown]
-    predictions, what = _predictions(answered, examples, task, split, path, problems)
-    if missing and not problems and not (partial and answered):
-        problems.append(_missing(missing, len(examples), failed, split, path))
+    predictions, source = _predictions(row_of, examples, task, split, path, problems)
+    if missing and not problems and not (partial and row_of):
+        problems.append(_missing(missing, len(examples), n_failed, split, path))
     if problems:
         raise problems_in(path, problems, PredictionError)
-    form = file.form if file.is_map else f"{file.form}: ids from '{id_key}', {what}"
-    if other:
-        form += f"; {len(other):,} answers to other queries are passed over"
-    kept = tuple(e for id, e in examples.items() if id in answered)
-    shots = {id: tuple(map(str, row.values["shot_ids"])) for id, row in answered.items() if is_exported(row.values)}
-    return PredictionFile(tuple(predictions[e.id] for e in kept), kept, len(examples), form, len(other), shots)
+    form = file.form if file.is_map else f"{file.form}: ids from '{id_key}', {source}"
+    if other_rows:
+        form += f"; {len(other_rows):,} answers to other queries are passed over"
+    answered_examples = tuple(e for id, e in examples.items() if id in row_of)
+    shots = {id: tuple(map(str, row.values["shot_ids"])) for id, row in row_of.items() if is_exported(row.values)}
+    return PredictionFile(
+        tuple(predictions[e.id] for e in answered_examples),
+        answered_examples,
+        len(examples),
+        form,
+        len(other_rows),
+        shots,
+    )
 
 
 def is_exported(values: Mapping[str, Any]) -> bool:
@@ -105,8 +112,8 @@ def is_exported(values: Mapping[str, Any]) -> bool:
     return isinstance(values.get("shot_ids"), list) and type(values.get("shots")) is int
 
 
-def _has(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return all(values.get(key) == value for key, value in wanted.items())
+def _has(values: Mapping[str, Any], selection: Mapping[str, Any]) -> bool:
+    return all(values.get(key) == value for key, value in selection.items())
 
 
 def example_line(task: TaskSpec) -> str:
@@ -121,30 +128,30 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     doc = values.get(DOC)
     if not isinstance(doc, dict):
         return dict(values)
-    own = {k: v for k, v in values.items() if k in LOG_KEYS}
-    return {**{k: v for k, v in doc.items() if k in ID_KEYS}, **own}
+    log_values = {k: v for k, v in values.items() if k in LOG_KEYS}
+    return {**{k: v for k, v in doc.items() if k in ID_KEYS}, **log_values}
 
 
 # ------------------------------------------------------------------------------------------------------------- ids
 
 
 def _ids(
-    rows: Sequence[Row], examples: Mapping[str, Example], elsewhere: set[str], path: Path
+    rows: Sequence[Row], examples: Mapping[str, Example], other_ids: set[str], path: Path
 ) -> tuple[str, list[str | None]]:
     """The key that holds the ids, and every row's id as the split writes it; None for a row without one.
 
     It is the key under which most queries of the split are found, the first of ID_KEYS where several are equal.
     `doc_id` is a place in somebody's order of the data, so it counts only where it is all there is and every one fits.
     """
-    known = {**{id: id for id in elsewhere}, **{id: id for id in examples}}
-    aliases = _aliases(known)
-    present = [key for key in ID_KEYS if any(key in row.values for row in rows)]
+    split_ids = {**{id: id for id in other_ids}, **{id: id for id in examples}}
+    aliases = _aliases(split_ids)
+    keys_present = [key for key in ID_KEYS if any(key in row.values for row in rows)]
     best: tuple[int, str, list[str | None]] | None = None
-    for key in present:
-        exact = [_as_id(row.values.get(key)) for row in rows]
-        for ids in (exact, [None if id is None else aliases.get(_plain(id), id) for id in exact]):
-            n = len({id for id in ids if id in known})
-            if key == "doc_id" and (len(present) > 1 or n < len(set(exact))):
+    for key in keys_present:
+        raw_ids = [_as_id(row.values.get(key)) for row in rows]
+        for ids in (raw_ids, [None if id is None else aliases.get(_plain(id), id) for id in raw_ids]):
+            n = len({id for id in ids if id in split_ids})
+            if key == "doc_id" and (len(keys_present) > 1 or n < len(set(raw_ids))):
                 n = 0
             if best is None or n > best[0]:
                 best = (n, key, ids)
@@ -176,50 +183,50 @@ def _plain(id: str) -> str:
     return number[1] if number else stem
 
 
-def _aliases(known: Iterable[str]) -> dict[str, str]:
+def _aliases(split_ids: Iterable[str]) -> dict[str, str]:
     """Plain form of an id -> the id, where only one id has it."""
-    found: dict[str, list[str]] = {}
-    for id in known:
-        found.setdefault(_plain(id), []).append(id)
-    return {plain: ids[0] for plain, ids in found.items() if len(ids) == 1}
+    ids_by_plain: dict[str, list[str]] = {}
+    for id in split_ids:
+        ids_by_plain.setdefault(_plain(id), []).append(id)
+    return {plain: ids[0] for plain, ids in ids_by_plain.items() if len(ids) == 1}
 
 
 def _matched(
     rows: Sequence[Row],
     ids: Sequence[str | None],
     examples: Mapping[str, Example],
-    elsewhere: set[str],
+    other_ids: set[str],
     path: Path,
     problems: list[Problem],
 ) -> tuple[dict[str, Row], list[tuple[Row, str]], int]:
     """Rows by the query they answer, rows of other queries, and how many say that their query failed."""
-    answered: dict[str, Row] = {}
-    other: list[tuple[Row, str]] = []
-    failed = 0
+    row_of: dict[str, Row] = {}
+    other_rows: list[tuple[Row, str]] = []
+    n_failed = 0
     filters = list(dict.fromkeys(str(row.values["filter"]) for row in rows if "filter" in row.values))
     if len(filters) > 1:
-        kept = "none" if "none" in filters else ""
-        if not kept:
+        filter_name = "none" if "none" in filters else ""
+        if not filter_name:
             what = f"the log has every query under several filters: {', '.join(filters)}."
             problems.append(Problem(what, path, fix="Keep the lines of one of them."))
-            return answered, other, failed
-        pairs = [(r, i) for r, i in zip(rows, ids, strict=True) if r.values.get("filter") == kept]
+            return row_of, other_rows, n_failed
+        pairs = [(r, i) for r, i in zip(rows, ids, strict=True) if r.values.get("filter") == filter_name]
         rows, ids = [r for r, _ in pairs], [i for _, i in pairs]
     for row, id in zip(rows, ids, strict=True):
         if id is None:
             keys = ", ".join(f"'{k}'" for k in list(row.values)[:12])
             problems.append(row.problem(f"no id, or one that is neither text nor a whole number; keys: {keys}.", path))
         elif id not in examples:
-            other.append((row, id))
+            other_rows.append((row, id))
         elif row.values.get("error") and "tokens" in row.values:  # a run's own record of a query that failed
-            failed += 1
-        elif id in answered and dict(answered[id].values) != dict(row.values):
-            first = answered[id].line or answered[id].entry
-            where = f"line {first}" if answered[id].line else str(first)
+            n_failed += 1
+        elif id in row_of and dict(row_of[id].values) != dict(row.values):
+            first = row_of[id].line or row_of[id].entry
+            where = f"line {first}" if row_of[id].line else str(first)
             problems.append(row.problem(f"duplicate id '{id}': {where} answers it otherwise.", path))
         else:
-            answered[id] = row
-    return answered, other, failed
+            row_of[id] = row
+    return row_of, other_rows, n_failed
 
 
 def _unknown(row: Row, id: str, examples: Mapping[str, Example], split: Split, path: Path) -> Problem:
@@ -227,11 +234,11 @@ def _unknown(row: Row, id: str, examples: Mapping[str, Example], split: Split, p
     return row.problem(f"unknown id '{id[:80]}': split '{split.name}' has no such query. {hint}".rstrip(), path)
 
 
-def _missing(missing: Sequence[str], n: int, failed: int, split: Split, path: Path) -> Problem:
-    shown = ", ".join(f"'{m}'" for m in missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
-    why = f" ({failed} of them failed in the run that wrote the file)" if failed else ""
+def _missing(missing: Sequence[str], n: int, n_failed: int, split: Split, path: Path) -> Problem:
+    first_ids = ", ".join(f"'{m}'" for m in missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+    why = f" ({n_failed} of them failed in the run that wrote the file)" if n_failed else ""
     return Problem(
-        f"{len(missing):,} of {n:,} queries of split '{split.name}' have no prediction{why}: {shown}.",
+        f"{len(missing):,} of {n:,} queries of split '{split.name}' have no prediction{why}: {first_ids}.",
         path,
         fix="Answer every query (an empty text is an answer), or score what is there with --partial.",
     )
@@ -241,7 +248,7 @@ def _missing(missing: Sequence[str], n: int, failed: int, split: Split, path: Pa
 
 
 def _predictions(
-    answered: Mapping[str, Row],
+    row_of: Mapping[str, Row],
     examples: Mapping[str, Example],
     task: TaskSpec,
     split: Split,
@@ -249,18 +256,18 @@ def _predictions(
     problems: list[Problem],
 ) -> tuple[dict[str, Prediction], str]:
     """The predictions by id, and what was read to get them, in words."""
-    rows = list(answered.values())
+    rows = list(row_of.values())
     if not rows:
         return {}, ""
     if task.mode == "open-ended":
-        return _texts(answered, path, problems)
+        return _texts(row_of, path, problems)
     key = _first_key(rows, SCORE_KEYS)
     if key is not None and not (key in RESPONSES and is_one_text(rows[0].values.get(key))):
-        candidates = {id: len(examples[id].candidates or split.candidates) for id in answered}
-        return scores_of(answered, key, candidates, path, problems)
-    needy = [m.name for m in task.metrics if not metric_row(m.name).best_suffices]
-    if needy:
-        what = f"{needy[0]} needs a score of every candidate, and the file has none."
+        candidates = {id: len(examples[id].candidates or split.candidates) for id in row_of}
+        return scores_of(row_of, key, candidates, path, problems)
+    need_scores = [m.name for m in task.metrics if not metric_row(m.name).best_suffices]
+    if need_scores:
+        what = f"{need_scores[0]} needs a score of every candidate, and the file has none."
         fix = f"A line is like {example_line(task)}, one number a candidate."
         problems.append(Problem(what, path, fix=fix))
         return {}, ""
@@ -268,15 +275,15 @@ def _predictions(
     if key is None:
         problems.append(_no_answer(rows[0], (*SCORE_KEYS, *TEXT_KEYS), path))
         return {}, ""
-    names = {id: examples[id].candidates or split.candidates for id in answered}
-    return choices_of(answered, key, names, path, problems)
+    names = {id: examples[id].candidates or split.candidates for id in row_of}
+    return choices_of(row_of, key, names, path, problems)
 
 
 def _first_key(rows: Sequence[Row], keys: Sequence[str]) -> str | None:
     """The first of the keys that rows have; a key of every row comes before one of some."""
-    for enough in (len(rows), 1):
+    for least in (len(rows), 1):
         for key in keys:
-            if sum(row.values.get(key) is not None for row in rows) >= enough:
+            if sum(row.values.get(key) is not None for row in rows) >= least:
                 return key
     return None
 
@@ -288,13 +295,13 @@ def _no_answer(row: Row, keys: Sequence[str], path: Path) -> Problem:
     return row.problem(what, path)
 
 
-def _texts(answered: Mapping[str, Row], path: Path, problems: list[Problem]) -> tuple[dict[str, Prediction], str]:
-    key = _first_key(list(answered.values()), TEXT_KEYS)
+def _texts(row_of: Mapping[str, Row], path: Path, problems: list[Problem]) -> tuple[dict[str, Prediction], str]:
+    key = _first_key(list(row_of.values()), TEXT_KEYS)
     if key is None:
-        problems.append(_no_answer(next(iter(answered.values())), TEXT_KEYS, path))
+        problems.append(_no_answer(next(iter(row_of.values())), TEXT_KEYS, path))
         return {}, ""
     predictions: dict[str, Prediction] = {}
-    for id, row in answered.items():
+    for id, row in row_of.items():
         value = row.values.get(key)
         while isinstance(value, list) and len(value) == 1:  # harnesses keep a list of one text for each request
             value = value[0]

@@ -109,17 +109,17 @@ def require_supported(choice: ModelChoice, runs: Sequence[PlannedRun]) -> None:
 
 def media_of(episodes: Iterable[Episode]) -> Iterator[Media]:
     """Every distinct picture and clip that the prompts of these episodes show, in order of first use."""
-    seen: set[Media] = set()
+    yielded: set[Media] = set()
     for episode in episodes:
         shots = () if episode.text_only else episode.shots
         for example in (*shots, episode.query):
             for media in example.media:
-                if media not in seen:
-                    seen.add(media)
+                if media not in yielded:
+                    yielded.add(media)
                     yield media
 
 
-def media_shown(run: PlannedRun, answered: Collection[str] = ()) -> Iterator[Media]:
+def media_shown(run: PlannedRun, answered_ids: Collection[str] = ()) -> Iterator[Media]:
     """The pictures and clips that the queries of a run need which are not answered yet; some may come twice.
 
     Of random draws so many that every support example is among them, the episodes are not made for it: the chance
@@ -127,16 +127,16 @@ def media_shown(run: PlannedRun, answered: Collection[str] = ()) -> Iterator[Med
     """
     if run.ranked_by_model:
         return  # what it will show is not known
-    left = [e for e in run.queries if e.id not in answered] if answered else run.queries
+    unanswered = [e for e in run.queries if e.id not in answered_ids] if answered_ids else run.queries
     support = run.support
     if not run.demos.shots and not run.ablation:  # demonstrations without their pictures, if any
-        for query in left:
+        for query in unanswered:
             yield from query.media
-    elif support is not None and not run.ablation and _shows_all(run, len(left)):
-        for example in (*left, *support.examples):
+    elif support is not None and not run.ablation and _shows_all(run, len(unanswered)):
+        for example in (*unanswered, *support.examples):
             yield from example.media
     else:
-        yield from media_of(run.episodes(without=answered))
+        yield from media_of(run.episodes(excluded_ids=answered_ids))
 
 
 def _shows_all(run: PlannedRun, queries: int) -> bool:

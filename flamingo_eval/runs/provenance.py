@@ -57,13 +57,13 @@ def _git(root: Path, *words: str) -> str:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Installed versions of the packages that can move a score."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for name in REPORTED:
         try:
-            found[name] = metadata.version(name)
+            by_name[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_name[name] = "not installed"
+    return by_name
 
 
 def device_name(device: str) -> str:

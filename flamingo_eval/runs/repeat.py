@@ -64,8 +64,8 @@ class Repeater:
         choice = self._choice_of(old, spec, record.model)
         backend = self._backend_of(choice, spec, str(settings.get("batch_size", "auto")))
         model = backend.identity
-        now = replace(spec, model=model.name, model_sha256=model.sha256, device=model.device)
-        return Session(backend, self.out, True, settings, self.observer).run(now, data).folder
+        repeated_spec = replace(spec, model=model.name, model_sha256=model.sha256, device=model.device)
+        return Session(backend, self.out, True, settings, self.observer).run(repeated_spec, data).folder
 
     def close(self) -> None:
         """End what the engines run beside this process."""

@@ -104,8 +104,8 @@ def load_data(
         raise DataError(f"{task.name}: split '{queries.name}' has no examples.")
     support = None
     if with_support and task.data.support is not None:
-        same = task.data.support == queries.name
-        support = queries if same else layouts.load_split(task, root, task.data.support, media=media)
+        is_same_split = task.data.support == queries.name
+        support = queries if is_same_split else layouts.load_split(task, root, task.data.support, media=media)
     files = [*queries.files, *(support.files if support else ())]
     return TaskData(task, root, queries, support, sha256_files(files, as_data_root(root).folder))
 
@@ -129,57 +129,59 @@ def run(
     *,
     episodes: Sequence[Episode] | None = None,
     ranking: Ranking | None = None,
-    watch: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
     fresh: bool = False,
     settings: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     passed_over: Mapping[str, str] | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> FinishedRun:
     """Answer and score one task at one number of shots and one seed, and write its folder.
 
     `settings` is what does not change the outputs but belongs in the record (batch size, workers); `model` is what the
     record says of the model beyond the spec; `passed_over` are the support examples that could not be shown
-    (--on-error skip). `tell` gets a line if a similar run lies beside this one, or if pictures of answered queries have
+    (--on-error skip). `say` gets a line if a similar run lies beside this one, or if pictures of answered queries have
     changed since. Raises RunError if another process writes the same run, or if other examples were passed over when it
     began; whatever stops it, the same call resumes it.
     """
     check_wanted(spec.task, spec.rank)
-    began, counted = time.monotonic(), stats_of(engine)
+    start, stats_before = time.monotonic(), stats_of(engine)
     mark = fingerprint(spec, data)
     folder = RunFolder(out / identity.folder_name(spec, mark))
     with locked(folder):
         if fresh:
             remove_run(folder)
-        elif (before := finished(folder, spec, data.root)) is not None:
-            return before
+        elif (record_before := finished(folder, spec, data.root)) is not None:
+            return record_before
         if episodes is None:
             queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
             supports = Supports(spec.task.name, data.support, data.given)
             episodes = list(episodes_of(spec, queries, supports.of(spec.demos), ranking))
-        done, whole = read_outputs(folder.outputs)
+        answered, valid_bytes = read_outputs(folder.outputs)
         record = replace(
             _opening(spec, data, mark, len(episodes), settings or {}, model or {}),
-            passed_over=_passed_over(folder, passed_over or {}, resumed=bool(done)),
+            passed_over=_passed_over(folder, passed_over or {}, resumed=bool(answered)),
         )
-        changed = tuple(changed_media(folder.path, data.root)) if done else ()
+        changed = tuple(changed_media(folder.path, data.root)) if answered else ()
         for line in (changed_sentence(changed), "" if folder.run.is_file() else why_new(folder, record)):
             if line:
-                tell(line)
+                say(line)
         write_json(folder.run, run_json(record))
-        outputs = {o.id: o for o in done}
-        left = {e.query.id: e for e in episodes if e.query.id not in outputs}
-        with appending(folder.outputs, whole) as file, indexing(folder.path, data.root) as note:
-            for output in _outputs(list(left.values()), spec, data.queries, engine):
+        outputs = {o.id: o for o in answered}
+        unanswered = {e.query.id: e for e in episodes if e.query.id not in outputs}
+        with appending(folder.outputs, valid_bytes) as file, indexing(folder.path, data.root) as note:
+            for output in _outputs(list(unanswered.values()), spec, data.queries, engine):
                 if output.error and spec.on_error == "stop":
                     reason = output.error.removeprefix(f"{output.id}: ")  # the engine names the query too
                     raise RunError(f"{spec.task.name}, query {output.id}: {reason}", fix=SKIP_HINT)
                 outputs[output.id] = output
-                note((left[output.id].query, *left[output.id].shots))
+                note((unanswered[output.id].query, *unanswered[output.id].shots))
                 file.write(output_line(output))
                 file.flush()
-                watch(Progress(len(episodes), outputs, output))
-        return _close(folder, spec, data, episodes, outputs, record, since(counted, stats_of(engine)), began, len(done))
+                on_progress(Progress(len(episodes), outputs, output))
+        return _close(
+            folder, spec, data, episodes, outputs, record, since(stats_before, stats_of(engine)), start, len(answered)
+        )
 
 
 SKIP_HINT = (
@@ -224,37 +226,37 @@ def _close(
     outputs: Mapping[str, Output],
     record: RunRecord,
     counts: Mapping[str, Any],
-    began: float,
+    start: float,
     resumed: int,
 ) -> FinishedRun:
     """Score what was answered and write the three files in their final form."""
-    ordered = [outputs[e.query.id] for e in episodes]
-    if ordered and all(o.error for o in ordered):
+    in_order = [outputs[e.query.id] for e in episodes]
+    if in_order and all(o.error for o in in_order):
         folder.outputs.unlink(missing_ok=True)  # nothing to resume: the same command tries all of them again
         raise RunError(
-            f"{spec.task.name}: all {len(ordered)} queries failed, so there is no score.\n{ordered[0].error}"
+            f"{spec.task.name}: all {len(in_order)} queries failed, so there is no score.\n{in_order[0].error}"
         )
     examples = [e.query for e in episodes]
-    shown = {s.id: s for e in episodes for s in e.shots}
-    scores, per_example = scored(ordered, examples, spec, data.queries, shown)
-    ordered = [replace(o, score=s, media=e.media_id) for o, s, e in zip(ordered, per_example, examples, strict=True)]
-    ordered, of_shots = with_copying(ordered, {e.query.id: e for e in episodes}, spec, data.queries)
-    write_outputs(folder.outputs, ordered)
+    shots = {s.id: s for e in episodes for s in e.shots}
+    scores, per_example = scored(in_order, examples, spec, data.queries, shots)
+    in_order = [replace(o, score=s, media=e.media_id) for o, s, e in zip(in_order, per_example, examples, strict=True)]
+    in_order, of_shots = with_copying(in_order, {e.query.id: e for e in episodes}, spec, data.queries)
+    write_outputs(folder.outputs, in_order)
     if not data.queries.labelled:
-        _submit(folder, data, ordered)
-    seconds = time.monotonic() - began
-    failed = [o for o in ordered if o.error]
+        _submit(folder, data, in_order)
+    seconds = time.monotonic() - start
+    failed = [o for o in in_order if o.error]
     record = replace(
         record,
         status="complete",
-        counts=replace(record.counts, answered=len(ordered) - len(failed), failed=len(failed), resumed=resumed),
+        counts=replace(record.counts, answered=len(in_order) - len(failed), failed=len(failed), resumed=resumed),
         timings=Timings(round(seconds, 3)),
         engine=counts,
     )
     write_json(folder.run, run_json(record))
-    kept = without_derived_draws(scores, ordered)
-    write_json(folder.scores, scores_json(scores_record(spec, kept, of_shots)))
-    return FinishedRun(folder, spec, kept, len(ordered), len(failed), seconds, resumed)
+    stored_scores = without_derived_draws(scores, in_order)
+    write_json(folder.scores, scores_json(scores_record(spec, stored_scores, of_shots)))
+    return FinishedRun(folder, spec, stored_scores, len(in_order), len(failed), seconds, resumed)
 
 
 def _submit(folder: RunFolder, data: TaskData, outputs: Sequence[Output]) -> None:
@@ -264,22 +266,24 @@ def _submit(folder: RunFolder, data: TaskData, outputs: Sequence[Output]) -> Non
     """
     if data.task.data.layout not in FORMATS:
         return
-    answered = {o.id: Prediction.of(o) for o in outputs if not o.error}
-    part = replace(data.queries, examples=tuple(e for e in data.queries.examples if e.id in answered))
-    whole = data.queries
-    if whole.name == "test-dev" and "test" in layouts.splits_on_disk(data.task, data.root):
-        whole = layouts.load_split(data.task, data.root, "test", media=False)
-    rest = whole if len(whole.examples) > len(part.examples) else None
-    write_submission(data.task, part, list(answered.values()), folder.path / "submission.json", rest=rest)
+    predictions = {o.id: Prediction.of(o) for o in outputs if not o.error}
+    part = replace(data.queries, examples=tuple(e for e in data.queries.examples if e.id in predictions))
+    full_split = data.queries
+    if full_split.name == "test-dev" and "test" in layouts.splits_on_disk(data.task, data.root):
+        full_split = layouts.load_split(data.task, data.root, "test", media=False)
+    unanswered = full_split if len(full_split.examples) > len(part.examples) else None
+    write_submission(
+        data.task, part, list(predictions.values()), folder.path / "submission.json", unanswered=unanswered
+    )
 
 
-def coverage(kept: Sequence[tuple[Output, Example]], shown: Mapping[str, Example]) -> float:
+def coverage(answered: Sequence[tuple[Output, Example]], shots: Mapping[str, Example]) -> float:
     """Share of queries (0-100) whose answer one of their shots shows.
 
     Where labels mean something within an episode only (fast binding), it is the ceiling: no model does better but by
     guessing.
     """
-    covered = [any(_answer_to(e, shown[s]) in e.references for s in o.shots) for o, e in kept]
+    covered = [any(_answer_to(e, shots[s]) in e.references for s in o.shots) for o, e in answered]
     return 100 * sum(covered) / len(covered)
 
 
@@ -288,32 +292,32 @@ def _answer_to(query: Example, shot: Example) -> str:
 
 
 def scored(
-    outputs: Sequence[Output], examples: Sequence[Example], spec: RunSpec, split: Split, shown: Mapping[str, Example]
+    outputs: Sequence[Output], examples: Sequence[Example], spec: RunSpec, split: Split, shots: Mapping[str, Example]
 ) -> tuple[list[Score], list[float | None]]:
     """The task's metrics over the answered queries, and the headline's per-example values (None where it failed)."""
-    kept = [(o, e) for o, e in zip(outputs, examples, strict=True) if not o.error]
-    n_failed = len(outputs) - len(kept)
+    answered = [(o, e) for o, e in zip(outputs, examples, strict=True) if not o.error]
+    n_failed = len(outputs) - len(answered)
     if not split.labelled:
         why = f"split '{split.name}' has no public answers: submission.json is for the evaluation server"
         headline = spec.task.metrics[0].name
-        return [Score(headline, None, len(kept), n_failed, why_undefined=why)], [None] * len(outputs)
-    predictions = [Prediction.of(o) for o, _ in kept]
+        return [Score(headline, None, len(answered), n_failed, why_undefined=why)], [None] * len(outputs)
+    predictions = [Prediction.of(o) for o, _ in answered]
     scores, values = score_all(
         predictions,
-        [e for _, e in kept],
+        [e for _, e in answered],
         spec.task.metrics,
         dialect=spec.prompt.metric_dialect,
         n_failed=n_failed,
         keep_unscored=True,
     )
-    given = {o.id: v for (o, _), v in zip(kept, values, strict=True)}
+    value_of = {o.id: v for (o, _), v in zip(answered, values, strict=True)}
     unread = sum(p.chosen is None for p in predictions) if _by_letter(spec) else 0
     if unread:
         note = f"{unread} of {len(predictions)} answers name no choice: counted as wrong"
         scores = [replace(score, notes={**score.notes, LETTERS: note}) for score in scores]
-    if scores and any("pool" in e.labels for _, e in kept):
-        scores[0] = replace(scores[0], breakdown={**scores[0].breakdown, CEILING: coverage(kept, shown)})
-    return scores, [given.get(o.id) for o in outputs]
+    if scores and any("pool" in e.labels for _, e in answered):
+        scores[0] = replace(scores[0], breakdown={**scores[0].breakdown, CEILING: coverage(answered, shots)})
+    return scores, [value_of.get(o.id) for o in outputs]
 
 
 def _by_letter(spec: RunSpec) -> bool:
@@ -350,16 +354,16 @@ HITS, MISSES, HIT_RATE = ("hits_memory", "hits_disk"), "misses", "hit_rate"
 
 def since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """What an engine's counts have beyond `before`; shares are those of the difference, states are as they are."""
-    added: dict[str, Any] = {}
+    difference: dict[str, Any] = {}
     for name, value in now.items():
         if isinstance(value, Mapping):
-            added[name] = since(before.get(name, {}), value)
+            difference[name] = since(before.get(name, {}), value)
         elif name in STATES or not isinstance(value, int):
-            added[name] = value
+            difference[name] = value
         else:
-            added[name] = value - before.get(name, 0)
-    if HIT_RATE in added:
-        hits = sum(added[name] for name in HITS)
-        asked = hits + added[MISSES]
-        added[HIT_RATE] = round(hits / asked, 6) if asked else 0.0
-    return added
+            difference[name] = value - before.get(name, 0)
+    if HIT_RATE in difference:
+        hits = sum(difference[name] for name in HITS)
+        lookups = hits + difference[MISSES]
+        difference[HIT_RATE] = round(hits / lookups, 6) if lookups else 0.0
+    return difference

@@ -69,7 +69,7 @@ class Session:
             self.observer.finished(record)
             return record
         queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
-        with self.observer.answering(spec, data, len(queries)) as watch:
+        with self.observer.answering(spec, data, len(queries)) as on_progress:
             usable = UsableExamples() if spec.on_error == "skip" else None
             support = (supports or Supports(spec.task.name, data.support, data.given)).of(spec.demos)
             if support is not None:
@@ -84,12 +84,12 @@ class Session:
                 self.backend.engine,
                 self.out,
                 episodes=episodes,
-                watch=watch,
+                on_progress=on_progress,
                 fresh=self.fresh,
                 settings=self.settings,
                 model=self.backend.record,
                 passed_over=passed_over,
-                tell=self.observer.say,
+                say=self.observer.say,
             )
         self.observer.finished(record)
         return record
@@ -111,8 +111,8 @@ def ranked_episodes(
         return list(episodes_of(spec, queries, support, _ranking(backend, spec, data)))
     # what cannot be read has no features: such support rows are left out, and such queries fail without shots
     readable = [q for q in queries if not usable.unreadable(q)]
-    kept = tuple(e for e in data.support.examples if usable(e)) if data.support is not None else ()
-    split = None if data.support is None else replace(data.support, examples=kept)
+    examples = tuple(e for e in data.support.examples if usable(e)) if data.support is not None else ()
+    split = None if data.support is None else replace(data.support, examples=examples)
     part = replace(data, queries=replace(data.queries, examples=tuple(readable)), support=split)
     episodes = {e.query.id: e for e in episodes_of(spec, readable, support, _ranking(backend, spec, part))}
     return [episodes.get(q.id, Episode(q, ())) for q in queries]
@@ -149,21 +149,21 @@ def run_all(
     watcher = observer or Observer()
     records: dict[int, FinishedRun] = {}
     if identity is not None and not fresh:
-        for i, planned in enumerate(runs):
-            record = _finished(planned.spec(identity), planned.data, out)
+        for i, run in enumerate(runs):
+            record = _finished(run.spec(identity), run.data, out)
             if record is not None:
                 records[i] = record
                 watcher.finished(record)
-    left = [planned for i, planned in enumerate(runs) if i not in records]
-    if left:
-        _preflight(left, identity if not fresh else None, out, shape)
-        with open_backend(left) as backend:
+    unfinished = [run for i, run in enumerate(runs) if i not in records]
+    if unfinished:
+        _preflight(unfinished, identity if not fresh else None, out, shape)
+        with open_backend(unfinished) as backend:
             if backend is None:
                 return None
             session = Session(backend, out, fresh, settings or {}, watcher)
-            for i, planned in enumerate(runs):
+            for i, run in enumerate(runs):
                 if i not in records:
-                    records[i] = session.run(planned.spec(backend.identity), planned.data, planned.supports)
+                    records[i] = session.run(run.spec(backend.identity), run.data, run.supports)
     return [records[i] for i in range(len(runs))]
 
 
@@ -183,18 +183,15 @@ def _preflight(
 ) -> None:
     """What can go wrong is said before any weights are loaded."""
     require_readable(
-        media
-        for planned in runs
-        if planned.on_error != "skip"
-        for media in media_shown(planned, _answered(planned, identity, out))
+        media for run in runs if run.on_error != "skip" for media in media_shown(run, _answered(run, identity, out))
     )
     if shape is not None:
         require_short(runs, shape())
 
 
-def _answered(planned: PlannedRun, identity: ModelIdentity | None, out: Path) -> frozenset[str]:
+def _answered(run: PlannedRun, identity: ModelIdentity | None, out: Path) -> frozenset[str]:
     """Ids of the queries that an interrupted run has answers of."""
     if identity is None:
         return frozenset()
-    outputs, _ = read_outputs(_folder(planned.spec(identity), planned.data, out).outputs)
+    outputs, _ = read_outputs(_folder(run.spec(identity), run.data, out).outputs)
     return frozenset(output.id for output in outputs)

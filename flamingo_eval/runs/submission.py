@@ -20,25 +20,25 @@ Answer = tuple[Example, Prediction]
 
 
 def write_submission(
-    task: TaskSpec, split: Split, predictions: Sequence[Prediction], path: Path, rest: Split | None = None
+    task: TaskSpec, split: Split, predictions: Sequence[Prediction], path: Path, unanswered: Split | None = None
 ) -> Path:
     """Write the file that the benchmark's server takes, whole or not at all; its path comes back.
 
-    `rest`: a larger split whose other queries are answered with "" (VQAv2's server wants all of test, also for the
-    test-dev phase).
+    `unanswered`: a larger split whose other queries are answered with "" (VQAv2's server wants all of test, also for
+    the test-dev phase).
 
     Raises UsageError for a benchmark without a server, PredictionError for missing, unknown or wrong predictions.
     """
     if task.data.layout not in FORMATS:
-        known = ", ".join(sorted(FORMATS))
+        layouts = ", ".join(sorted(FORMATS))
         raise UsageError(
             f"{task.name}: no evaluation server's format is known for split '{split.name}'.",
-            fix=f"Layouts with one: {known}.",
+            fix=f"Layouts with one: {layouts}.",
         )
     answers = _paired(task, split, predictions)
-    if rest is not None:
-        answered = {e.id for e in split.examples}
-        answers += [(e, Prediction(e.id, "")) for e in rest.examples if e.id not in answered]
+    if unanswered is not None:
+        ids = {e.id for e in split.examples}
+        answers += [(e, Prediction(e.id, "")) for e in unanswered.examples if e.id not in ids]
     value = FORMATS[task.data.layout](answers)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(value, ensure_ascii=False))
@@ -47,11 +47,11 @@ def write_submission(
 
 def _paired(task: TaskSpec, split: Split, predictions: Sequence[Prediction]) -> list[Answer]:
     """Examples with their predictions, in the split's order."""
-    given = {p.id: p for p in predictions}
-    known = {e.id for e in split.examples}
-    problems = [Problem(f"'{p.id}' is not in split '{split.name}'.") for p in predictions if p.id not in known]
+    by_id = {p.id: p for p in predictions}
+    ids = {e.id for e in split.examples}
+    problems = [Problem(f"'{p.id}' is not in split '{split.name}'.") for p in predictions if p.id not in ids]
     for example in split.examples:
-        prediction = given.get(example.id)
+        prediction = by_id.get(example.id)
         if prediction is None:
             problems.append(Problem(f"'{example.id}' has no prediction."))
         elif task.mode == "open-ended" and prediction.text is None:
@@ -63,7 +63,7 @@ def _paired(task: TaskSpec, split: Split, predictions: Sequence[Prediction]) -> 
                 problems.append(Problem(f"'{example.id}' needs {n} scores."))
     if problems:
         raise PredictionError(f"{task.name}, split '{split.name}': {len(problems)} problems", problems)
-    return [(example, given[example.id]) for example in split.examples]
+    return [(example, by_id[example.id]) for example in split.examples]
 
 
 def _number(id: str) -> int | str:
@@ -100,10 +100,10 @@ def _visdial(answers: Sequence[Answer]) -> object:
 def ranks(scores: Sequence[float]) -> list[int]:
     """Rank of each candidate, 1 for the highest score; of equal scores the lower index comes first."""
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
-    placed = [0] * len(scores)
+    rank_of = [0] * len(scores)
     for rank, index in enumerate(order, start=1):
-        placed[index] = rank
-    return placed
+        rank_of[index] = rank
+    return rank_of
 
 
 def _star(answers: Sequence[Answer]) -> object:

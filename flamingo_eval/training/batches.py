@@ -12,7 +12,7 @@ from torch import Tensor
 from flamingo_eval.training.sample_episodes import Chunk
 from flamingo_eval.training.vocabulary import BEGIN, END_OF_CHUNK, IMAGE, PAD
 
-MULTIPLE = 32  # lengths are padded to it: few shapes, few kernels to build
+MULTIPLE = 32  # lengths are padded to a multiple of this: few shapes, few kernels to compile
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Batch:
     repeats: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
+        """The batch on a device."""
         return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
 
 
 class Collator:
-    """Episodes -> Batch, with a cache of what each stem and answer is in tokens."""
+    """Episodes -> Batch, with a cache of the tokens of stems and answers."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -48,7 +48,7 @@ class Collator:
 
     @property
     def form_ids(self) -> list[int]:
-        """Ids of tokens that every demonstration has, whatever its picture."""
+        """Ids of the tokens that are in every demonstration, whatever its picture."""
         stems = self.ids("Output:") + self.ids("Question: Answer:?")
         return sorted({self.begin, self.image, self.end, *stems})
 
@@ -86,7 +86,7 @@ class Collator:
             picture = [] if chunk.scene is None else [self.image, *(self.ids(chunk.words) if in_words else [])]
             stem = [*picture, *self.ids(chunk.stem)]
             answer = [*self.ids(f" {chunk.answer}"), self.end]
-            # a demonstration without its picture cannot be answered: only its form is learned, in text
+            # without its picture a demonstration cannot be answered; only its form is learned
             weight = 1.0 if chunk.scene is not None else other_token
             ids += stem + answer
             weights += [other_token] * len(stem) + [weight] * len(answer)

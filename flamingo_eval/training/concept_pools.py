@@ -1,7 +1,7 @@
-"""Scenes that episodes draw from: seen objects, what is invented from them, and clips; all of the training part.
+"""Scenes that episodes draw from: training objects, objects invented from them, and clips.
 
-An invented object is a training object in another look (sample/world/render.py). The language model never reads a name
-for it: the model must recognise and bind it from the picture alone.
+An invented object is a training object that looks different (sample/world/render.py). The language model never reads a
+name for it, so the model must recognise and bind it from the picture.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Thing = tuple[int, int]  # an object and its look: (object, 0) is the object its
 
 @dataclass(frozen=True)
 class ScenePool:
-    """Scenes that episodes draw from, findable by object and background."""
+    """Scenes that episodes draw from, indexed by object and background."""
 
     scenes: tuple[Scene, ...]
 
     @cached_property
     def groups(self) -> Mapping[tuple[Thing, int], list[int]]:
-        """(thing, background) -> scenes of that thing alone."""
+        """(thing, background) -> scenes with only that thing."""
         table: dict[tuple[Thing, int], list[int]] = defaultdict(list)
         for i, scene in enumerate(self.scenes):
             if scene.layout == "group":
@@ -54,12 +54,12 @@ class ScenePool:
 
     @cached_property
     def things(self) -> tuple[Thing, ...]:
-        """All that stands alone in some scene."""
+        """Things that are alone in some scene."""
         return tuple(sorted({thing for thing, _ in self.groups}))
 
     @cached_property
     def objects(self) -> tuple[int, ...]:
-        """Objects that stand alone, as they are, in some scene: those that have a name."""
+        """Objects in their usual look that are alone in some scene; these have names."""
         return tuple(o for o, look in self.things if not look)
 
     @cached_property
@@ -69,7 +69,7 @@ class ScenePool:
 
     @cached_property
     def of_kind(self) -> Mapping[str, list[Thing]]:
-        """Superordinate -> things of that kind, invented ones among them."""
+        """Superordinate -> things of that kind, including invented ones."""
         table: dict[str, list[Thing]] = {kind: [] for kind in kinds()}
         for thing in self.things:
             table[concepts()[thing[0]].kind].append(thing)
@@ -77,7 +77,7 @@ class ScenePool:
 
 
 def thing_of(scene: Scene) -> Thing:
-    """What stands in a scene of one kind of object."""
+    """The object in a scene with one kind of object."""
     return scene.objects[0], scene.look
 
 
@@ -98,12 +98,12 @@ def draw_pool(key: str, objects: Sequence[int], views: int, pairs: int, invented
 
 
 def training_pool(key: str, views: int, pairs: int, invented: int = 0) -> ScenePool:
-    """A pool of the training part: seen objects only."""
+    """A pool of pictures with training objects only."""
     return draw_pool(f"train:{key}", seen(), views, pairs, invented)
 
 
 def training_clips(key: str, n: int) -> ScenePool:
-    """Clips of the training part: one or two seen objects of a kind, moving or still."""
+    """A pool of clips with one or two training objects of a kind, moving or still."""
     rng = Random(f"train:{key}:clips")
     return ScenePool(
         tuple(

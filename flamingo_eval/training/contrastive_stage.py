@@ -1,8 +1,8 @@
 """Stage 1: vision encoder and text tower on pictures with captions (Flamingo v2 B.1.3).
 
-Half of the loss compares each picture with the bare names of all objects: whole captions can mostly be told apart by
-colour and number alone, and the encoder would stop there. Invented objects (seen ones in other colours, or upside down)
-are classified too, so that the encoder learns features that no name requires yet.
+Half of the loss compares each picture with the bare names of all objects, because most captions can be distinguished by
+colour and number alone, and the encoder would learn no more than that. Invented objects (training objects in other
+colours, or upside down) are classified too, so that the encoder learns features that no name requires yet.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ def new_towers(config: FlamingoConfig, spec: ContrastiveSpec, vocabulary: int, s
     initialise(towers, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         for part in towers.vision.modules():
-            if isinstance(part, StandardisedConv):  # same function, but an update of Adam's size turns them faster
+            if isinstance(part, StandardisedConv):  # the same function, but Adam's updates change it faster
                 part.weight.mul_(part.weight[0].numel() ** -0.5)
-            elif isinstance(part, Block):  # a few blocks need no open start; hundreds of updates are all there is
+            elif isinstance(
+                part, Block
+            ):  # few blocks do not need an identity start, and there are only hundreds of updates
                 part.branch_gain.fill_(1.0)
     return towers
 
 
 def plain_caption(scene: Scene) -> str:
-    """All that a picture shows, in basic words."""
+    """A caption of everything in a picture, in basic words."""
     names = [concepts()[o].name for o in scene.objects]
     names[0] += tag(scene.look)
     colour = COLOURS["basic"][scene.background]
@@ -53,12 +55,12 @@ def plain_caption(scene: Scene) -> str:
 
 
 def tag(look: int) -> str:
-    """What marks an invented object in this stage's texts; the language model never reads it."""
+    """The mark of an invented object in this stage's texts; the language model never reads it."""
     return f" ~{look}" if look else ""
 
 
 def padded_texts(collate: Collator, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """-> token ids int64[N, S], and which are no padding bool[N, S]"""
+    """Texts -> token ids int64[N, S], and which of them are not padding, bool[N, S]."""
     ids = [collate.ids(t) for t in texts]
     width = max(map(len, ids))
     tokens = torch.tensor([row + [collate.pad] * (width - len(row)) for row in ids])

@@ -1,6 +1,6 @@
 """Stage 3: Resampler and gated blocks from scratch between a frozen encoder and a frozen decoder (Flamingo v2 2.3).
 
-First short episodes rich in captions, so that pictures can be read at all; then few-shot episodes.
+First short episodes with many captions, so that the model learns to read pictures; then few-shot episodes.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from flamingo_eval.training.recipe import FlamingoSpec
 from flamingo_eval.training.sample_episodes import Chunk, draw_episode
 
 CLIP_CHUNKS = (2, 9)  # shortest and longest episode of clips
-CLIP_COST = 3  # of a clip, in pictures: its frames are read by the Resampler alone
-GRID_STD = 0.3  # positions must be told apart beside features of unit size: counting and left-of rest on them
+CLIP_COST = 3  # of a clip, in pictures: only the Resampler reads its frames
+GRID_STD = 0.3  # large enough to distinguish positions next to features of unit size, for counting and "left of"
 
 
 def new_blocks(flamingo: Flamingo, spec: FlamingoSpec, seed: int) -> None:
@@ -36,7 +36,7 @@ def new_blocks(flamingo: Flamingo, spec: FlamingoSpec, seed: int) -> None:
         initialise(part, generator)
         with torch.no_grad():
             for module in part.modules():
-                if isinstance(module, nn.Linear):  # a narrow model needs larger weights than 0.02
+                if isinstance(module, nn.Linear):  # 0.02 is too small for a narrow model
                     module.weight.normal_(0.0, module.in_features**-0.5, generator=generator)
             for name, parameter in part.named_parameters():
                 if name.endswith("_gate"):
@@ -56,7 +56,7 @@ def trained(flamingo: Flamingo) -> list[nn.Module]:
 
 
 def weights_sha256(modules: Iterable[nn.Module]) -> str:
-    """Hash of all weights, to show that frozen parts stayed as they were."""
+    """Hash of all weights, to check that frozen parts did not change."""
     total = hashlib.sha256()
     for module in modules:
         for name, tensor in module.state_dict().items():
@@ -67,7 +67,7 @@ def weights_sha256(modules: Iterable[nn.Module]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPool:
-    """A pool with what the frozen encoder sees of it: features [N, T, P, V], T = 1 for pictures."""
+    """A pool with the frozen encoder's features of its scenes: [N, T, P, V], T = 1 for pictures."""
 
     pool: ScenePool
     features: Tensor
@@ -82,7 +82,7 @@ def flamingo_logits(flamingo: Flamingo, features: Tensor, tokens: Tensor, image_
 
 
 def features_of(batch: Batch, features: Tensor) -> Tensor:
-    """Those of a batch's scenes, blended as it says, any where an episode has fewer. [N, T, P, V] -> [B, M, T, P, V]"""
+    """Features of a batch's scenes, blended; missing scenes get any features. [N, T, P, V] -> [B, M, T, P, V]"""
     scene_features = features[batch.scenes.clamp(min=0)]
     if not bool(batch.shares.any()):
         return scene_features

@@ -1,4 +1,4 @@
-"""Stage 2: the decoder on text alone. Episodes are the Flamingo's, with each picture put into words."""
+"""Stage 2: the decoder on text. Episodes are those of stage 3, with each picture described in words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flamingo_eval.training.loop import Place, fit
 from flamingo_eval.training.recipe import LanguageSpec
 from flamingo_eval.training.sample_episodes import Chunk, draw_episode
 
-TOKENS_A_CHUNK = 11  # about; decides how many episodes fill a batch
+TOKENS_A_CHUNK = 11  # approximate; decides how many episodes fill a batch
 QUERY_GAIN = 1.5
 COPY_GAIN = 0.5
 CHECKED = ("bind", "bind-colour", "bind-count", "caption", "vqa", "bound")  # tasks that are evaluated at the end
@@ -26,12 +26,12 @@ LONG = 33  # chunks: 32 shots and a query
 
 
 def new_decoder(config: DecoderConfig, collate: Collator, seed: int) -> Decoder:
-    """Fresh weights from which a narrow decoder soon learns to match content; with the usual ones it does not.
+    """Fresh weights from which a narrow decoder quickly learns to match content; from the usual ones it does not.
 
-    Embeddings of unit size (Adam moves all rows alike, and small ones soon point the same way; `logit_scale` keeps the
-    logits small), other weights of unit gain. Queries begin equal to keys, large, and blind to the words that every
-    demonstration has, so that attention begins by finding the demonstrations whose content is like this one's; output
-    begins as the transpose of value, so that what is found is copied.
+    Embeddings have unit size (Adam moves all rows alike, so small ones would soon be parallel; `logit_scale` keeps the
+    logits small), other weights unit gain. Queries start equal to keys, large, and blind to the words that every
+    demonstration has, so that attention starts with the demonstrations whose content is similar; the output projection
+    starts as the transpose of the value projection, so that their answers are copied.
     """
     generator = torch.Generator().manual_seed(seed)
     decoder = Decoder(config)
@@ -87,8 +87,8 @@ def text_episodes(spec: LanguageSpec, pool: ScenePool, clips: ScenePool, seed: i
 def repeats_by_task(decoder: Decoder, pool: ScenePool, collate: Collator) -> dict[str, float]:
     """Share of correct tokens among repeated answers, for each task, with pictures fully described in words.
 
-    The episodes are not used in training. What the decoder cannot do in text, the third stage can hardly teach it, so
-    check these numbers before training further.
+    The episodes are not used in training. The third stage can hardly teach what the decoder cannot do in text, so check
+    these numbers before training further.
     """
     device = next(decoder.parameters()).device
     shares = {}

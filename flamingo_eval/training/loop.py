@@ -33,7 +33,7 @@ Forward = TypeVar("Forward", bound=Callable[..., Tensor])
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a stage writes, and on what and how it computes."""
+    """Where a stage writes, and its device, dtype and compiler option."""
 
     folder: Path
     device: torch.device
@@ -46,7 +46,7 @@ class Place:
         return cast(Forward, torch.compile(forward, dynamic=True)) if self.compile else forward
 
 
-Update = Callable[[int], tuple[Tensor, Mapping[str, float]]]  # update -> loss, and what else to log
+Update = Callable[[int], tuple[Tensor, Mapping[str, float]]]  # update -> loss, and other values to log
 
 
 def learning_rate(spec: OptimSpec, update: int) -> float:
@@ -58,9 +58,9 @@ def learning_rate(spec: OptimSpec, update: int) -> float:
 
 
 def make_optimizer(modules: Iterable[nn.Module], spec: OptimSpec, gate_lr: float = 1.0) -> torch.optim.AdamW:
-    """AdamW over what is not frozen; vectors and scalars (norms, biases, gates) are not decayed.
+    """AdamW over all parameters that are not frozen; vectors and scalars (norms, biases, gates) have no weight decay.
 
-    Gates learn `gate_lr` times as fast: starting from 0, they decide when anything else begins to learn.
+    Gates have `gate_lr` times the learning rate: they start at 0 and decide when the other parameters get gradients.
     """
     named = [(n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad]
     gates = [p for n, p in named if n.endswith("_gate")]
@@ -76,10 +76,10 @@ def make_optimizer(modules: Iterable[nn.Module], spec: OptimSpec, gate_lr: float
 def fit(
     stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, update: Update, place: Place, gate_lr: float = 1.0
 ) -> None:
-    """Train until `spec.updates`, from the stage's state file if there is one. Leaves weights in the modules.
+    """Train the modules in place until `spec.updates`, from the stage's state file if there is one.
 
-    Writes <stage>.pt (state) and <stage>.jsonl (curve: update, mean loss since the row before, what else the last
-    update logged, lr, seconds) into the folder.
+    Writes <stage>.pt (state) and <stage>.jsonl (curve: update, mean loss since the previous row, other values of the
+    last update, lr, seconds) into the folder.
     """
     optimizer = make_optimizer(modules.values(), spec, gate_lr)
     state_file, curve_file = place.folder / f"{stage}.pt", place.folder / f"{stage}.jsonl"
@@ -117,12 +117,12 @@ def fit(
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:
-    """On a CPU the fused kernel's backward pass took 40 % of an update; plain products take half of that."""
+    """Plain attention on a CPU: the fused kernel's backward pass took 40 % of an update, plain products 20 %."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def finished(stage: str, modules: Mapping[str, nn.Module], spec: OptimSpec, place: Place) -> bool:
-    """Whether an earlier process has done all updates of a stage; its weights are then put into the modules."""
+    """Whether a previous process finished a stage; if so, load its weights into the modules."""
     file = place.folder / f"{stage}.pt"
     if not file.is_file():
         return False

@@ -1,4 +1,4 @@
-"""What a training run is: one frozen spec a stage, read from a YAML file."""
+"""The recipe of a training run: one frozen spec per stage, read from a YAML file."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ class ContrastiveSpec:
     pairs: int = 4000  # pictures of two objects
     invented: int = 0  # pictures of each other look of an object
     names: float = 0.5  # share of the loss that compares each picture with all objects' bare names
-    width: int = 128  # of the shared space
+    width: int = 128  # width of the shared space
     text_width: int = 128
     shift: int = 4  # largest random shift of a picture, in pixels
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageSpec:
-    """Stage 2: the decoder on text alone, episodes with their pictures put into words."""
+    """Stage 2: the decoder on text, with pictures described in words."""
 
     optim: OptimSpec
     tokens: int = 3072  # of a batch, about
     chunks: tuple[int, int] = (3, 17)  # shortest and longest episode
     weights: Mapping[str, float] = field(default_factory=dict)  # of the tasks
     invented: int = 0  # scenes of each other look of an object
-    clips: float = 0.0  # share of the updates that are about clips
+    clips: float = 0.0  # share of the updates on clips
     plain: tuple[float, float] = (0.9, 0.2)  # share of bind and bound episodes in one-word form, at start and end
-    other_tokens: float = 0.1  # weight of tokens that are no answer
+    other_tokens: float = 0.1  # weight of tokens that are not part of an answer
     long: float = 0.05  # share of batches with episodes of 33 chunks, in the last fifth
 
 
@@ -69,13 +69,13 @@ class FlamingoSpec:
     paired: float = 0.0  # share of the updates on single pictures with their captions
     clips: float = 0.0  # share of the updates on episodes of clips
     filmed: int = 0  # clips to draw from
-    caption_first: float = 0.4  # share of the updates that are short and rich in captions
+    caption_first: float = 0.4  # share of the updates on short episodes with many captions
     first_weights: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     first_chunks: tuple[int, int] = (1, 4)  # shortest and longest episode, in the first part and after it
     chunks: tuple[int, int] = (3, 17)
     long: float = 0.2  # share of batches with episodes of 33 chunks, in the last quarter
-    gate: float = 0.0  # where the tanh gates begin (paper: 0)
+    gate: float = 0.0  # initial value of the tanh gates (paper: 0)
     gate_lr: float = 5.0  # learning rate of the gates / that of everything else
 
 
@@ -94,7 +94,7 @@ class Recipe:
     compile: bool = False  # of stages 2 and 3: small operations fused by torch.compile; needs a C++ compiler
 
     def smoke(self) -> Recipe:
-        """The same run with a few small updates: does everything work, do the losses fall?"""
+        """The recipe with a few small updates, to check that everything works and the losses fall."""
         c, lm, f = self.contrastive, self.language, self.flamingo
         return replace(
             self,
@@ -120,7 +120,7 @@ Stage = TypeVar("Stage", ContrastiveSpec, LanguageSpec, FlamingoSpec)
 
 
 def _small(stage: Stage, updates: int, **changes: Any) -> Stage:
-    """A stage of a few updates, with less of everything."""
+    """A stage with few updates and small values of everything else."""
     return replace(stage, optim=replace(stage.optim, updates=updates, warmup=5), **changes)
 
 

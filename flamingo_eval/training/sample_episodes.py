@@ -1,7 +1,7 @@
-"""Training episodes. Each is a small dataset of its own, with conventions fixed for all its chunks.
+"""Training episodes. Each is a small dataset with the same conventions in all of its chunks.
 
-The language model reads them with the pictures put into words; the Flamingo reads the pictures. Scenes come from the
-training part of the sample world; held-out objects are neither shown nor named.
+The language model reads descriptions of the pictures; the Flamingo reads the pictures. Scenes are from the training
+part of the sample world; held-out objects are neither shown nor named.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ BLEND = (0.2, 0.5)  # least and largest share of the second object in a blend
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One demonstration: a scene of the pool (None: text only), the stem, the answer, the picture in words.
+    """One demonstration: a scene of the pool (None: text only), the stem, the answer, a description of the picture.
 
-    `blend` is another scene, and its share of what the encoder sees (stage 3 only; words know nothing of it).
+    `blend` is a second scene and its share of the features (stage 3 only; descriptions ignore it).
     """
 
     scene: int | None
@@ -51,10 +51,10 @@ def draw_episode(
 ) -> list[Chunk]:
     """One episode of `chunks` demonstrations of a task drawn by `weights`.
 
-    Tasks: bind, bind-colour, bind-count, name, caption, vqa; bound, questions that are mostly about a name bound to a
-    background or to a kind of object; clip, of a pool of clips. `plain` is the share of episodes about what is bound
-    whose pictures are put into the one word that matters; `blends` that of bind episodes whose objects are blends of
-    two.
+    Tasks: bind, bind-colour, bind-count, name, caption, vqa; bound (questions, mostly about a name bound to a
+    background or to a kind of object); clip (from a pool of clips). `plain` is the share of binding episodes whose
+    pictures are described by the one word that matters; `blends` is the share of bind episodes whose objects are blends
+    of two.
     """
     task = rng.choices(tuple(weights), tuple(weights.values()))[0]
     if task.startswith("bind"):
@@ -103,10 +103,10 @@ def _bind(rng: Random, pool: ScenePool, task: str, chunks: int, plain: bool, ble
 
 
 def _others(rng: Random, pool: ScenePool, ways: int) -> list[tuple[Thing, float]]:
-    """For each object of an episode, another one to blend it with and its share; gives an endless supply of objects.
+    """For each object of an episode, a second one to blend it with and its share: an endless supply of new objects.
 
-    To be bound, half of this and half of that is an object too. A Resampler that has met the pool's objects alone tells
-    held-out ones apart less well than the encoder before it does.
+    A blend of two objects can be bound like an object. A Resampler trained only on the pool's objects distinguishes
+    held-out objects less well than the encoder does.
     """
     return [(rng.choice(pool.things), rng.uniform(*BLEND)) for _ in range(ways)]
 
@@ -124,7 +124,7 @@ def _bound_things(rng: Random, pool: ScenePool, ways: int) -> list[Thing]:
 
 
 def words_for(thing: Thing) -> str:
-    """What a thing is in words: its name, or for an invented one two names, that of its artwork and another."""
+    """The words for a thing: its name; for an invented one two names, that of its artwork and another."""
     object, look = thing
     if not look:
         return concepts()[object].name
@@ -134,7 +134,7 @@ def words_for(thing: Thing) -> str:
 
 
 def _clips(rng: Random, pool: ScenePool, chunks: int) -> list[Chunk]:
-    """Clips: where things go, in words or in nonsense names; captions with the motion; what they are."""
+    """Clips: directions of motion, in words or nonsense names; captions with the motion; names of objects."""
     conventions = Conventions.draw(rng)
     kind = rng.choice(("motion", "motion", "bind", "caption", "what"))
     motions = rng.sample(MOTIONS, rng.randint(2, len(MOTIONS)))
@@ -170,7 +170,7 @@ def _captions(rng: Random, pool: ScenePool, task: str, chunks: int) -> list[Chun
 
 
 def _vqa(rng: Random, pool: ScenePool, task: str, chunks: int, plain: float) -> list[Chunk]:
-    """Questions of a few types, some more common than others."""
+    """Questions of a few types, with different frequencies."""
     conventions = Conventions.draw(rng)
     if task == "bound":
         first = rng.choice(("where", "where", "shelf"))
@@ -206,7 +206,7 @@ def _vqa(rng: Random, pool: ScenePool, task: str, chunks: int, plain: float) -> 
 
 
 def _world_part(rng: Random, pool: ScenePool, n: int, most_colours: int = len(BACKGROUNDS)) -> list[int]:
-    """Scenes of one dataset: few or all backgrounds, few or all objects, some pairs."""
+    """The scenes of one dataset: few or all backgrounds, few or all objects, some pairs."""
     colours = rng.sample(range(len(BACKGROUNDS)), rng.randint(2, most_colours))
     is_small = rng.random() < 0.4
     objects = rng.sample(pool.objects, rng.randint(3, 12)) if is_small else pool.objects
@@ -223,6 +223,6 @@ def _world_part(rng: Random, pool: ScenePool, n: int, most_colours: int = len(BA
 
 def _group(rng: Random, pool: ScenePool, thing: Thing, background: int) -> int:
     choices = pool.groups.get((thing, background))
-    if choices is None:  # a small pool lacks that background: any other
+    if choices is None:  # a small pool may not have that background: take any other
         choices = next(pool.groups[thing, b] for b in range(len(BACKGROUNDS)) if (thing, b) in pool.groups)
     return rng.choice(choices)

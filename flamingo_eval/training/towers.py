@@ -39,7 +39,7 @@ class ContrastiveConfig:
     vision: VisionConfig = field(default_factory=lambda: NFNetConfig(image_size=288))
     text: TextTowerConfig = field(default_factory=TextTowerConfig)
     width: int = 1376
-    temperature: float = 0.07  # to begin with; learned as its inverse's logarithm
+    temperature: float = 0.07  # initial value; learned as the logarithm of its inverse
     label_smoothing: float = 0.1
 
 
@@ -124,10 +124,10 @@ def two_term_loss(
     same: Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of finding each picture's text among all texts, plus that of each text's picture. -> scalar
+    """Cross-entropy of each picture's text among all texts, plus that of each text's picture. -> scalar
 
-    images, texts [N, E] of length 1; `same` bool[N, N] marks pairs that fit equally well (the same caption twice), by
-    default only those on the diagonal.
+    images, texts [N, E] of length 1; `same` bool[N, N] marks matching pairs (a caption may occur twice), by default
+    only those on the diagonal.
     """
     logits = inverse_temperature * images @ texts.T  # [N images, N texts]
     matches = torch.eye(len(logits), device=logits.device) if same is None else same.to(logits.dtype)

@@ -1,6 +1,6 @@
-"""One recipe, from nothing to a checkpoint folder: contrastive, language, Flamingo, export. An interrupted run resumes.
+"""Trains one recipe: contrastive stage, language stage, Flamingo stage, export. An interrupted run resumes.
 
-The first two stages may be another checkpoint's: the paper too begins its third from an encoder and a decoder it has.
+The first two stages may be replaced by another checkpoint, as the paper starts from an existing encoder and decoder.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from flamingo_eval.training.recipe import Recipe
 from flamingo_eval.training.vocabulary import make_tokenizer
 
 CONTEXT = 1024
-TEXT_VIEWS, TEXT_PAIRS = 16, 4000  # scenes described in words alone need no pictures
+TEXT_VIEWS, TEXT_PAIRS = 16, 4000  # scenes described in words need no pictures
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, frozen: Model | None = None) -> Path:
-    """Train all stages and write the checkpoint folder out/checkpoint. States and curves lie in `out`.
+    """Train all stages and write the checkpoint folder out/checkpoint. States and curves are in `out`.
 
-    With `frozen`, the third stage alone, between the encoder and the decoder of that model.
-    Raises UsageError for an unknown preset or dtype, CheckpointError where `out` holds another run or `frozen` is not
-    of the recipe's shapes and vocabulary.
+    With `frozen`, only the third stage, between the encoder and the decoder of that model.
+    Raises UsageError for an unknown preset or dtype; CheckpointError if `out` contains another run, or if `frozen` does
+    not have the recipe's shapes and vocabulary.
     """
     config = recipe_config(recipe)
     if recipe.dtype not in DTYPES:
@@ -59,7 +59,7 @@ def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, froze
     decoder = _train_decoder(recipe, config, collate, place) if frozen is None else frozen.flamingo.decoder
     flamingo.vision.load_state_dict(vision.state_dict())
     flamingo.decoder.load_state_dict(decoder.state_dict())
-    new_blocks(flamingo, recipe.flamingo, recipe.seed)  # drawn on the CPU: the same on every device
+    new_blocks(flamingo, recipe.flamingo, recipe.seed)  # drawn on the CPU, so that it is the same on every device
     flamingo.to(place.device)
     spec = recipe.flamingo
     pool = training_pool("flamingo", spec.views, spec.pairs, spec.invented)
@@ -88,7 +88,7 @@ def recipe_config(recipe: Recipe) -> FlamingoConfig:
 
 
 def _train_vision(recipe: Recipe, config: FlamingoConfig, collate: Collator, place: Place) -> nn.Module:
-    """Stage 1; the text tower is dropped afterwards."""
+    """Stage 1; the text tower is discarded."""
     spec = recipe.contrastive
     towers = new_towers(config, spec, config.decoder.vocabulary, recipe.seed).to(place.device)
     pool = training_pool("contrastive", spec.views, spec.pairs, spec.invented)

@@ -1,7 +1,7 @@
-"""The tokenizer of models trained on the sample world: a token for every word of the world, bytes for all other text.
+"""The tokenizer of models trained on the sample world: a token for every word of the world, bytes for other text.
 
-A byte-level BPE without merges that looks whole words up first: any text can be encoded and comes back unchanged, and
-the world's own words are one token each.
+A byte-level BPE without merges that looks up whole words first: any text can be encoded and decoded without loss, and
+each word of the world is one token.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def test_a_driver_that_stopped_goes_on(work: tuple[RunSpec, TaskData], saying_en
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(*work, ReplicaPool([FakeHandle(saying_engine(by_prompt))]), tmp_path / "cut", watch=stops)
+        run(*work, ReplicaPool([FakeHandle(saying_engine(by_prompt))]), tmp_path / "cut", on_progress=stops)
     record = run(*work, ReplicaPool([FakeHandle(saying_engine(by_prompt))]), tmp_path / "cut")
     assert record.resumed == 1
     assert files(tmp_path / "cut") == files(tmp_path / "one")

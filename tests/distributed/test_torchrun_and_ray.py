@@ -164,7 +164,7 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
         pool = ReplicaPool(replicas, max_queries=64)
         spec = planned.spec(model)
         began = time.monotonic()
-        run_one(spec, planned.data, pool, tmp_path, episodes=list(planned.episodes()), watch=kill_once)
+        run_one(spec, planned.data, pool, tmp_path, episodes=list(planned.episodes()), on_progress=kill_once)
         assert time.monotonic() - began < 60
     assert files(tmp_path) == files(whole)
     assert pool.stats["units_lost"] >= 1

@@ -44,7 +44,7 @@ def go(make_run: MakeRun, saying_engine: Any, tmp_path: Path) -> Callable[..., F
     def _go(root: Path, tell: Callable[[str], None] = lambda _: None, **changes: Any) -> FinishedRun:
         changed = replace(spec, data=root.name, **changes)
         data = load_data(changed.task, root, changed.split)
-        return run(changed, data, saying_engine(lambda prompt: "red"), tmp_path / "results", tell=tell)
+        return run(changed, data, saying_engine(lambda prompt: "red"), tmp_path / "results", say=tell)
 
     return _go
 

@@ -119,7 +119,7 @@ def test_episodes_of_a_run_are_those_of_its_queries(root: Path) -> None:
     assert list(run.episodes(every=5)) == whole[::5]
     assert run.episode(3) == whole[3]
     some = {e.query.id for e in whole[:6]}
-    assert list(run.episodes(without=some)) == whole[6:]
+    assert list(run.episodes(excluded_ids=some)) == whole[6:]
 
 
 def test_the_same_command_prints_the_table_without_torch_or_pictures(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ def test_vqa_and_vizwiz_and_captions(task: TaskNamed, tmp_path: Path) -> None:
     predictions = [Prediction("12", ""), Prediction("7", "café")]
     path = write_submission(task("vqav2"), split("7", "12"), predictions, tmp_path / "a/vqa.json")
     assert written(path) == [{"question_id": 7, "answer": "café"}, {"question_id": 12, "answer": ""}]
-    path = write_submission(task("vqav2"), split("7"), predictions[1:], tmp_path / "a/vqa.json", rest=split("6", "7"))
+    path = write_submission(
+        task("vqav2"), split("7"), predictions[1:], tmp_path / "a/vqa.json", unanswered=split("6", "7")
+    )
     assert written(path) == [{"question_id": 7, "answer": "café"}, {"question_id": 6, "answer": ""}]
     path = write_submission(task("vizwiz"), split("v.jpg"), [Prediction("v.jpg", "cat")], tmp_path / "vizwiz.json")
     assert written(path) == [{"image": "v.jpg", "answer": "cat"}]

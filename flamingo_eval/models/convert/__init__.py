@@ -1,1 +1,1 @@
-"""Foreign checkpoints -> checkpoint folders of ours. Every tensor is accounted for; nothing is trained or guessed."""
+"""Foreign checkpoints -> our checkpoint folders. Every tensor is accounted for; nothing is trained or guessed."""

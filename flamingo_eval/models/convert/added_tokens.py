@@ -1,4 +1,4 @@
-"""The two tokens that a bridge adds to a language model, and the rows of embedding and head that they get."""
+"""The two tokens that a bridge adds to a language model, and their rows of embedding and head."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from flamingo_eval.models.convert.tensor_map import PlannedTensor
 
 NewRows = Literal["trained", "frozen"]
 END_OF_CHUNK, IMAGE = "<|endofchunk|>", "<image>"
-MULTIPLES = (128, 64, 32, 8)  # to which families pad their vocabularies
+MULTIPLES = (128, 64, 32, 8)  # families pad their vocabularies to a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Rows of embedding and head: those of the language model, those of new tokens, and padding as its family pads."""
+    """Rows of embedding and head: the language model's, those of new tokens, and the padding usual in its family."""
 
     base: int
     rows: int
@@ -33,14 +33,14 @@ class Vocabulary:
 
     @classmethod
     def of(cls, base: int, tokens: int) -> Vocabulary:
-        """New tokens take unused rows of the model's own padding where there are some; else rows are added."""
+        """New tokens use the rows that pad the model's vocabulary, if there are enough; otherwise rows are added."""
         if tokens <= base:
             return cls(base, base, tokens)
         multiple = next((m for m in MULTIPLES if base % m == 0), 1)
         return cls(base, -(-tokens // multiple) * multiple, tokens)
 
     def head_rows(self, new_rows: NewRows) -> int | None:
-        """The id from which on tokens cannot be generated: padding, or all new ones where their rows stay frozen."""
+        """The first id that cannot be generated: of padding, or of the new tokens if their rows stay frozen."""
         if self.rows == self.base:
             return None
         first = self.base if new_rows == "frozen" else self.tokens
@@ -50,9 +50,9 @@ class Vocabulary:
 def add_tokens(
     fast: FastTokenizer, settings: Mapping[str, Any], new_rows: NewRows, base: int, source: Path
 ) -> tuple[TokenConfig, Vocabulary]:
-    """Add the image tag and the end of chunk, unless they are there.
+    """Add the image tag and the end of chunk, unless the tokenizer has them.
 
-    Where the new rows stay frozen the end of chunk could never be generated: the model's own end of text is taken.
+    If the new rows stay frozen, the end of chunk could never be generated, so the model's own end of text is used.
     Raises CheckpointError.
     """
     end_of_text = settings.get("eos_token")
@@ -83,7 +83,7 @@ def add_tokens(
 
 
 def grown(foreign: ForeignTensor, rows: int) -> PlannedTensor:
-    """The model's own rows as they are, and their mean in every row after them."""
+    """The model's own rows, unchanged; every row after them is their mean."""
     shape = (rows, *foreign.shape[1:])
     if rows == foreign.shape[0]:
         return PlannedTensor(shape, foreign.dtype, foreign.read, (foreign,))

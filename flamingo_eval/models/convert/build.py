@@ -1,7 +1,7 @@
-"""A checkpoint folder around any frozen vision encoder and any frozen language model: what a bridge is trained in.
+"""A checkpoint folder from any frozen vision encoder and any frozen language model, in which a bridge is trained.
 
-Resampler and gated blocks are new, drawn from a seed, their gates at zero: with pictures or without, the text is the
-language model's own until they are trained (Flamingo v2 section 2.2).
+Resampler and gated blocks are new, drawn from a seed, with gates at zero: until they are trained, the model's text is
+that of the language model, with pictures or without (Flamingo v2 section 2.2).
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from flamingo_eval.models.initialise import initialise
 from flamingo_eval.models.resampler import Resampler
 from flamingo_eval.models.xattn import GatedXattn
 
-HEAD_WIDTH = 64  # of the new parts, where their widths divide by it
+HEAD_WIDTH = 64  # of the new parts, if their widths are divisible by it
 # Gated blocks before every n-th block, by the language model's size in billions (Flamingo v2 table 1)
 EVERY = ((3.0, 1), (20.0, 4), (float("inf"), 7))
 
 
 @dataclass(frozen=True, slots=True)
 class BridgeOptions:
-    """The shape of the new parts. None: chosen by the sizes of the frozen ones, as the paper does."""
+    """The shape of the new parts. None: derived from the sizes of the frozen parts, as in the paper."""
 
     every: int | None = None
     latents: int = 64
@@ -61,7 +61,7 @@ class BridgeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Vision:
-    """A frozen encoder: its shape, its pixels, and its tensors under the names of `table` (None: under ours)."""
+    """A frozen encoder: its shape, its preprocessing, and its tensors, named as in `table` (None: named as ours)."""
 
     config: VisionConfig
     preprocess: PreprocessConfig
@@ -78,9 +78,9 @@ def build(
     tokenizer: Path | None = None,
     vision_config: str | None = None,
 ) -> tuple[FlamingoConfig, tuple[str, ...]]:
-    """Write the folder to `out`; returns its configuration and what the user should know.
+    """Write the folder to `out`; returns its configuration and notes for the user.
 
-    Raises CheckpointError (with all problems, each under its file) and UsageError (`out` is taken or cannot be written,
+    Raises CheckpointError (all problems at once, each with its file) and UsageError (`out` exists or cannot be written,
     options that fit no model).
     """
     check_out(out)
@@ -122,7 +122,7 @@ def build(
 
 
 def read_vision(path: Path, vision_config: str | None) -> Vision:
-    """A frozen encoder: CLIP in every form that `convert` takes, SigLIP, or that of a checkpoint folder of ours.
+    """A frozen encoder: CLIP in every form that `convert` accepts, SigLIP, or the encoder of one of our folders.
 
     Raises CheckpointError.
     """
@@ -167,7 +167,7 @@ def _xattn(decoder: DecoderConfig, options: BridgeOptions) -> XattnConfig:
 
 
 def _heads(width: int) -> tuple[int, int]:
-    """Heads and their width, which together are as wide as what they read, or a little narrower."""
+    """Number of heads and their width; together they are as wide as their input or a little narrower."""
     return (width // HEAD_WIDTH, HEAD_WIDTH) if width >= HEAD_WIDTH else (1, width)
 
 
@@ -184,7 +184,7 @@ def _add_vision(tensor_map: TensorMap, vision: Vision, path: Path) -> None:
 
 
 def _add_new_parts(tensor_map: TensorMap, config: FlamingoConfig, seed: int, dtype: torch.dtype) -> None:
-    """Resampler and gated blocks, each drawn from the seed and its own place: only one is in memory at a time."""
+    """Resampler and gated blocks, each drawn from the seed and its own index; one is in memory at a time."""
     assert isinstance(config.resampler, ResamplerConfig)
     parts: dict[str, Callable[[], nn.Module]] = {
         "resampler.": partial(Resampler, config.resampler, config.vision.width)
@@ -199,7 +199,7 @@ def _add_new_parts(tensor_map: TensorMap, config: FlamingoConfig, seed: int, dty
 
 
 class _Drawn:
-    """A module with fresh weights, made when its first tensor is asked for and let go with its last."""
+    """A module with fresh weights, created for its first tensor and released after its last."""
 
     def __init__(self, make: Callable[[], nn.Module], seed: int) -> None:
         self.make, self.seed = make, seed
@@ -217,12 +217,12 @@ class _Drawn:
 def _add_language(
     tensor_map: TensorMap, family: Family, decoder: DecoderConfig, language: Mapping[str, ForeignTensor], path: Path
 ) -> None:
-    """The frozen language model as it is; embedding and head with the rows of new tokens."""
+    """The frozen language model, unchanged; embedding and head get rows for new tokens."""
     weights = dict(language)
     file = next((foreign.file for foreign in weights.values()), path)
     grow = {"embedding.weight": f"{family.embedding}.weight"}
     if decoder.tied_head:
-        weights.pop(f"{family.head}.weight", None)  # saved all the same by some
+        weights.pop(f"{family.head}.weight", None)  # some files contain them anyway
     else:
         grow["head.weight"] = f"{family.head}.weight"
     if decoder.head_bias:
@@ -245,7 +245,7 @@ PAPER: Mapping[str, Mapping[str, float]] = {
 
 
 def shares(config: FlamingoConfig) -> tuple[str, tuple[tuple[str, int, float, float], ...]]:
-    """Of each part: parameters, its share here, its share in the paper's model with the nearest language model.
+    """For each part: parameters, share of the whole, share in the paper's model with the nearest language model.
 
     -> the name of that model; (part, count, share, paper's share), shares between 0 and 1
     """

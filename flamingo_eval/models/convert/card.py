@@ -1,4 +1,4 @@
-"""The README.md of a checkpoint that was converted or built: what it is and what it came from."""
+"""The README.md of a checkpoint that was converted or built: what it contains and its sources."""
 
 from __future__ import annotations
 

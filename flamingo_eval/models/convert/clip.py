@@ -76,9 +76,9 @@ _OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")  # entries 
 
 @dataclass(frozen=True, slots=True)
 class Tower:
-    """A vision tower as found: its shape, its pixels, its tensors and the table that names them.
+    """A vision tower as stored: its shape, its preprocessing, its tensors and the table of their names.
 
-    `unused` tensors (the last norm and the projection, which Flamingo-style models bypass) are left out.
+    `unused` tensors (the last norm and the projection, which Flamingo-style models bypass) are not converted.
     """
 
     config: ViTConfig
@@ -117,7 +117,7 @@ def read_tower(path: Path, vision_config: str | None) -> Tower:
 
 
 def hugging_face_vit(config: ForeignConfig) -> ViTConfig:
-    """A CLIPVisionConfig (or IDEFICS' vision_config) as ours; what is absent has transformers' defaults."""
+    """A CLIPVisionConfig (or IDEFICS' vision_config) as ours; missing keys have transformers' defaults."""
     width = config.whole("hidden_size", "embed_dim", default=768)
     config.require("num_channels", 3, default=3)
     return ViTConfig(
@@ -150,7 +150,7 @@ def _hugging_face(folder: Path) -> Tower:
 
 
 def hugging_face_pixels(path: Path, image_size: int) -> PreprocessConfig:
-    """A CLIP preprocessor_config.json as ours; without one, CLIP's own way at the tower's size."""
+    """A CLIP preprocessor_config.json as ours; without a file, CLIP's own preprocessing at the tower's size."""
     if not path.is_file():
         return replace(CLIP_PIXELS, size=image_size)
     values = read_json(path)
@@ -216,7 +216,7 @@ def _open_clip_config(path: Path) -> tuple[ViTConfig, PreprocessConfig]:
 
 
 def _open_clip_options(vision: ForeignConfig, quick: bool) -> tuple[Activation, float]:
-    """Activation and epsilon of the norms: what open_clip hands to PyTorch's modules as it stands."""
+    """Activation and epsilon of the norms, which open_clip passes to PyTorch's modules unchanged."""
     act, norm = (vision.get(name, default={}) for name in ("act_kwargs", "norm_kwargs"))
     activation: Activation = "quick_gelu" if quick else "gelu"
     if act == {"approximate": "tanh"} and not quick:
@@ -286,7 +286,7 @@ def _cut_gelu(name: str) -> tuple[str, str, str]:
 
 
 def _visual(weights: Weights) -> dict[str, ForeignTensor]:
-    """The vision half of a state dict, whose names may begin with `visual.` or not."""
+    """The vision half of a state dict; its names may begin with `visual.`."""
     if visual := without_prefix(weights, "visual."):
         return _without(visual, OPEN_CLIP_UNUSED)
     return _without(dict(weights), (*OPEN_CLIP_UNUSED, *_OPENAI_MARKS))

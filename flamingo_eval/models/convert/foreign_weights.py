@@ -28,7 +28,7 @@ _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF
 _DTYPES |= {"BOOL": torch.bool, "U8": torch.uint8, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8}
 _DTYPES |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 
-# What a folder may hold, first come first served; an index names shards. LAION's have both kinds side by side.
+# Files of weights in a folder, in order of preference; an index names shards. LAION's folders have both kinds.
 HUGGING_FACE_FILES = (
     "model.safetensors.index.json",
     "model.safetensors",
@@ -37,7 +37,7 @@ HUGGING_FACE_FILES = (
 )
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_visual.safetensors", "open_clip_pytorch_model.bin")
 
-# What PyTorch's loader raises on broken files; its unpickler runs a list of operations that a flipped bit turns wrong.
+# Errors of PyTorch's loader on broken files; its unpickler runs a list of operations, which a flipped bit corrupts.
 _BROKEN_PICKLE: tuple[type[Exception], ...] = (
     RuntimeError,
     EOFError,
@@ -66,7 +66,7 @@ Weights = Mapping[str, ForeignTensor]
 
 
 def folder_weights(folder: Path, files: Sequence[str] = HUGGING_FACE_FILES + OPEN_CLIP_FILES) -> Weights:
-    """All tensors of a folder, by name; `files` are looked for in this order. Raises CheckpointError."""
+    """All tensors of a folder, by name; the first of `files` that exists is read. Raises CheckpointError."""
     path = next((folder / name for name in files if (folder / name).is_file()), None)
     if path is None:
         others = sorted(p for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".pt"))
@@ -81,7 +81,7 @@ def folder_weights(folder: Path, files: Sequence[str] = HUGGING_FACE_FILES + OPE
 
 
 def quantised_error(path: Path, what: str) -> CheckpointError:
-    """The error for a quantised model, in one sentence; `what` shows that it is one."""
+    """The error for a quantised model; `what` is the evidence."""
     return CheckpointError(
         f"{path}: quantised weights ({what}), whose numbers are packed; float32, bfloat16 and float16 can be read.",
         fix="Give the folder of the original model that was quantised.",
@@ -113,7 +113,7 @@ def _sharded(index_path: Path) -> Weights:
 def file_weights(path: Path) -> Weights:
     """All tensors of one file: safetensors, or a PyTorch state dict, bare or below a key. Raises CheckpointError.
 
-    They go by their plain names (weight_names.py); `ForeignTensor.name` is the one in the file.
+    Keys are plain names (weight_names.py); `ForeignTensor.name` is the name in the file.
     """
     if path.suffix == ".safetensors":
         tensors = _safetensors(path)
@@ -153,7 +153,7 @@ def _safetensors(path: Path) -> list[ForeignTensor]:
 
 def _safetensors_reader(path: Path, name: str) -> Callable[[], Tensor]:
     def read() -> Tensor:
-        with open_safetensors(path) as file:  # opened for each tensor, so that its pages are given back
+        with open_safetensors(path) as file:  # opened for each tensor, so that its pages are released
             tensor: Tensor = file.get_tensor(name)
             return tensor
 
@@ -170,7 +170,7 @@ def close_files() -> None:
 
 
 def _state_dict(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a PyTorch file, memory-mapped where its format allows."""
+    """The tensors of a PyTorch file, memory-mapped if its format allows."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
     stat = path.stat()
@@ -179,7 +179,7 @@ def _state_dict(path: Path) -> Mapping[str, Tensor]:
 
 @lru_cache(maxsize=2)  # a checkpoint and one shard of a language model
 def _mapped(path: Path, size: int, mtime_ns: int) -> Mapping[str, Tensor]:
-    del size, mtime_ns  # only part of the key: a file that changed is another file
+    del size, mtime_ns  # only part of the cache key: a changed file is another file
     loaded: Any = _load(path)
     for key in ("model_state_dict", "state_dict", "module", "model"):  # `module`: DeepSpeed
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
@@ -226,7 +226,7 @@ def _is_torchscript(path: Path) -> bool:
             return False
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError):  # a broken one: torch says how
+    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError):  # a broken file: torch's text says how
         return False
 
 

@@ -1,8 +1,8 @@
-"""Reads a Hugging Face config.json: an option that this network does not have is refused by its key, never ignored.
+"""Reads a Hugging Face config.json. An option that this network does not have is an error that names its key.
 
-A key that nobody asked for is harmless (training, generation, bookkeeping), or looks as if it changed what is computed
-and is refused, or is unknown and named in a warning. Inside `attn_config`, `vision_cfg` and their like, where there is
-no bookkeeping, whatever is unknown is refused.
+An unused key is harmless (training, generation, bookkeeping), or an error (it looks as if it changed what is computed),
+or named in a warning. Inside `attn_config`, `vision_cfg` and similar objects, where there is no bookkeeping, every
+unknown key is an error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
 
 MOST_LAYERS = 1024
 
-# Keys without influence on what a loaded model computes, or whose influence shows in the tensors' names and shapes
+# Keys that do not change what a loaded model computes, or whose effect shows in the tensors' names and shapes
 _HARMLESS = re.compile(
     r"_.*|.*(dropout|_pdrop|_drop|layerdrop|token_id|token_ids|_device|_impl|implementation)(_.*)?|init(ializer)?_.*|"
     r"emb_init.*|dropout|patch_dropout|architectures|model_type|model_name|transformers.*|(torch_)?dtype|auto_map|"
@@ -41,7 +41,7 @@ _HARMLESS = re.compile(
     r"do_sample|num_beams|logits_to_keep|learned_pos_emb|attn_uses_sequence_id|flash_attn|use_flash_attn\w*|"
     r"original_max_position_embeddings|tensor_parallel\w*|use_pad_tok_in_ffn|ffn_type|seq_length|model_max_length"
 )
-# Words in keys that speak of the computation
+# Words in keys that are about the computation
 _COMPUTES = re.compile(
     r"softcap|scal|multiplier|window|rope|rotary|norm|act(_|$)|activation|bias|resid|alibi|position|attn|attention|"
     r"qk|clip|expert|moe|router|gate|glu|embed|emb_|logit|layer|head|mlp|ffn|conv|parallel|width|dim|hidden|fraction|block|override"
@@ -49,16 +49,16 @@ _COMPUTES = re.compile(
 
 
 class ForeignConfig:
-    """A foreign config.json; what cannot be taken over is collected and raised at once by `done`."""
+    """A foreign config.json. Unsupported options are collected; `done` raises them all at once."""
 
     def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
         self.path, self.values = path, values
         self.problems: list[Problem] = []
-        self.notes: list[str] = []  # what the user should know
+        self.notes: list[str] = []  # notes for the user
         self._asked: set[str] = set()
 
     def get(self, *names: str, default: Any = None) -> Any:
-        """The first of these keys that is there and not null."""
+        """The value of the first of these keys that is present and not null."""
         self._asked.update(names)
         return next((self.values[n] for n in names if self.values.get(n) is not None), default)
 
@@ -87,7 +87,7 @@ class ForeignConfig:
         return value
 
     def number(self, *names: str, default: float) -> float:
-        """A number that is neither below 0 nor infinite."""
+        """A finite number of at least 0."""
         value = self.get(*names, default=default)
         if type(value) in (int, float) and 0 <= value < 1e30:
             return float(value)
@@ -111,14 +111,14 @@ class ForeignConfig:
         return "gelu"
 
     def require(self, name: str, *allowed: object, default: object = None) -> None:
-        """Refuse a model with an option that this decoder does not have."""
+        """Add a problem if the model has an option that this decoder does not have."""
         value = self.get(name, default=default)
         if value not in allowed:
             fix = f"Supported: {', '.join(str(v) for v in allowed if v is not None) or 'none'}."
             self.problems.append(Problem(f"{value!r} is not supported.", key=name, fix=fix))
 
     def rotary(self) -> tuple[float, float, RotaryScaling | None]:
-        """Base, fraction and scaling of rotary positions, in the old keys and the new."""
+        """Base, fraction and scaling of rotary positions, from the old keys or the new ones."""
         rope = self.inner(self.get("rope_parameters", default={}) or self.get("rope_scaling", default={}))
         base = rope.number("rope_theta", default=self.number("rope_theta", "rotary_emb_base", default=10_000.0))
         share = self.number("partial_rotary_factor", "rotary_pct", default=1.0)
@@ -143,7 +143,7 @@ class ForeignConfig:
         return base, fraction, scaling
 
     def inner(self, values: Mapping[str, Any]) -> ForeignConfig:
-        """An object inside this one; its problems are this one's."""
+        """An object inside this one; its problems are added to this one's."""
         if not isinstance(values, Mapping):
             raise CheckpointError(f"{self.path}: expected an object, got {values!r}.")
         section = ForeignConfig(self.path, values)
@@ -151,11 +151,11 @@ class ForeignConfig:
         return section
 
     def known(self, *names: str) -> None:
-        """Keys that are read elsewhere, or that do not matter here."""
+        """Mark keys as used: they are read elsewhere or do not matter."""
         self._asked.update(names)
 
     def refuse_unknown(self, prefix: str) -> None:
-        """Refuse every key of an inner object that nobody asked for; `prefix` stands before its name."""
+        """Add a problem for every unused key of an inner object; `prefix` is put before the key."""
         for name in self._unasked():
             what = f"{self.values[name]!r} is not supported."
             self.problems.append(Problem(what, key=f"{prefix}.{name}"))
@@ -177,7 +177,7 @@ class ForeignConfig:
 
 
 def _off(value: object) -> bool:
-    """Whether a value switches an option off: nothing, false, a factor of 1, a size of -1."""
+    """Whether a value switches an option off: null, false, a factor of 1, a size of -1."""
     if value is None or isinstance(value, bool):
         return not value
     return value in (0, 1, -1, "", "default", "none") or value == [] or value == {}

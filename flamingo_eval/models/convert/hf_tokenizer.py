@@ -55,8 +55,8 @@ def read_vocabulary(folder: Path, needed: tuple[str, ...]) -> tuple[FastTokenize
 def cleans_up_spaces(settings: Mapping[str, Any], default: bool) -> bool:
     """Whether decoded text loses the spaces before punctuation.
 
-    Where tokenizer_config.json does not say it, the class does; `default` is for the classes without a default of their
-    own, which was true until transformers 4.44.
+    If tokenizer_config.json does not set it, the tokenizer's class does; `default` is for classes without a default of
+    their own, which was true until transformers 4.44.
     """
     setting = settings.get("clean_up_tokenization_spaces")
     if setting is not None:
@@ -66,7 +66,7 @@ def cleans_up_spaces(settings: Mapping[str, Any], default: bool) -> bool:
 
 
 def _byte_pairs(folder: Path, settings: dict[str, Any]) -> FastTokenizer:
-    """GPT-2's byte-level BPE from its two files, with the tokens added since."""
+    """GPT-2's byte-level BPE from its two files, with the added tokens."""
     fast = FastTokenizer(tokenizer_models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(settings.get("add_prefix_space", False)))
     fast.decoder = decoders.ByteLevel()
@@ -88,7 +88,7 @@ def _byte_pairs(folder: Path, settings: dict[str, Any]) -> FastTokenizer:
 
 
 def _begin(fast: FastTokenizer, settings: dict[str, Any]) -> None:
-    """Put the begin token before every text where the settings say so and the tokenizer.json does not."""
+    """Put the begin token before every text if the settings say so and tokenizer.json does not do it."""
     token = settings.get("bos_token")
     token = token.get("content") if isinstance(token, dict) else token
     if not settings.get("add_bos_token") or fast.encode("").ids or not token:

@@ -1,4 +1,4 @@
-"""IDEFICS (HuggingFaceM4/idefics-9b, -80b) -> a checkpoint folder of ours."""
+"""IDEFICS (HuggingFaceM4/idefics-9b, -80b) -> our checkpoint folder."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ VISION_DEFAULTS: dict[str, Any] = {
     "hidden_act": "gelu",
 }
 _UNUSED_VISION = ("post_layernorm.weight", "post_layernorm.bias", "embeddings.position_ids")
-# Keys of its config.json that matter in training alone
+# Keys of its config.json that matter only in training
 _TRAINING = ("alpha_initializer", "alphas_initializer_range", "cross_layer_activation_function")
 _END_OF_UTTERANCE = "<end_of_utterance>"
 
 
 def convert_idefics(model: Path, out: Path, tokenizer: Path | None = None) -> tuple[str, ...]:
-    """Write a checkpoint folder to `out`; returns what the user should know. Raises CheckpointError, UsageError."""
+    """Write a checkpoint folder to `out`; returns notes for the user. Raises CheckpointError, UsageError."""
     check_out(out)
     path = model / "config.json"
     values = read_json(path)
@@ -97,7 +97,7 @@ def convert_idefics(model: Path, out: Path, tokenizer: Path | None = None) -> tu
         tensor_map.add("resampler.", PERCEIVER, resampler, f"{model.name}, perceiver_resampler")
     every = config.xattn.every
     gated = {
-        f"{int(number) * every}.{rest}": w  # theirs are counted among themselves, ours by the block they precede
+        f"{int(number) * every}.{rest}": w  # ours have the number of the block they precede
         for number, _, rest in (n.partition(".") for n in without_prefix(weights, "gated_cross_attn_layers."))
         for w in (weights[f"gated_cross_attn_layers.{number}.{rest}"],)
     }
@@ -173,7 +173,7 @@ def _resampler(config: ForeignConfig, width: int) -> ResamplerConfig | None:
 
 
 def _tokens(token_to_id: Any, clean_up: bool) -> TokenConfig:
-    """The instructed models end a turn with a token of their own; the base ones with a new line."""
+    """The instructed models end a turn with a special token, the base models with a new line."""
     stop = [t for t in (_END_OF_UTTERANCE, "</s>", "<0x0A>") if token_to_id(t) is not None]
     instructed = _END_OF_UTTERANCE in stop
     return replace(
@@ -197,7 +197,7 @@ def _pixels(model: Path, config: FlamingoConfig) -> PreprocessConfig:
 def _add_decoder(
     tensor_map: TensorMap, weights: Mapping[str, ForeignTensor], config: FlamingoConfig, source: str
 ) -> None:
-    """LLaMA, whose embeddings and head come in two pieces: LLaMA's own rows and the additional ones."""
+    """LLaMA, with embeddings and head in two pieces: LLaMA's own rows and the additional ones."""
     other_parts = ("vision_model.", "perceiver_resampler.", "gated_cross_attn_layers.")
     ignored = FAMILIES["llama"].ignore
     language = {n: w for n, w in weights.items() if not n.startswith(other_parts) and not n.endswith(ignored)}

@@ -13,7 +13,7 @@ from flamingo_eval.models.convert.widths import contradiction
 
 
 def mpt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
-    """MPT and MPT-1B, whose settings of attention stand in the config itself, with a prefix."""
+    """MPT and MPT-1B; the latter has its attention settings in the config itself, with a prefix."""
     inner = _mpt_attention(config)
     width = config.whole("d_model")
     heads = config.heads(width, "n_heads")
@@ -61,7 +61,7 @@ def mpt(config: ForeignConfig, weights: Weights) -> DecoderConfig:
 
 
 def _mpt_attention(config: ForeignConfig) -> ForeignConfig:
-    """The settings of attention, wherever they stand."""
+    """The attention settings, from either place."""
     prefixes = ("attn_", "alibi", "softmax")
     flat = {k.removeprefix("attn_"): v for k, v in config.values.items() if k.startswith(prefixes)}
     config.known(*(k for k in config.values if k.startswith(prefixes)))
@@ -91,7 +91,7 @@ def _mpt_activation(config: ForeignConfig) -> Activation:
 
 
 def _mpt_ff_width(config: ForeignConfig, width: int, weights: Weights) -> int:
-    """The weights', for transformers' port makes them four times as wide whatever `expansion_ratio` says."""
+    """The width in the weights: transformers' port makes it four times the model's, whatever `expansion_ratio` says."""
     ffn = config.inner(config.get("ffn_config", default={}))
     hidden = ffn.get("ffn_hidden_size")
     config_width = int(config.number("expansion_ratio", "mlp_ratio", default=4) * width) if hidden is None else hidden
@@ -142,13 +142,13 @@ def neox(config: ForeignConfig, weights: Weights) -> DecoderConfig:
 
 
 def llama(config: ForeignConfig, weights: Weights) -> DecoderConfig:
-    """LLaMA 1 to 3, SmolLM2, and what Qwen has of it."""
+    """LLaMA 1 to 3, SmolLM2, and Qwen's variants of it."""
     width, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
     head_dim, kv_heads = _llama_heads(config, weights, width, heads)
     base, fraction, scaling = config.rotary()
     config.require("use_sliding_window", False, default=False)
     if config.get("use_sliding_window", default=config.values.get("model_type") not in ("qwen2", "qwen3")) is False:
-        config.known("sliding_window")  # a width without a use
+        config.known("sliding_window")  # a width that is not used
     layer_types = config.get("layer_types", default=[])
     if any(kind != "full_attention" for kind in layer_types):
         config.problems.append(Problem("only full_attention is supported.", key="layer_types"))
@@ -177,7 +177,7 @@ def llama(config: ForeignConfig, weights: Weights) -> DecoderConfig:
 
 
 def _llama_heads(config: ForeignConfig, weights: Weights, width: int, heads: int) -> tuple[int, int]:
-    """Width of a head and number of key-value heads, as the projections show them."""
+    """Width of a head and number of key-value heads, from the shapes of the projections."""
     head_dim = config.whole("head_dim", default=max(width // heads, 1))
     kv_heads = config.whole("num_key_value_heads", default=heads)
     queries, keys = (weights.get(f"layers.0.self_attn.{name}_proj.weight") for name in "qk")

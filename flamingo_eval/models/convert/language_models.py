@@ -1,6 +1,6 @@
-"""Language models of Hugging Face folders: for each family, its tensors' names, and who reads its config.json.
+"""Language models in Hugging Face folders: for each family, its tensors' names and the reader of its config.json.
 
-Names are those of the ...ForCausalLM classes without the model's own prefix (`root`), which bare models lack.
+Names are those of the ...ForCausalLM classes without the model's own prefix (`root`), which bare models do not have.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ MPT = Family(
     "wte",
     "lm_head",
     (Width(("d_model",), "wte.weight", 1), Width(("max_seq_len",), "wpe.weight", 0)),
-    # MPT-1B's own code is older than MPT-7B's, whose names Hugging Face kept
+    # MPT-1B's code is older than MPT-7B's; Hugging Face uses the names of the latter
     aliases={
         "ln_1": "norm_1",
         "ln_2": "norm_2",
@@ -205,7 +205,7 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def family_of(folder: Path) -> tuple[Family, ForeignConfig]:
-    """Which family a Hugging Face folder is of. Raises CheckpointError for an unknown one."""
+    """The family of the model in a Hugging Face folder. Raises CheckpointError if it is unknown."""
     path = folder / "config.json"
     values = read_json(path)
     kind = values.get("model_type")
@@ -219,7 +219,7 @@ def family_of(folder: Path) -> tuple[Family, ForeignConfig]:
 
 
 def read_language_model(folder: Path) -> tuple[Family, DecoderConfig, dict[str, ForeignTensor], tuple[str, ...]]:
-    """Family, shape and tensors of a Hugging Face folder, and what the user should know. Raises CheckpointError."""
+    """Family, shape and tensors of a Hugging Face folder, and notes for the user. Raises CheckpointError."""
     family, config = family_of(folder)
     weights = language_names(family, folder_weights(folder))
     config = take_widths(config, family.widths, weights)

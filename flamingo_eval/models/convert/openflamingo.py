@@ -1,8 +1,8 @@
-"""OpenFlamingo checkpoints (mlfoundations/open_flamingo) -> a checkpoint folder of ours.
+"""OpenFlamingo checkpoints (mlfoundations/open_flamingo) -> our checkpoint folder.
 
 Its checkpoint.pt holds only what was trained: the Resampler, the gated blocks, and every tensor with "embed" in its
-name. The frozen language model and vision tower come from their own folders. What the weights do not say is fixed in
-its code: 8 heads of 64 in Resampler and gated blocks, feed-forward of 4 times the width, exact GELU.
+name. The frozen language model and vision tower come from their own folders. Sizes that the weights do not show are
+constants in its code: 8 heads of 64 in Resampler and gated blocks, feed-forward of 4 times the width, exact GELU.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def convert_openflamingo(
     out: Path,
     vision_config: str | None = None,
 ) -> tuple[str, ...]:
-    """Write a checkpoint folder to `out`; returns what the user should know, which also stands in its README.md.
+    """Write a checkpoint folder to `out`; returns notes for the user, which are also in its README.md.
 
-    Raises CheckpointError (with all problems at once, each under its file) and UsageError (`out` is taken, or cannot be
+    Raises CheckpointError (all problems at once, each with its file) and UsageError (`out` exists or cannot be
     written).
     """
     check_out(out)
@@ -126,13 +126,13 @@ def convert_openflamingo(
 
 
 def split(weights: Weights, family: Family, source: str) -> Parts:
-    """OpenFlamingo's tensors by the part they belong to; `source` is what the user knows them as.
+    """OpenFlamingo's tensors by the part they belong to; `source` is the file's name in messages.
 
-    Raises CheckpointError where they are no OpenFlamingo's.
+    Raises CheckpointError if they are not from OpenFlamingo.
     """
 
     def rename(name: str) -> str | None:
-        # The frozen tower, saved by early versions, is the one given by --vision
+        # The frozen tower, saved by early versions, is the same as --vision
         return None if name.startswith((*_TWICE, "vision_encoder.")) else name
 
     weights = renamed(weights, rename)
@@ -150,7 +150,7 @@ def split(weights: Weights, family: Family, source: str) -> Parts:
 
 
 def _resampler(checkpoint: Path, perceiver: Weights, tower: Tower) -> ResamplerConfig:
-    """Sizes of the Resampler, as far as the weights say them."""
+    """Sizes of the Resampler, as far as the weights show them."""
     if "latents" not in perceiver:
         raise CheckpointError(f"{checkpoint}: the tensor perceiver.latents is missing.")
     latents, width = perceiver["latents"].shape
@@ -172,7 +172,7 @@ def _resampler(checkpoint: Path, perceiver: Weights, tower: Tower) -> ResamplerC
 
 
 def _check_blocks(checkpoint: Path, config: FlamingoConfig, gated: Weights) -> None:
-    """Whether the gated blocks stand where --cross-attention-every says."""
+    """Raise CheckpointError unless the gated blocks are where --cross-attention-every puts them."""
     blocks = sorted({int(name.split(".")[0]) for name in gated})
     if blocks == list(config.xattn_blocks):
         return
@@ -188,9 +188,9 @@ def _check_blocks(checkpoint: Path, config: FlamingoConfig, gated: Weights) -> N
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """The language model's tensors, those of the checkpoint laid over those of its folder.
+    """The language model's tensors: those of its folder, replaced by those of the checkpoint.
 
-    OpenFlamingo resizes the vocabulary to its tokenizer's: it grows by the new tokens, or shrinks where the model's own
+    OpenFlamingo resizes the vocabulary to its tokenizer's: it grows by the new tokens, or shrinks if the model's own
     was padded. It saves the resized embeddings, and the head if it is tied or has "embed" in its name; the new rows of
     other heads (LLaMA, GPT-J) were never saved and are random at every load there.
     """
@@ -214,14 +214,14 @@ class Language:
         return self.weights[self._embedding].shape[0] if self._embedding in self.trained else tokenizer_size
 
     def head_rows(self, vocabulary: int) -> int | None:
-        """Rows of an untied head that were saved, if they are fewer than the vocabulary."""
+        """Number of saved rows of an untied head, if fewer than the vocabulary."""
         if self.decoder.tied_head or self._head in self.trained or self._head not in self.weights:
             return None
         n_rows = self.weights[self._head].shape[0]
         return n_rows if n_rows < vocabulary else None
 
     def add(self, tensor_map: TensorMap, config: DecoderConfig, source: str) -> tuple[str, ...]:
-        """Plan the whole decoder, and what the user should know."""
+        """Plan the whole decoder; returns notes for the user."""
         weights = dict(self.weights)
         notes: list[str] = []
         saved_embedding = weights.get(self._embedding)
@@ -260,7 +260,7 @@ class Language:
         return names + ([("head.bias", f"{self.family.head}.bias")] if config.head_bias else [])
 
     def _check_tied(self, tensor_map: TensorMap, head: ForeignTensor, embedding: ForeignTensor) -> None:
-        """A tied head that is saved all the same must be the embeddings, if it is of the same file."""
+        """Add a problem if a tied head in the same file differs from the embeddings."""
         if head.file == embedding.file and not (
             head.shape == embedding.shape and torch.equal(head.read(), embedding.read())
         ):
@@ -269,7 +269,7 @@ class Language:
 
 
 def _resized(foreign: ForeignTensor, rows: int) -> PlannedTensor:
-    """The first rows, or all and zeros after them."""
+    """The first rows; if there are too few, all rows and then zeros."""
     shape = (rows, *foreign.shape[1:])
 
     def make() -> torch.Tensor:

@@ -1,7 +1,7 @@
 """SigLIP vision towers (Zhai et al. 2023): Hugging Face folders of `SiglipVisionModel` or `SiglipModel`.
 
-What is handed on are the patch tokens after the last norm (transformers' `last_hidden_state`); the pooling head is left
-out. There is no class token, and no norm before the first block.
+Its output is the patch tokens after the last norm (transformers' `last_hidden_state`); the pooling head is not used.
+There is no class token, and no norm before the first block.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_siglip(folder: Path) -> Tower:
 
 
 def _pixels(path: Path, image_size: int) -> PreprocessConfig:
-    """SiglipImageProcessor's settings as ours; without a file, SigLIP's own way at the tower's size."""
+    """SiglipImageProcessor's settings as ours; without a file, SigLIP's own preprocessing at the tower's size."""
     if not path.is_file():
         return replace(PIXELS, size=image_size)
     config = ForeignConfig(path, read_json(path))

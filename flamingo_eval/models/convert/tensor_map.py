@@ -1,6 +1,6 @@
-"""How each tensor of ours is made of foreign ones, checked as a whole before anything is read.
+"""How each of our tensors is made from foreign ones; all of it is checked before any values are read.
 
-A table of stems (names without `.weight` and `.bias`) says it per layer; `{i}` stands for the layer's number.
+A table maps stems (names without `.weight` and `.bias`), per layer; `{i}` is the layer's number.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ How = Literal["stack", "transpose", "heads"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Foreign stems, and how their tensors become one of ours.
+    """Foreign stems, and how their tensors are combined into one of ours.
 
-    `stack` along the first dimension (one name: as it is); `transpose` a matrix (GPT-2 stores inputs first); `heads`
+    `stack` along the first dimension (one name: unchanged); `transpose` a matrix (GPT-2 stores inputs first); `heads`
     turns queries, keys and values grouped by head (GPT-NeoX) into all queries, all keys, all values.
     """
 
@@ -44,7 +44,7 @@ def expected_shapes(config: FlamingoConfig) -> dict[str, tuple[int, ...]]:
 
 
 def stack(*stems: str) -> Rule:
-    """One tensor of several, along the first dimension."""
+    """Concatenate tensors along the first dimension."""
     return Rule(stems)
 
 
@@ -55,7 +55,7 @@ class PlannedTensor:
     shape: tuple[int, ...]
     dtype: torch.dtype
     make: Callable[[], Tensor]
-    sources: tuple[ForeignTensor, ...] = ()  # what it is made of; empty: nothing foreign
+    sources: tuple[ForeignTensor, ...] = ()  # its sources; empty: no foreign tensor
 
 
 class TensorMap:
@@ -69,10 +69,10 @@ class TensorMap:
     def add(
         self, ours: str, table: Table, weights: Weights, source: str, heads: int = 1, file: Path | None = None
     ) -> None:
-        """Find the foreign tensors of every one of ours whose name begins with `ours`; name those left over.
+        """Find the foreign tensors for all of ours whose name begins with `ours`; unused ones are problems.
 
-        `source` is what the user knows the weights as, `file` where a missing one should be (None: where the first of
-        them is); `heads` is for rules that regroup them.
+        `source` is the name of the weights in messages, `file` where a missing tensor should be (None: the file of the
+        first tensor); `heads` is for rules that regroup heads.
         """
         sources: set[str] = set()
         for name in self.expected:
@@ -83,7 +83,7 @@ class TensorMap:
             sources.update(names)
             missing = [n for n in names if n not in weights]
             for missing_name in missing:
-                # a guess for the first ones only: with hundreds missing, comparing names would take minutes
+                # suggestions for the first ones only: with hundreds missing, comparing names would take minutes
                 fix = (
                     did_you_mean(missing_name, (n for n in weights if n not in sources))
                     if len(self.problems) < 5
@@ -96,11 +96,11 @@ class TensorMap:
         self.leftover(weights, sources, source)
 
     def missing(self, what: str, source: str, file: Path | None, fix: str = "") -> None:
-        """Note a tensor that is not in the file where it should be."""
+        """Add the problem of a missing tensor."""
         self.problems.append(Problem(f"{source}: the tensor {what} is missing.", file=file, fix=fix))
 
     def leftover(self, weights: Weights, used: Iterable[str], source: str) -> None:
-        """Note tensors that no rule uses."""
+        """Add a problem for each tensor that no rule uses."""
         used_names = set(used)
         for name, foreign in weights.items():
             if name not in used_names:
@@ -112,7 +112,7 @@ class TensorMap:
                 )
 
     def set(self, name: str, plan: PlannedTensor, of: str) -> None:
-        """Give a plan for one of ours by hand; `of` names where it comes from."""
+        """Add a plan for one of our tensors directly; `of` names its source."""
         if plan.shape != tuple(self.expected[name]):
             expected = list(self.expected[name])
             file = plan.sources[0].file if plan.sources else None
@@ -120,9 +120,9 @@ class TensorMap:
         self.plans[name] = plan
 
     def finish(self, what: str) -> dict[str, PlannedTensor]:
-        """All plans, in the model's order. Raises CheckpointError with all problems, each under its file.
+        """All plans, in the model's order. Raises CheckpointError with all problems, grouped by file.
 
-        `what` names the place of a problem without a file.
+        `what` is the place of problems without a file.
         """
         if self.problems:
             raise problems_by_file(self.problems, what)
@@ -148,7 +148,7 @@ def _first_file(weights: Weights) -> Path | None:
 
 
 def problems_by_file(problems: Sequence[Problem], what: str) -> FlamingoEvalError:
-    """All problems under the files they are in."""
+    """All problems, grouped by file."""
     by_file: dict[str, list[Problem]] = {}
     for problem in problems:
         by_file.setdefault(str(problem.file or what), []).append(problem)
@@ -159,7 +159,7 @@ def problems_by_file(problems: Sequence[Problem], what: str) -> FlamingoEvalErro
 
 
 def _rule_of(name: str, table: Table) -> tuple[Rule, str, str]:
-    """The rule for one of our names, the suffix it leaves, and the number of its layer."""
+    """The rule for one of our names, its suffix, and the number of its layer."""
     match = re.search(r"\.(\d+)\.", f".{name}")
     number = match.group(1) if match else ""
     pattern = name.replace(f"{number}.", "{i}.", 1) if number else name
@@ -167,7 +167,7 @@ def _rule_of(name: str, table: Table) -> tuple[Rule, str, str]:
     if pattern in table:  # a parameter with a name of its own
         stem, dot, suffix = pattern, "", ""
     if stem not in table:
-        raise KeyError(f"no rule for {name}")  # a hole in a table of ours: a bug, not the user's affair
+        raise KeyError(f"no rule for {name}")  # a gap in our table: a bug, not the user's fault
     rule = table[stem]
     return (Rule((rule,)) if isinstance(rule, str) else rule), dot + suffix, number
 

@@ -1,4 +1,4 @@
-"""Names of foreign tensors without what wrappers put into them, and the marks of quantised weights."""
+"""Names of foreign tensors without the parts that wrappers add, and the marks of quantised weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PACKED = (torch.int8, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 def plain_name(name: str) -> str:
-    """The name that the tensor has in the model itself."""
+    """The tensor's name in the model itself."""
     parts = [part for part in name.split(".") if part not in _WRAPPERS]
     while len(parts) > 1 and parts[0] == _LEADING:
         del parts[0]
@@ -38,7 +38,7 @@ def plain_name(name: str) -> str:
 
 
 def quantised(tensors: Iterable[tuple[str, torch.dtype]]) -> str:
-    """The first tensor that shows weights to be quantised, in words; the empty string where all are plain."""
+    """A description of the first tensor that shows quantisation; empty if all are plain."""
     for name, dtype in tensors:
         if name.endswith(_QUANTISED) or ".quant_state." in name or ".absmax" in name:
             return name

@@ -1,4 +1,4 @@
-"""Widths of a language model as its weights show them, where its config.json says something else."""
+"""Widths of a language model from its weights, for when its config.json contradicts them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flamingo_eval.models.convert.hf_config import ForeignConfig
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """A width under its key (or one of its keys): the size of a tensor along `dim`, less `extra`."""
+    """A width with its key (or keys): the size of a tensor along `dim`, minus `extra`."""
 
     keys: tuple[str, ...]
     tensor: str
@@ -20,7 +20,7 @@ class Width:
 
 
 def take_widths(config: ForeignConfig, widths: Sequence[Width], weights: Weights) -> ForeignConfig:
-    """The configuration with the widths that the weights show; each contradiction becomes a note."""
+    """The configuration with the widths of the weights; each contradiction becomes a note."""
     values = dict(config.values)
     notes = list(config.notes)
     for width in widths:
@@ -31,7 +31,7 @@ def take_widths(config: ForeignConfig, widths: Sequence[Width], weights: Weights
         key = next((key for key in width.keys if values.get(key) is not None), width.keys[0])
         config_value = values.get(key)
         if config_value is not None and type(config_value) is not int:
-            continue  # whoever reads it will refuse it
+            continue  # reported when the key is read
         if config_value is not None and config_value != size:
             notes.append(contradiction(config, key, str(config_value), size, stored))
         values[key] = size
@@ -41,7 +41,7 @@ def take_widths(config: ForeignConfig, widths: Sequence[Width], weights: Weights
 
 
 def contradiction(config: ForeignConfig, key: str, config_value: str, size: int, tensor: ForeignTensor) -> str:
-    """The note that the configuration says one thing and the weights another."""
+    """The note that the configuration contradicts the weights."""
     return (
         f"{config.path.name}: {key} says {config_value}, but {tensor.name} of {tensor.file.name} has shape "
         f"{list(tensor.shape)}: {size} is taken."

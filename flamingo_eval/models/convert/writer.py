@@ -25,17 +25,17 @@ _NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torc
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears under its name only when it is complete.
+    """A folder that gets its name only when it is complete.
 
-    An empty folder of that name is filled, config.json last. Raises UsageError if the name is taken, if nothing can
-    be written there, or if the disk is full; nothing is left behind then.
+    An existing empty folder is filled, config.json last. Raises UsageError if the name exists, cannot be written, or
+    the disk is full; nothing is left on disk then.
     """
     check_out(out)
     absolute = out.absolute() if out.name else out.resolve()  # `.` and `..` have no name of their own
     unfinished = absolute.with_name(f".{absolute.name}.unfinished")
     try:
         if absolute.is_dir() and os.path.samefile(absolute, Path.cwd()):
-            unfinished = absolute / ".unfinished"  # its parent may be somebody else's
+            unfinished = absolute / ".unfinished"  # the parent may belong to another user
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         yield unfinished
@@ -51,7 +51,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def check_out(out: Path) -> None:
-    """Refuse a name that is taken, before any work is done. Raises UsageError."""
+    """Raise UsageError if the folder exists, before any work."""
     try:
         occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
     except OSError as error:
@@ -65,7 +65,7 @@ def write_checkpoint(
 ) -> None:
     """Write all files of a checkpoint folder, weights in shards of at most MAX_SHARD bytes.
 
-    Raises CheckpointError that names every tensor with NaN or infinity in it.
+    Raises CheckpointError that names every tensor with NaN or infinity.
     """
     problems: list[Problem] = []
     shards = _shards(plans)
@@ -88,7 +88,7 @@ def write_checkpoint(
 def write_safetensors(path: Path, plans: Mapping[str, PlannedTensor]) -> list[Problem]:
     """The safetensors format: length of the header (8 bytes), JSON header, then the tensors' bytes in a row.
 
-    -> the tensors in which a weight is NaN or infinite
+    -> problems: the tensors with NaN or infinite weights
     """
     problems: list[Problem] = []
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
