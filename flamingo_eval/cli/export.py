@@ -117,22 +117,22 @@ def export(
     settings = load_settings()
     choice = choose_model(model or settings.model, model_args)
     named = protocol or settings.protocol
-    questions, remarks = load_questions(task_list(tasks or []), named or default_protocol(choice)[0], usual=not named)
-    for remark in remarks:
-        say(remark)
+    questions, notes = load_questions(task_list(tasks or []), named or default_protocol(choice)[0], usual=not named)
+    for note in notes:
+        say(note)
     runs = plan_runs(questions, choices)
     copies = MediaCopies(out.with_name(f"{out.stem}-media")) if media == "copy" else None
-    ranked = any(run.ranked_by_model for run in runs)
-    if ranked:
+    has_rices = any(run.ranked_by_model for run in runs)
+    if has_rices:
         say(f"loading {choice}, which chooses the demonstrations")
-    exporter = Exporter(copies, load_backend(choice) if ranked else None)
+    exporter = Exporter(copies, load_backend(choice) if has_rices else None)
     n = _write_lines(out, exporter.lines(runs))
     pictures = f", {len(set(copies.names.values()))} pictures and clips in {copies.folder}" if copies else ""
     say(f"{out}: {n} prompts of {len(runs)} runs{pictures}")
     if exporter.first is not None:
         say(f"query {exporter.first.query.id}, shots {', '.join(s.id for s in exporter.first.shots) or 'none'}, ...")
-    for query, why in list(exporter.failed.items())[:20]:
-        say(f"left out: {query}: {why}")
+    for query, reason in list(exporter.failed.items())[:20]:
+        say(f"left out: {query}: {reason}")
     if len(exporter.failed) > 20:
         say(f"left out: {len(exporter.failed)} in all")
 
@@ -159,7 +159,7 @@ def _write_lines(out: Path, lines: Iterable[Mapping[str, Any]]) -> int:
     return n
 
 
-def _samples(places: list[str], out: Path, data: str | None) -> None:
+def _samples(folders: list[str], out: Path, data: str | None) -> None:
     """Write the per-sample log of the one run that is named."""
     from flamingo_eval.cli.console import say
     from flamingo_eval.errors import UsageError
@@ -167,11 +167,11 @@ def _samples(places: list[str], out: Path, data: str | None) -> None:
     from flamingo_eval.report.diff import one_run
     from flamingo_eval.report.samples_log import sample_lines, task_prompts
 
-    if len(places) != 1:
-        raise UsageError(f"--format lm-eval-samples: expected one run, got {len(places)}.")
-    (run,) = read_runs([one_run(Path(places[0]))])
-    prompts, why = task_prompts(run, data)
+    if len(folders) != 1:
+        raise UsageError(f"--format lm-eval-samples: expected one run, got {len(folders)}.")
+    (run,) = read_runs([one_run(Path(folders[0]))])
+    prompts, reason = task_prompts(run, data)
     n = _write_lines(out, sample_lines(run, prompts))
-    say(f"{out}: {n} samples" + (f"; without prompts and targets: {why}" if why else ""))
-    if failed := len(run.outputs) - n:
-        say(f"left out: {failed} failed queries")
+    say(f"{out}: {n} samples" + (f"; without prompts and targets: {reason}" if reason else ""))
+    if n_failed := len(run.outputs) - n:
+        say(f"left out: {n_failed} failed queries")

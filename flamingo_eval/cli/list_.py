@@ -25,7 +25,7 @@ def list_(
     if what not in KINDS:
         hint = did_you_mean(what, KINDS)
         raise UsageError(f"list {what}: {hint or 'unknown.'} One of: {', '.join(KINDS)}.")
-    listed: dict[str, Callable[[], list[dict[str, str]]]] = {
+    rows_of: dict[str, Callable[[], list[dict[str, str]]]] = {
         "tasks": _tasks,
         "prompts": _prompts,
         "models": _models,
@@ -33,7 +33,7 @@ def list_(
         "ablations": _ablations,
         "published": _published,
     }
-    rows = listed[what]()
+    rows = rows_of[what]()
     if as_json:
         print_json(rows)
         return
@@ -72,11 +72,11 @@ def _tasks() -> list[dict[str, str]]:
 
 def _on_one_line(row: dict[str, str]) -> dict[str, str]:
     """A task for a terminal: the headline metric, and of where the data is only the address."""
-    headline, *others = row["metric"].split(", ")
+    headline, *other_metrics = row["metric"].split(", ")
     link = row["data"].startswith("http")
     address = row["data"].split()[0].rstrip(":,").split("//")[1] if link else row["data"].split(" (")[0]
-    short = {"metric": f"{headline} +{len(others)}" if others else headline, "data": address}
-    return {key: short.get(key, value) for key, value in row.items() if key not in ("title", "protocols")}
+    shortened = {"metric": f"{headline} +{len(other_metrics)}" if other_metrics else headline, "data": address}
+    return {key: shortened.get(key, value) for key, value in row.items() if key not in ("title", "protocols")}
 
 
 def _prompts() -> list[dict[str, str]]:
@@ -108,7 +108,7 @@ def _models() -> list[dict[str, str]]:
 
     rows = []
     for row in BACKENDS:
-        tasks = " and ".join(w for w, can in (("generate", row.generate), ("rank", row.rank)) if can)
+        tasks = " and ".join(w for w, supported in (("generate", row.generate), ("rank", row.rank)) if supported)
         rows.append(
             {
                 "model": row.model,
@@ -141,9 +141,9 @@ def _metrics() -> list[dict[str, str]]:
 def _ablations() -> list[dict[str, str]]:
     from flamingo_eval.prompting.ablations import ABLATIONS, QUERY_IMAGES_SHUFFLED, shuffle_query_images
 
-    about = {name: (f.__doc__ or "").splitlines()[0] for name, f in ABLATIONS.items()}
-    about[QUERY_IMAGES_SHUFFLED] = (shuffle_query_images.__doc__ or "").splitlines()[0]
-    return [{"ablation": name, "what": about[name]} for name in sorted(about)]
+    summaries = {name: (f.__doc__ or "").splitlines()[0] for name, f in ABLATIONS.items()}
+    summaries[QUERY_IMAGES_SHUFFLED] = (shuffle_query_images.__doc__ or "").splitlines()[0]
+    return [{"ablation": name, "what": summaries[name]} for name in sorted(summaries)]
 
 
 def _published() -> list[dict[str, str]]:

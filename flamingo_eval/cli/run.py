@@ -155,10 +155,10 @@ def run(
     if not dry_run and (tflops is not None or price is not None):
         raise UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run.")
     choice = with_limits(choose_model(model or settings.model, model_args), max_requests, max_tokens)
-    named, usual, why = protocol or settings.protocol, "", ""
-    if not named:
-        usual, why = default_protocol(choice)
-    questions, remarks = load_questions(task_list(tasks), named or usual, choices.rank, usual=not named)
+    protocol_name, usual, reason = protocol or settings.protocol, "", ""
+    if not protocol_name:
+        usual, reason = default_protocol(choice)
+    questions, notes = load_questions(task_list(tasks), protocol_name or usual, choices.rank, usual=not protocol_name)
     runs = plan_runs(questions, choices)
     require_supported(choice, runs)
     expectations = parse_expectations(expect or (), [(r.task_label, r.data.queries.name, r.demos.shots) for r in runs])
@@ -170,10 +170,10 @@ def run(
     deployment = Deployment(
         choice, device, dtype, batch_size, workers, ray, replicas, gpus_per_replica, tensor_parallel
     )
-    here = rank_environment() if ray is None else None
-    quiet = as_json or (here is not None and here.rank > 0)
+    rank_env = rank_environment() if ray is None else None
+    quiet = as_json or (rank_env is not None and rank_env.rank > 0)
     if not quiet:
-        for line in (*remarks, *_banner(runs, str(choice), usual, why)):
+        for line in (*notes, *_banner(runs, str(choice), usual, reason)):
             say(line)
     records = _answer(runs, deployment, out or Path(settings.out), fresh, quiet)
     if records is not None:
@@ -181,7 +181,7 @@ def run(
         require_expected(expectations, records)
 
 
-def _banner(runs: list[PlannedRun], model: str, usual: str, why: str) -> list[str]:
+def _banner(runs: list[PlannedRun], model: str, usual: str, reason: str) -> list[str]:
     """What is about to be measured, said before it costs anything."""
     from flamingo_eval.backends.choice import OWN_CLASS
     from flamingo_eval.config.settings import is_sample
@@ -194,7 +194,7 @@ def _banner(runs: list[PlannedRun], model: str, usual: str, why: str) -> list[st
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     if OWN_CLASS.fullmatch(model):
         name = f"{model} (your code runs in this process)"
-    return [f"{tasks}: {name} on {data}, {_protocols(runs, usual, why)}, {count}"]
+    return [f"{tasks}: {name} on {data}, {_protocols(runs, usual, reason)}, {count}"]
 
 
 def _protocols(runs: list[PlannedRun], usual: str, why: str) -> str:
@@ -228,7 +228,7 @@ def _answer(
     progress = Progress(quiet)
     return run_all(
         runs,
-        lambda left: progress.opened(answering(deployment, left, progress.say), deployment.batch_size),
+        lambda unfinished: progress.opened(answering(deployment, unfinished, progress.say), deployment.batch_size),
         out,
         identity=identity_before(deployment),
         shape=lambda: shape_of(choose_model(deployment.model)),
@@ -250,9 +250,9 @@ def require_expected(expectations: Sequence[Expectation], records: Sequence[Fini
     outcomes = check_expectations(expectations, table_of([r.folder for r in records], [ALL_METRICS]))
     for outcome in outcomes:
         say(str(outcome))
-    failed = [o for o in outcomes if not o.met]
-    if failed:
-        raise ExpectationError(f"{counted(len(failed), 'expectation')} of {len(outcomes)} not met")
+    unmet = [o for o in outcomes if not o.met]
+    if unmet:
+        raise ExpectationError(f"{counted(len(unmet), 'expectation')} of {len(outcomes)} not met")
 
 
 def _print(records: list[FinishedRun], as_json: bool) -> None:

@@ -155,15 +155,15 @@ class PlannedRun:
         return self.supports.of(self.demos)
 
     def episodes(
-        self, ranking: Ranking | None = None, every: int = 1, without: Collection[str] = ()
+        self, ranking: Ranking | None = None, every: int = 1, excluded_ids: Collection[str] = ()
     ) -> Iterator[Episode]:
-        """Its episodes, or those of every n-th query; `without`: ids of queries that are left out.
+        """Its episodes, or those of every n-th query; `excluded_ids`: queries that are left out.
 
         `ranking` is the model's, where it chooses the shots.
         """
         queries = self.queries[::every]
-        if without:
-            queries = tuple(e for e in queries if e.id not in without)
+        if excluded_ids:
+            queries = tuple(e for e in queries if e.id not in excluded_ids)
         return episodes_of(self, queries, self.support, ranking)
 
     def episode(self, index: int) -> Episode:
@@ -198,8 +198,8 @@ def load_question(task: str, protocol: str, rank: Wanted | None = None, *, usual
     it is the one that the model is usually asked in; a task with a protocol of its own for that form is then asked in
     its own. Raises ConfigError, NoPromptError.
     """
-    plain, data = named_copy(task)
-    spec, _ = load_named_task(plain)
+    name, data = named_copy(task)
+    spec, _ = load_named_task(name)
     asked = own_protocol(spec, protocol) if usual else protocol
     return replace(question_of(spec, asked, rank), data=data)
 
@@ -233,10 +233,10 @@ def question_of(task: TaskSpec, protocol: str, rank: Wanted | None = None) -> Qu
     spec = load_protocol(folder / PROTOCOL_FILE)
     prompt = load_prompt(find_prompt(folder, task.prompt))
     if variant and variant not in spec.variants:
-        known = ", ".join(spec.variants) or "none"
+        variants = ", ".join(spec.variants) or "none"
         hint = did_you_mean(variant, spec.variants)
         raise ConfigError(
-            f"protocol '{spec.name}' has no variant '{variant}'. {hint}".rstrip(), fix=f"Its variants: {known}."
+            f"protocol '{spec.name}' has no variant '{variant}'. {hint}".rstrip(), fix=f"Its variants: {variants}."
         )
     name = f"{spec.name}:{variant}" if variant else spec.name
     return Question(task, replace(spec, name=name, variants={}), with_variant(prompt, variant))
@@ -257,11 +257,11 @@ def _prompts_used(questions: Sequence[Question], protocol: str) -> list[str]:
     tasks: dict[Path, list[str]] = {}
     for question in questions:
         tasks.setdefault(find_prompt(folder, question.task.prompt), []).append(question.task.name)
-    asked = [f"{', '.join(names)} asked by {path.parent.name}/{path.name}" for path, names in tasks.items()]
+    usage = [f"{', '.join(names)} asked by {path.parent.name}/{path.name}" for path, names in tasks.items()]
     own = prompt_files(folder)
-    known = {name for below in chain[1:] for name in prompt_files(below)}
-    unused = [name for name, path in own.items() if path not in tasks and name not in known]
-    lines = [f"protocol {folder.resolve().name} extends {chain[1].name}: {'; '.join(asked)}"]
+    inherited = {name for below in chain[1:] for name in prompt_files(below)}
+    unused = [name for name, path in own.items() if path not in tasks and name not in inherited]
+    lines = [f"protocol {folder.resolve().name} extends {chain[1].name}: {'; '.join(usage)}"]
     return lines + [f"{folder.resolve().name}/{name}.yaml asks none of these tasks" for name in unused]
 
 
@@ -305,38 +305,38 @@ def load_questions(
     can answer but not score here, is in the remarks; of a task that is asked for by name both are errors, before a
     model is loaded.
     """
-    named = tuple(dict.fromkeys(t for t in tasks if t not in group_names()))
-    others = expanded([t for t in tasks if t in group_names()])
+    requested = tuple(dict.fromkeys(t for t in tasks if t not in group_names()))
+    from_groups = expanded([t for t in tasks if t in group_names()])
     questions: dict[str, Question] = {}
     errors: list[FlamingoEvalError] = []
-    remarks: list[str] = []
-    for task in dict.fromkeys((*named, *others)):
+    notes: list[str] = []
+    for task in dict.fromkeys((*requested, *from_groups)):
         try:
             question = load_question(task, protocol, rank, usual=usual)
             if question.prompt.clean.stem_okvqa:
                 require_stemming()
         except (NoPromptError, MissingDependency) as error:
-            if task in named:
+            if task in requested:
                 errors.append(error)
             else:
-                remarks.append(f"{task} is left out: {_line(error)}")
+                notes.append(f"{task} is left out: {_line(error)}")
             continue
         except FlamingoEvalError as error:
             errors.append(error)
             continue
         missing = _missing_scorers(question)
-        if missing and task in named:
+        if missing and task in requested:
             errors.extend(missing)
             continue
-        remarks += [f"{task}: answered, not scored: {_what(m)} `flamingo-eval doctor` shows the fix" for m in missing]
+        notes += [f"{task}: answered, not scored: {_what(m)} `flamingo-eval doctor` shows the fix" for m in missing]
         questions[task] = question
     if not errors:
-        remarks += [line for task in questions for line in load_named_task(named_copy(task)[0])[1]]
-        remarks += _prompts_used(list(questions.values()), protocol)
+        notes += [line for task in questions for line in load_named_task(named_copy(task)[0])[1]]
+        notes += _prompts_used(list(questions.values()), protocol)
     if errors:
         texts = dict.fromkeys(str(e) for e in errors)
         raise errors[0] if len(texts) == 1 else type(errors[0])("\n".join(texts))
-    return list(questions.values()), remarks
+    return list(questions.values()), notes
 
 
 def _line(error: FlamingoEvalError) -> str:
@@ -396,9 +396,9 @@ def _given(task: TaskSpec, data: TaskData, choices: Choices) -> Given:
 def _check_decoding(questions: Sequence[Question], choices: Choices) -> None:
     """Raise UsageError for options of decoding where no task asks for text."""
     options = (("--beams", choices.beams), ("--max-new-tokens", choices.max_new_tokens))
-    named = [name for name, value in options if value is not None]
-    if named and all(q.task.mode == "close-ended" for q in questions):
-        raise UsageError(f"{' and '.join(named)}: {_names(questions)} ranks candidates, no text is generated.")
+    given_options = [name for name, value in options if value is not None]
+    if given_options and all(q.task.mode == "close-ended" for q in questions):
+        raise UsageError(f"{' and '.join(given_options)}: {_names(questions)} ranks candidates, no text is generated.")
 
 
 def _check_rank(questions: Sequence[Question], choices: Choices) -> None:
@@ -449,8 +449,8 @@ def _runs_of(question: Question, choices: Choices, shots: Sequence[int]) -> Iter
     root = data_root(question.data or choices.data, task.name, choices.images)
     name = data_name(question.data or choices.data, task.name)
     data = load_data(task, root, choices.split)
-    named = choices.demos in METHODS  # the rows are named: nothing is drawn, so no support set either
-    if named:
+    has_fixed_rows = choices.demos in METHODS  # the rows are named: nothing is drawn, so no support set either
+    if has_fixed_rows:
         data = replace(data, given=_given(task, data, choices))
     queries = chosen_queries(data.queries, task.name, choices.limit, choices.ablation)
     usable = UsableExamples() if choices.on_error == "skip" else None
@@ -459,7 +459,7 @@ def _runs_of(question: Question, choices: Choices, shots: Sequence[int]) -> Iter
         for seed in choices.seeds:
             demos = _demos(task, choices, k, seed)
             run = PlannedRun(question, demos, choices, data, queries, supports, name)
-            if named:
+            if has_fixed_rows:
                 for _ in run.episodes():  # every query must be named, with enough rows: said before a model is loaded
                     pass
             else:
@@ -471,6 +471,6 @@ def _demos(task: TaskSpec, choices: Choices, shots: int, seed: int) -> DemoSpec:
     size = task.support_size if choices.support_size is None else choices.support_size
     if choices.demos not in METHODS:
         return DemoSpec(choices.demos, shots, seed, size, task.support_per_class, choices.picture_weight)
-    over = ",".join(map(str, _shots_of(task, choices)))
-    given = file_digest(choices.demos_file) if choices.demos_file else f"shots {over}"
-    return DemoSpec(choices.demos, shots, seed, support_size=0, support_per_class=0, given=given)
+    shot_counts = ",".join(map(str, _shots_of(task, choices)))
+    source = file_digest(choices.demos_file) if choices.demos_file else f"shots {shot_counts}"
+    return DemoSpec(choices.demos, shots, seed, support_size=0, support_per_class=0, given=source)
