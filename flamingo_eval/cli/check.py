@@ -25,7 +25,8 @@ def check(
     """
     import dataclasses
 
-    from flamingo_eval.cli.console import ProgressBar, print_json, print_table, say
+    from flamingo_eval.cli.console import print_json, print_table, say
+    from flamingo_eval.cli.progress_bar import ProgressBar
     from flamingo_eval.config.names import find_task
     from flamingo_eval.config.settings import data_choice, image_folders
     from flamingo_eval.data.check import check_task
@@ -35,13 +36,8 @@ def check(
 
     spec = load_task(find_task(task))
     root = data_root(data_choice(data), spec.name, image_folders(images))
-    with ProgressBar(f"{spec.name}: reading media", 0, quiet=as_json) as bar:
-
-        def watch(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done)
-
-        report = check_task(spec, root, split, on_progress=watch)
+    with ProgressBar(spec.name, 0, quiet=as_json, phase="reading rows") as bar:
+        report = check_task(spec, root, split, on_progress=lambda done, total: bar.phase("reading media", done, total))
     if as_json:
         value = dataclasses.asdict(report)
         value["root"], value["problems"] = printable(report.root), [printable(str(p)) for p in report.problems]

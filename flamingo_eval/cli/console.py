@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
 
     from flamingo_eval.report.tables import Table
-
-PLAIN_EVERY = 5.0  # seconds between two lines of progress where there is no terminal
 
 
 def console(stderr: bool = False) -> Console:
@@ -74,53 +69,6 @@ def say(text: str) -> None:
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
-
-
-class ProgressBar:
-    """Progress of one run: a rich bar on a terminal, a plain line now and then elsewhere, silence when quiet."""
-
-    def __init__(self, title: str, total: int, quiet: bool = False) -> None:
-        self.title, self.total, self.quiet = title, total, quiet
-        self.began = self.last = time.monotonic()
-        self.first: int | None = None
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> ProgressBar:
-        if not self.quiet and sys.stderr.isatty():
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[score]}"),
-                console=console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(self.title, total=self.total, rate="", score="")
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def update(self, done: int, score: str = "") -> None:
-        """Show that `done` of the total are finished, and the running score."""
-        if self.quiet:
-            return
-        now = time.monotonic()
-        self.first = done if self.first is None else self.first
-        rate = (done - self.first) / max(now - self.began, 1e-6)
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, rate=f"{rate:.1f}/s" if rate else "", score=score)
-        elif now - self.last >= PLAIN_EVERY and done < self.total:
-            self.last = now
-            remaining = f", about {(self.total - done) / rate:.0f} s left" if rate else ""
-            say(f"{self.title}: {done}/{self.total} ({rate:.1f}/s{remaining}) {score}".rstrip())
 
 
 @contextmanager

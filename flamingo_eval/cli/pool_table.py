@@ -28,7 +28,7 @@ class PoolTable:
     def __init__(self, title: str, total: int, pool: ReplicaPool) -> None:
         self.title, self.total, self.pool = title, total, pool
         self.began = time.monotonic()
-        self.done, self.score = 0, ""
+        self.done, self.score, self.phase_name = 0, "", ""
         self.first: int | None = None
         self.before = [s.queries for s in pool.statuses], dict(pool.stats)
         self.screen = console(stderr=True)
@@ -45,7 +45,11 @@ class PoolTable:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, done: int, score: str = "") -> None:
+    def phase(self, name: str, done: int = 0, total: int = 0) -> None:
+        """The run has come to another phase."""
+        self.phase_name = name if done >= total else f"{name} {done:,}/{total:,}"
+
+    def update(self, done: int, score: str = "", pictures_left: float = 0.0) -> None:
         """Show that `done` of the total are finished, and the running score."""
         self.first = done if self.first is None else self.first
         self.done, self.score = done, score
@@ -58,9 +62,8 @@ class PoolTable:
         seconds = max(time.monotonic() - self.began, 1e-6)
         rate = (self.done - (self.first or 0)) / seconds
         remaining = f"{duration((self.total - self.done) / rate)} left" if rate else "not begun"
-        table = Table(
-            box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=f"{self.title}: {self.score}".rstrip(": ")
-        )
+        title = ": ".join(words for words in (self.title, self.phase_name, self.score) if words)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title)
         table.title_justify = "left"
         for name in ("replica", "state", "units", "lost", "queries", "a second", "cache hits"):
             table.add_column(name, justify="left" if name in ("replica", "state") else "right", no_wrap=True)

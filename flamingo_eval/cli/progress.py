@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
-from flamingo_eval.cli.console import ProgressBar, console, say
+from flamingo_eval.cli.console import console, say
+from flamingo_eval.cli.progress_bar import ProgressBar
 from flamingo_eval.metrics.running import RunningScore
+from flamingo_eval.records import Episode, Media
+from flamingo_eval.runs.answer import stats_of
+from flamingo_eval.runs.preflight import media_of
 from flamingo_eval.runs.session import Observer, Watch
 from flamingo_eval.runs.similar import changed_sentence
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from flamingo_eval.runs.runner import FinishedRun, TaskData
     from flamingo_eval.runs.runner import Progress as Answered
 
+MOST_LOOKED_THROUGH = 20_000  # queries: of more, pictures are not counted beforehand
+
 
 class Progress(Observer):
     """Prints how the runs of a command go on; nothing where it is to be quiet."""
@@ -27,6 +33,8 @@ class Progress(Observer):
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
         self.service: Service | None = None
+        self.bar: ProgressBar | PoolTable | None = None
+        self.pictures: PicturesToShow | None = None
 
     def say(self, line: str) -> None:
         """A line for people."""
@@ -49,17 +57,37 @@ class Progress(Observer):
         title = _title(spec)
         running_score = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, data.queries)
         state = self.service.state if self.service is not None else str
-        with self._bar(title, total) as bar:
+        with self._bar(title, total) as self.bar:
+            bar = self.bar
 
             def watch(progress: Answered) -> None:
                 running_score.add(progress.newest)
-                bar.update(len(progress.outputs), f"{running_score} {state()}".rstrip())
+                left = self.pictures.left(progress, self._encoded()) if self.pictures is not None else 0.0
+                bar.update(len(progress.outputs), f"{running_score} {state()}".strip(), left)
 
             try:
                 yield watch
             except KeyboardInterrupt:
                 say(f"interrupted in {title}: finished queries are kept, the same command resumes there")
                 raise
+            finally:
+                self.bar = self.pictures = None
+
+    def phase(self, name: str, done: int = 0, total: int = 0) -> None:
+        """The phase of the run at hand."""
+        if self.bar is not None:
+            self.bar.phase(name, done, total)
+
+    def prompts(self, episodes: Sequence[Episode]) -> None:
+        """Which pictures the run is going to show."""
+        if not self.quiet and len(episodes) <= MOST_LOOKED_THROUGH:
+            self.pictures = PicturesToShow(episodes, self._encoded())
+
+    def _encoded(self) -> int:
+        """How many pictures the engine has encoded; 0 where it does not say."""
+        stats = stats_of(self.service.backend.engine) if self.service is not None else {}
+        count = stats.get("pictures_encoded", 0)
+        return count if isinstance(count, int) else 0
 
     def passed_over(self, spec: RunSpec, examples: Mapping[str, str]) -> None:
         """How many support examples gave way to others, and the first of them."""
@@ -85,8 +113,30 @@ class Progress(Observer):
         pool = self.service.pool if self.service is not None else None
         alone = pool is None or len(pool.replicas) < 2
         if pool is None or alone or self.quiet or not sys.stderr.isatty() or console(stderr=True).width < WIDTH:
-            return ProgressBar(title, total, self.quiet)
+            return ProgressBar(title, total, self.quiet, encoded=self._encoded)
         return PoolTable(title, total, pool)
+
+
+class PicturesToShow:
+    """How many pictures of a run are still to be encoded: its own count, by the share that was not in the cache."""
+
+    def __init__(self, episodes: Sequence[Episode], encoded: int) -> None:
+        """`encoded`: how many the engine has encoded before."""
+        self.episodes = {e.query.id: e for e in episodes}
+        self.encoded_before = encoded
+        self.shown: set[Media] = set()
+        self.total: int | None = None
+
+    def left(self, progress: Answered, encoded: int) -> float:
+        """Pictures to come; `encoded`: how many the engine has encoded by now."""
+        newest = progress.newest.id
+        if self.total is None:
+            rest = [e for id, e in self.episodes.items() if id == newest or id not in progress.outputs]
+            self.total = sum(1 for _ in media_of(rest))
+        if newest in self.episodes:
+            self.shown.update(media_of([self.episodes[newest]]))
+        share = min(1.0, (encoded - self.encoded_before) / len(self.shown)) if self.shown else 0.0
+        return max(0, self.total - len(self.shown)) * share
 
 
 class Repeating(Observer):
@@ -94,12 +144,22 @@ class Repeating(Observer):
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
+        self.bar: ProgressBar | None = None
 
     @contextmanager
     def answering(self, spec: RunSpec, data: TaskData, total: int) -> Iterator[Watch]:
         """A bar around one run."""
-        with ProgressBar(f"{spec.task_label} again", total, self.quiet) as bar:
-            yield lambda progress: bar.update(len(progress.outputs))
+        with ProgressBar(f"{_title(spec)} again", total, self.quiet) as self.bar:
+            bar = self.bar
+            try:
+                yield lambda progress: bar.update(len(progress.outputs))
+            finally:
+                self.bar = None
+
+    def phase(self, name: str, done: int = 0, total: int = 0) -> None:
+        """The phase of the run at hand."""
+        if self.bar is not None:
+            self.bar.phase(name, done, total)
 
 
 def _title(spec: RunSpec) -> str:

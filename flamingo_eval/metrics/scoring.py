@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flamingo_eval.config.specs import MetricSpec
 from flamingo_eval.errors import DataError, MetricError, MissingDependency, Problem
@@ -43,12 +43,14 @@ def score_all(
     dialect: str = "",
     n_failed: int = 0,
     keep_unscored: bool = False,
+    phase: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Score], list[float | None]]:
     """Every metric of a task with its interval, and the per-example values of the first (the headline).
 
     `dialect` is the protocol's wish for metrics whose task names none. Predictions and examples are aligned. A metric
     that needs what is not installed (MissingDependency), or whose program fails (MetricError), is undefined and says
     why, and the others keep their values; the headline's error is raised unless `keep_unscored`.
+    `phase` is told which metric is computed, and when its interval is.
     """
     scores: list[Score] = []
     headline: list[float | None] = [None] * len(predictions)
@@ -59,6 +61,8 @@ def score_all(
             scores.append(Score(spec.name, None, 0, n_failed, why_undefined=why))
             continue
         check_inputs(spec.name, predictions, examples)
+        title = metric_row(spec.name).title
+        phase(f"scoring {title}")
         try:
             result = load_metric(spec.name)(predictions, examples, chosen)
         except (MissingDependency, MetricError) as error:
@@ -67,6 +71,7 @@ def score_all(
             why = " ".join(str(error).split())
             scores.append(Score(spec.name, None, len(predictions), n_failed, why_undefined=why, unscored=True))
             continue
+        phase(f"interval of {title}")
         ci95, draws = bootstrap(result, [e.media_id for e in examples])
         notes = {"dialect": chosen, **result.notes} if chosen else dict(result.notes)
         if result.value is not None and (remark := draws_note(draws, result.value)):

@@ -135,14 +135,16 @@ def run(
     model: Mapping[str, Any] | None = None,
     passed_over: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda _: None,
+    phase: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
 ) -> FinishedRun:
     """Answer and score one task at one number of shots and one seed, and write its folder.
 
     `settings` is what does not change the outputs but belongs in the record (batch size, workers); `model` is what the
     record says of the model beyond the spec; `passed_over` are the support examples that could not be shown
     (--on-error skip). `say` gets a line if a similar run lies beside this one, or if pictures of answered queries have
-    changed since. Raises RunError if another process writes the same run, or if other examples were passed over when it
-    began; whatever stops it, the same call resumes it.
+    changed since; `phase` the name of each phase (answering, scoring, writing), with its progress. Raises RunError if
+    another process writes the same run, or if other examples were passed over when it began; whatever stops it, the
+    same call resumes it.
     """
     check_wanted(spec.task, spec.rank)
     start, stats_before = time.monotonic(), stats_of(engine)
@@ -169,6 +171,7 @@ def run(
         write_json(folder.run, run_json(record))
         outputs = {o.id: o for o in answered}
         unanswered = {e.query.id: e for e in episodes if e.query.id not in outputs}
+        phase("answering", len(outputs), len(episodes))
         with appending(folder.outputs, valid_bytes) as file, indexing(folder.path, data.root) as note:
             for output in _outputs(list(unanswered.values()), spec, data.queries, engine):
                 if output.error and spec.on_error == "stop":
@@ -179,9 +182,8 @@ def run(
                 file.write(output_line(output))
                 file.flush()
                 on_progress(Progress(len(episodes), outputs, output))
-        return _close(
-            folder, spec, data, episodes, outputs, record, since(stats_before, stats_of(engine)), start, len(answered)
-        )
+        counts = since(stats_before, stats_of(engine))
+        return _close(folder, spec, data, episodes, outputs, record, counts, start, len(answered), phase)
 
 
 SKIP_HINT = (
@@ -228,6 +230,7 @@ def _close(
     counts: Mapping[str, Any],
     start: float,
     resumed: int,
+    phase: Callable[[str, int, int], None],
 ) -> FinishedRun:
     """Score what was answered and write the three files in their final form."""
     in_order = [outputs[e.query.id] for e in episodes]
@@ -238,7 +241,8 @@ def _close(
         )
     examples = [e.query for e in episodes]
     shots = {s.id: s for e in episodes for s in e.shots}
-    scores, per_example = scored(in_order, examples, spec, data.queries, shots)
+    scores, per_example = scored(in_order, examples, spec, data.queries, shots, lambda name: phase(name, 0, 0))
+    phase("writing", 0, 0)
     in_order = [replace(o, score=s, media=e.media_id) for o, s, e in zip(in_order, per_example, examples, strict=True)]
     in_order, of_shots = with_copying(in_order, {e.query.id: e for e in episodes}, spec, data.queries)
     write_outputs(folder.outputs, in_order)
@@ -292,9 +296,17 @@ def _answer_to(query: Example, shot: Example) -> str:
 
 
 def scored(
-    outputs: Sequence[Output], examples: Sequence[Example], spec: RunSpec, split: Split, shots: Mapping[str, Example]
+    outputs: Sequence[Output],
+    examples: Sequence[Example],
+    spec: RunSpec,
+    split: Split,
+    shots: Mapping[str, Example],
+    phase: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Score], list[float | None]]:
-    """The task's metrics over the answered queries, and the headline's per-example values (None where it failed)."""
+    """The task's metrics over the answered queries, and the headline's per-example values (None where it failed).
+
+    `phase` is told what is being computed.
+    """
     answered = [(o, e) for o, e in zip(outputs, examples, strict=True) if not o.error]
     n_failed = len(outputs) - len(answered)
     if not split.labelled:
@@ -309,6 +321,7 @@ def scored(
         dialect=spec.prompt.metric_dialect,
         n_failed=n_failed,
         keep_unscored=True,
+        phase=phase,
     )
     value_of = {o.id: v for (o, _), v in zip(answered, values, strict=True)}
     unread = sum(p.chosen is None for p in predictions) if _by_letter(spec) else 0

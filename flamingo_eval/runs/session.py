@@ -39,6 +39,12 @@ class Observer:
         """Around the answering of one run of `total` queries: what it yields is called after each answer."""
         yield lambda _: None
 
+    def phase(self, name: str, done: int = 0, total: int = 0) -> None:
+        """The run at hand has come to another phase, or is at `done` of `total` in it (0: not known)."""
+
+    def prompts(self, episodes: Sequence[Episode]) -> None:
+        """What is about to be answered."""
+
     def passed_over(self, spec: RunSpec, examples: Mapping[str, str]) -> None:
         """Support examples that cannot be shown gave way to others: why, by id."""
 
@@ -74,7 +80,9 @@ class Session:
             support = (supports or Supports(spec.task.name, data.support, data.given)).of(spec.demos)
             if support is not None:
                 support = replace(support, usable=usable)
-            episodes = ranked_episodes(self.backend, spec, data, queries, support, usable)
+            self.observer.phase("choosing demonstrations")
+            episodes = ranked_episodes(self.backend, spec, data, queries, support, usable, self.observer.phase)
+            self.observer.prompts(episodes)
             passed_over = usable.taken() if usable is not None else {}
             if passed_over:
                 self.observer.passed_over(spec, passed_over)
@@ -90,6 +98,7 @@ class Session:
                 model=self.backend.record,
                 passed_over=passed_over,
                 say=self.observer.say,
+                phase=self.observer.phase,
             )
         self.observer.finished(record)
         return record
@@ -102,30 +111,32 @@ def ranked_episodes(
     queries: Sequence[Example],
     support: Support | None,
     usable: UsableExamples | None,
+    phase: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
 ) -> list[Episode]:
     """The episodes of a run, the demonstrations chosen by the model where the run says so (RICES).
 
-    `usable`: what cannot be shown is left out (--on-error skip). Raises UsageError for a model that cannot choose.
+    `usable`: what cannot be shown is left out (--on-error skip). `phase` is told how far the encoding is. Raises
+    UsageError for a model that cannot choose.
     """
     if usable is None or not ranked_by_model(spec) or support is None:
-        return list(episodes_of(spec, queries, support, _ranking(backend, spec, data)))
+        return list(episodes_of(spec, queries, support, _ranking(backend, spec, data, phase)))
     # what cannot be read has no features: such support rows are left out, and such queries fail without shots
     readable = [q for q in queries if not usable.unreadable(q)]
     examples = tuple(e for e in data.support.examples if usable(e)) if data.support is not None else ()
     split = None if data.support is None else replace(data.support, examples=examples)
     part = replace(data, queries=replace(data.queries, examples=tuple(readable)), support=split)
-    episodes = {e.query.id: e for e in episodes_of(spec, readable, support, _ranking(backend, spec, part))}
+    episodes = {e.query.id: e for e in episodes_of(spec, readable, support, _ranking(backend, spec, part, phase))}
     return [episodes.get(q.id, Episode(q, ())) for q in queries]
 
 
-def _ranking(backend: Backend, spec: RunSpec, data: TaskData) -> Ranking | None:
+def _ranking(backend: Backend, spec: RunSpec, data: TaskData, phase: Callable[[str, int, int], None]) -> Ranking | None:
     if not ranked_by_model(spec):
         return None
     if backend.encoder is None:
         raise UsageError(f"{spec.demos.method}: {spec.model} gives no features to choose demonstrations by.")
     from flamingo_eval.prompting.rices import ranking_of
 
-    return ranking_of(spec, data, backend.encoder())
+    return ranking_of(spec, data, backend.encoder(), lambda done, total: phase("encoding for RICES", done, total))
 
 
 def run_all(

@@ -1,0 +1,97 @@
+"""How long the rest of a run takes, by what its queries and pictures have cost so far.
+
+Answers come in bursts, a batch at once. The first queries are dear, for every support picture is new to the encoder,
+and later ones are cheap. So bursts are explained by two costs, one for each query and one for each picture encoded, and
+what is left is priced by them. Without counts of pictures the newer half of the bursts speaks for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MERGED = 0.05  # what comes within this share of the last burst's time belongs to it
+MOST_BURSTS = 128
+LEAST_BURSTS = 3
+LEAST_SHARE = 0.1  # of the queries, where there are fewer bursts
+EVEN = 0.05  # how strongly the two costs are drawn to equal shares, where bursts cannot tell them apart
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """When it ended, and how many queries were answered and pictures encoded by then."""
+
+    at: float
+    queries: int
+    pictures: int
+
+
+class TimeLeft:
+    """Is told of every answer."""
+
+    def __init__(self, total: int, began: float, done: int = 0) -> None:
+        """`done` of `total` queries were answered before `began` (seconds of any clock)."""
+        self.total = total
+        self._bursts = [Burst(began, done, 0)]
+
+    @property
+    def per_second(self) -> float | None:
+        """Queries a second since the beginning; None before the first answer."""
+        first, last = self._bursts[0], self._bursts[-1]
+        return (last.queries - first.queries) / (last.at - first.at) if last.at > first.at else None
+
+    def add(self, now: float, done: int, pictures: int = 0) -> None:
+        """`done` queries are answered, and `pictures` were encoded since the beginning."""
+        last = self._bursts[-1]
+        same = len(self._bursts) > 1 and now - last.at < MERGED * (last.at - self._bursts[-2].at)
+        if same:
+            self._bursts[-1] = Burst(last.at, done, pictures)
+        else:
+            self._bursts.append(Burst(now, done, pictures))
+        if len(self._bursts) > MOST_BURSTS:
+            self._bursts = [self._bursts[0], *self._bursts[2::2]]
+
+    def seconds(self, now: float, pictures: float = 0) -> float | None:
+        """What is left at `now`, with so many pictures still to be encoded; None while too little is known."""
+        first, last = self._bursts[0], self._bursts[-1]
+        left, answered = self.total - last.queries, last.queries - first.queries
+        if left <= 0:
+            return 0.0
+        known = len(self._bursts) > LEAST_BURSTS or answered >= LEAST_SHARE * (self.total - first.queries)
+        if not answered or not known:
+            return None
+        per_query, per_picture = self._costs()
+        return max(0.0, left * per_query + pictures * per_picture - (now - last.at))
+
+    def _costs(self) -> tuple[float, float]:
+        """Seconds of a query and of a picture. The first burst, which warms everything up, is left out if it can be."""
+        first, last = self._bursts[0], self._bursts[-1]
+        start = 0
+        if not last.pictures:
+            middle = (first.queries + last.queries) / 2
+            start = max(i for i, burst in enumerate(self._bursts[:-1]) if burst.queries <= middle)
+            start = max(0, min(start, len(self._bursts) - 1 - LEAST_BURSTS))
+        if start == 0 and len(self._bursts) > 2:
+            start = 1
+        steps = list(zip(self._bursts[start:], self._bursts[start + 1 :], strict=False))
+        seconds = [after.at - before.at for before, after in steps]
+        queries = [after.queries - before.queries for before, after in steps]
+        pictures = [after.pictures - before.pictures for before, after in steps]
+        return _two_costs(seconds, queries, pictures)
+
+
+def _two_costs(seconds: Sequence[float], queries: Sequence[int], pictures: Sequence[int]) -> tuple[float, float]:
+    """Least squares of seconds = a * queries + b * pictures with a, b >= 0 that account for all of the time."""
+    time, n, m = sum(seconds), sum(queries), sum(pictures)
+    if not m or not n:
+        return (time / n if n else 0.0), (time / m if m else 0.0)
+    x, y = [q / n for q in queries], [p / m for p in pictures]
+    ridge = EVEN / len(seconds)
+    xx, yy, xy = _dot(x, x) + ridge, _dot(y, y) + ridge, _dot(x, y)
+    xt, yt = _dot(x, seconds) + ridge * time / 2, _dot(y, seconds) + ridge * time / 2
+    a, b = max(0.0, xt * yy - yt * xy), max(0.0, yt * xx - xt * xy)
+    return time * a / (a + b) / n, time * b / (a + b) / m
+
+
+def _dot(left: Sequence[float], right: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(left, right, strict=True))
