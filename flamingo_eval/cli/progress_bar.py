@@ -24,6 +24,8 @@ FIRST_LINE = 5.0  # seconds until the first plain line
 SLOWER = 1.5  # the next one comes when this many times as many seconds have passed,
 LONGEST = 600.0  # and after this many at the latest
 ASLEEP = 0.5  # seconds between two looks at the clock
+WIDE = 110  # columns of a terminal from which on there is room for everything
+BESIDE_TITLE = 52  # columns for all but the title, in a narrow one
 SILENT = 1.0  # seconds without an answer, after which encoding is a phase of its own
 
 
@@ -107,14 +109,14 @@ class ProgressBar:
                 return f"{ENCODING} ({pictures:,})"
         return self.name
 
-    def _speed(self) -> str:
+    def _speed(self, with_rate: bool = True) -> str:
         from flamingo_eval.cli.dry_run import duration
 
         if self.left is None or self.done >= self.total:
             return ""
         rate, left = self.left.per_second, self.left.seconds(self.clock(), self.pictures_left)
-        speed = [f"{rate:.1f}/s"] if rate else []
-        return ", ".join([*speed, "time left not known yet" if left is None else f"{duration(left)} left"])
+        speed = [f"{rate:.1f}/s"] if rate and with_rate else []
+        return ", ".join([*speed, *([f"{duration(left)} left"] if left is not None else [])])
 
     def _lines(self) -> None:
         """Print a line when it is time for one, whatever the run does meanwhile."""
@@ -126,27 +128,29 @@ class ProgressBar:
 
     def _open_bar(self) -> None:
         from rich.progress import BarColumn, Progress, ProgressColumn, Task
+        from rich.table import Column
         from rich.text import Text
-
-        state = self
 
         class Words(ProgressColumn):
             """A part of the line, made when the bar is drawn."""
 
             def __init__(self, words: Callable[[], str]) -> None:
-                super().__init__()
+                super().__init__(Column(no_wrap=True, overflow="ellipsis"))
                 self.words = words
 
             def render(self, task: Task) -> Text:
                 return Text(self.words())
 
+        screen = console(stderr=True)
+        room = max(12, screen.width - BESIDE_TITLE)
+        title = self.title if len(self.title) <= room else f"{self.title[: room - 1]}…"
         self._bar = Progress(
-            Words(lambda: f"{state.title}: {state.phase_name()}"),
-            BarColumn(bar_width=16),
-            Words(lambda: f"{state.done:,}/{state.total:,}" if state.total else ""),
-            Words(self._speed),
-            Words(lambda: state.score),
-            console=console(stderr=True),
+            Words(lambda: f"{title}: {self.phase_name()}"),
+            BarColumn(bar_width=16 if screen.width >= WIDE else 6),
+            Words(lambda: f"{self.done:,}/{self.total:,}" if self.total else ""),
+            Words(lambda: self._speed(with_rate=screen.width >= WIDE)),
+            Words(lambda: self.score),
+            console=screen,
             transient=True,
         )
         self._bar.start()

@@ -14,6 +14,7 @@ MERGED = 0.05  # what comes within this share of the last burst's time belongs t
 MOST_BURSTS = 128
 LEAST_BURSTS = 3
 LEAST_SHARE = 0.1  # of the queries, where there are fewer bursts
+OVERDUE = 0.1  # of the time waited, where an answer is later than expected
 EVEN = 0.05  # how strongly the two costs are drawn to equal shares, where bursts cannot tell them apart
 
 
@@ -61,7 +62,8 @@ class TimeLeft:
         if not answered or not known:
             return None
         per_query, per_picture = self._costs()
-        return max(0.0, left * per_query + pictures * per_picture - (now - last.at))
+        waited = now - last.at
+        return max(OVERDUE * waited, left * per_query + pictures * per_picture - waited)
 
     def _costs(self) -> tuple[float, float]:
         """Seconds of a query and of a picture. The first burst, which warms everything up, is left out if it can be."""

@@ -90,18 +90,26 @@ def test_a_phase_is_named_in_a_pipe_even_if_nothing_else_happens(
     assert "coco: scoring METEOR" in text
 
 
-def test_a_terminal_shows_the_phase(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = io.StringIO()
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_a_terminal_shows_phase_count_and_time_on_one_line(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, screen = Clock(), io.StringIO()
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    drawn = Console(file=screen, force_terminal=True, width=100)
+    drawn = Console(file=screen, force_terminal=True, width=width, color_system=None)
     monkeypatch.setattr(progress_bar, "console", lambda stderr: drawn)
-    with ProgressBar("coco", 10) as bar:
-        bar.phase("answering", 0, 10)
-        bar.update(10, "CIDEr")
-        bar.phase("scoring CIDEr")
+    title = "vl_icl_operator_induction_interleaved@sample 16-shot seed 0"
+    with ProgressBar(title, 400, clock=clock) as bar:
+        bar.phase("answering", 0, 400)
+        for i in range(1, 6):
+            clock.now = float(i)
+            bar.update(32 * i, "VL-ICL acc. 61.2")
         assert bar._bar is not None
         bar._bar.refresh()
-    assert "coco: scoring CIDEr" in screen.getvalue()
+        last = screen.getvalue().split("\r")[-1].rstrip("\n")
+        bar.phase("scoring VL-ICL acc.")
+        bar._bar.refresh()
+    assert "\n" not in last
+    assert all(text in last for text in (": answering", "160/400", "7.5 s left"))
+    assert ": scoring VL-ICL acc." in screen.getvalue()
 
 
 def test_a_run_goes_through_its_phases_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
