@@ -1,9 +1,10 @@
-"""Broken files of every kind against everything that reads files: python -m benchmarks.fuzz --seconds 600.
+"""Broken files of every kind against everything that reads files: python -m benchmarks.fuzz --cases 10000.
 
-Real files (the embedded sample in the official layouts, the tiny checkpoint, the shipped tasks and prompts, a run
-folder) are damaged in one to three ways and read again. Allowed are success and a FlamingoEvalError; a finding is any
-other exception, more than 10 s or more than 4 GB. Predictions that are accepted must be those that a strict reader
-finds. Prints the cases of each target and every finding; exit code 1 if there is one.
+Real files (the embedded sample in the official layouts, the tiny checkpoint, the shipped tasks, prompts and recipes, a
+run folder, predictions in every form, a demonstrations file, settings) are damaged in one to three ways and read again.
+Allowed are success and a FlamingoEvalError; a finding is any other exception, more than 10 s of processor time or more
+than 4 GB. Predictions that are accepted must be those that a strict reader finds. Prints the cases of
+each target and every finding; exit code 1 if there is one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,11 @@ import torch
 
 import flamingo_eval
 from flamingo_eval.api import load_flamingo_model
-from flamingo_eval.config.load import load_prompt
+from flamingo_eval.config.load import load_prompt, load_spec
 from flamingo_eval.config.names import find_task
 from flamingo_eval.config.protocols import load_protocol
-from flamingo_eval.config.specs import ProtocolSpec, TaskSpec
+from flamingo_eval.config.settings import Settings
+from flamingo_eval.config.specs import DemoSpec, ProtocolSpec, TaskSpec
 from flamingo_eval.data.layouts import load_labelled, load_split, splits_on_disk
 from flamingo_eval.data.media import open_image, open_video
 from flamingo_eval.data.source import NoExamplesError
@@ -43,14 +46,16 @@ from flamingo_eval.models.convert.foreign_weights import close_files, file_weigh
 from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 from flamingo_eval.models.tokenizer import read_tokenizer
 from flamingo_eval.prompting.ablations import BLANK
+from flamingo_eval.prompting.given_demos import read_demos_file
 from flamingo_eval.prompting.prompts import render
-from flamingo_eval.records import Episode, Example, Image, Prompt, Video
+from flamingo_eval.records import Episode, Example, Image, Prompt, Split, Video
 from flamingo_eval.report.formats import csv_text, json_value, latex, markdown
 from flamingo_eval.report.page import PageOptions, html_page
 from flamingo_eval.report.tables import table_of
 from flamingo_eval.runs.folder import find_runs
 from flamingo_eval.runs.predictions import read_predictions
 from flamingo_eval.sample import sample_root
+from flamingo_eval.training.recipe import load_recipe
 
 FOREIGN = Path(flamingo_eval.__file__).parent.parent / "tests/data/openflamingo/opt"
 CONVERTED = (
@@ -74,6 +79,8 @@ SECONDS = 10
 GIGABYTES = 4
 PACKAGE = Path(flamingo_eval.__file__).parent
 REPOSITORY = PACKAGE.parent
+FIELDS = {"question": "What?", "caption": "a kite"}
+RECIPES = PACKAGE / "training/recipes"
 TABLES = ("vqav2", "coco", "nextqa", "ivqa", "rareact", "hateful_memes", "visdial", "kinetics700", "msrvttqa", "star")
 
 HOSTILE = (
@@ -214,6 +221,13 @@ def targets(work: Path) -> list[Target]:
         Target("task YAML", _files(REPOSITORY / "tasks", "*.yaml"), lambda p: _ignore(load_task(p))),
         Target("prompt YAML", _files(REPOSITORY / "prompts", "*/qa.yaml"), _prompt),
         Target("protocol YAML", _files(REPOSITORY / "prompts", "*/protocol.yaml"), lambda p: _ignore(load_protocol(p))),
+        *(
+            Target(f"own prompts from {name}", _files(REPOSITORY / "prompts" / name, "*.yaml"), _own_prompts, folder)
+            for name in ("flamingo", "chat")
+            for folder in (REPOSITORY / "prompts" / name,)
+        ),
+        Target("settings", _settings(work), lambda p: _ignore(load_spec(p, Settings))),
+        Target("recipes", (*_files(RECIPES, "*.yaml"),), lambda p: _ignore(load_recipe(str(p)))),
         Target("checkpoint", _files(tiny, "*.*"), lambda p: _checkpoint(p.parent), tiny),
         Target("foreign weights", (*_files(tiny, "*.safetensors"), *_pickles(work)), _foreign),
         Target("conversion", tuple(FOREIGN / name for name in CONVERTED), lambda p: _convert(p, work), FOREIGN),
@@ -230,6 +244,8 @@ def targets(work: Path) -> list[Target]:
         Target("pictures", (*pictures, BLANK.path), lambda p: _ignore(open_image(Image(p)))),
         Target("clips", tuple(clips[:8]), lambda p: _ignore(open_video(Video(p)))),
         Target("predictions", _predictions(work), _score),
+        Target("prediction forms", _prediction_forms(work), _score_any_form),
+        Target("demonstrations file", _demos_file(work), _demos),
     ]
     runs = sorted((REPOSITORY / "results/reference").rglob("scores.json"))
     smallest = min(runs, key=lambda p: (p.parent / "outputs.jsonl").stat().st_size)
@@ -248,6 +264,27 @@ def _prompt(path: Path) -> None:
     spec = load_prompt(path)
     example = Example("1", (), "", fields={"question": "What?", "caption": "a kite"}, answer="a kite")
     render(Episode(example, (example,)), spec, ProtocolSpec("p", "P"))
+
+
+def _own_prompts(path: Path) -> None:
+    """A folder of prompts as `--protocol FOLDER` reads it: the protocol, and every prompt of a task in it."""
+    protocol = load_protocol(path.parent / "protocol.yaml")
+    for prompt in _files(path.parent, "*.yaml"):
+        if prompt.name == "protocol.yaml":
+            continue
+        spec = load_prompt(prompt)
+        if prompt.stem in ("qa", "caption"):
+            example = Example("1", (BLANK,), "", fields=FIELDS, answer="a kite", candidates=("a kite", "a dog"))
+            render(Episode(example, (example,)), spec, protocol)
+
+
+def _settings(work: Path) -> tuple[Path, ...]:
+    path = work / "flamingo-eval.yaml"
+    path.write_text(
+        "data: /data/flamingo\nimages: [/data/coco, /data/clips]\nmodel: tiny\nprotocol: flamingo\nout: results\n"
+        "cache_gb: 12.5\n"
+    )
+    return (path,)
 
 
 def _checkpoint(folder: Path) -> None:
@@ -335,6 +372,61 @@ def _predictions(work: Path) -> tuple[Path, ...]:
     return tuple(made)
 
 
+def _prediction_forms(work: Path) -> tuple[Path, ...]:
+    """The answers of VQAv2's sample in each form that `score` reads."""
+    folder = work / "forms"
+    folder.mkdir()
+    ids = [e.id for e in load_labelled(load_task(find_task("vqav2")), sample_root("vqav2")).examples]
+    answers = {id: ("a kite", "2", "yes", "")[i % 4] for i, id in enumerate(ids)}
+    log = [
+        {"doc_id": i, "doc": {"question_id": int(id)}, "target": "x", "resps": [[text]], "filtered_resps": [text]}
+        for i, (id, text) in enumerate(answers.items())
+    ]
+    exported = [
+        {"id": id, "shots": 1, "seed": 0, "shot_ids": ids[:1], "task": "vqav2", "prediction": text}
+        for id, text in answers.items()
+    ]
+    texts = {
+        "results.json": json.dumps([{"question_id": int(id), "answer": text} for id, text in answers.items()]),
+        "map.json": json.dumps(answers),
+        "answers.csv": "question_id,answer\n" + "".join(f"{id},{text}\n" for id, text in answers.items()),
+        "answers.tsv": "question_id\tanswer\n" + "".join(f"{id}\t{text}\n" for id, text in answers.items()),
+        "samples.jsonl": "".join(json.dumps(row) + "\n" for row in log),
+        "samples.json": json.dumps({"args": {}, "logs": log}),
+        "episodes.jsonl": "".join(json.dumps(row) + "\n" for row in exported),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return _files(folder, "*")
+
+
+def _demos_file(work: Path) -> tuple[Path, ...]:
+    queries, support = _vqav2_splits()
+    path = work / "demos.jsonl"
+    shown = [e.id for e in support.examples]
+    rows = [
+        {"id": e.id, "shots": [shown[(i + j) % len(shown)] for j in range(4)]} for i, e in enumerate(queries.examples)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return (path,)
+
+
+@cache
+def _vqav2_splits() -> tuple[Split, Split]:
+    spec, root = load_task(find_task("vqav2")), sample_root("vqav2")
+    return load_split(spec, root, "val", media=False), load_split(spec, root, "train", media=False)
+
+
+def _demos(path: Path) -> None:
+    """A file that is accepted gives every query shots that are in the support split."""
+    queries, support = _vqav2_splits()
+    given = read_demos_file(path, queries, support)
+    rows = {e.id for e in support.examples}
+    for query in queries.examples[:20]:
+        if not set(given(query, DemoSpec("file", 2, 0))) <= rows:
+            raise WrongScoreError("a shot that the support split does not have")
+
+
 def _pickles(work: Path) -> tuple[Path, ...]:
     path = work / "state.pt"
     torch.save({"model_state_dict": {"a": torch.zeros(3, 4), "b": torch.ones(2)}}, path)
@@ -356,6 +448,17 @@ def _score(path: Path) -> None:
             strict[str(row["id"])] = row.get("prediction", row.get("scores"))
     if {p.id: p.text if p.scores is None else list(p.scores) for p in found} != strict:
         raise WrongScoreError("other predictions than in the file")
+
+
+def _score_any_form(path: Path) -> None:
+    """What is accepted scores: a text for each query of the split, nothing for a query that is not there."""
+    spec = load_task(find_task("vqav2"))
+    split, _ = _vqav2_splits()
+    file = read_predictions(path, spec, split, partial=True)
+    known = {e.id for e in split.examples}
+    if not {p.id for p in file.predictions} <= known or any(p.text is None for p in file.predictions):
+        raise WrongScoreError("predictions for unknown queries, or without a text")
+    file.form.encode()
 
 
 def _report(folder: Path) -> None:
@@ -393,22 +496,27 @@ class Report:
 
 @contextmanager
 def limit(seconds: int) -> Iterator[None]:
-    """HangError after so many seconds."""
+    """HangError after so many seconds of processor time, or ten times as many of waiting: other work may run beside."""
 
     def stop(*_: object) -> None:
         raise HangError(f"more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    timers = ((signal.ITIMER_PROF, signal.SIGPROF, seconds), (signal.ITIMER_REAL, signal.SIGALRM, 10 * seconds))
+    before = [signal.signal(number, stop) for _, number, _ in timers]
+    for timer, _, limit_of_timer in timers:
+        signal.setitimer(timer, limit_of_timer)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for (timer, number, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
 
 
-def fuzz(seed: int, cases: int | None = None, seconds: float | None = None, only: str = "") -> Report:
-    """`cases` damaged files for each target, or as many rounds as fit into `seconds`. The same seed, the same cases."""
+def fuzz(
+    seed: int, cases: int | None = None, seconds: float | None = None, only: str = "", total: int | None = None
+) -> Report:
+    """Damaged files: `cases` for each target, `total` over all, or what fits into `seconds`. Same seed, same cases."""
     report, began = Report(), time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -421,6 +529,8 @@ def fuzz(seed: int, cases: int | None = None, seconds: float | None = None, only
         while cases is None or number < cases:
             for target, files in zip(chosen, places, strict=True):
                 if seconds is not None and time.monotonic() - began > seconds:
+                    return report
+                if total is not None and sum(report.cases.values()) >= total:
                     return report
                 _case(target, files, random.Random(f"{seed} {target.name} {number}"), report)
             number += 1
@@ -469,11 +579,15 @@ def _peak() -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--cases", type=int, help="so many cases over all targets, instead of --seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="targets whose name contains this")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    report = fuzz(asked.seed, seconds=asked.seconds, only=asked.only)
+    if asked.cases is None:
+        report = fuzz(asked.seed, seconds=asked.seconds, only=asked.only)
+    else:
+        report = fuzz(asked.seed, total=asked.cases, only=asked.only)
     for name, count in report.cases.items():
         print(f"{name:20} {count:7} cases {report.refused[name]:7} refused {report.spent[name]:8.1f} s")
     total = f"{sum(report.cases.values())} cases, {len(report.findings)} kinds of findings"

@@ -5,6 +5,7 @@ A file is parsed into nodes, which remember their lines; schema.py reads them by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from flamingo_eval.schema import SHOWN, UNFIT, Names, Rules, Tree, read
 
 Spec = TypeVar("Spec")
 MAX_YAML_BYTES = 4 * 2**20  # a task file is some kilobytes; anything near this is not one
+MAX_BRACKETS = 100  # open at one place; the parser's time grows with their square
 STR, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
@@ -44,6 +46,7 @@ def load_spec(path: Path, kind: type[Spec], names: Names | None = None, bases: P
 def parse_yaml(path: Path) -> yaml.Node:
     """The root node of a YAML file. Raises ConfigError with line and column for what is no YAML, or empty."""
     text = read_text(path, ConfigError, MAX_YAML_BYTES)
+    _require_shallow(text, path)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
@@ -54,6 +57,15 @@ def parse_yaml(path: Path) -> yaml.Node:
     if node is None:
         raise ConfigError(f"{path}: the file is empty.")
     return node
+
+
+def _require_shallow(text: str, path: Path) -> None:
+    depth = 0
+    for bracket in re.finditer(r"[\[\]{}]", text):
+        depth = depth + 1 if bracket[0] in "[{" else max(depth - 1, 0)
+        if depth > MAX_BRACKETS:
+            line = text.count("\n", 0, bracket.start()) + 1
+            raise ConfigError(f"{path}: line {line}: not YAML: nested too deeply: {MAX_BRACKETS} open brackets")
 
 
 def with_default(node: yaml.Node, key: str, value: str) -> None:
