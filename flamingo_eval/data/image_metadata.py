@@ -18,6 +18,14 @@ _JPEG_COLOUR = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}  # what a decoder r
 _JPEG_ALONE = (0x01, *range(0xD0, 0xD8))  # markers without a length
 _JPEG_COMMENT = 0xFE
 _START_OF_SCAN = 0xDA
+# TIFF tags by which pixels are read; of the others, only the orientation is kept.
+_TIFF_PIXELS = frozenset(
+    [254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 277, 278, 279, 280, 281, 284, 292, 293, 301, 317, 318, 319, 320,
+     322, 323, 324, 325, 332, 336, 338, 339, 340, 341, 347, 529, 530, 531, 532]
+)  # fmt: skip
+_TIFF_HEADS = {  # byte order, type of an offset, type of the number of entries
+    b"II*\0": ("<", "I", "H"), b"MM\0*": (">", "I", "H"), b"II+\0": ("<", "Q", "Q"), b"MM\0+": (">", "Q", "Q"),
+}  # fmt: skip
 _RIFF_METADATA = (b"EXIF", b"XMP ", b"ICCP")
 
 
@@ -51,7 +59,7 @@ def xmp_orientation(packet: bytes) -> int:
 
 
 def without_metadata(data: bytes) -> tuple[bytes, bytes] | None:
-    """A JPEG, PNG or WebP file with its pixels alone, and its EXIF block (empty if there is none).
+    """A JPEG, PNG, WebP or TIFF file with its pixels alone, and its EXIF block (empty if there is none).
 
     None for other files, and for those whose own structure is broken: there the pixels are in doubt too.
     """
@@ -62,6 +70,8 @@ def without_metadata(data: bytes) -> tuple[bytes, bytes] | None:
             return _bare_png(data)
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             return _bare_webp(data)
+        if data[:4] in _TIFF_HEADS:
+            return _bare_tiff(data)
     except (struct.error, IndexError):
         pass
     return None
@@ -127,3 +137,26 @@ def _bare_webp(data: bytes) -> tuple[bytes, bytes] | None:
         at = end
     body = b"WEBP" + b"".join(kept)
     return b"RIFF" + struct.pack("<I", len(body)) + body, exif
+
+
+def _bare_tiff(data: bytes) -> tuple[bytes, bytes] | None:
+    """The first directory with the tags of its pixels, and no further directory. Offsets stay, so nothing moves.
+
+    Classic files and BigTIFF. An orientation that no standard knows is left out: the picture is upright.
+    """
+    order, offset, number = _TIFF_HEADS[data[:4]]
+    head, entry = order + number, order + "HH" + offset + f"{struct.calcsize(order + offset)}s"
+    (at,) = struct.unpack_from(order + offset, data, 4 if offset == "I" else 8)
+    (entries,) = struct.unpack_from(head, data, at)
+    first, size = at + struct.calcsize(head), struct.calcsize(entry)
+    kept = []
+    for i in range(min(entries, (len(data) - first) // size)):
+        tag, kind, count, value = struct.unpack_from(entry, data, first + i * size)
+        if tag in _TIFF_PIXELS or (tag == ORIENTATION and _is_orientation(order, kind, count, value)):
+            kept.append(data[first + i * size : first + (i + 1) * size])
+    directory = struct.pack(head, len(kept)) + b"".join(kept) + bytes(struct.calcsize(order + offset))
+    return data[:at] + directory + data[at + len(directory) :], b""
+
+
+def _is_orientation(order: str, kind: int, count: int, value: bytes) -> bool:
+    return kind in _NUMBERS and count == 1 and 1 <= struct.unpack_from(order + _NUMBERS[kind], value)[0] <= 8

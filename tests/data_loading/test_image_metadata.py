@@ -155,6 +155,41 @@ def test_a_tiff_is_turned_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_no_odd_tag_stops_a_tiff(tmp_path: Path, order: str) -> None:
+    rng = random.Random(order)
+    tags = (0x10E, 0x10F, 0x131, 0x132, 0x11A, 0x128, 0x13B, 700, 33723, 34377, 34675, 0x8769, 0x8825, 0xA005, 40000)
+    for n in range(150):
+        odd = [(t, rng.randrange(20), rng.choice((0, 1, 3, 2**31)), rng.randbytes(4)) for t in rng.sample(tags, 4)]
+        turn = rng.choice((1, 6, 8))
+        content = tiff_with([*odd, orientation(turn, order)], order)
+        expected = np.rot90(np.asarray(two_halves()), {1: 0, 6: -1, 8: 1}[turn])
+        np.testing.assert_array_equal(np.asarray(opened(tmp_path / f"{n}.tif", content)), expected, str(odd))
+
+
+def test_a_tiff_with_an_odd_orientation_is_upright_and_a_cut_one_is_refused(tmp_path: Path) -> None:
+    for tag in ((0x112, 2, 40, b"abcd"), (0x112, 3, 1, struct.pack("<H", 99)), (0x112, 5, 1, b"\xff" * 4)):
+        assert opened(tmp_path / "a.tif", tiff_with([tag, (0x10F, 99, 2**31, b"abcd")], "<")).size == (64, 48)
+    with pytest.raises(MediaError, match=r"b\.tif"):
+        opened(tmp_path / "b.tif", tiff_with([(0x10F, 99, 2**31, b"abcd")], "<")[:4000])
+
+
+def tiff_with(entries: list[tuple[int, int, int, bytes]], order: str) -> bytes:
+    """An uncompressed TIFF of the two halves; `entries` stand among the tags of its pixels."""
+    pixels = two_halves().tobytes()
+    numbers = {256: 64, 257: 48, 259: 1, 262: 2, 273: 8, 277: 3, 278: 48, 279: len(pixels), 284: 1}
+    needed = [(tag, 4, 1, struct.pack(order + "I", value)) for tag, value in numbers.items()]
+    bits = (258, 3, 3, struct.pack(order + "I", 8 + len(pixels)))
+    tags = sorted([*needed, bits, *entries], key=lambda entry: entry[0])
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8 + len(pixels) + 6)
+    directory = struct.pack(order + "H", len(tags))
+    directory += b"".join(
+        struct.pack(order + "HHI", *entry[:3]) + entry[3]
+        for entry in [(t, k, c, v.ljust(4, b"\0")) for t, k, c, v in tags]
+    )
+    return head + pixels + struct.pack(order + "3H", 8, 8, 8) + directory + bytes(4)
+
+
 def test_pictures_are_opened_without_warnings_in_several_threads(tmp_path: Path) -> None:
     for i in range(8):
         (tmp_path / f"{i}.jpg").write_bytes(jpeg_with(exif_block([(0x11A, 5, 1, b"\xff" * 4), orientation(6)])))
