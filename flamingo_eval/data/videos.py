@@ -26,6 +26,7 @@ SEEK_BACK = (0.0, 2.0, 10.0, 40.0)  # seconds before the wanted time; then decod
 
 LongerClips = Literal["centre", "start", "spread"]
 
+PROGRAM_STREAM = "mpeg"  # FFmpeg's name of MPEG-PS, VOB included
 _NOT_THE_FILM = Disposition.attached_pic | Disposition.timed_thumbnails  # cover art, previews
 _BARE_STREAMS = ("h264", "hevc", "vvc", "m4v", "mpegvideo", "av1", "obu", "vc1", "cavsvideo", "dirac", "h263", "h261")
 
@@ -95,7 +96,13 @@ def _film(container: Any, path: Path) -> Any:
 
 
 def _duration(container: Any, stream: Any, path: Path) -> float:
-    """Seconds from the first frame to the end of the last, from the header or, where it is silent, from the packets."""
+    """Seconds from the first frame to the end of the last, from the header or, where it is silent, from the packets.
+
+    Program streams (.mpg, .vob) say it nowhere, and not every packet of theirs has a time: there the last frames are
+    decoded.
+    """
+    if container.format.name == PROGRAM_STREAM:
+        return _decoded_end(container, stream, path)
     if stream.duration:
         return float(stream.duration * stream.time_base)
     film_end = whole_end = None  # of this stream in its own units; of all streams in seconds
@@ -118,6 +125,28 @@ def _duration(container: Any, stream: Any, path: Path) -> float:
         told = f"{container.duration / av.time_base:.1f} s"
         raise unreadable(path, f"it ends at {whole_end - begin:.1f} s, its header says {told}: the file is cut")
     return float((film_end - (stream.start_time or 0)) * stream.time_base)
+
+
+def _decoded_end(container: Any, stream: Any, path: Path) -> float:
+    """Seconds to the end of the last frame, by decoding from near the end of the file, or all of it."""
+    offset = float((stream.start_time or 0) * stream.time_base)
+    estimate = float((stream.duration or 0) * stream.time_base)
+    rate = stream.average_rate
+    for back in (10.0, 40.0, math.inf):  # a time comes at least every 0.7 s: by the end, those of the frames are right
+        to = max(estimate - back, 0.0)
+        container.seek(
+            int((to + offset) / stream.time_base) if to else min(container.start_time or 0, 0), stream=stream
+        )
+        begins, ends = [], []
+        for frame, begin in _decoded(container, stream, offset):
+            begins.append(begin)
+            ends.append(begin + (float(frame.duration * frame.time_base) or (float(1 / rate) if rate else 0.0)))
+        if ends or not to:
+            break
+    container.seek(min(container.start_time or 0, 0))
+    if not ends:
+        raise unreadable(path, "no frame could be decoded")
+    return max(ends) - (0.0 if stream.start_time is not None or to else min(begins))
 
 
 def _segment(video: Video, duration: float) -> tuple[float, float]:

@@ -143,8 +143,15 @@ def test_a_segment_of_a_container_without_an_index_shows_its_own_frames(
     for start in (0.0, 3.0, 4.96, 5.0, 9.4, 14.0):
         expected = [int((start + i / 3) * 25 + 1e-6) % 256 for i in range(6)]
         assert numbers(Video(path, start, start + 2.0)) == expected, start
-    if suffix == "ts":  # the length of the others is an estimate
-        assert numbers(Video(path), fps=2.0, frames=4) == [int((9 + i / 2) * 25) % 256 for i in range(4)]
+    assert numbers(Video(path), fps=2.0, frames=4) == [int((9 + i / 2) * 25) % 256 for i in range(4)]
+
+
+@pytest.mark.parametrize("suffix", ["mpg", "vob"])
+@pytest.mark.parametrize("n", [1, 5, 30, 700])
+def test_a_program_stream_lasts_to_its_last_frame(tmp_path: Path, suffix: str, n: int) -> None:
+    path = write_clip(tmp_path / f"a.{suffix}", [i / 25 for i in range(n)], last=0.04, codec="mpeg2video", gop=50)
+    frames = numbers(Video(path), fps=5.0, frames=200)
+    assert frames == [i * 5 % 256 for i in range((n + 4) // 5)]
 
 
 def test_a_cover_picture_is_not_the_clip(tmp_path: Path) -> None:
