@@ -56,7 +56,7 @@ def evaluate(
     model: AnyModel,
     tasks: str | Sequence[str],
     *,
-    shots: int | Sequence[int] = (0, 4),
+    shots: int | Sequence[int] | Literal["all"] = (0, 4),
     seeds: int | Sequence[int] = (0,),
     data: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -87,7 +87,7 @@ def evaluate(
     source = _source(model, model_args, device, dtype, str(batch_size), workers)
     settings = load_settings()
     choices = Choices(
-        shots=_numbers(shots),
+        shots=(None,) if shots == "all" else _numbers(shots),
         seeds=_numbers(seeds),
         demos=demos,
         support_size=support_size,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
 
-from flamingo_eval.cli.options import numbers
+from flamingo_eval.cli.options import numbers, shot_numbers
 from flamingo_eval.config.settings import data_choice, image_folders
 from flamingo_eval.config.specs import DemoMethod, OnError, Wanted
 from flamingo_eval.errors import UsageError, did_you_mean
@@ -56,7 +56,7 @@ def chosen(
     if demos_file is not None and demos not in ("random", "file"):
         raise UsageError(f"--demos {demos} and --demos-file: the file names the shots.", fix="Leave --demos out.")
     return Choices(
-        shots=numbers(shots, "--shots"),
+        shots=shot_numbers(shots),
         seeds=numbers(seeds, "--seeds"),
         demos=cast(DemoMethod, "file" if demos_file else demos),
         demos_file=demos_file,

@@ -45,7 +45,7 @@ def export(
             autocompletion=one_of("paths", "copy"),
         ),
     ] = "paths",
-    shots: Shots = "4",
+    shots: Shots = "",
     seeds: Seeds = "0",
     data: Data = None,
     images: Images = None,

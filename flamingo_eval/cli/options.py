@@ -89,7 +89,15 @@ Tasks = Annotated[
     list[str] | None,
     typer.Argument(metavar="TASK...", help="Task names, YAML files, or `all`.", autocompletion=complete_task),
 ]
-Shots = Annotated[str, typer.Option("--shots", help="Numbers of demonstrations, as 0,4,8,16,32.")]
+Shots = Annotated[
+    str,
+    typer.Option(
+        "--shots",
+        metavar="N,...|all",
+        help="Numbers of demonstrations, as 0,4,8,16,32; all: those that queries bring (SMMILE). "
+        "Default: 4, or all where queries bring some.",
+    ),
+]
 Seeds = Annotated[str, typer.Option("--seeds", help="Seeds of the demonstrations, as 0,1,2.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many queries, the same for all seeds.")]
 Demos = Annotated[
@@ -164,6 +172,17 @@ def numbers(text: str, what: str) -> tuple[int, ...]:
             )
         values.append(int(word))
     return tuple(dict.fromkeys(values))
+
+
+def shot_numbers(text: str) -> tuple[int | None, ...]:
+    """`0,4` -> (0, 4); `all` is None, every demonstration that a query brings; "" is (), the task's default.
+
+    Raises UsageError.
+    """
+    words = [word.strip() for word in text.split(",")] if text else []
+    if "all" not in words:
+        return numbers(text, "--shots") if text else ()
+    return tuple(dict.fromkeys(None if word == "all" else numbers(word, "--shots")[0] for word in words))
 
 
 def task_list(words: Sequence[str]) -> list[str]:

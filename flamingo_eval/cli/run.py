@@ -46,7 +46,7 @@ FOLDERS_NAMED = 3  # one for each task and model; of more the folder that holds 
 
 def run(
     tasks: Tasks = None,
-    shots: Shots = "4",
+    shots: Shots = "",
     model: Model = None,
     model_args: ModelArgs = "",
     data: Data = None,

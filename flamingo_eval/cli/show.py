@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Data, Images, Json, Model, ModelArgs, Protocol, Split, complete_task
+from flamingo_eval.cli.options import Data, Images, Json, Model, ModelArgs, Protocol, Split, complete_task, shot_numbers
 
 if TYPE_CHECKING:
     from flamingo_eval.backends.choice import ModelChoice
@@ -21,7 +21,12 @@ def show(
             metavar="TASK|RUN", help="Task name or YAML file, or a finished run.", autocompletion=complete_task
         ),
     ],
-    shots: Annotated[int, typer.Option(min=0, help="Number of demonstrations.")] = 4,
+    shots: Annotated[
+        str,
+        typer.Option(
+            metavar="N|all", help="Number of demonstrations. Default: 4, or all where the query brings some (SMMILE)."
+        ),
+    ] = "",
     id: Annotated[str | None, typer.Option("--id", help="Which query of a finished run, by its id.")] = None,
     index: Annotated[int, typer.Option(min=0, help="Which query, counted from 0 in the file's order.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the demonstrations.")] = 0,
@@ -72,7 +77,7 @@ def show(
     named = protocol or settings.protocol
     question = load_question(task, named or default_protocol(choice)[0], usual=not named)
     choices = Choices(
-        shots=(shots,),
+        shots=shot_numbers(shots),
         seeds=(seed,),
         demos=cast(DemoMethod, "file" if demos_file else demos),
         demos_file=demos_file,
@@ -81,6 +86,8 @@ def show(
         images=image_folders(images),
         split=split,
     )
+    if len(choices.shots) > 1:
+        raise UsageError(f"--shots {shots}: show prints one prompt.", fix="Give one number.")
     (run,) = plan_runs([question], choices)
     if index >= len(run.queries):
         raise DataError(f"--index {index}: split '{run.data.queries.name}' has {len(run.queries)} queries, from 0 on.")

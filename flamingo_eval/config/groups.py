@@ -6,20 +6,24 @@ from collections.abc import Mapping, Sequence
 
 from flamingo_eval.config.names import task_names
 
+_VL_ICL = (
+    "vl_icl_open_mi", "vl_icl_clevr", "vl_icl_operator_induction", "vl_icl_operator_induction_interleaved",
+    "vl_icl_textocr", "vl_icl_matching_mi",
+)  # fmt: skip
+_SMMILE = ("smmile", "smmile_plusplus", "smmile_mcqa", "smmile_plusplus_mcqa")
+_ISEKAI = ("isekai_10", "isekai_pair")
+_TRUEMICL = ("truemicl_operator_induction", "truemicl_clevr", "truemicl_sudoku", "truemicl_shapes_count")
 ALL = "all"  # every task known by name
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "paper": (  # Flamingo's sixteen few-shot benchmarks and its two of classification
         "okvqa", "vqav2", "coco", "msvdqa", "vatex", "vizwiz", "flickr30k", "msrvttqa", "ivqa", "youcook2", "star",
         "visdial", "textvqa", "nextqa", "hateful_memes", "rareact", "imagenet", "kinetics700",
     ),
-    "vl_icl": (
-        "vl_icl_open_mi", "vl_icl_clevr", "vl_icl_operator_induction", "vl_icl_operator_induction_interleaved",
-        "vl_icl_textocr", "vl_icl_matching_mi",
-    ),
-    "icl": (  # what only the demonstrations can tell
-        "fastbind", "vl_icl_open_mi", "vl_icl_clevr", "vl_icl_operator_induction",
-        "vl_icl_operator_induction_interleaved", "vl_icl_textocr", "vl_icl_matching_mi",
-    ),
+    "vl_icl": _VL_ICL,
+    "smmile_all": _SMMILE,
+    "isekai": _ISEKAI,
+    "truemicl": _TRUEMICL,
+    "icl": ("fastbind", *_VL_ICL, *_SMMILE, *_ISEKAI, *_TRUEMICL),  # what only the demonstrations can tell
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ DemoMethod = Literal["random", "balanced", "rices", "rices-text", "rices-both", 
 Normalisation = Literal["sum", "mean"]
 Wanted = Literal["all", "best", "letter"]
 Style = Literal["chat", "interleaved", "one-turn"]
-AnswerRule = Literal["", "short-answer", "letter"]
+AnswerRule = Literal["", "short-answer", "letter", "tagged-letter"]
 
 PROSE = {"identity": False}  # for readers: decides nothing
 PLACE = {"identity": False}  # where files lie; what counts is their content

@@ -80,6 +80,11 @@ def paths_without_bytes(path: Path, column: str) -> dict[int, str]:
 
     Raises DataError for a damaged file.
     """
+    return {row: name for row, name in cells_without_bytes(path, column).items() if name}
+
+
+def cells_without_bytes(path: Path, column: str) -> dict[int, str]:
+    """By row, the path in each cell without bytes of a Hub image column; "" where it has neither. Raises DataError."""
     import pyarrow as pa
 
     try:
@@ -117,7 +122,7 @@ def _paths_in(cells: Any, first: int) -> dict[int, str]:
         return {}
     has_bytes = pc.is_valid(pc.struct_field(cells, "bytes")).to_pylist()
     names = pc.struct_field(cells, "path").to_pylist()
-    return {first + i: name for i, name in enumerate(names) if name and not has_bytes[i]}
+    return {first + i: name or "" for i, name in enumerate(names) if not has_bytes[i]}
 
 
 @lru_cache(maxsize=64)

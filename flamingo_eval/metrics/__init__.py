@@ -59,6 +59,7 @@ class MetricRow:
 #   annotation, video_id         int 0-4, str. RareAct
 #   video_id                     str. YouCook2: the video whose clips make up one macro CIDEr
 #   operator, attribute          str. VL-ICL: +, -, x; size, shape, material, color
+#   other_name                   str. ISEKAI: the name that is wrong
 #   domain                       str. NoCaps: in-domain, near-domain, out-domain
 METRICS: Mapping[str, MetricRow] = {
     "vqa_accuracy": MetricRow(
@@ -77,7 +78,7 @@ METRICS: Mapping[str, MetricRow] = {
         "flamingo_eval.metrics.exact_match:exact_match",
         "equal to a reference, character by character",
         "text",
-        ("exact", "normalised", "llava", "vqa_clean"),
+        ("exact", "normalised", "llava", "vqa_clean", "smmile"),
         title="top-1",
         published="top1_accuracy",
     ),
@@ -126,6 +127,24 @@ METRICS: Mapping[str, MetricRow] = {
         ("official", "yes_or_no"),
         title="VL-ICL acc.",
         reads="flamingo_eval.metrics.vl_icl:read_yes_no",
+    ),
+    "true_micl": MetricRow(
+        "flamingo_eval.metrics.true_micl:true_micl",
+        "the number that the answer names, with its sign, or its first line (TrueMICL)",
+        "text",
+        ("answer", "exact"),
+        title="TrueMICL acc.",
+        optional_labels=("operator",),
+        reads="flamingo_eval.metrics.true_micl:read_answer",
+    ),
+    "isekai": MetricRow(
+        "flamingo_eval.metrics.isekai:isekai",
+        "the right name is part of the answer, the other one is not (ISEKAI)",
+        "text",
+        ("official", "any_case"),
+        title="ISEKAI acc.",
+        labels=("other_name",),
+        reads="flamingo_eval.metrics.isekai:read_name",
     ),
     "wups": MetricRow(
         "flamingo_eval.metrics.wups:wups",

@@ -8,12 +8,14 @@ what cleaning would change. Dialects:
     normalised   both sides lower-cased, without outer white space, then without one trailing period
     llava        the prediction without trailing periods, then lower-cased; the reference as it is (LLaVA, for GQA)
     vqa_clean    both sides through the punctuation and article rules of VQA accuracy (mmpretrain, for GQA)
+    smmile       both sides lower-cased, ASCII punctuation deleted, white space collapsed (SMMILE)
 
 Reads Example.references, and the first word of Example.fields["question"] for the breakdown.
 """
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
@@ -21,10 +23,17 @@ from flamingo_eval.metrics.bootstrap import group_means
 from flamingo_eval.metrics.vqa import clean
 from flamingo_eval.records import Example, MetricResult, Prediction
 
+NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
 
 def normalise(text: str) -> str:
     """Lower case, no outer white space, no trailing period."""
     return text.lower().strip().removesuffix(".")
+
+
+def without_punctuation(text: str) -> str:
+    """Lower case, no ASCII punctuation, single spaces."""
+    return " ".join(text.lower().translate(NO_PUNCTUATION).split())
 
 
 def _as_it_is(text: str) -> str:
@@ -36,6 +45,7 @@ CLEANERS: Mapping[str, tuple[Callable[[str], str], Callable[[str], str]]] = {  #
     "normalised": (normalise, normalise),
     "llava": (lambda text: text.rstrip(".").lower(), _as_it_is),
     "vqa_clean": (clean, clean),
+    "smmile": (without_punctuation, without_punctuation),
 }
 
 

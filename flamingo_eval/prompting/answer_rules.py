@@ -17,6 +17,8 @@ LETTER = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+ANSWER_TAG = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+NAMED = re.compile(r"\b(?:answer|option|choice)\b", re.IGNORECASE)
 QUOTES = ('"', "'", "\u201c\u201d", "\u2018\u2019")  # a pair, or one mark for both sides
 
 
@@ -45,4 +47,26 @@ def letter(text: str) -> str:
     return "" if match["before"] and not found.isupper() else found.upper()
 
 
-RULES: dict[AnswerRule, Callable[[str], str]] = {"": str, "short-answer": short_answer, "letter": letter}
+def tagged_letter(text: str) -> str:
+    """The letter between the last pair of answer tags, which may be left open; "" where there is none.
+
+    Without tags that of what stands behind the reasoning (`</think>`): the letter it begins with, else the one behind
+    its last `answer is`, `option` or the like, else that of its last line.
+    """
+    said = text.rpartition("</think>")[2]
+    tagged = ANSWER_TAG.findall(said) or ANSWER_TAG.findall(text)
+    if tagged:
+        return letter(tagged[-1].strip())
+    if found := letter(said.strip()):
+        return found
+    named = [letter(said[match.start() :]) for match in NAMED.finditer(said)]
+    lines = [line for line in said.splitlines() if line.strip()]
+    return next(filter(None, reversed(named)), "") or (letter(lines[-1].strip()) if lines else "")
+
+
+RULES: dict[AnswerRule, Callable[[str], str]] = {
+    "": str,
+    "short-answer": short_answer,
+    "letter": letter,
+    "tagged-letter": tagged_letter,
+}

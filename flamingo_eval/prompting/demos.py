@@ -11,6 +11,8 @@ Labels of the rows say what differs from the usual case, and no other module kno
     answers      (support)         the row's answer by key; the query's `answer_key` chooses
     group        (support)         rows of one group are one shot, in the order of their ids
     ways_shown   (query)           a shot is a round over so many answers: the query's own and others of its pool
+    order_each_round (query)       those rounds have an order of their own each, instead of one for all of them
+    demonstrations   (query)       ids of the rows that come with the query: its shots, in this order and no others
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from flamingo_eval.records import Example
 Ranking = Callable[[Example], Sequence[str]]  # query -> ids of support examples, nearest first
 _Item = TypeVar("_Item")
 Given = Callable[[Example, DemoSpec], Sequence[str]]  # query, spec -> ids of the rows shown, in the prompt's order
+FEWER_NOTE = "shots"  # key of a score's note that queries bring fewer demonstrations than were asked for
 Shot: TypeAlias = tuple[Example, ...]  # rows that are shown together, in this order
 
 
@@ -62,7 +65,11 @@ class Support:
         return self._pool(pool_of(query), str(query.labels.get("answer_key", "")))
 
     def shots(self, query: Example, seed: int) -> tuple[Shot, ...]:
-        """What can be drawn for a query: single rows, groups, or the rounds over the answers drawn for it."""
+        """What can be drawn for a query: single rows, groups, the rounds drawn for it, or the rows that it brings."""
+        ids = brought(query)
+        if ids is not None:
+            rows = {e.id: e for e in self.pool(query)}
+            return tuple((rows[id],) for id in ids if id in rows)
         ways = query.labels.get("ways_shown")
         if isinstance(ways, int):
             return _rounds(self.pool(query), query, ways, f"{seed}:{self.task}:{query.id}:ways")
@@ -71,7 +78,7 @@ class Support:
     def shot_by_id(self, query: Example, seed: int) -> Mapping[str, Shot]:
         """The shot that a row belongs to, by the row's id, among what can be drawn for a query."""
         shots = self.shots(query, seed)
-        if "ways_shown" in query.labels:
+        if in_own_order(query):
             return {e.id: shot for shot in shots for e in shot}
         key = (pool_of(query), str(query.labels.get("answer_key", "")))
         if key not in self._shot_by_id:
@@ -105,7 +112,8 @@ class Support:
     def _pool(self, name: str, answer_key: str) -> tuple[Example, ...]:
         key = (name, answer_key)
         if key not in self._resolved:
-            self._resolved[key] = tuple(shown_under(e, answer_key) for e in self.pools.get(name, ()))
+            rows = (e for e in self.pools.get(name, ()) if has_answer_under(e, answer_key))
+            self._resolved[key] = tuple(shown_under(e, answer_key) for e in rows)
         return self._resolved[key]
 
     def _grouped(self, name: str, answer_key: str) -> tuple[Shot, ...]:
@@ -123,6 +131,34 @@ def group_of(example: Example) -> str:
     return f"group {example.labels['group']}" if "group" in example.labels else f"row {example.id}"
 
 
+def brought(query: Example) -> tuple[str, ...] | None:
+    """Ids of the demonstrations that come with a query, in their order; None where its shots are drawn."""
+    ids = query.labels.get("demonstrations")
+    return tuple(map(str, ids)) if isinstance(ids, tuple) else None
+
+
+def most_brought(queries: Sequence[Example]) -> int | None:
+    """The most demonstrations that a query brings; None where shots are drawn."""
+    return max((len(ids) for query in queries if (ids := brought(query)) is not None), default=None)
+
+
+def fewer_note(queries: Sequence[Example], shots: int) -> str:
+    """Says how many of the queries bring fewer demonstrations than are asked for; "" where none does."""
+    fewer = sum(len(ids) < shots for query in queries if (ids := brought(query)) is not None)
+    return f"{fewer} of {len(queries)} queries bring fewer demonstrations and show all they bring" if fewer else ""
+
+
+def in_own_order(query: Example) -> bool:
+    """Whether a query's shots have an order already: rounds that were drawn, or demonstrations that come with it."""
+    return "ways_shown" in query.labels or brought(query) is not None
+
+
+def has_answer_under(example: Example, answer_key: str) -> bool:
+    """Whether a row can be shown to queries with this `answer_key`: rows with one answer can be shown to any."""
+    answers = example.labels.get("answers")
+    return not isinstance(answers, Mapping) or answer_key in answers
+
+
 def shown_under(example: Example, answer_key: str) -> Example:
     """The row with the answer that it shows under a query's `answer_key`; a row with one answer is left as it is."""
     answers = example.labels.get("answers")
@@ -137,7 +173,12 @@ def _rounds(pool: Sequence[Example], query: Example, ways: int, key: str) -> tup
     others = sorted(answer for answer in rows if answer != query.answer)
     chosen = [query.answer, *(others[i] for i, _ in zip(endless_draw(len(others), key), range(ways - 1), strict=False))]
     order = [chosen[i] for i in endless_draw(len(chosen), f"{key}:order")]
-    return tuple(zip(*(rows.get(answer, []) for answer in order), strict=False))
+    rounds = zip(*(rows.get(answer, []) for answer in order), strict=False)
+    if not query.labels.get("order_each_round"):
+        return tuple(rounds)
+    return tuple(
+        tuple(shot[i] for i in endless_draw(len(shot), f"{key}:order {number}")) for number, shot in enumerate(rounds)
+    )
 
 
 def pool_of(example: Example) -> str:
@@ -175,11 +216,12 @@ def draw_support(task: str, split: str, examples: Sequence[Example], spec: DemoS
 def random_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
     """`spec.shots` shots drawn without replacement, in the order drawn; never the query's own picture.
 
-    The rounds of a query that shows some of its pool's answers (`ways_shown`) keep their order: those are drawn.
+    What has an order already keeps it: rounds over some of the pool's answers, demonstrations that come with a query.
     """
     shots = support.shots(query, spec.seed)
-    in_order = "ways_shown" in query.labels
-    draw = range(len(shots)) if in_order else endless_draw(len(shots), f"{spec.seed}:{support.task}:{query.id}")
+    draw = (
+        range(len(shots)) if in_own_order(query) else endless_draw(len(shots), f"{spec.seed}:{support.task}:{query.id}")
+    )
     return _taken((shots[i] for i in draw), query, support, spec)
 
 
@@ -212,11 +254,14 @@ def balanced_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Ex
 
 
 def fixed_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
-    """The same demonstrations for every query of a seed; one whose picture is the query's own gives way to the next."""
+    """The same demonstrations for every query of a seed; one whose picture is the query's own gives way to the next.
+
+    Queries that bring their demonstrations show these.
+    """
     shots = support.shots(query, spec.seed)
-    return _taken(
-        (shots[i] for i in endless_draw(len(shots), f"{spec.seed}:{support.task}:fixed")), query, support, spec
-    )
+    in_order = brought(query) is not None
+    draw = range(len(shots)) if in_order else endless_draw(len(shots), f"{spec.seed}:{support.task}:fixed")
+    return _taken((shots[i] for i in draw), query, support, spec)
 
 
 def ranked_demos(query: Example, support: Support, spec: DemoSpec, ranking: Ranking) -> tuple[Example, ...]:
@@ -239,18 +284,23 @@ def given_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Examp
         raise AssertionError(f"{spec.method} needs demonstrations that are given")
     key = str(query.labels.get("answer_key", ""))
     shots = tuple(shown_under(support.by_id[id], key) for id in support.given(query, spec))
-    own = [e.id for e in shots if e.media_id == query.media_id and e.media]
+    own = [e.id for e in shots if _shows_query((e,), query) and e.media]
     if own:
         raise PromptError(f"{support.task}: row '{own[0]}' shows the picture of its query '{query.id}'.")
     return shots
 
 
 def _shows_query(shot: Shot, query: Example) -> bool:
-    return any(e.media_id == query.media_id for e in shot)
+    """Whether a shot has the query's own picture; what comes with the query is the benchmark's choice, and shown."""
+    own = brought(query) or ()
+    return any(e.media_id == query.media_id and e.id not in own for e in shot)
 
 
 def _taken(shots: Iterable[Shot], query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
-    """The rows of the first `spec.shots` shots that do not show the query's own picture."""
+    """The rows of the first `spec.shots` shots that do not show the query's own picture.
+
+    A query that brings its demonstrations shows all of them where they are fewer; for others that is an error.
+    """
     return tuple(example for shot in _shots_taken(shots, query, support, spec) for example in shot)
 
 
@@ -261,7 +311,7 @@ def _shots_taken(shots: Iterable[Shot], query: Example, support: Support, spec: 
             break
         if not _shows_query(shot, query) and support.can_show(shot):
             taken.append(shot)
-    if len(taken) < spec.shots:
+    if len(taken) < spec.shots and brought(query) is None:
         raise TooFewShotsError(len(taken), query, support, spec.shots)
     return taken
 
@@ -276,6 +326,8 @@ def require_enough(queries: Sequence[Example], support: Support, spec: DemoSpec)
         key = (pool_of(example), example.media_id)
         rows_of[key] = rows_of.get(key, 0) + 1
     for query in queries:
+        if brought(query) is not None:
+            continue
         own = rows_of.get((pool_of(query), query.media_id), 0)
         if "ways_shown" in query.labels or len(support.shots(query, spec.seed)) - own < spec.shots:
             random_demos(query, support, spec)

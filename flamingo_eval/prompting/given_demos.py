@@ -7,7 +7,7 @@ ignored, so that the outputs.jsonl of a run is such a file. Of n shots the first
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -15,7 +15,7 @@ from random import Random
 from flamingo_eval.config.specs import DemoSpec, TaskSpec
 from flamingo_eval.errors import DataError, Problem, UsageError, did_you_mean, problems_in
 from flamingo_eval.files import JsonError, parse_json
-from flamingo_eval.prompting.demos import Given, group_of
+from flamingo_eval.prompting.demos import Given, brought, group_of
 from flamingo_eval.records import Example, Split
 
 Shots = Mapping[str, tuple[str, ...]]  # query id -> support ids, in the order of the prompt
@@ -77,6 +77,8 @@ def _first_of(shots: Shots, place: str, rows_of_a_shot: int) -> Given:
     def given(query: Example, spec: DemoSpec) -> tuple[str, ...]:
         ways = query.labels.get("ways_shown")
         rows = spec.shots * (ways if isinstance(ways, int) else rows_of_a_shot)
+        own = brought(query)
+        rows = rows if own is None else min(rows, len(own))  # of more shots than it brings, a query shows what it has
         ids = shots.get(query.id)
         if ids is None:
             raise DataError(
@@ -109,15 +111,61 @@ def _entry(line: str) -> tuple[str, tuple[str, ...], str]:
 
 
 def official_draws(task: TaskSpec, queries: Split, support: Split, shots: Sequence[int]) -> Given:
-    """The draws of VL-ICL's released code: one generator a seed, over the numbers of shots in order and all queries.
+    """The demonstrations that a benchmark prescribes: VL-ICL's and ISEKAI's draws, SMMILE's rows in their order.
 
-    They hang on which numbers of shots ran before, are not nested, and are there for a check against that code alone.
+    Draws are those of the released code: one generator a seed, over the numbers of shots in order and all queries. They
+    depend on which numbers of shots ran before, are not nested, and are there for a check against that code alone.
     Raises UsageError for a task that prescribes none.
     """
+    if task.data.layout == "smmile":
+        return _brought
+    if task.data.layout == "isekai":
+        return _shuffled_lists(queries, support, shots)
     if task.data.layout != "vl_icl":
         raise UsageError(f"--demos official: {task.name} prescribes no draws.", fix="Leave --demos out.")
     if task.data.options.get("shots") == "of_query":
         return _of_query(queries, support, shots)
+    return _drawn_rows(task, queries, support, shots)
+
+
+def _brought(query: Example, spec: DemoSpec) -> tuple[str, ...]:
+    """SMMILE: the first rows of those that come with the query."""
+    return (brought(query) or ())[: spec.shots]
+
+
+def _shuffled_lists(queries: Split, support: Split, shots: Sequence[int]) -> Given:
+    """ISEKAI: the first n of each list, all 2n shuffled."""
+    lists: dict[str, dict[str, list[str]]] = {}
+    for example in support.examples:
+        lists.setdefault(str(example.labels["pool"]), {}).setdefault(example.answer, []).append(example.id)
+
+    @cache
+    def drawn(seed: int) -> Mapping[tuple[int, str], tuple[str, ...]]:
+        rng = Random(seed)
+        table: dict[tuple[int, str], tuple[str, ...]] = {}
+        for n in shots:
+            for query in queries.examples:
+                ids = [id for of_name in lists[query.id].values() for id in of_name[:n]]
+                rng.shuffle(ids)
+                table[n, query.id] = tuple(ids)
+        return table
+
+    return _of_table(drawn, shots)
+
+
+def _of_table(drawn: Callable[[int], Mapping[tuple[int, str], tuple[str, ...]]], shots: Sequence[int]) -> Given:
+    """What a table of draws, by seed, gives each query at the numbers of shots that it was drawn for."""
+
+    def given(query: Example, spec: DemoSpec) -> tuple[str, ...]:
+        if spec.shots not in shots:
+            raise UsageError(NO_TEXT_ONLY, fix="Use a protocol whose zero shots are bare, such as vl_icl.")
+        return drawn(spec.seed)[spec.shots, query.id]
+
+    return given
+
+
+def _drawn_rows(task: TaskSpec, queries: Split, support: Split, shots: Sequence[int]) -> Given:
+    """VL-ICL but for open_mi: a sample of the support rows, in its order."""
     groups: dict[str, list[str]] = {}
     for example in support.examples:
         groups.setdefault(group_of(example), []).append(example.id)
@@ -134,12 +182,7 @@ def official_draws(task: TaskSpec, queries: Split, support: Split, shots: Sequen
                 table[n, query.id] = tuple(id for i in rng.sample(range(len(rows)), n) for id in rows[i])
         return table
 
-    def given(query: Example, spec: DemoSpec) -> tuple[str, ...]:
-        if spec.shots not in shots:
-            raise UsageError(NO_TEXT_ONLY, fix="Use --protocol vl_icl, whose zero shots are bare.")
-        return drawn(spec.seed)[spec.shots, query.id]
-
-    return given
+    return _of_table(drawn, shots)
 
 
 def official_again(task: TaskSpec, queries: Split, support: Split, given: str) -> Given:
@@ -166,9 +209,4 @@ def _of_query(queries: Split, support: Split, shots: Sequence[int]) -> Given:
                 table[n, query.id] = tuple(own[name][i] for i in range(n) for name in order if i < len(own[name]))
         return table
 
-    def given(query: Example, spec: DemoSpec) -> tuple[str, ...]:
-        if spec.shots not in shots:
-            raise UsageError(NO_TEXT_ONLY, fix="Use --protocol vl_icl, whose zero shots are bare.")
-        return drawn(spec.seed)[spec.shots, query.id]
-
-    return given
+    return _of_table(drawn, shots)

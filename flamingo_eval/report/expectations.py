@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flamingo_eval.errors import Problem, UsageError, counted
 from flamingo_eval.report.tables import Cell, Row, Table
-from flamingo_eval.runs.folder import CEILING
+from flamingo_eval.runs.folder import BELOW
 
 FORM = "TASK[:SPLIT] [METRIC] SHOTS OPERATOR VALUE, for example 'vqav2 4 >= 60' or 'coco meteor 0 > 25'"
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -105,7 +105,7 @@ def _cells(expectation: Expectation, table: Table) -> list[tuple[Row, Cell]]:
     cells: list[tuple[Row, Cell]] = []
     headlines: set[tuple[str, ...]] = set()
     for row in table.rows:
-        if row.metric == CEILING or not _is_of(expectation, row.task, row.split, expectation.shots):
+        if row.metric in BELOW or not _is_of(expectation, row.task, row.split, expectation.shots):
             continue
         name = (row.task, row.split, row.model, row.protocol, row.demos, row.ablation, row.variant)
         is_match = row.metric == expectation.metric if expectation.metric else name not in headlines

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from flamingo_eval.report.tables import METRIC_TITLES, Cell, Row, Table
 from flamingo_eval.report.visible import visible
-from flamingo_eval.runs.folder import CEILING
+from flamingo_eval.runs.folder import BELOW
 
 WIDTH, HEIGHT = 320, 230  # of a panel, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 44, 34
@@ -90,8 +90,8 @@ def series_of(table: Table) -> dict[SeriesKey, Series]:
 
 def series_key(row: Row) -> SeriesKey:
     """Which line of the figure a row belongs to."""
-    if row.metric == CEILING:
-        return (METRIC_TITLES[CEILING], "", "random", "", row.variant, "ceiling")
+    if row.metric in BELOW:
+        return (METRIC_TITLES[row.metric], "", "random", "", row.variant, "ceiling")
     kind = "published" if row.published else "ours"
     return (row.model, row.protocol, row.demos, row.ablation, row.variant, kind)
 
@@ -102,7 +102,7 @@ def panels_of(table: Table) -> list[Panel]:
     groups: dict[tuple[str, str, str], dict[Series, list[_Point]]] = {}
     metric = ""
     for row in table.rows:
-        metric = metric if row.metric == CEILING else row.metric
+        metric = metric if row.metric in BELOW else row.metric
         points = _points(row)
         if points:
             groups.setdefault((row.task, row.split, metric), {})[series[series_key(row)]] = points

@@ -12,16 +12,20 @@ from statistics import fmean
 
 from flamingo_eval.errors import UsageError, did_you_mean
 from flamingo_eval.metrics import METRICS
+from flamingo_eval.metrics.baselines import MAJORITY, RANDOM
 from flamingo_eval.metrics.bootstrap import over_seeds
 from flamingo_eval.metrics.scoring import LETTERS, REFERENCES
 from flamingo_eval.metrics.vl_icl import CEILING_NOTE
+from flamingo_eval.prompting.demos import FEWER_NOTE
 from flamingo_eval.report.rows import Recorded, RowKey, rows_of
-from flamingo_eval.runs.folder import CEILING, RunFolder, read_outputs
+from flamingo_eval.runs.folder import BELOW, CEILING, RunFolder, read_outputs
 from flamingo_eval.runs.predictions import PARTIAL_NOTE
 
 CEILING_TITLE = "ceiling: answer among the shots"
 ALL_METRICS = "all"
-METRIC_TITLES = {CEILING: CEILING_TITLE} | {name: row.title for name, row in METRICS.items()}
+METRIC_TITLES = {**{name: name for name in BELOW}, CEILING: CEILING_TITLE} | {
+    name: row.title for name, row in METRICS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +105,10 @@ def table_of(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> Table
         for metric in _chosen(metrics, headline, records):
             cells = {k: cell for k, runs in by_shots.items() if (cell := _cell(runs, metric)) is not None}
             rows.append(Row(task, split, metric, model, protocol, demos, ablation, cells, variant=variant))
-        ceilings = {k: cell for k, runs in by_shots.items() if (cell := _ceiling(runs)) is not None}
-        if ceilings:
-            rows.append(Row(task, split, CEILING, model, protocol, demos, ablation, ceilings, variant=variant))
+        for name in BELOW:
+            below = {k: cell for k, runs in by_shots.items() if (cell := _below(runs, name)) is not None}
+            if below:
+                rows.append(Row(task, split, name, model, protocol, demos, ablation, below, variant=variant))
     shots = sorted({k for row in rows for k in row.cells})
     return Table(tuple(rows), tuple(shots))
 
@@ -124,10 +129,10 @@ def _chosen(metrics: Sequence[str], headline: str, records: Sequence[Recorded]) 
     return [name for name in names if name in metrics or ALL_METRICS in metrics]
 
 
-def _ceiling(runs: Sequence[Recorded]) -> Cell | None:
-    """Share of queries whose answer is among their shots (fast binding), for the row below the score's."""
+def _below(runs: Sequence[Recorded], name: str) -> Cell | None:
+    """What stands in a row below the score's: the share of queries whose answer is among their shots, a baseline."""
     headlines = [r.scores.headline for r in runs]
-    values = [v for h in headlines if (v := h.breakdown.get(CEILING)) is not None]
+    values = [v for h in headlines if (v := h.breakdown.get(name)) is not None]
     if not values:
         return None
     return Cell(fmean(values), None, _seeds(runs), None, headlines[0].n, 0)
@@ -211,7 +216,7 @@ def name_columns(table: Table) -> tuple[tuple[str, ...], tuple[int, ...]]:
     A ceiling repeats its score's names and does not count; the task stays in any case.
     """
     titles = header(table)
-    rows = [cells for cells, row in zip(lines(table), table.rows, strict=True) if row.metric != CEILING]
+    rows = [cells for cells, row in zip(lines(table), table.rows, strict=True) if row.metric not in BELOW]
     constants: list[str] = []
     columns = [0]
     for column in range(1, NUMBERS_FROM + 1):
@@ -265,6 +270,8 @@ def notes_of(table: Table) -> list[str]:
             "@sample: drawn by flamingo-eval itself to try things out; never to be put beside published scores"
         )
     notes += _zero_shot_notes(table)
+    if any(row.metric in (MAJORITY, RANDOM) for row in table.rows):
+        notes.append(f"{MAJORITY}, {RANDOM}: the score of always repeating such an answer, by the same metric")
     if any(row.metric == CEILING for row in table.rows):
         notes.append("ceiling: share of queries whose answer is among their shots; only guessing can exceed it")
     for row in table.rows:
@@ -292,6 +299,12 @@ def notes_of(table: Table) -> list[str]:
             n for c in row.cells.values() for n in c.notes if n.startswith(f"{PARTIAL_NOTE}: ")
         )
         notes += [f"{row.label}, {row.model}: {note.removeprefix(f'{PARTIAL_NOTE}: ')}" for note in partial_notes]
+        notes += [
+            f"{row.label}, {shots} shots: {note.removeprefix(f'{FEWER_NOTE}: ')}"
+            for shots, cell in row.cells.items()
+            for note in cell.notes
+            if note.startswith(f"{FEWER_NOTE}: ")
+        ]
         ceilings = dict.fromkeys(n for c in row.cells.values() for n in c.notes if n.startswith(f"{CEILING_NOTE}: "))
         notes += [f"{row.label}: {note}" for note in ceilings if not note.startswith(f"{CEILING_NOTE}: 100.00")]
     return [*notes, *table.footnotes]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from flamingo_eval.report.tables import NUMBERS_FROM, Row, Table, header, lines, name_columns
-from flamingo_eval.runs.folder import CEILING
+from flamingo_eval.runs.folder import BELOW
 
 GAP = "  "
 LEAST_LABEL = 12  # cells that a folded name gets at least
@@ -56,8 +56,8 @@ def _grid(table: Table) -> _Grid:
 
 def _names(row: Row, cells: Sequence[str], columns: Sequence[int]) -> tuple[str, ...]:
     """The texts before a row's numbers; a ceiling stands indented below its score and repeats none of its names."""
-    if row.metric == CEILING:
-        return ("  ceiling", *("" for _ in columns[1:]))  # its meaning stands in the notes
+    if row.metric in BELOW:
+        return (f"  {row.metric}", *("" for _ in columns[1:]))  # its meaning stands in the notes
     return tuple(cells[c] for c in columns)
 
 

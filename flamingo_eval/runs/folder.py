@@ -21,10 +21,12 @@ from typing import IO, Any
 
 from flamingo_eval.errors import FlamingoEvalError, RunError
 from flamingo_eval.files import json_text, parse_json, write_atomically
+from flamingo_eval.metrics.baselines import MAJORITY, RANDOM
 from flamingo_eval.records import SCORE_DECIMALS, Best, Copying, Output
 
 MEDIA_INDEX = "media.jsonl"
 CEILING = "ceiling"  # in a score's breakdown: how many queries had their answer among their shots (fast binding)
+BELOW = (CEILING, MAJORITY, RANDOM)  # in a score's breakdown, and rows of their own below it: no model's scores
 
 FLAGS = ("any", "majority", "last")  # of Copying: left out of a line where they are false
 

@@ -39,7 +39,7 @@ from flamingo_eval.errors import ConfigError, FlamingoEvalError, MissingDependen
 from flamingo_eval.metrics import require_installed
 from flamingo_eval.metrics.own import is_own
 from flamingo_eval.prompting.ablations import check_ablation
-from flamingo_eval.prompting.demos import Given, Ranking, Support
+from flamingo_eval.prompting.demos import Given, Ranking, Support, most_brought
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model, require_shots
 from flamingo_eval.prompting.given_demos import METHODS, file_digest, official_draws, read_demos_file
 from flamingo_eval.prompting.okvqa_stem import require_stemming
@@ -48,6 +48,7 @@ from flamingo_eval.records import Episode, Example
 from flamingo_eval.runs.preflight import check_wanted, require_letters
 from flamingo_eval.runs.runner import TaskData, load_data
 
+DEFAULT_SHOTS = 4  # where no number is given and a task's shots are drawn
 LETTER_FORM = "_letter"  # ends the name of a protocol that lists choices with letters
 
 
@@ -65,7 +66,9 @@ class Question:
 class Choices:
     """What the command line says about a set of runs."""
 
-    shots: tuple[int, ...] = (4,)
+    shots: tuple[
+        int | None, ...
+    ] = ()  # None: all demonstrations that a query brings; (): that where it brings some, or 4
     seeds: tuple[int, ...] = (0,)
     demos: DemoMethod = "random"
     support_size: int | None = None
@@ -226,7 +229,7 @@ def question_of(task: TaskSpec, protocol: str, rank: Wanted | None = None) -> Qu
     With `rank` "letter" a close-ended task is asked in the protocol's form with letters.
     """
     name, variant = _parted(protocol)
-    if rank == "letter" and task.mode == "close-ended" and not name.endswith(LETTER_FORM):
+    if rank == "letter" and task.mode == "close-ended" and not _has_letters(task, name):
         _check_letter_form(task, name)
         name += LETTER_FORM
     folder = find_protocol(name)
@@ -263,6 +266,16 @@ def _prompts_used(questions: Sequence[Question], protocol: str) -> list[str]:
     unused = [name for name, path in own.items() if path not in tasks and name not in inherited]
     lines = [f"protocol {folder.resolve().name} extends {chain[1].name}: {'; '.join(usage)}"]
     return lines + [f"{folder.resolve().name}/{name}.yaml asks none of these tasks" for name in unused]
+
+
+def _has_letters(task: TaskSpec, protocol: str) -> bool:
+    """Whether a protocol asks the task for a letter already: a form with letters, or a benchmark's own protocol."""
+    if protocol.endswith(LETTER_FORM):
+        return True
+    try:
+        return load_prompt(find_prompt(find_protocol(protocol), task.prompt)).rank.wanted == "letter"
+    except NoPromptError:
+        return False
 
 
 def _check_letter_form(task: TaskSpec, protocol: str) -> None:
@@ -380,17 +393,41 @@ def _chosen(question: Question, choices: Choices) -> Question:
     return replace(question, prompt=prompt)
 
 
-def _shots_of(task: TaskSpec, choices: Choices) -> list[int]:
-    return [k for k in choices.shots if task.max_shots is None or k <= task.max_shots]
+def _within(task: TaskSpec, choices: Choices) -> bool:
+    """Whether some number of shots that is asked for is within the task's maximum."""
+    return any(k is None or task.max_shots is None or k <= task.max_shots for k in choices.shots or (DEFAULT_SHOTS,))
 
 
-def _given(task: TaskSpec, data: TaskData, choices: Choices) -> Given:
+def _limit(task: TaskSpec) -> str:
+    """Why none of the numbers of shots asked for is run."""
+    if task.max_shots is None:
+        return f"{task.name}: no query brings so many demonstrations. --shots all shows all that they bring."
+    return f"{task.name} goes up to {task.max_shots} shots: {task.notes}".strip()
+
+
+def _shots_of(task: TaskSpec, data: TaskData, choices: Choices) -> list[int]:
+    """The numbers of shots to run: those asked for that the task, and the demonstrations that queries bring, go up to.
+
+    Raises UsageError where all of a query's demonstrations are asked for and the task's shots are drawn.
+    """
+    brought = most_brought(data.queries.examples)
+    if None in choices.shots and brought is None:
+        raise UsageError(
+            f"--shots all: {task.name} draws its shots, its queries bring none.", fix="Give numbers, as --shots 0,4."
+        )
+    asked = choices.shots or ((DEFAULT_SHOTS,) if brought is None else (None,))
+    numbers = dict.fromkeys(brought if k is None else k for k in asked)
+    most = min((n for n in (task.max_shots, brought) if n is not None), default=None)
+    return [k for k in numbers if k is not None and (most is None or k <= most)]
+
+
+def _given(task: TaskSpec, data: TaskData, choices: Choices, shots: Sequence[int]) -> Given:
     """The demonstrations that are data: those of the file, or those that the benchmark prescribes."""
     if data.support is None:
         raise UsageError(f"{task.name} has no split to take demonstrations from.", fix="Run it with --shots 0.")
     if choices.demos_file is not None:
         return read_demos_file(choices.demos_file, data.queries, data.support)
-    return official_draws(task, data.queries, data.support, _shots_of(task, choices))
+    return official_draws(task, data.queries, data.support, shots)
 
 
 def _check_decoding(questions: Sequence[Question], choices: Choices) -> None:
@@ -431,33 +468,34 @@ def plan_runs(questions: Sequence[Question], choices: Choices) -> list[PlannedRu
     _check_rank(questions, choices)
     _check_decoding(questions, choices)
     runs: list[PlannedRun] = []
+    limits: list[str] = []
     for question in questions:
-        task = question.task
-        shots = _shots_of(task, choices)
-        if shots:
-            runs += _runs_of(question, choices, shots)
+        of_task = list(_runs_of(question, choices)) if _within(question.task, choices) else []
+        runs += of_task
+        if not of_task:
+            limits.append(_limit(question.task))
     if not runs:
-        tasks = [q.task for q in questions]
-        raise UsageError("\n".join(f"{t.name} goes up to {t.max_shots} shots: {t.notes}".strip() for t in tasks))
+        raise UsageError("\n".join(limits))
     require_letters(runs)
     return runs
 
 
-def _runs_of(question: Question, choices: Choices, shots: Sequence[int]) -> Iterator[PlannedRun]:
-    """The runs of one task, over data that is read once."""
+def _runs_of(question: Question, choices: Choices) -> Iterator[PlannedRun]:
+    """The runs of one task, over data that is read once; none where fewer shots are the most there are."""
     task = question.task
     root = data_root(question.data or choices.data, task.name, choices.images)
     name = data_name(question.data or choices.data, task.name)
     data = load_data(task, root, choices.split)
+    shots = _shots_of(task, data, choices)
     has_fixed_rows = choices.demos in METHODS  # the rows are named: nothing is drawn, so no support set either
     if has_fixed_rows:
-        data = replace(data, given=_given(task, data, choices))
+        data = replace(data, given=_given(task, data, choices, shots))
     queries = chosen_queries(data.queries, task.name, choices.limit, choices.ablation)
     usable = UsableExamples() if choices.on_error == "skip" else None
     supports = Supports(task.name, data.support, data.given, usable)
     for k in shots:
         for seed in choices.seeds:
-            demos = _demos(task, choices, k, seed)
+            demos = _demos(task, choices, k, seed, shots)
             run = PlannedRun(question, demos, choices, data, queries, supports, name)
             if has_fixed_rows:
                 for _ in run.episodes():  # every query must be named, with enough rows: said before a model is loaded
@@ -467,10 +505,9 @@ def _runs_of(question: Question, choices: Choices, shots: Sequence[int]) -> Iter
             yield run
 
 
-def _demos(task: TaskSpec, choices: Choices, shots: int, seed: int) -> DemoSpec:
+def _demos(task: TaskSpec, choices: Choices, shots: int, seed: int, over: Sequence[int]) -> DemoSpec:
     size = task.support_size if choices.support_size is None else choices.support_size
     if choices.demos not in METHODS:
         return DemoSpec(choices.demos, shots, seed, size, task.support_per_class, choices.picture_weight)
-    shot_counts = ",".join(map(str, _shots_of(task, choices)))
-    source = file_digest(choices.demos_file) if choices.demos_file else f"shots {shot_counts}"
+    source = file_digest(choices.demos_file) if choices.demos_file else f"shots {','.join(map(str, over))}"
     return DemoSpec(choices.demos, shots, seed, support_size=0, support_per_class=0, given=source)

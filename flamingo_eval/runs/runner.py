@@ -17,8 +17,9 @@ from flamingo_eval.data import layouts
 from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.data.usable import digest_of
 from flamingo_eval.errors import DataError, RunError
+from flamingo_eval.metrics.baselines import MAJORITY, RANDOM, baseline_scores
 from flamingo_eval.metrics.scoring import LETTERS, score_all
-from flamingo_eval.prompting.demos import Given, Ranking, shown_under
+from flamingo_eval.prompting.demos import FEWER_NOTE, Given, Ranking, brought, fewer_note, shown_under
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of
 from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
 from flamingo_eval.runs import identity
@@ -328,9 +329,29 @@ def scored(
     if unread:
         note = f"{unread} of {len(predictions)} answers name no choice: counted as wrong"
         scores = [replace(score, notes={**score.notes, LETTERS: note}) for score in scores]
-    if scores and any("pool" in e.labels for _, e in answered):
+    if scores and any(brought(e) is not None for _, e in answered):
+        scores = [_with_baselines(scores[0], answered, spec, shots), *scores[1:]]
+        if note := fewer_note([e for _, e in answered], spec.demos.shots):
+            scores = [replace(score, notes={**score.notes, FEWER_NOTE: note}) for score in scores]
+    elif scores and any("pool" in e.labels for _, e in answered):
         scores[0] = replace(scores[0], breakdown={**scores[0].breakdown, CEILING: coverage(answered, shots)})
     return scores, [value_of.get(o.id) for o in outputs]
+
+
+def _with_baselines(
+    score: Score, answered: Sequence[tuple[Output, Example]], spec: RunSpec, shots: Mapping[str, Example]
+) -> Score:
+    """A score with what always repeating an answer of the shots gives, for tasks whose queries bring their shots."""
+    answers = [[_answer_to(e, shots[id]) for id in o.shots if id in shots] for o, e in answered]
+    baselines = baseline_scores(
+        spec.task.metrics[0],
+        [e for _, e in answered],
+        answers,
+        spec.demos.seed,
+        dialect=spec.prompt.metric_dialect,
+    )
+    values = {name: baselines[name].value for name in (MAJORITY, RANDOM) if name in baselines}
+    return replace(score, breakdown={**score.breakdown, **values})
 
 
 def _by_letter(spec: RunSpec) -> bool:

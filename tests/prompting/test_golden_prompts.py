@@ -17,7 +17,7 @@ from flamingo_eval.config.names import protocol_names, task_names
 from flamingo_eval.config.protocols import NoPromptError
 from flamingo_eval.prompting.prompts import candidate_text, render, shown
 from flamingo_eval.runs.plan import Choices, PlannedRun, load_question, plan_runs
-from flamingo_eval.sample.benchmarks import writers
+from flamingo_eval.sample.benchmarks import true_micl, writers
 from flamingo_eval.sample.fresh import clevr, objects, operators, textocr
 from flamingo_eval.sample.world import clips
 
@@ -51,7 +51,7 @@ def texts_of_the_sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         patch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(writers, "render", lambda scene: dot)
         patch.setattr(clips, "render_clip", lambda scene, frames: [dot])
-        for module in (clevr, objects, operators, textocr):
+        for module in (clevr, objects, operators, textocr, true_micl):
             patch.setattr(module, "save", lambda pixels, path: writers.save_picture(path, dot))
         yield
 
@@ -76,6 +76,7 @@ def test_every_task_is_covered_by_the_papers_protocol() -> None:
     assert {protocol for protocol, _ in CASES} == {
         "chat", "chat_letter", "flamingo", "flamingo_letter", "openflamingo", "idefics",
         "vl_icl", "vl_icl_idefics", "vl_icl_turn", "vl_icl_turns",
+        "smmile", "isekai", "isekai_turns",
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from flamingo_eval.records import Split
 from flamingo_eval.runs.plan import Choices, load_question, plan_runs
 from flamingo_eval.runs.preflight import media_shown, require_readable
 from flamingo_eval.sample import sample_root
-from flamingo_eval.sample.benchmarks import actions, classification, draws, fastbind, writers
+from flamingo_eval.sample.benchmarks import actions, classification, draws, fastbind, isekai, smmile, true_micl, writers
 from flamingo_eval.sample.benchmarks.writers import BUILDERS
 from flamingo_eval.sample.fresh.dials import DIALS, ClevrDials, MatchingDials, OpenMiDials, TextDials
 
@@ -28,6 +28,9 @@ SMALL: dict[ModuleType, dict[str, object]] = {
     fastbind: {"POOLS": 2, "VIEWS": 4, "SHOT_VIEWS": 2, "QUERIES": 2, "OBJECTS": 8},
     draws: {"TRAIN_ROWS": 16, "EVAL_ROWS": 8},
     classification: {"CLASSES": 4, "TRAIN_VIEWS": 3, "EVAL_VIEWS": 2},
+    smmile: {"PROBLEMS": 6, "PERMUTED": 3, "ORDERS": 2},
+    isekai: {"CREATURES": 2, "QUERIES": 2, "PICTURES": 2},
+    true_micl: {"QUERIES": 5, "SUPPORT": 7, "ASKED": 2},
     actions: {"OBJECTS": 2, "TRAIN_CLIPS": 2, "EVAL_CLIPS": 1, "EVAL_ROWS": 8},
 }
 SMALL_DIALS = {

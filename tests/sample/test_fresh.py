@@ -130,7 +130,7 @@ def test_counts_and_results_are_right(tmp_path: Path) -> None:
     support = json.loads((tmp_path / "operator_induction/support.json").read_text())
     assert len(support) == 70
     assert not {tuple(r["image"]) for r in rows} & {tuple(r["image"]) for r in support}
-    solids, question, answer = clevr._scene(draws.rng_of("a test"), 8)
+    solids, question, answer = clevr.scene_of(draws.rng_of("a test"), 8)
     attribute, value = question.split(": ")
     assert answer == sum(getattr(s, attribute) == value for s in solids) >= 1
 

@@ -141,6 +141,24 @@ LAYOUTS = {
         words=("subset",),
         options=("shots",),
     ),
+    "true_micl": Layout(
+        "flamingo_eval.data.layouts.true_micl:load",
+        files=("annotations",),
+        media=("images",),
+        words=("subset",),
+    ),
+    "smmile": Layout(
+        "flamingo_eval.data.layouts.smmile:load",
+        files=("annotations",),
+        media=("images",),
+        words=("subset",),
+    ),
+    "isekai": Layout(
+        "flamingo_eval.data.layouts.isekai:load",
+        files=("annotations",),
+        media=("images",),
+        words=("subset",),
+    ),
     "rows": Layout(
         "flamingo_eval.data.layouts.rows:load",
         files=("rows",),

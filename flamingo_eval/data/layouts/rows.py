@@ -38,7 +38,7 @@ def load(source: Source) -> Split:
     columns = {role: source.option(role) or role for role in ROLES}
     paths = source.look("rows")
     source.read += paths
-    records = [record for path in paths for record in _read(source, path)]
+    records = [record for path in paths for record in read_rows(source, path)]
     _check_columns(source, records, columns)
     keyed = [
         (record.id(columns["id"]) if record.has(columns["id"]) else str(i), record) for i, record in enumerate(records)
@@ -84,7 +84,8 @@ def load(source: Source) -> Split:
     return source.finish(examples, classes, labelled)
 
 
-def _read(source: Source, path: Path) -> Iterator[Record]:
+def read_rows(source: Source, path: Path) -> Iterator[Record]:
+    """The rows of a file by its suffix; a picture whose bytes lie in a table is an Image there. Raises DataError."""
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
         yield from read_json_lines(path, source.log)

@@ -1,4 +1,4 @@
-"""VL-ICL Bench and TrueMICL, which has the same records: query.json and support.json, one folder a task.
+"""VL-ICL Bench: query.json and support.json, one folder a task.
 
     {"id", "image": [path, ...], "question", "answer"}
 
@@ -51,7 +51,7 @@ def load(source: Source) -> Split:
 
 
 def _query(source: Source, folders: MediaFolders, id: str, row: Record, kind: str) -> Example:
-    answer, question = _answer(row), row.filled("question")
+    answer, question = answer_of(row), row.filled("question")
     labels: dict[str, object] = {}
     if row.has("operator"):
         labels = {"operator": row.text("operator"), "answer_key": row.text("operator")}
@@ -66,18 +66,18 @@ def _query(source: Source, folders: MediaFolders, id: str, row: Record, kind: st
         row.problem("answer", f"expected Yes or No, found {shown(answer)}.")
     elif _names_attribute(question):
         labels = {"attribute": question.partition(":")[0]}
-    return _example(source, folders, id, row, question, answer, labels)
+    return example_of(source, folders, id, row, question, answer, labels)
 
 
 def _shot(source: Source, folders: MediaFolders, id: str, row: Record) -> Example:
     answers = row.values.get("answer")
     labels: dict[str, object] = {key: row.values[key] for key in ("group",) if key in row.values}
     if not isinstance(answers, list):
-        return _example(source, folders, id, row, row.filled("question"), _answer(row), labels)
-    if len(answers) != len(OPERATORS) or not all(_is_answer(a) for a in answers):
+        return example_of(source, folders, id, row, row.filled("question"), answer_of(row), labels)
+    if len(answers) != len(OPERATORS) or not all(is_answer(a) for a in answers):
         row.problem("answer", f"expected {len(OPERATORS)} answers, one an operator, found {shown(answers)}.")
     labels["answers"] = dict(zip(OPERATORS, map(str, answers), strict=False))
-    return _example(source, folders, id, row, row.filled("question"), "", labels)
+    return example_of(source, folders, id, row, row.filled("question"), "", labels)
 
 
 def _shots_of(source: Source, folders: MediaFolders, query: str, row: Record) -> Iterator[Example]:
@@ -123,9 +123,10 @@ def _labelled_pair(named: tuple[str, Record]) -> Record:
     return Record({**half.values, "group": group}, half.file, half.place, half.log, half.line)
 
 
-def _example(
+def example_of(
     source: Source, folders: MediaFolders, id: str, row: Record, question: str, answer: str, labels: dict[str, object]
 ) -> Example:
+    """A row with its one or two pictures."""
     images = _images(row)
     return Example(
         id=id,
@@ -143,17 +144,18 @@ def _images(row: Record) -> tuple[str, ...]:
     return (row.filled("image"),) if isinstance(value, str) else row.texts("image")
 
 
-def _answer(row: Record) -> str:
+def answer_of(row: Record) -> str:
     """A text or a whole number, as text."""
     value = row.values.get("answer")
-    if not _is_answer(value):
+    if not is_answer(value):
         what = f"expected a text or a whole number, found {shown(value)}."
         row.problem("answer", what if "answer" in row.values else "is missing.")
         return ""
     return str(value)
 
 
-def _is_answer(value: object) -> bool:
+def is_answer(value: object) -> bool:
+    """A text that is not empty, or a whole number."""
     return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value != "")
 
 

@@ -149,6 +149,16 @@ BUILDERS: Mapping[str, str] = {
     "vl_icl_operator_induction": "flamingo_eval.sample.fresh.operators:build_operator_induction",
     "vl_icl_operator_induction_interleaved": "flamingo_eval.sample.fresh.operators:build_interleaved",
     "vl_icl_textocr": "flamingo_eval.sample.fresh.textocr:build_textocr",
+    "smmile": "flamingo_eval.sample.benchmarks.smmile:build_smmile",
+    "smmile_plusplus": "flamingo_eval.sample.benchmarks.smmile:build_permutations",
+    "smmile_mcqa": "flamingo_eval.sample.benchmarks.smmile:build_smmile",
+    "smmile_plusplus_mcqa": "flamingo_eval.sample.benchmarks.smmile:build_permutations",
+    "isekai_10": "flamingo_eval.sample.benchmarks.isekai:build_isekai_10",
+    "isekai_pair": "flamingo_eval.sample.benchmarks.isekai:build_isekai_pair",
+    "truemicl_operator_induction": "flamingo_eval.sample.benchmarks.true_micl:build_operator_induction",
+    "truemicl_clevr": "flamingo_eval.sample.benchmarks.true_micl:build_clevr",
+    "truemicl_sudoku": "flamingo_eval.sample.benchmarks.true_micl:build_sudoku",
+    "truemicl_shapes_count": "flamingo_eval.sample.benchmarks.true_micl:build_shapes_count",
 }
 
 

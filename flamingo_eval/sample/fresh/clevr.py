@@ -56,13 +56,13 @@ def build_clevr(root: Path, dials: ClevrDials) -> None:
         for number in range(rows):
             name = f"CLEVR_{subset}_{number:06d}"
             image = f"clevr/{part}/{name}.png"
-            solids, question, answer = _scene(rng_of("vl_icl", "clevr", part, number), dials.objects)
-            _draw(root / image, solids, name, dials)
+            solids, question, answer = scene_of(rng_of("vl_icl", "clevr", part, number), dials.objects)
+            draw_scene(root / image, solids, name, dials)
             records.append({"id": f"clevr_{part}_{name}", "image": [image], "question": question, "answer": answer})
         write_json(root / "clevr" / f"{part}.json", records)
 
 
-def _scene(rng: Random, most: int) -> tuple[list[Solid], str, int]:
+def scene_of(rng: Random, most: int) -> tuple[list[Solid], str, int]:
     """Solids, a question that at least one of them answers, and their number."""
     places = rng.sample(range(COLUMNS * ROWS), COLUMNS * ROWS)[: rng.randint(2, most)]
     solids = [_solid(rng, place) for place in sorted(places)]
@@ -79,7 +79,8 @@ def _solid(rng: Random, place: int) -> Solid:
     return Solid(**looks, x=x, y=y)
 
 
-def _draw(path: Path, solids: list[Solid], key: str, dials: ClevrDials) -> None:
+def draw_scene(path: Path, solids: list[Solid], key: str, dials: ClevrDials) -> None:
+    """The picture of a scene; `key` names its background and noise."""
     pixels = ground(WIDTH, HEIGHT, FLOOR, rng_of("vl_icl", "clevr", "ground", key))
     for solid in solids:
         _draw_solid(pixels, solid)
@@ -90,7 +91,7 @@ def _draw(path: Path, solids: list[Solid], key: str, dials: ClevrDials) -> None:
 def _draw_solid(pixels: Pixels, solid: Solid) -> None:
     """A shadow, the solid in its colour, its darker side; metal has a white glint, rubber has none."""
     side, colour = SIDES[solid.size], COLOURS[solid.color]
-    body, shade = _outline(solid.shape, side)
+    body, shade = outline(solid.shape, side)
     stamp(pixels, body, solid.x + 3, solid.y + 3, (120, 120, 118))
     stamp(pixels, body, solid.x, solid.y, colour)
     stamp(pixels, body & shade, solid.x, solid.y, tuple(c * 5 // 8 for c in colour))  # type: ignore[arg-type]
@@ -100,7 +101,7 @@ def _draw_solid(pixels: Pixels, solid: Solid) -> None:
         )
 
 
-def _outline(shape: str, side: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def outline(shape: str, side: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """bool[side, side] each: what a solid fills, and what of it lies in the shade."""
     y, x = np.mgrid[0:side, 0:side]
     right = 2 * x - side + 1  # from the middle, in half pixels

@@ -24,23 +24,23 @@ _Images = Callable[[str, int, int], list[str]]  # part, first and second digit -
 def build_operator_induction(root: Path, dials: OperatorDials) -> None:
     """operator_induction/query.json, support.json, query/ and support/."""
     task = "operator_induction"
-    asked, rest = _pairs(task, dials.pairs)
+    asked, rest = pairs_of(task, dials.pairs)
     for part, pairs in (("query", asked), ("support", rest)):
         for a, b in pairs:
-            _draw(root / task / part / f"{a}_{b}.png", f"{a}?{b}", task, dials)
+            draw_text(root / task / part / f"{a}_{b}.png", f"{a}?{b}", task, dials)
     _write(root, task, asked, rest, lambda part, a, b: [f"{task}/{part}/{a}_{b}.png"])
 
 
 def build_interleaved(root: Path, dials: OperatorDials) -> None:
     """operator_induction_interleaved/query.json, support.json, and the ten digits in support/, which serve both."""
     task = "operator_induction_interleaved"
-    asked, rest = _pairs(task, dials.pairs)
+    asked, rest = pairs_of(task, dials.pairs)
     for digit in range(DIGITS):
-        _draw(root / task / "support" / f"{digit}.png", str(digit), task, dials)
+        draw_text(root / task / "support" / f"{digit}.png", str(digit), task, dials)
     _write(root, task, asked, rest, lambda _, a, b: [f"{task}/support/{a}.png", f"{task}/support/{b}.png"])
 
 
-def _pairs(task: str, asked: int) -> tuple[list[Pair], list[Pair]]:
+def pairs_of(task: str, asked: int) -> tuple[list[Pair], list[Pair]]:
     """The pairs of digits that are asked, and the others."""
     pairs = [(a, b) for a in range(DIGITS) for b in range(DIGITS)]
     rng_of("vl_icl", task).shuffle(pairs)
@@ -77,7 +77,7 @@ def _write(root: Path, task: str, asked: list[Pair], rest: list[Pair], images: _
     write_json(root / task / "support.json", support)
 
 
-def _draw(path: Path, text: str, task: str, dials: OperatorDials) -> None:
+def draw_text(path: Path, text: str, task: str, dials: OperatorDials) -> None:
     """Black on white, as large as fits, a little off the middle."""
     rng = rng_of("vl_icl", task, "picture", text)
     pixels = ground(SIDE, SIDE, WHITE, rng)

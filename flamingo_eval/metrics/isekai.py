@@ -1,0 +1,50 @@
+"""ISEKAI (Link-Context Learning): is the picture given its own name, and not that of what looks like it?
+
+A prediction is right where the true name is a part of it and, once that is taken out, the other name is not. Names are
+compared in lower case. Dialects:
+
+    official    the prediction is read as it stands: a capital letter in the name makes it wrong (the released rule)
+    any_case    the prediction is lower-cased, too
+
+Reads Example.references (the true name) and Example.labels `other_name`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import fmean
+
+from flamingo_eval.metrics.vl_icl import CEILING_NOTE
+from flamingo_eval.records import Example, MetricResult, Prediction
+
+DIALECTS = ("official", "any_case")
+QUOTED = re.compile(r"\"([^\"]+)\"")
+
+
+def isekai(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
+    """Accuracy over queries, 0-100; both dialects in the breakdown, the released rule's ceiling in the notes."""
+    scores = {name: _scores(predictions, examples, name) for name in DIALECTS}
+    chosen = scores[dialect or DIALECTS[0]]
+    names = [Prediction(e.id, e.references[0]) for e in examples]
+    ceiling = _scores(names, examples, DIALECTS[0])
+    lost = f"{ceiling.count(0.0)} of {len(examples)} names, as demonstrations spell them, cannot score"
+    notes = {CEILING_NOTE: f"{fmean(ceiling):.2f} under dialect official, {lost}"}
+    breakdown: dict[str, float | None] = {name: fmean(values) for name, values in scores.items()}
+    return MetricResult(fmean(chosen), tuple(chosen), breakdown, notes=notes)
+
+
+def read_name(text: str) -> str:
+    """The name that an answer gives, in lower case: what stands between quotation marks, else the answer itself."""
+    quoted = QUOTED.search(text)
+    return (quoted[1] if quoted else text).strip().removesuffix(".").lower()
+
+
+def _scores(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str) -> list[float]:
+    scores = []
+    for prediction, example in zip(predictions, examples, strict=True):
+        said = prediction.text or ""
+        said = said.lower() if dialect == "any_case" else said
+        true, other = example.references[0].lower(), str(example.labels["other_name"]).lower()
+        scores.append(100.0 if true in said and other not in said.replace(true, "") else 0.0)
+    return scores

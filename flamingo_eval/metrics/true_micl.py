@@ -1,0 +1,71 @@
+"""TrueMICL: accuracy over queries whose answers are whole numbers, with their signs, or short texts.
+
+The benchmark's own script was not read; VL-ICL's scorer, which never reads a sign, cannot be used for it. Dialects:
+
+    answer    where the answer is a whole number, the number that the first line of the prediction names: the first one
+              behind its last `=`, or of the whole line; with its sign, and a decimal is another number. Otherwise the
+              first line, with or without a period at its end, regardless of case
+    exact     the whole prediction without outer white space, regardless of case
+
+Reads Example.references (one answer) and, for the breakdown, Example.labels `operator`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import fmean
+
+from flamingo_eval.metrics.bootstrap import group_means
+from flamingo_eval.records import Example, MetricResult, Prediction
+
+NUMBER = re.compile(r"(?:(?<![\w)])[-\u2212])?\d+(?:\.\d+)?")  # a minus behind a digit or a letter joins words: `3-1`
+WHOLE = re.compile(r"[-\u2212]?\d+")
+
+
+def true_micl(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
+    """Accuracy, 0-100; both dialects and operators in the breakdown."""
+    scores = {"answer": _scores(predictions, examples), "exact": _exact(predictions, examples)}
+    chosen = scores[dialect or "answer"]
+    breakdown: dict[str, float | None] = {name: fmean(values) for name, values in scores.items()}
+    operators = [str(e.labels["operator"]) if "operator" in e.labels else None for e in examples]
+    breakdown |= group_means(chosen, operators, "operator")
+    return MetricResult(fmean(chosen), tuple(chosen), breakdown)
+
+
+def read_answer(text: str) -> str:
+    """The number that a text names in its first line, without leading zeros; the line itself where it names none."""
+    line = first_line(text)
+    number = NUMBER.search(line.rpartition("=")[2]) or NUMBER.search(line)
+    return _plain(number.group()) if number else line.removesuffix(".")
+
+
+def first_line(text: str) -> str:
+    """The first line that is not empty, in lower case."""
+    return next((line.strip().lower() for line in text.splitlines() if line.strip()), "")
+
+
+def _plain(number: str) -> str:
+    """`-07` -> `-7`, `\u22123` -> `-3`, `-0` -> `0`, `4.0` -> `4`; compared as text, for digits may be many."""
+    digits, _, decimals = number.lstrip("-\u2212").partition(".")
+    value = (digits.lstrip("0") or "0") + (f".{decimals.rstrip('0')}" if decimals.strip("0") else "")
+    return f"-{value}" if number[0] in "-\u2212" and value != "0" else value
+
+
+def _scores(predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[float]:
+    scores = []
+    for prediction, example in zip(predictions, examples, strict=True):
+        said, answer = prediction.text or "", example.references[0].strip()
+        if WHOLE.fullmatch(answer):
+            right = read_answer(said) == _plain(answer)
+        else:
+            right = answer.lower() in (first_line(said), first_line(said).removesuffix("."))
+        scores.append(100.0 if right else 0.0)
+    return scores
+
+
+def _exact(predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[float]:
+    return [
+        100.0 if (p.text or "").strip().lower() == e.references[0].strip().lower() else 0.0
+        for p, e in zip(predictions, examples, strict=True)
+    ]

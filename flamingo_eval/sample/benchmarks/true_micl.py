@@ -1,0 +1,102 @@
+"""Tasks after TrueMICL, whose rule is found from the demonstrations' pictures: VL-ICL's records, pictures in img/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flamingo_eval.sample.benchmarks.draws import rng_of
+from flamingo_eval.sample.benchmarks.writers import write_json
+from flamingo_eval.sample.fresh.canvas import ground, save, stamp, write_text
+from flamingo_eval.sample.fresh.clevr import COLOURS, draw_scene, outline, scene_of
+from flamingo_eval.sample.fresh.dials import ClevrDials, OperatorDials
+from flamingo_eval.sample.fresh.operators import OPERATORS, QUESTION, draw_text, pairs_of, results
+
+QUERIES, SUPPORT = 24, 48
+ASKED = 8  # pairs of digits: each is asked under every operator
+SIDE = 128  # pixels of a picture
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+SHAPES = ("cylinder", "sphere", "cube")
+
+Row = dict[str, object]
+
+
+def build_operator_induction(root: Path) -> None:
+    """operator_induction/: support rows hold the answer of one operator each."""
+    task = "operator_induction"
+    asked, rest = pairs_of(f"true_micl:{task}", ASKED)
+    lists: dict[str, list[Row]] = {"query": [], "support": []}
+    for part, pairs in (("query", asked), ("support", rest)):
+        for a, b in pairs:
+            image = f"{task}/img/{a}_{b}.png"
+            draw_text(root / image, f"{a}?{b}", f"true_micl:{task}", OperatorDials())
+            lists[part] += [
+                {
+                    "id": f"{task}_{part}_{a}_{b}_{operator}",
+                    "image": [image],
+                    "question": QUESTION,
+                    "answer": result,
+                    "operator": operator,
+                }
+                for operator, result in zip(OPERATORS, results(a, b), strict=True)
+            ]
+    _write(root, task, lists)
+
+
+def build_clevr(root: Path) -> None:
+    """clevr/, with queryall.json and supportall.json beside the two lists."""
+    lists: dict[str, list[Row]] = {}
+    for part, n in (("query", QUERIES), ("support", SUPPORT)):
+        lists[part] = []
+        for number in range(n):
+            image = f"clevr/img/{part}_{number:04d}.png"
+            solids, question, answer = scene_of(rng_of("true_micl", "clevr", part, number), 8)
+            draw_scene(root / image, solids, image, ClevrDials())
+            lists[part].append(_row(f"clevr_{part}_{number:04d}", image, question, answer))
+        lists[f"{part}all"] = lists[part]
+    _write(root, "clevr", lists)
+
+
+def build_sudoku(root: Path) -> None:
+    """sudoku/: squares of three digits in every row and column, one of them a question mark."""
+    lists: dict[str, list[Row]] = {"query": [], "support": []}
+    for part, n in (("query", QUERIES), ("support", SUPPORT)):
+        for number in range(n):
+            rng = rng_of("true_micl", "sudoku", part, number)
+            digits, turn, hole = rng.sample(range(1, 10), 3), rng.choice((1, 2)), rng.randrange(9)
+            cells = [digits[(column + turn * row) % 3] for row in range(3) for column in range(3)]
+            image = f"sudoku/img/{part}_{number:04d}.png"
+            pixels = ground(SIDE, SIDE, WHITE, rng)
+            for i, cell in enumerate(cells):
+                write_text(pixels, "?" if i == hole else str(cell), 16 + 36 * (i % 3), 10 + 38 * (i // 3), 4, BLACK)
+            save(pixels, root / image)
+            question = "What is the number in place of the question mark?"
+            lists[part].append(_row(f"sudoku_{part}_{number:04d}", image, question, cells[hole]))
+    _write(root, "sudoku", lists)
+
+
+def build_shapes_count(root: Path) -> None:
+    """shapes_count/: shapes in one colour and a few in another; the answer is how many are of the other."""
+    lists: dict[str, list[Row]] = {"query": [], "support": []}
+    for part, n in (("query", QUERIES), ("support", SUPPORT)):
+        for number in range(n):
+            rng = rng_of("true_micl", "shapes_count", part, number)
+            most, few = rng.sample(sorted(COLOURS), 2)
+            places = rng.sample(range(16), rng.randint(7, 12))
+            odd = rng.randint(1, 3)
+            pixels = ground(SIDE, SIDE, WHITE, rng)
+            for i, place in enumerate(places):
+                body, _ = outline(rng.choice(SHAPES), 22)
+                stamp(pixels, body, 4 + 31 * (place % 4), 4 + 31 * (place // 4), COLOURS[few if i < odd else most])
+            image = f"shapes_count/img/{part}_{number:04d}.png"
+            save(pixels, root / image)
+            lists[part].append(_row(f"shapes_count_{part}_{number:04d}", image, "What is the result?", odd))
+    _write(root, "shapes_count", lists)
+
+
+def _row(id: str, image: str, question: str, answer: int) -> Row:
+    return {"id": id, "image": [image], "question": question, "answer": answer}
+
+
+def _write(root: Path, task: str, lists: dict[str, list[Row]]) -> None:
+    for name, rows in lists.items():
+        write_json(root / task / f"{name}.json", rows)
