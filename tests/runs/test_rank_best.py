@@ -151,7 +151,7 @@ def test_tasks_that_need_all_scores_refuse() -> None:
             taken.append(name)
         except UsageError as error:
             refused[name] = str(error)
-    assert taken == ["imagenet", "star"]
+    assert taken == ["imagenet", "smmile_mcqa", "smmile_plusplus_mcqa", "star"]
     assert set(refused) == {"hateful_memes", "kinetics700", "rareact", "visdial"}
     assert "hateful_memes: roc_auc cannot be computed from the best candidate alone" in refused["hateful_memes"]
     assert "--rank all" in refused["hateful_memes"]
