@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def train(
@@ -24,31 +27,64 @@ def train(
     ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few small updates of every stage.")] = False,
 ) -> None:
-    """Train RECIPE in three stages: contrastive, language, Flamingo.
+    """Train RECIPE in three stages (contrastive, language, Flamingo), or as a bridge between two frozen models.
 
-    Stopped at any time, the same command goes on from the last state (about one a minute). DIR/checkpoint is what
-    --model takes.
+    Stopped at any time, the same command goes on from the last state. DIR/checkpoint is what --model takes.
+    A recipe with `stage: bridge` trains the new parts of a folder of `flamingo-eval build` on your own data; start it
+    with torchrun for several GPUs.
     """
     from dataclasses import replace
 
     from rich.console import Console
 
     from flamingo_eval.api import load_flamingo_model
+    from flamingo_eval.errors import UsageError
     from flamingo_eval.files import write_error
     from flamingo_eval.models.loaded import choose_device
-    from flamingo_eval.training.recipe import load_recipe
+    from flamingo_eval.training.recipe import is_bridge, load_recipe, recipe_path
     from flamingo_eval.training.trainer import train_recipe
 
+    path = recipe_path(recipe)
+    console = Console(stderr=True)
+    if is_bridge(path):
+        if frozen is not None:
+            raise UsageError("--frozen is for recipes of three stages; a bridge names its frozen parts as `model`.")
+        _train_bridge(path, out, choose_device(device).type, console, seed, threads, smoke)
+        return
     spec = load_recipe(recipe)
     spec = replace(
         spec,
         seed=spec.seed if seed is None else seed,
         threads=spec.threads if threads is None else threads,
     )
-    console = Console(stderr=True)
     frozen_model = None if frozen is None else load_flamingo_model(frozen)
     try:
         folder = train_recipe(spec.smoke() if smoke else spec, out, choose_device(device).type, console, frozen_model)
+    except OSError as error:
+        raise write_error(out, error) from error
+    console.print(f"checkpoint: {folder}")
+
+
+def _train_bridge(
+    path: Path, out: Path, device: str, console: Console, seed: int | None, threads: int | None, smoke: bool
+) -> None:
+    """The stage `bridge`; files that the recipe names lie beside it, those of a shipped one in the current folder."""
+    from dataclasses import replace
+
+    from flamingo_eval.files import write_error
+    from flamingo_eval.training.bridge.recipe import load_bridge_recipe
+    from flamingo_eval.training.bridge.train import smoke_recipe, train_bridge
+    from flamingo_eval.training.recipe import RECIPES
+
+    chosen = load_bridge_recipe(path)
+    chosen = replace(
+        chosen,
+        seed=chosen.seed if seed is None else seed,
+        threads=chosen.threads if threads is None else threads,
+    )
+    base = Path() if path.parent == RECIPES else path.parent
+    try:
+        folder = train_bridge(smoke_recipe(chosen, out) if smoke else chosen, base, out, device, console)
     except OSError as error:
         raise write_error(out, error) from error
     console.print(f"checkpoint: {folder}")

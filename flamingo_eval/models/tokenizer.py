@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokenizers import Encoding
 from tokenizers import Tokenizer as FastTokenizer
 
 from flamingo_eval.errors import CheckpointError, Problem, PromptError, problems_in
@@ -74,19 +75,16 @@ class Tokenizer:
 
     def text(self, prompt: Prompt) -> str:
         """The prompt as one string, with tags for media and without the begin token."""
-        return "".join(text for text, _ in self._pieces(prompt))
+        return "".join(text for text, _ in self.pieces(prompt))
 
     def encode(self, prompt: Prompt) -> Encoded:
         """Ids of the whole text, and the picture each token sees.
 
         Raises PromptError if the tags do not agree with the pictures or the prompt has no token.
         """
-        pieces = self._pieces(prompt)
+        pieces = self.pieces(prompt)
         encoding = self.fast.encode("".join(text for text, _ in pieces))
-        if self.image_id is None:
-            image_of_token = self._sees_by_offset(pieces, encoding.offsets)
-        else:
-            image_of_token = self._sees_by_tag(encoding.ids)
+        image_of_token = self.sees(pieces, encoding)
         if not encoding.ids:
             raise PromptError(f"{_named(prompt)}: the prompt is empty, and the model has no begin token to start from.")
         if max(image_of_token, default=0) != len(prompt.media):
@@ -106,8 +104,8 @@ class Tokenizer:
                 text = text.replace(spaced, joined)
         return text
 
-    def _pieces(self, prompt: Prompt) -> list[tuple[str, bool]]:
-        """The text of every part, and whether the part is a picture."""
+    def pieces(self, prompt: Prompt) -> list[tuple[str, bool]]:
+        """The text of every part that has some, and whether the part is a picture. Raises PromptError."""
         if prompt.turns:
             raise PromptError(
                 f"{_named(prompt)}: this model has no chat template: it reads one text with pictures, not turns.",
@@ -130,6 +128,12 @@ class Tokenizer:
             elif part:
                 pieces.append((part, False))
         return pieces
+
+    def sees(self, pieces: Sequence[tuple[str, bool]], encoding: Encoding) -> list[int]:
+        """The picture that each token of the joined pieces sees: 1-based, 0 for none."""
+        if self.image_id is None:
+            return self._sees_by_offset(pieces, encoding.offsets)
+        return self._sees_by_tag(encoding.ids)
 
     def _sees_by_tag(self, ids: Sequence[int]) -> list[int]:
         """The picture changes at the tag's own token (v1 figure 7 and OpenFlamingo)."""

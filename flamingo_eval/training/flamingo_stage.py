@@ -29,8 +29,8 @@ CLIP_COST = 3  # of a clip, in pictures: only the Resampler reads its frames
 GRID_STD = 0.3  # large enough to distinguish positions next to features of unit size, for counting and "left of"
 
 
-def new_blocks(flamingo: Flamingo, spec: FlamingoSpec, seed: int) -> None:
-    """Fresh weights for the Resampler and the gated blocks, gates at `spec.gate`."""
+def new_blocks(flamingo: Flamingo, gate: float, seed: int) -> None:
+    """Fresh weights of unit gain for the Resampler and the gated blocks, gates at `gate`."""
     generator = torch.Generator().manual_seed(seed)
     for part in trained(flamingo):
         initialise(part, generator)
@@ -40,7 +40,7 @@ def new_blocks(flamingo: Flamingo, spec: FlamingoSpec, seed: int) -> None:
                     module.weight.normal_(0.0, module.in_features**-0.5, generator=generator)
             for name, parameter in part.named_parameters():
                 if name.endswith("_gate"):
-                    parameter.fill_(spec.gate)
+                    parameter.fill_(gate)
     if isinstance(flamingo.resampler, Resampler):
         with torch.no_grad():
             flamingo.resampler.latents.normal_(0.0, 1.0, generator=generator)

@@ -57,7 +57,9 @@ def learning_rate(spec: OptimSpec, update: int) -> float:
     return spec.lr * (spec.final + (1 - spec.final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def make_optimizer(modules: Iterable[nn.Module], spec: OptimSpec, gate_lr: float = 1.0) -> torch.optim.AdamW:
+def make_optimizer(
+    modules: Iterable[nn.Module], spec: OptimSpec, gate_lr: float = 1.0, fused: bool = False
+) -> torch.optim.AdamW:
     """AdamW over all parameters that are not frozen; vectors and scalars (norms, biases, gates) have no weight decay.
 
     Gates have `gate_lr` times the learning rate: they start at 0 and decide when the other parameters get gradients.
@@ -70,7 +72,9 @@ def make_optimizer(modules: Iterable[nn.Module], spec: OptimSpec, gate_lr: float
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "factor": 1.0},
         {"params": gates, "weight_decay": 0.0, "factor": gate_lr},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=spec.lr, betas=(0.9, spec.beta2))
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=spec.lr, betas=(0.9, spec.beta2), fused=fused or None
+    )
 
 
 def fit(
@@ -96,7 +100,7 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(spec, i) * group["factor"]
             optimizer.zero_grad(set_to_none=True)
-            with _attention(place.device):
+            with attention_kernels(place.device):
                 with torch.autocast(place.device.type, place.dtype, enabled=place.dtype != torch.float32):
                     loss, logged = update(i)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -116,7 +120,7 @@ def fit(
                 saved_at = time.monotonic()
 
 
-def _attention(device: torch.device) -> AbstractContextManager[None]:
+def attention_kernels(device: torch.device) -> AbstractContextManager[None]:
     """Plain attention on a CPU: the fused kernel's backward pass took 40 % of an update, plain products 20 %."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 

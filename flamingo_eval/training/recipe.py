@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flamingo_eval.config.load import load_spec
+from flamingo_eval.config.load import YamlTree, load_spec, parse_yaml
 from flamingo_eval.errors import UsageError, did_you_mean
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -126,13 +126,26 @@ def _small(stage: Stage, updates: int, **changes: Any) -> Stage:
 
 def load_recipe(name_or_path: str) -> Recipe:
     """A shipped recipe by name, or a file. Raises UsageError and ConfigError."""
+    return load_spec(recipe_path(name_or_path), Recipe, bases=RECIPES)
+
+
+def recipe_path(name_or_path: str) -> Path:
+    """The file of a recipe: a path, or the name of a shipped one with or without `.yaml`. Raises UsageError."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = RECIPES / f"{name_or_path}.yaml"
+    elif not path.is_file() and path.name == name_or_path:
+        path = RECIPES / name_or_path
     if not path.is_file():
         names = sorted(p.stem for p in RECIPES.glob("*.yaml"))
         raise UsageError(
             f"no recipe '{name_or_path}'. {did_you_mean(name_or_path, names)}".rstrip(),
             fix=f"Recipes: {', '.join(names)}, or the path of a YAML file.",
         )
-    return load_spec(path, Recipe, bases=RECIPES)
+    return path
+
+
+def is_bridge(path: Path) -> bool:
+    """Whether a recipe file is one of the stage `bridge`: its key `stage` says so. Raises ConfigError."""
+    pairs = YamlTree(parse_yaml(path)).pairs() or ()
+    return any(key == "stage" for key, _, _ in pairs)

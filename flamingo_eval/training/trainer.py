@@ -59,7 +59,7 @@ def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, froze
     decoder = _train_decoder(recipe, config, collate, place) if frozen is None else frozen.flamingo.decoder
     flamingo.vision.load_state_dict(vision.state_dict())
     flamingo.decoder.load_state_dict(decoder.state_dict())
-    new_blocks(flamingo, recipe.flamingo, recipe.seed)  # drawn on the CPU, so that it is the same on every device
+    new_blocks(flamingo, recipe.flamingo.gate, recipe.seed)  # drawn on the CPU, so that it is the same on every device
     flamingo.to(place.device)
     spec = recipe.flamingo
     pool = training_pool("flamingo", spec.views, spec.pairs, spec.invented)

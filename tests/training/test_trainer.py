@@ -28,7 +28,7 @@ def test_at_zero_gates_the_flamingo_is_its_language_model() -> None:
     collate = Collator(make_tokenizer())
     flamingo = Flamingo(recipe_config(recipe))
     flamingo.decoder.load_state_dict(new_decoder(flamingo.config.decoder, collate, 0).state_dict())
-    new_blocks(flamingo, recipe.flamingo, 0)
+    new_blocks(flamingo, recipe.flamingo.gate, 0)
     batch = collate([[Chunk(0, "Output:", "dax"), Chunk(1, "Output:", "wug")]], 0.0, in_words=False)
     pictures = torch.randn(2, 1, flamingo.config.vision.positions, flamingo.config.vision.width)
     with torch.inference_mode():

@@ -1,0 +1,164 @@
+"""What a bridge is trained from, as one YAML file: the built folder, a mixture of data sets, the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from flamingo_eval.config.load import load_spec
+from flamingo_eval.errors import ConfigError, Problem, problems_in
+from flamingo_eval.training.recipe import OptimSpec
+from flamingo_eval.training.streams.documents import Incomplete
+from flamingo_eval.training.streams.stream import AtEnd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """What every data set of a mixture has."""
+
+    name: str
+    batch: int  # samples an update, over all ranks
+    weight: float = 1.0  # of its loss (lambda_m of Flamingo v2 2.4)
+    at_end: AtEnd = "repeat"
+    block: int = 1000  # samples that are mixed at once
+    broken: float = 0.01  # share of samples that may be broken before the run stops
+    frames: int = 8  # of a clip, at most (v2 B.1.2)
+    fps: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        for name in ("batch", "block", "frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a number from 1, got {getattr(self, name)}")
+        if self.weight <= 0 or self.fps <= 0:
+            raise ValueError("weight and fps: expected numbers above 0")
+        if not 0 <= self.broken <= 1:
+            raise ValueError(f"broken: expected a share from 0 to 1, got {self.broken:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairsSpec(DataSet):
+    """WebDataset tar shards of pictures or clips with captions."""
+
+    kind: Literal["pairs"] = "pairs"
+    files: tuple[str, ...]
+    caption: str = "caption"  # key of a .json
+    stem: str = ""  # text between picture and caption; the paper has none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentsSpec(DataSet):
+    """Interleaved documents: MMC4's JSON lines, OBELICS' Parquet files."""
+
+    kind: Literal["documents"] = "documents"
+    files: tuple[str, ...]
+    images: str = "."  # folder of the pictures
+    incomplete: Incomplete = "skip"
+    next_picture: float = 0.5  # probability that text sees the picture after it (v2 A.3.1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsSpec(DataSet):
+    """Rows of JSON lines, CSV, TSV or Parquet files: pictures or clips with captions or questions."""
+
+    kind: Literal["rows"] = "rows"
+    files: tuple[str, ...]
+    images: str = ""  # folder of pictures and clips; empty: beside the rows
+    columns: Mapping[str, str] = field(default_factory=dict)
+    stem: str = ""
+    question: str = "Question: {question} Answer:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodesSpec(DataSet):
+    """Episodes of the train split of a task."""
+
+    kind: Literal["episodes"] = "episodes"
+    task: str
+    shots: tuple[int, int] = (0, 4)  # least and largest number of demonstrations
+    data: str = "sample"
+    protocol: str = "flamingo"
+    text_only: float = 0.0  # share of episodes without shots that begin as the paper's zero-shot prompts
+    loss: Literal["answers", "text"] = "answers"
+
+
+AnyDataSet: TypeAlias = PairsSpec | DocumentsSpec | RowsSpec | EpisodesSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """When the state of a run is written, and which states are kept: the newest ones, and every n-th update's."""
+
+    every_s: float = 120.0
+    keep: int = 2
+    keep_every: int = 0  # updates; 0: none but the newest
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateSpec:
+    """What the current weights are evaluated on while they learn."""
+
+    tasks: tuple[str, ...]
+    every: int  # updates
+    shots: tuple[int, ...] = (0, 4)
+    limit: int | None = 100
+    data: str = "sample"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeRecipe:
+    """One run of the stage. Fields from `threads` on change no result, but for rounding."""
+
+    stage: Literal["bridge"]
+    name: str
+    model: str  # the folder of `flamingo-eval build`
+    data: tuple[AnyDataSet, ...]
+    optim: OptimSpec
+    seed: int = 0
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of matrix products and of the frozen parts
+    init: Literal["built", "unit"] = "built"  # new parts as built (N(0, 0.02^2)), or with unit gain: for narrow models
+    mix: Literal["sum", "round-robin"] = "sum"  # gradients of all data sets added before a step, or one after another
+    tokens: int = 256  # of a sequence, at most (v2 A.3.1)
+    pictures: int = 5  # of a sequence, at most
+    packing: bool = False  # several samples in one sequence, blind to each other
+    gate_lr: float = 1.0  # learning rate of the gates / that of everything else
+    threads: int = 2
+    accumulate: int = 1  # parts that a rank cuts its batch into, one after another
+    checkpointing: bool = False  # activations are computed again in the backward pass instead of kept
+    compile: bool = False
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"  # of several ranks
+    log_every: int = 10  # updates
+    tensorboard: bool = False
+    state: StateSpec = field(default_factory=StateSpec)
+    evaluate: EvaluateSpec | None = None
+
+    def identity(self) -> str:
+        """All that decides the weights: a run is resumed with nothing else."""
+        same = {"threads": 0, "accumulate": 1, "checkpointing": False, "compile": False, "parallel": "auto"}
+        other = {"log_every": 1, "tensorboard": False, "state": StateSpec(), "evaluate": None}
+        return repr(replace(self, **same, **other))  # type: ignore[arg-type]
+
+
+def load_bridge_recipe(path: Path) -> BridgeRecipe:
+    """Read a recipe file. Raises ConfigError with every problem in it."""
+    recipe = load_spec(path, BridgeRecipe)
+    problems = []
+    names = [data.name for data in recipe.data]
+    problems += [
+        Problem(f"duplicate name '{n}'.", path, key="data") for n in dict.fromkeys(names) if names.count(n) > 1
+    ]
+    if not names:
+        problems.append(Problem("expected at least one data set, got none.", path, key="data"))
+    for key in ("tokens", "pictures", "accumulate", "log_every", "threads"):
+        if getattr(recipe, key) < 1:
+            problems.append(Problem(f"expected a number from 1, got {getattr(recipe, key)}.", path, key=key))
+    if recipe.evaluate is not None and recipe.evaluate.every < 1:
+        problems.append(Problem(f"expected a number from 1, got {recipe.evaluate.every}.", path, key="evaluate.every"))
+    if recipe.state.keep < 1:
+        problems.append(Problem(f"expected a number from 1, got {recipe.state.keep}.", path, key="state.keep"))
+    if problems:
+        raise problems_in(path, problems, ConfigError)
+    return recipe
