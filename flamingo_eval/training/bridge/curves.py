@@ -29,7 +29,7 @@ class CsvCurve:
 
     def add(self, row: Row) -> None:
         """Append a row; new columns are added at the end."""
-        text = {key: f"{value:.6g}" if isinstance(value, float) else str(value) for key, value in row.items()}
+        text = {key: f"{value:.9g}" if isinstance(value, float) else str(value) for key, value in row.items()}
         known = self._columns()
         self.rows.append(text)
         if self._columns() != known:
