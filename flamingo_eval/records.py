@@ -109,6 +109,9 @@ class Turn:
 # ------------------------------------------------------------------------------------------------- examples, episodes
 
 
+IN_WORDS = "in_words"  # label: what stands for a row's pictures in words; field: the same, shown in their place
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One row of a benchmark.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
@@ -139,9 +139,15 @@ def _metrics() -> list[dict[str, str]]:
 
 
 def _ablations() -> list[dict[str, str]]:
-    from flamingo_eval.prompting.ablations import ABLATIONS, QUERY_IMAGES_SHUFFLED, shuffle_query_images
+    from flamingo_eval.prompting.ablations import (
+        ABLATIONS,
+        ABLATIONS_OF_SUPPORT,
+        QUERY_IMAGES_SHUFFLED,
+        shuffle_query_images,
+    )
 
-    summaries = {name: (f.__doc__ or "").splitlines()[0] for name, f in ABLATIONS.items()}
+    functions: Mapping[str, Callable[..., object]] = {**ABLATIONS, **ABLATIONS_OF_SUPPORT}
+    summaries = {name: (f.__doc__ or "").splitlines()[0] for name, f in functions.items()}
     summaries[QUERY_IMAGES_SHUFFLED] = (shuffle_query_images.__doc__ or "").splitlines()[0]
     return [{"ablation": name, "what": summaries[name]} for name in sorted(summaries)]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flamingo_eval.cli.console import console, say
 from flamingo_eval.cli.progress_bar import ProgressBar
 from flamingo_eval.metrics.running import RunningScore
+from flamingo_eval.prompting.relabelling import LABELS_PERMUTED
 from flamingo_eval.records import Episode, Media
 from flamingo_eval.runs.answer import stats_of
 from flamingo_eval.runs.preflight import media_of
@@ -55,7 +57,8 @@ class Progress(Observer):
     def answering(self, spec: RunSpec, data: TaskData, total: int) -> Iterator[Watch]:
         """A bar around one run, with its score so far."""
         title = _title(spec)
-        running_score = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, data.queries)
+        known = replace(data.queries, labelled=data.queries.labelled and spec.ablation != LABELS_PERMUTED)
+        running_score = RunningScore(spec.task.metrics[0], spec.prompt.metric_dialect, known)
         state = self.service.state if self.service is not None else str
         with self._bar(title, total) as self.bar:
             bar = self.bar

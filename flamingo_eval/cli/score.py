@@ -103,7 +103,8 @@ def score(
     folder = None
     if name:
         stated = Stated(name, shots, seed, limit, dialect, protocol)
-        task_data = load_answered(dataclasses.replace(spec, metrics=metrics), root, split_data.name)
+        ablation = exported.ablation if exported else ""
+        task_data = load_answered(dataclasses.replace(spec, metrics=metrics), root, split_data.name, ablation)
         run_spec, unknown = external_spec(task_data, data_name(data_choice(data), spec.name), stated, exported)
         run = write_external(run_spec, task_data, file, predictions, unknown, out or Path(load_settings().out))
         scores, per_example, folder = list(run.scores), list(run.per_example), run.folder.path

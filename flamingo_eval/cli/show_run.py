@@ -33,7 +33,7 @@ def show_run(folder: Path, id: str | None, data: str | None, as_json: bool) -> N
         reason = ""
     except FlamingoEvalError as error:
         prompts, reason = None, str(error)
-    example = next((e for e in prompts.data.queries.examples if e.id == id), None) if prompts else None
+    example = prompts.queries(run).get(id) if prompts else None
     prompt = None
     if prompts is not None:
         prompt, reason = prompts.prompt(run, id)

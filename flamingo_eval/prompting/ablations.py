@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flamingo_eval.errors import UsageError, did_you_mean
-from flamingo_eval.prompting.demos import endless_draw
-from flamingo_eval.records import Episode, Example, Image
+from flamingo_eval.config.specs import TaskSpec
+from flamingo_eval.errors import PromptError, UsageError, did_you_mean
+from flamingo_eval.prompting.demos import Support, endless_draw, pool_of
+from flamingo_eval.prompting.relabelling import LABELS_PERMUTED, answers_by_key, labels_permuted, why_not_permuted
+from flamingo_eval.records import IN_WORDS, Episode, Example, Image, Split
 
+IMAGES_IN_WORDS = "images-in-words"
 BLANK = Image(Path(__file__).resolve().parent / "blank.png")  # one mid-grey picture
 
 Ablation = Callable[[Episode, str, Sequence[str]], Episode]  # episode, key, the support's answers -> episode
@@ -53,8 +56,17 @@ def images_shuffled(episode: Episode, key: str, answers: Sequence[str]) -> Episo
 
 
 def images_blank(episode: Episode, key: str, answers: Sequence[str]) -> Episode:
-    """The shots' pictures and clips become one grey picture; the query keeps its own."""
-    return replace(episode, shots=tuple(replace(s, media=(BLANK,)) for s in episode.shots))
+    """The shots' pictures and clips become grey pictures; the query keeps its own."""
+    return replace(episode, shots=tuple(map(_blank, episode.shots)))
+
+
+def images_all_blank(episode: Episode, key: str, answers: Sequence[str]) -> Episode:
+    """All pictures and clips become grey pictures, the query's too: what is left are the texts."""
+    return Episode(_blank(episode.query), tuple(map(_blank, episode.shots)), episode.text_only)
+
+
+def _blank(example: Example) -> Example:
+    return replace(example, media=(BLANK,) * len(example.media))
 
 
 def order_reversed(episode: Episode, key: str, answers: Sequence[str]) -> Episode:
@@ -73,8 +85,58 @@ def query_image_removed(episode: Episode, key: str, answers: Sequence[str]) -> E
 
 
 def query_image_blank(episode: Episode, key: str, answers: Sequence[str]) -> Episode:
-    """The query's picture becomes a grey one; its tag stays."""
-    return replace(episode, query=replace(episode.query, media=(BLANK,)))
+    """The query's pictures become grey ones; their tags stay."""
+    return replace(episode, query=_blank(episode.query))
+
+
+def images_in_words(episode: Episode, key: str, support: Support) -> Episode:
+    """The shots' pictures are put into words, where the data have them: a text twin, or another caption."""
+    return replace(episode, shots=tuple(map(_in_words, episode.shots)))
+
+
+def _in_words(shot: Example) -> Example:
+    words = words_for(shot)
+    if not words:
+        raise PromptError(f"row '{shot.id}' has no words for its picture.")
+    return replace(shot, media=(), fields={**shot.fields, IN_WORDS: words})
+
+
+def words_for(example: Example) -> str:
+    """What stands for a row's pictures in words: its text twin (data/words.py), or another caption than its answer."""
+    if isinstance(words := example.labels.get(IN_WORDS), str):
+        return words
+    return next((text for text in example.references if text.strip() != example.answer.strip()), "")
+
+
+def shots_irrelevant(episode: Episode, key: str, support: Support) -> Episode:
+    """The shots come from elsewhere: another pool, another operator, or rows whose answer is wrong for the query."""
+    draw = f"{key}:{episode.query.id}:shots-irrelevant"
+    elsewhere = _elsewhere(episode.query, support)
+    rows = (elsewhere[i] for i in endless_draw(len(elsewhere), draw))
+    usable = (row for row in rows if row.media_id != episode.query.media_id and support.can_show((row,)))
+    shots = tuple(row for row, _ in zip(usable, episode.shots, strict=False))
+    if len(shots) < len(episode.shots):
+        raise PromptError(
+            f"{support.task}, query {episode.query.id}: {len(episode.shots)} irrelevant rows are needed, "
+            f"{len(shots)} are there.",
+            fix="Lower --shots.",
+        )
+    return replace(episode, shots=shots)
+
+
+def _elsewhere(query: Example, support: Support) -> list[Example]:
+    """The support rows that have nothing to do with a query, with the answers that they show."""
+    if pool_of(query):
+        return [row for row in support.examples if pool_of(row) != pool_of(query)]
+    if operator := str(query.labels.get("answer_key", "")):
+        return [
+            replace(row, answer=answer)
+            for row in support.examples
+            for name, answer in answers_by_key(row).items()
+            if name != operator and answer not in query.references
+        ]
+    right = {*query.references, query.answer}
+    return [row for row in support.examples if row.answer not in right]
 
 
 ABLATIONS: Mapping[str, Ablation] = {
@@ -82,14 +144,21 @@ ABLATIONS: Mapping[str, Ablation] = {
     "labels-random": labels_random,
     "labels-replaced": labels_replaced,
     "images-shuffled": images_shuffled,
+    "images-all-blank": images_all_blank,
     "images-blank": images_blank,
     "order-reversed": order_reversed,
     "order-permuted": order_permuted,
     "query-image-removed": query_image_removed,
     "query-image-blank": query_image_blank,
 }
+AblationOfSupport = Callable[[Episode, str, Support], Episode]  # episode, the run's key, support set -> episode
+ABLATIONS_OF_SUPPORT: Mapping[str, AblationOfSupport] = {
+    IMAGES_IN_WORDS: images_in_words,
+    LABELS_PERMUTED: labels_permuted,
+    "shots-irrelevant": shots_irrelevant,
+}
 QUERY_IMAGES_SHUFFLED = "query-images-shuffled"  # not of one episode: pictures change places among all queries
-ABLATION_NAMES = tuple(sorted((*ABLATIONS, QUERY_IMAGES_SHUFFLED)))
+ABLATION_NAMES = tuple(sorted((*ABLATIONS, *ABLATIONS_OF_SUPPORT, QUERY_IMAGES_SHUFFLED)))
 
 
 def check_ablation(name: str) -> None:
@@ -99,8 +168,30 @@ def check_ablation(name: str) -> None:
         raise UsageError(f"unknown ablation '{name}'. {hint}".rstrip(), fix=f"Known: {', '.join(ABLATION_NAMES)}.")
 
 
-def ablate(episode: Episode, name: str, key: str, answers: Sequence[str]) -> Episode:
-    """The episode after the ablation `name`; "" and query-images-shuffled leave it as it is."""
+def check_ablation_of(task: TaskSpec, name: str, support: Split | None) -> None:
+    """Raise UsageError for an ablation that a task's data cannot have."""
+    if name == LABELS_PERMUTED and (why := why_not_permuted(task, support)):
+        raise UsageError(f"{task.name}: --ablation {name}: {why}.", fix="It is for close-ended and short answers.")
+    if name != IMAGES_IN_WORDS:
+        return
+    bare = [row.id for row in support.examples if not words_for(row)] if support is not None else []
+    if support is None or bare:
+        what = f"{len(bare)} rows of split '{support.name}' ('{bare[0]}')" if support is not None else "the shots"
+        raise UsageError(
+            f"{task.name}: --ablation {name}: the data have no words for the pictures of {what}.",
+            fix="It is for captions, and for data with a text twin (VL-ICL's *_text folders beside the task's) or with "
+            "COCO's captions file beside VQA's questions.",
+        )
+
+
+def ablate(episode: Episode, name: str, key: str, answers: Sequence[str], support: Support | None = None) -> Episode:
+    """The episode after the ablation `name`; "" and query-images-shuffled leave it as it is.
+
+    `key` is the run's, `answers` are the support set's. An ablation of the support set needs `support`; without shots
+    it leaves the episode as it is.
+    """
+    if name in ABLATIONS_OF_SUPPORT:
+        return episode if support is None else ABLATIONS_OF_SUPPORT[name](episode, key, support)
     return ABLATIONS[name](episode, f"{key}:{episode.query.id}:{name}", answers) if name in ABLATIONS else episode
 
 

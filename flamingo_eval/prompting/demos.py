@@ -43,6 +43,7 @@ class Support:
     examples: tuple[Example, ...]  # sorted by id, so that the file's order has no say
     given: Given | None = None  # where the demonstrations are data
     usable: Callable[[Example], bool] | None = None  # examples that cannot be shown give way to the next of the draw
+    candidates: tuple[str, ...] = ()  # close-ended with one list for all rows
 
     @cached_property
     def pools(self) -> Mapping[str, tuple[Example, ...]]:
@@ -51,6 +52,16 @@ class Support:
         for example in self.examples:
             pools.setdefault(pool_of(example), []).append(example)
         return {name: tuple(examples) for name, examples in pools.items()}
+
+    @cached_property
+    def permutations(self) -> dict[str, Sequence[int]]:
+        """Kept for relabelling.py: the new index of every candidate, by key."""
+        return {}
+
+    @cached_property
+    def new_names(self) -> dict[str, Mapping[str, str]]:
+        """Kept for relabelling.py: the new text of every answer, by key."""
+        return {}
 
     @cached_property
     def by_id(self) -> Mapping[str, Example]:

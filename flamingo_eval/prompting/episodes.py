@@ -89,7 +89,7 @@ class Supports:
         key = replace(demos, shots=0, method="random")
         if key not in self._drawn:
             support = draw_support(self.task, self.split.name, self.split.examples, demos)
-            self._drawn[key] = replace(support, given=self.given, usable=self.usable)
+            self._drawn[key] = replace(support, given=self.given, usable=self.usable, candidates=self.split.candidates)
         return self._drawn[key]
 
 
@@ -106,7 +106,7 @@ def ablated(episodes: Iterator[Episode], asked: Asked, support: Support | None) 
     if not asked.ablation:
         return episodes
     key = f"{asked.demos.seed}:{asked.task.name}"
-    return (ablate(e, asked.ablation, key, support.answers(e.query) if support else ()) for e in episodes)
+    return (ablate(e, asked.ablation, key, support.answers(e.query) if support else (), support) for e in episodes)
 
 
 def choose_queries(examples: Sequence[Example], limit: int | None, task: str) -> tuple[Example, ...]:

@@ -19,7 +19,7 @@ from flamingo_eval.config.specs import CleanSpec, PromptSpec, ProtocolSpec
 from flamingo_eval.errors import PromptError
 from flamingo_eval.prompting.answer_rules import RULES
 from flamingo_eval.prompting.letters import letter_of, listed
-from flamingo_eval.records import END_OF_CHUNK, EndOfChunk, Episode, Example, Part, Prompt, Turn
+from flamingo_eval.records import END_OF_CHUNK, IN_WORDS, EndOfChunk, Episode, Example, Part, Prompt, Turn
 
 IMAGE_MARK = "\ufdd0"
 END_OF_CHUNK_MARK = "\ufdd1"
@@ -79,7 +79,7 @@ def render(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec, candidate
     for shot in episode.shots:
         values = _checked(_shot_values(shot, spec, candidates), reserved, shot.id)
         text = _fill(spec.demonstration, "demonstration", spec, {**values, **_MARKS}, shot.id)
-        parts += _split(text, () if episode.text_only else _spaced(shot.media, protocol), shot)
+        parts += _split(text, () if episode.text_only else _spaced(_seen(shot), protocol), shot)
     query = episode.query
     values = _checked(_query_values(query, spec, candidates), reserved, query.id)
     text = _fill(spec.query, "query", spec, {**values, **_MARKS}, query.id)
@@ -115,11 +115,16 @@ def _instruction(spec: PromptSpec) -> str:
     return next(iter(spec.instructions.values()), "")
 
 
+def _seen(shot: Example) -> tuple[Part, ...]:
+    """A shot's pictures, or the words in their place (ablation images-in-words)."""
+    return (f"{shot.fields[IN_WORDS]}\n",) if IN_WORDS in shot.fields and not shot.media else shot.media
+
+
 def _spaced(media: Iterable[Part], protocol: ProtocolSpec) -> tuple[Part, ...]:
     """Pictures, each followed by the protocol's `after_image`."""
     if not protocol.after_image:
         return tuple(media)
-    return tuple(part for picture in media for part in (picture, protocol.after_image))
+    return tuple(p for part in media for p in ((part,) if isinstance(part, str) else (part, protocol.after_image)))
 
 
 def _turns(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec, candidates: Sequence[str]) -> list[Turn]:
@@ -136,7 +141,7 @@ def _turns(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec, candidate
 
     for shot in episode.shots:
         values = _shot_values(shot, spec, candidates)
-        media = () if episode.text_only else shot.media
+        media = () if episode.text_only else _seen(shot)
         turns.append(Turn("user", said(spec.demonstration, "demonstration", shot, values, media)))
         turns.append(Turn("assistant", said(spec.answer, "answer", shot, values, ())))
     query = episode.query

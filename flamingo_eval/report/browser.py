@@ -107,6 +107,12 @@ class TaskPrompts:
         outputs = {id: run.outputs[id] for id in ids if id in run.outputs}
         return recorded_episodes(run.record, outputs, self.data, self.supports)
 
+    def queries(self, run: Run) -> dict[str, Example]:
+        """The queries of the split by id, those of the run as it asked them: an ablation may change what is right."""
+        queries = {e.id: e for e in self.data.queries.examples}
+        changed = self.episodes(run, run.outputs) if run.spec.ablation else {}
+        return queries | {id: episode.query for id, episode in changed.items()}
+
     def prompt(self, run: Run, id: str) -> tuple[Prompt | None, str]:
         """The prompt of one of the run's queries, or None and why it cannot be shown."""
         episode = self.episodes(run, [id]).get(id)
@@ -206,7 +212,7 @@ class Browser:
             answers.append(
                 None
                 if output is None
-                else self._answer(output, run, examples.get(id), episodes, prompts, (index, task))
+                else self._answer(output, run, _shown_query(id, episodes, examples), episodes, prompts, (index, task))
             )
         return {
             "series": visible(" · ".join(names), 120),
@@ -323,6 +329,11 @@ def _task_prompts(runs: Sequence[Run], data: str | None) -> tuple[TaskPrompts | 
         return TaskPrompts(recorded_data(runs[0].record, data)), ""
     except FlamingoEvalError as error:
         return None, str(error)
+
+
+def _shown_query(id: str, episodes: Mapping[str, Episode], examples: Mapping[str, Example]) -> Example | None:
+    """A query as its run asked it: an ablation may have changed what is right."""
+    return episodes[id].query if id in episodes else examples.get(id)
 
 
 def _name(candidate: int, names: Sequence[str]) -> str:

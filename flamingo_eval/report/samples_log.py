@@ -27,7 +27,7 @@ def task_prompts(run: Run, data: str | None) -> tuple[TaskPrompts | None, str]:
 
 def sample_lines(run: Run, prompts: TaskPrompts | None) -> Iterator[dict[str, Any]]:
     """The lines of one run, in query order; failed queries have none, for the harnesses know no failures."""
-    examples = {e.id: e for e in prompts.data.queries.examples} if prompts else {}
+    examples = prompts.queries(run) if prompts else {}
     metric = run.scores.headline.metric
     index_of = {id: i for i, id in enumerate(examples or run.outputs)}
     for id, output in run.outputs.items():

@@ -116,10 +116,10 @@ class ExternalRun:
     per_example: tuple[float | None, ...]
 
 
-def load_answered(task: TaskSpec, root: Path | DataRoot, split: str) -> TaskData:
+def load_answered(task: TaskSpec, root: Path | DataRoot, split: str, ablation: str = "") -> TaskData:
     """The data that answers are scored with: the query split, and the support split where it is at hand."""
     try:
-        return load_data(task, root, split, media=False)
+        return load_data(task, root, split, media=False, ablation=ablation)
     except DataError:
         return load_data(task, root, split, with_support=False, media=False)
 
@@ -184,14 +184,6 @@ def write_external(
     folder = RunFolder(out / identity.folder_name(spec, mark))
     support = {e.id: e for e in (data.support.examples if data.support else ())}
     outputs = [_output(p, file.shots.get(p.id, ()), support) for p in file.predictions]
-    scores, per_example = scored(outputs, file.examples, spec, data.queries, support)
-    if not any(o.shots for o in outputs):  # a ceiling says what the shots show, and they are not known
-        scores = [replace(s, breakdown={k: v for k, v in s.breakdown.items() if k != CEILING}) for s in scores]
-    if file.partial:
-        scores = [replace(s, notes={**s.notes, PARTIAL_NOTE: file.partial}) for s in scores]
-    outputs = [
-        replace(o, score=s, media=e.media_id) for o, s, e in zip(outputs, per_example, file.examples, strict=True)
-    ]
     record = RunRecord(
         schema=SCHEMA,
         status="complete",
@@ -202,10 +194,18 @@ def write_external(
         inputs=dict(data.inputs),
         answers=answers,
         counts=Counts(queries=len(outputs), of=len(data.queries.examples), answered=len(outputs)),
-        timings=Timings(round(time.monotonic() - start, 3)),
     )
     episodes = recorded_episodes(record, {o.id: o for o in outputs}, data, Supports(data.task.name, data.support))
+    examples = [episodes[e.id].query if e.id in episodes else e for e in file.examples]  # after the ablation
+    shown = support | {shot.id: shot for episode in episodes.values() for shot in episode.shots}
+    scores, per_example = scored(outputs, examples, spec, data.queries, shown)
+    if not any(o.shots for o in outputs):  # a ceiling says what the shots show, and they are not known
+        scores = [replace(s, breakdown={k: v for k, v in s.breakdown.items() if k != CEILING}) for s in scores]
+    if file.partial:
+        scores = [replace(s, notes={**s.notes, PARTIAL_NOTE: file.partial}) for s in scores]
+    outputs = [replace(o, score=s, media=e.media_id) for o, s, e in zip(outputs, per_example, examples, strict=True)]
     outputs, of_shots = with_copying(outputs, episodes, spec, data.queries)
+    record = replace(record, timings=Timings(round(time.monotonic() - start, 3)))
     table = scores_record(spec, without_derived_draws(scores, outputs), of_shots)
     if spec.protocol == NO_PROTOCOL:
         table = replace(table, text_only_shots=None)

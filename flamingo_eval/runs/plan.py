@@ -38,7 +38,7 @@ from flamingo_eval.data.usable import UsableExamples
 from flamingo_eval.errors import ConfigError, FlamingoEvalError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.metrics import require_installed
 from flamingo_eval.metrics.own import is_own
-from flamingo_eval.prompting.ablations import check_ablation
+from flamingo_eval.prompting.ablations import check_ablation, check_ablation_of
 from flamingo_eval.prompting.demos import Given, Ranking, Support, most_brought
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model, require_shots
 from flamingo_eval.prompting.given_demos import METHODS, file_digest, official_draws, read_demos_file
@@ -485,8 +485,9 @@ def _runs_of(question: Question, choices: Choices) -> Iterator[PlannedRun]:
     task = question.task
     root = data_root(question.data or choices.data, task.name, choices.images)
     name = data_name(question.data or choices.data, task.name)
-    data = load_data(task, root, choices.split)
+    data = load_data(task, root, choices.split, ablation=choices.ablation)
     shots = _shots_of(task, data, choices)
+    check_ablation_of(task, choices.ablation, data.support)
     has_fixed_rows = choices.demos in METHODS  # the rows are named: nothing is drawn, so no support set either
     if has_fixed_rows:
         data = replace(data, given=_given(task, data, choices, shots))

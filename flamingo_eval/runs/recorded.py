@@ -43,7 +43,7 @@ def recorded_data(record: RunRecord, data: str | None) -> TaskData:
         raise FlamingoEvalError(f"prompts and pictures need the data: --data DIR with '{spec.data}'")
     root = data_root(spec.data if is_sample(spec.data) else str(data), spec.task.name)
     try:
-        loaded = load_data(spec.task, root, spec.split)
+        loaded = load_data(spec.task, root, spec.split, ablation=spec.ablation)
     except FlamingoEvalError as error:
         raise FlamingoEvalError(str(error).replace(f"{root}/", "").replace(str(root), root.name)) from error
     before = record.files

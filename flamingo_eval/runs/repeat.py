@@ -41,7 +41,7 @@ class Repeater:
         self.out, self.model, self.data, self.images, self.device = out, model, data, images, device
         self.observer = observer or Observer()
         self._backends: dict[tuple[ModelChoice, str, str, str], Backend] = {}
-        self._data: tuple[tuple[DataRoot, str, str], TaskData] | None = None  # the newest
+        self._data: tuple[tuple[DataRoot, str, str, str], TaskData] | None = None  # the newest
 
     def repeat(self, old: RunFolder) -> RunFolder:
         """The folder of the new run. Raises RunError for a record that cannot be repeated, and what runs raise."""
@@ -74,9 +74,9 @@ class Repeater:
 
     def _data_of(self, spec: RunSpec) -> TaskData:
         root = data_of(spec, self.data, self.images)
-        key = (root, repr(spec.task), spec.split)
+        key = (root, repr(spec.task), spec.split, spec.ablation)
         if self._data is None or self._data[0] != key:
-            self._data = key, load_data(spec.task, root, spec.split)
+            self._data = key, load_data(spec.task, root, spec.split, ablation=spec.ablation)
         return self._data[1]
 
     def _choice_of(self, old: RunFolder, spec: RunSpec, recorded_model: Mapping[str, Any]) -> ModelChoice:

@@ -16,9 +16,11 @@ from flamingo_eval.config.specs import RunSpec, TaskSpec
 from flamingo_eval.data import layouts
 from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.data.usable import digest_of
+from flamingo_eval.data.words import with_words
 from flamingo_eval.errors import DataError, RunError
 from flamingo_eval.metrics.baselines import MAJORITY, RANDOM, baseline_scores
 from flamingo_eval.metrics.scoring import LETTERS, score_all
+from flamingo_eval.prompting.ablations import IMAGES_IN_WORDS
 from flamingo_eval.prompting.demos import FEWER_NOTE, Given, Ranking, brought, fewer_note, shown_under
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of
 from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
@@ -94,11 +96,17 @@ class FinishedRun:
 
 
 def load_data(
-    task: TaskSpec, root: Path | DataRoot, split: str | None = None, with_support: bool = True, media: bool = True
+    task: TaskSpec,
+    root: Path | DataRoot,
+    split: str | None = None,
+    with_support: bool = True,
+    media: bool = True,
+    ablation: str = "",
 ) -> TaskData:
     """Read the query split (the task's, or `split`) and the support split of a task.
 
-    Without `media` the examples have no pictures.
+    Without `media` the examples have no pictures. `ablation`: the run's; pictures in words are read for the one that
+    shows them.
     """
     queries = layouts.load_split(task, root, split or task.data.query, media=media)
     if not queries.examples:
@@ -107,6 +115,8 @@ def load_data(
     if with_support and task.data.support is not None:
         is_same_split = task.data.support == queries.name
         support = queries if is_same_split else layouts.load_split(task, root, task.data.support, media=media)
+        if ablation == IMAGES_IN_WORDS:
+            support = with_words(task, root, support)
     files = [*queries.files, *(support.files if support else ())]
     return TaskData(task, root, queries, support, sha256_files(files, as_data_root(root).folder))
 

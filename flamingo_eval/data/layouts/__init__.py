@@ -19,6 +19,7 @@ LAYOUTS = {
     "vqa": Layout(
         "flamingo_eval.data.layouts.vqa:load",
         files=("questions", "annotations"),
+        optional=("captions",),  # data/words.py
         media=("images",),
         words=("image_name", "subset"),
         options=("demonstration", "demonstration_field", "question_mark"),
@@ -137,6 +138,7 @@ LAYOUTS = {
     "vl_icl": Layout(
         "flamingo_eval.data.layouts.vl_icl:load",
         files=("annotations",),
+        optional=("twin",),  # data/words.py
         media=("images",),
         words=("subset",),
         options=("shots",),

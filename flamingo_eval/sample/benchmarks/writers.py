@@ -47,7 +47,7 @@ def _write_pictures(root: Path, subset: str, pictures: Sequence[Pictured]) -> No
 
 
 def build_vqav2(root: Path) -> None:
-    """v2_OpenEnded_mscoco_*_questions.json, v2_mscoco_*_annotations.json and the pictures."""
+    """v2_OpenEnded_mscoco_*_questions.json, v2_mscoco_*_annotations.json, captions_train2014.json and the pictures."""
     for subset, (part, n, first_id) in PARTS.items():
         pictures = draw_part(part, n, first_id)
         questions = [{"image_id": p.id, "question": p.asked.question, "question_id": p.id * 1000} for p in pictures]
@@ -60,7 +60,18 @@ def build_vqav2(root: Path) -> None:
             root / f"v2_mscoco_{subset}_annotations.json",
             {**head, "annotations": [_vqa_annotation(p) for p in pictures]},
         )
+        if part == "train":
+            write_json(root / f"captions_{subset}.json", {**head, "annotations": _captions(pictures)})
         _write_pictures(root, subset, pictures)
+
+
+def _captions(pictures: Sequence[Pictured]) -> list[dict[str, object]]:
+    """COCO's captions of the same pictures."""
+    return [
+        {"id": p.id * 10 + number, "image_id": p.id, "caption": caption}
+        for p in pictures
+        for number, caption in enumerate(p.captions)
+    ]
 
 
 def _vqa_annotation(p: Pictured) -> dict[str, object]:
