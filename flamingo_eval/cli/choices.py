@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast, get_args
 
+from flamingo_eval.cli.option_checks import Checks, check_in_file, require_known
 from flamingo_eval.cli.options import numbers, shot_numbers
 from flamingo_eval.config.settings import data_choice, image_folders
 from flamingo_eval.config.specs import DemoMethod, OnError, Wanted
-from flamingo_eval.errors import UsageError, did_you_mean
+from flamingo_eval.data.roots import require_folders
+from flamingo_eval.errors import UsageError
+from flamingo_eval.prompting.ablations import check_ablation
 from flamingo_eval.runs.plan import Choices
-
-
-def require_known(*options: tuple[str | None, str, Sequence[str]]) -> None:
-    """Each option is (value, name, known words). Raises UsageError with the nearest word for the first unknown one."""
-    for value, name, known in options:
-        if value is not None and value not in known:
-            raise UsageError(f"{name} {value}: {did_you_mean(value, known) or 'unknown.'} One of: {', '.join(known)}.")
 
 
 def chosen(
@@ -41,23 +37,36 @@ def chosen(
     temperature: float | None,
 ) -> Choices:
     """What the command line says of a set of runs. Raises UsageError for words that are unknown or contradict."""
-    require_known(
+    checks = Checks()
+    for option in (
         (demos, "--demos", get_args(DemoMethod)),
         (rank, "--rank", get_args(Wanted)),
         (on_error, "--on-error", get_args(OnError)),
-    )
+    ):
+        checks.attempt(lambda option=option: require_known(option))  # type: ignore[misc]
     if temperature:
-        raise UsageError(
-            f"--temperature {temperature:g}: decoding is deterministic, nothing is sampled.",
-            fix="Leave it out or give 0; --beams 1 decodes greedily.",
+        checks.add(
+            UsageError(
+                f"--temperature {temperature:g}: decoding is deterministic, nothing is sampled.",
+                fix="Leave it out or give 0; --beams 1 decodes greedily.",
+            )
         )
+    if demos_file is not None:
+        file = demos_file
+        checks.attempt(lambda: check_in_file(file, "--demos-file"))
     if demos_file is None and demos == "file":
-        raise UsageError("--demos file: the file is missing.", fix="Give it with --demos-file FILE.")
+        checks.add(UsageError("--demos file: the file is missing.", fix="Give it with --demos-file FILE."))
     if demos_file is not None and demos not in ("random", "file"):
-        raise UsageError(f"--demos {demos} and --demos-file: the file names the shots.", fix="Leave --demos out.")
+        checks.add(UsageError(f"--demos {demos} and --demos-file: the file names the shots.", fix="Leave --demos out."))
+    checks.attempt(lambda: require_folders(data_choice(data), image_folders(images)))
+    if ablation:
+        checks.attempt(lambda: check_ablation(ablation))
+    shots_asked = checks.attempt(lambda: shot_numbers(shots)) or ()
+    seed_numbers = checks.attempt(lambda: numbers(seeds, "--seeds")) or ()
+    checks.require()
     return Choices(
-        shots=shot_numbers(shots),
-        seeds=numbers(seeds, "--seeds"),
+        shots=shots_asked,
+        seeds=seed_numbers,
         demos=cast(DemoMethod, "file" if demos_file else demos),
         demos_file=demos_file,
         picture_weight=picture_weight,

@@ -31,8 +31,10 @@ from flamingo_eval.cli.options import (
     Tasks,
     Temperature,
     one_of,
-    task_list,
 )
+
+MEDIA = ("paths", "copy")
+FORMATS = ("prompts", "lm-eval-samples")
 
 
 def export(
@@ -42,7 +44,7 @@ def export(
         str,
         typer.Option(
             help="paths: the data's own files; copy: copies beside FILE, named by content.",
-            autocompletion=one_of("paths", "copy"),
+            autocompletion=one_of(*MEDIA),
         ),
     ] = "paths",
     shots: Shots = "",
@@ -70,7 +72,7 @@ def export(
         typer.Option(
             "--format",
             help="prompts; lm-eval-samples: a finished RUN in the place of TASK as the harnesses' per-sample log.",
-            autocompletion=one_of("prompts", "lm-eval-samples"),
+            autocompletion=one_of(*FORMATS),
         ),
     ] = "prompts",
 ) -> None:
@@ -81,43 +83,53 @@ def export(
     """
     from flamingo_eval.backends.choice import choose_model
     from flamingo_eval.backends.shape import default_protocol
-    from flamingo_eval.cli.choices import chosen, require_known
+    from flamingo_eval.cli.choices import chosen
     from flamingo_eval.cli.console import say
+    from flamingo_eval.cli.option_checks import Checks, check_names, check_out_file, require_known
     from flamingo_eval.config.settings import load_settings
-    from flamingo_eval.errors import UsageError
     from flamingo_eval.runs.backend import load_backend
     from flamingo_eval.runs.export import Exporter, MediaCopies
     from flamingo_eval.runs.plan import load_questions, plan_runs
 
-    require_known((media, "--media", ("paths", "copy")), (format, "--format", ("prompts", "lm-eval-samples")))
-    choices = chosen(
-        shots=shots,
-        seeds=seeds,
-        data=data,
-        images=images,
-        split=split,
-        limit=limit,
-        demos=demos,
-        demos_file=demos_file,
-        picture_weight=picture_weight,
-        support_size=support_size,
-        permutations=permutations,
-        rank=rank,
-        ablation=ablation,
-        on_error=on_error,
-        beams=beams,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
+    checks = Checks()
+    checks.attempt(
+        lambda: require_known(
+            (media, "--media", ("paths", "copy")), (format, "--format", ("prompts", "lm-eval-samples"))
+        )
     )
-    if out.is_dir():
-        raise UsageError(f"--out {out}: it is a folder.", fix="Give a file, for example episodes.jsonl.")
-    if format == "lm-eval-samples":
-        _samples(tasks or [], out, data)
-        return
+    checks.attempt(lambda: check_out_file(out))
     settings = load_settings()
-    choice = choose_model(model or settings.model, model_args)
+    choices = checks.attempt(
+        lambda: chosen(
+            shots=shots,
+            seeds=seeds,
+            data=data,
+            images=images,
+            split=split,
+            limit=limit,
+            demos=demos,
+            demos_file=demos_file,
+            picture_weight=picture_weight,
+            support_size=support_size,
+            permutations=permutations,
+            rank=rank,
+            ablation=ablation,
+            on_error=on_error,
+            beams=beams,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+        )
+    )
+    choice = checks.attempt(lambda: choose_model(model or settings.model, model_args))
+    names = [] if format == "lm-eval-samples" else check_names(checks, tasks or [], protocol or settings.protocol)
+    checks.require()
+    assert choices is not None
+    assert choice is not None
+    if format == "lm-eval-samples":
+        _samples(tasks or [], out, data, choices.images)
+        return
     named = protocol or settings.protocol
-    questions, notes = load_questions(task_list(tasks or []), named or default_protocol(choice)[0], usual=not named)
+    questions, notes = load_questions(names, named or default_protocol(choice)[0], choices.rank, usual=not named)
     for note in notes:
         say(note)
     runs = plan_runs(questions, choices)
@@ -159,7 +171,7 @@ def _write_lines(out: Path, lines: Iterable[Mapping[str, Any]]) -> int:
     return n
 
 
-def _samples(folders: list[str], out: Path, data: str | None) -> None:
+def _samples(folders: list[str], out: Path, data: str | None, images: tuple[str, ...]) -> None:
     """Write the per-sample log of the one run that is named."""
     from flamingo_eval.cli.console import say
     from flamingo_eval.errors import UsageError
@@ -170,7 +182,7 @@ def _samples(folders: list[str], out: Path, data: str | None) -> None:
     if len(folders) != 1:
         raise UsageError(f"--format lm-eval-samples: expected one run, got {len(folders)}.")
     (run,) = read_runs([one_run(Path(folders[0]))])
-    prompts, reason = task_prompts(run, data)
+    prompts, reason = task_prompts(run, data, images)
     n = _write_lines(out, sample_lines(run, prompts))
     say(f"{out}: {n} samples" + (f"; without prompts and targets: {reason}" if reason else ""))
     if n_failed := len(run.outputs) - n:

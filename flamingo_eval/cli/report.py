@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Data, Json, OutFile, complete_published, one_of
+from flamingo_eval.cli.options import Data, Images, Json, OutFile, complete_published, one_of
 
 if TYPE_CHECKING:
     from flamingo_eval.report.page import PageOptions
@@ -45,6 +45,7 @@ def report(
         typer.Option("--panel", metavar="TASK", help="Only this task's panels in --figure; repeatable."),
     ] = None,
     data: Data = None,
+    images: Images = None,
     metric: Annotated[
         list[str] | None,
         typer.Option("--metric", metavar="NAME", help="Show these metrics of each task, or `all`; default: the first."),
@@ -66,20 +67,26 @@ def report(
 
     --compare puts a published model's scores beside ours where task, split, metric and shots agree, and says how its
     protocol differs; it can be given several times. --format html writes one page with the figure, the tables and the
-    queries to look through; prompts and pictures of runs on official data need --data.
+    queries to look through; prompts and pictures of runs on official data need --data, and --images if they were moved.
     """
     from flamingo_eval.cli.console import say
-    from flamingo_eval.config.settings import data_choice, is_sample, load_settings
-    from flamingo_eval.errors import UsageError, did_you_mean
+    from flamingo_eval.cli.option_checks import Checks, check_out_file, require_known
+    from flamingo_eval.config.settings import data_choice, image_folders, is_sample, load_settings
+    from flamingo_eval.errors import UsageError
     from flamingo_eval.report.tables import table_of
     from flamingo_eval.runs.folder import find_runs
 
-    if format not in FORMATS:
-        hint = did_you_mean(format, FORMATS)
-        raise UsageError(f"--format {format}: {hint or 'unknown.'} One of: {', '.join(FORMATS)}.")
+    checks = Checks()
+    checks.attempt(lambda: require_known((format, "--format", FORMATS)))
     if format == "html" and out is None:
-        raise UsageError("--format html writes a file: give its name with --out report.html.")
-    folders = find_runs(runs or [Path(load_settings().out)])
+        checks.add(UsageError("--format html writes a file: give its name with --out report.html."))
+    if panels and figure is None:
+        checks.add(UsageError("--panel chooses panels of a figure.", fix="Add --figure figure.svg."))
+    for file, option in ((out, "--out"), (figure, "--figure")):
+        if file is not None:
+            checks.attempt(lambda file=file, option=option: check_out_file(file, option))  # type: ignore[misc]
+    folders = checks.attempt(lambda: find_runs(runs or [Path(load_settings().out)])) or []
+    checks.require()
     if icl:
         data_name = data_choice(data)
         _print_card(folders, None if is_sample(data_name) else data_name, as_json or format == "json")
@@ -89,8 +96,6 @@ def report(
         from flamingo_eval.report.beside_published import compared
 
         table = compared(table, folders, compare)
-    if panels and figure is None:
-        raise UsageError("--panel chooses panels of a figure.", fix="Add --figure figure.svg.")
     if figure is not None:
         from flamingo_eval.report.figure_file import chosen_panels, figure_bytes
 
@@ -101,7 +106,9 @@ def report(
 
         data_name = data_choice(data)
         root = None if is_sample(data_name) else data_name
-        _write_page(folders, table, out, PageOptions(title, root, queries, pictures, picture_size))
+        _write_page(
+            folders, table, out, PageOptions(title, root, queries, pictures, picture_size, image_folders(images))
+        )
         return
     _print_table(table, "json" if as_json else format, out, title, label)
 

@@ -44,6 +44,7 @@ def rerun(
     """
     from flamingo_eval.cli.console import print_json, say
     from flamingo_eval.cli.diff import print_comparison
+    from flamingo_eval.cli.option_checks import Checks, check_deployment, check_out_folder
     from flamingo_eval.cli.progress import Repeating
     from flamingo_eval.config.settings import image_folders
     from flamingo_eval.report.diff import as_json as json_of
@@ -51,7 +52,13 @@ def rerun(
     from flamingo_eval.runs.folder import find_runs
     from flamingo_eval.runs.repeat import Repeater
 
-    folders = find_runs(runs)
+    checks = Checks()
+    checks.attempt(lambda: check_deployment(device or "auto", "auto"))
+    if out is not None:
+        place = out
+        checks.attempt(lambda: check_out_folder(place))
+    folders = checks.attempt(lambda: find_runs(runs)) or []
+    checks.require()
     comparisons: list[Comparison] = []
     with tempfile.TemporaryDirectory(prefix="flamingo-eval-rerun-") as temporary:
         repeater = Repeater(

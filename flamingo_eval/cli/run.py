@@ -31,7 +31,6 @@ from flamingo_eval.cli.options import (
     SupportSize,
     Tasks,
     Temperature,
-    task_list,
 )
 
 if TYPE_CHECKING:
@@ -115,50 +114,62 @@ def run(
     from flamingo_eval.backends.shape import default_protocol
     from flamingo_eval.cli.choices import chosen
     from flamingo_eval.cli.console import say
+    from flamingo_eval.cli.option_checks import Checks, check_deployment, check_names, check_out_folder
     from flamingo_eval.config.settings import load_settings
     from flamingo_eval.distributed.environment import rank_environment
     from flamingo_eval.distributed.spec import Deployment
     from flamingo_eval.errors import UsageError
+    from flamingo_eval.models import model_folder
     from flamingo_eval.report.expectations import parse_expectations
     from flamingo_eval.runs.plan import load_questions, plan_runs
     from flamingo_eval.runs.preflight import require_supported
 
+    checks = Checks()
     settings = load_settings()
-    out = output_path or out
-    tasks = [*(tasks or []), *([tasks_option] if tasks_option else [])]
-    choices = chosen(
-        shots=num_fewshot or shots,
-        seeds=seeds,
-        data=data,
-        images=images,
-        split=split,
-        limit=limit,
-        demos=demos,
-        demos_file=demos_file,
-        picture_weight=picture_weight,
-        support_size=support_size,
-        permutations=permutations,
-        rank=rank,
-        ablation=ablation,
-        on_error=on_error,
-        beams=beams,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
+    destination = output_path or out or Path(settings.out)
+    task_names = [*(tasks or []), *([tasks_option] if tasks_option else [])]
+    checks.attempt(
+        lambda: check_deployment(device, dtype, batch_size, ray, replicas, gpus_per_replica, tensor_parallel)
     )
-    if ray is None and (replicas != "auto" or gpus_per_replica is not None):
-        raise UsageError("--replicas and --gpus-per-replica are for a cluster.", fix="Add --ray local, or an address.")
-    if ray is not None and (tensor_parallel > 1 or (gpus_per_replica or 0) > 1):
-        raise UsageError(
-            "--ray: a replica uses one GPU; models over several are for ranks of torchrun.",
-            fix="Start `torchrun --nproc-per-node N -m flamingo_eval run ... --tensor-parallel N` without --ray.",
+    if not dry_run:
+        checks.attempt(lambda: check_out_folder(destination))
+    choices = checks.attempt(
+        lambda: chosen(
+            shots=num_fewshot or shots,
+            seeds=seeds,
+            data=data,
+            images=images,
+            split=split,
+            limit=limit,
+            demos=demos,
+            demos_file=demos_file,
+            picture_weight=picture_weight,
+            support_size=support_size,
+            permutations=permutations,
+            rank=rank,
+            ablation=ablation,
+            on_error=on_error,
+            beams=beams,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
         )
+    )
     if not dry_run and (tflops is not None or price is not None):
-        raise UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run.")
-    choice = with_limits(choose_model(model or settings.model, model_args), max_requests, max_tokens)
+        checks.add(UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run."))
+    choice = checks.attempt(
+        lambda: with_limits(choose_model(model or settings.model, model_args), max_requests, max_tokens)
+    )
+    if choice is not None and choice.scheme == "bundled" and not dry_run:
+        target = choice.target
+        checks.attempt(lambda: model_folder(target))
+    names = check_names(checks, task_names, protocol or settings.protocol)
+    checks.require()
+    assert choices is not None
+    assert choice is not None
     protocol_name, usual, reason = protocol or settings.protocol, "", ""
     if not protocol_name:
         usual, reason = default_protocol(choice)
-    questions, notes = load_questions(task_list(tasks), protocol_name or usual, choices.rank, usual=not protocol_name)
+    questions, notes = load_questions(names, protocol_name or usual, choices.rank, usual=not protocol_name)
     runs = plan_runs(questions, choices)
     require_supported(choice, runs)
     expectations = parse_expectations(expect or (), [(r.task_label, r.data.queries.name, r.demos.shots) for r in runs])
@@ -175,7 +186,7 @@ def run(
     if not quiet:
         for line in (*notes, *_banner(runs, str(choice), usual, reason)):
             say(line)
-    records = _answer(runs, deployment, out or Path(settings.out), fresh, quiet)
+    records = _answer(runs, deployment, destination, fresh, quiet)
     if records is not None:
         _print(records, as_json)
         require_expected(expectations, records)

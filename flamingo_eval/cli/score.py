@@ -55,9 +55,10 @@ def score(
     import dataclasses
 
     from flamingo_eval.cli.console import print_json, print_table, say
+    from flamingo_eval.cli.option_checks import Checks, check_in_file, check_names, check_out_folder
     from flamingo_eval.config.settings import data_choice, load_settings
     from flamingo_eval.data import layouts
-    from flamingo_eval.data.roots import data_name, data_root
+    from flamingo_eval.data.roots import data_name, data_root, require_folders
     from flamingo_eval.errors import DataError, UsageError
     from flamingo_eval.metrics import own_dialect
     from flamingo_eval.metrics.scoring import score_all
@@ -69,12 +70,19 @@ def score(
     from flamingo_eval.runs.prediction_forms import read_rows
     from flamingo_eval.runs.predictions import PARTIAL_NOTE, example_line, read_predictions
 
+    checks = Checks()
+    if name:
+        checks.attempt(lambda: check_out_folder(out or Path(load_settings().out)))
+    elif out is not None:
+        checks.add(UsageError("--out is where the run folder goes.", fix="Give the run a name with --name MODEL."))
+    checks.attempt(lambda: check_in_file(predictions, "--predictions"))
+    checks.attempt(lambda: require_folders(data_choice(data)))
+    check_names(checks, [task], protocol)
+    checks.require()
     spec, own_code = load_named_task(task)
     for line in own_code:
         say(line)
     metrics = own_dialect(spec.metrics, dialect)
-    if out is not None and not name:
-        raise UsageError("--out is where the run folder goes.", fix="Give the run a name with --name MODEL.")
     root = data_root(data_choice(data), spec.name)
     exported = exported_run(read_rows(predictions, example_line(spec)).rows, spec.name, shots, seed)
     baseline = read_runs([one_run(queries_of)])[0] if queries_of is not None else None

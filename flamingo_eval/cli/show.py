@@ -66,7 +66,7 @@ def show(
     if Path(task).is_dir():
         from flamingo_eval.cli.show_run import show_run
 
-        show_run(Path(task), id, data, as_json)
+        show_run(Path(task), id, data, as_json, image_folders(images))
         return
     if id is not None:
         raise UsageError(f"--id {id}: {task} is no folder of a run.", fix="Of a task, give the query with --index.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 
-def show_run(folder: Path, id: str | None, data: str | None, as_json: bool) -> None:
+def show_run(folder: Path, id: str | None, data: str | None, as_json: bool, images: tuple[str, ...] = ()) -> None:
     """Print the prompt, the answer, the references and the score of a query.
 
     The prompt is rendered again from the record and the data at hand, RICES runs included, and not printed where the
@@ -29,7 +29,7 @@ def show_run(folder: Path, id: str | None, data: str | None, as_json: bool) -> N
     if output is None:
         raise RunError(f"{folder}: no query '{id}'. {did_you_mean(id, run.outputs)}".rstrip())
     try:
-        prompts: TaskPrompts | None = TaskPrompts(recorded_data(run.record, data))
+        prompts: TaskPrompts | None = TaskPrompts(recorded_data(run.record, data, images))
         reason = ""
     except FlamingoEvalError as error:
         prompts, reason = None, str(error)

@@ -34,6 +34,12 @@ def smoke(
 
     On the embedded sample, without network. A line a check; exit code 4 where one fails.
     """
+    from flamingo_eval.cli.option_checks import check_deployment, check_out_file
+
+    check_deployment(device, dtype)  # before what comes next is imported, which takes seconds
+    if junit is not None:
+        check_out_file(junit, "--junit")
+
     from dataclasses import asdict
 
     from flamingo_eval.cli.console import print_json

@@ -17,6 +17,7 @@ from flamingo_eval.config.load import YamlTree, laid_over, parse_yaml, with_defa
 from flamingo_eval.config.names import PROTOCOL_FILE, find_protocol
 from flamingo_eval.config.specs import ProtocolSpec
 from flamingo_eval.errors import ConfigError, Problem, did_you_mean, problems_in
+from flamingo_eval.files import printable
 from flamingo_eval.schema import Rules, read
 
 EXTENDS = "extends"
@@ -32,7 +33,7 @@ def load_protocol(path: Path) -> ProtocolSpec:
     for below in protocol_chain(folder)[1:]:
         base = below / PROTOCOL_FILE
         node = laid_over(_without_extends(parse_yaml(base), base), node)
-    name = folder.resolve().name
+    name = printable(folder.resolve().name)
     with_default(node, "name", name)
     return replace(read(YamlTree(node), ProtocolSpec, path, ConfigError, Rules(shorthand=True)), name=name)
 

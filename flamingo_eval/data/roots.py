@@ -53,6 +53,14 @@ def data_root(choice: str, task: str, images: Sequence[str] = ()) -> DataRoot:
     return DataRoot(inside if inside.is_dir() else root, folders)
 
 
+def require_folders(choice: str, images: Sequence[str] = ()) -> None:
+    """Whether a data choice and further folders of pictures are there. Raises DataError."""
+    for name in images:
+        _folder("--images", name)
+    if choice not in (SAMPLE, HUB) and not choice.startswith(FRESH):
+        _folder("--data", choice)
+
+
 def _folder(option: str, name: str) -> Path:
     folder = Path(name)
     if not folder.is_dir():

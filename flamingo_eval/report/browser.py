@@ -146,15 +146,19 @@ class Browser:
     notes: list[str] = field(default_factory=list)
     several_protocols: bool = False
 
-    def value(self, runs: Sequence[Run], limit: int, data: str | None) -> dict[str, Any]:
-        """Everything the browser shows, as plain JSON; texts are already made visible."""
+    def value(self, runs: Sequence[Run], limit: int, data: str | None, images: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Everything the browser shows, as plain JSON; texts are already made visible.
+
+        `data` and `images`: where the official files and further pictures are.
+        """
         self.several_protocols = len({r.spec.protocol.name for r in runs}) > 1
         tasks: list[dict[str, Any]] = []
         groups: dict[tuple[str, str], list[Run]] = {}
         for run in runs:
             groups.setdefault((run.spec.task_label, run.spec.split), []).append(run)
         for number, ((label, split), group) in enumerate(groups.items()):
-            tasks.append(self._task(number, label, split, group, limit, data))
+            prompts, reason = _task_prompts(group, data, images)
+            tasks.append(self._task(number, label, split, group, limit, prompts, reason))
         return {
             "tasks": tasks,
             "cards": self.cards.items,
@@ -166,10 +170,16 @@ class Browser:
         }
 
     def _task(
-        self, number: int, label: str, split: str, runs: Sequence[Run], limit: int, data: str | None
+        self,
+        number: int,
+        label: str,
+        split: str,
+        runs: Sequence[Run],
+        limit: int,
+        prompts: TaskPrompts | None,
+        reason: str,
     ) -> dict[str, Any]:
         ids = chosen_ids(runs, limit, label)
-        prompts, reason = _task_prompts(runs, data)
         if reason:
             self.notes.append(f"{label}: {reason}")
         examples = {e.id: e for e in prompts.data.queries.examples if e.id in set(ids)} if prompts else {}
@@ -320,13 +330,13 @@ def cards_of(prompt: Prompt) -> list[tuple[tuple[Image | Video, ...], str, bool]
     return [(tuple(m), "".join(t), c) for m, t, c in cards if m or t or c]
 
 
-def _task_prompts(runs: Sequence[Run], data: str | None) -> tuple[TaskPrompts | None, str]:
+def _task_prompts(runs: Sequence[Run], data: str | None, images: tuple[str, ...]) -> tuple[TaskPrompts | None, str]:
     """The data that the runs of a task share, or why there is none to show."""
     try:
         inputs = [r.record.files for r in runs]
         if any(i != inputs[0] for i in inputs):
             raise FlamingoEvalError("its runs were made from different data")
-        return TaskPrompts(recorded_data(runs[0].record, data)), ""
+        return TaskPrompts(recorded_data(runs[0].record, data, images)), ""
     except FlamingoEvalError as error:
         return None, str(error)
 

@@ -57,6 +57,7 @@ class PageOptions:
     queries: int = 60  # of each task
     pictures: int = 1000  # in all
     picture_size: int = 160  # pixels of the longer side
+    images: tuple[str, ...] = ()  # folders of pictures besides those of the data root
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def html_page(folders: Sequence[RunFolder], table: Table, options: PageOptions) 
     """The page of complete runs and their table. Raises RunError for records that cannot be read."""
     runs = read_runs(folders)
     browser = Browser(PictureBook(options.picture_size, options.pictures))
-    value = browser.value(runs, options.queries, options.data)
+    value = browser.value(runs, options.queries, options.data, options.images)
     left_out = max(0, len(browser.book) - options.pictures)
     notes = [*browser.notes]
     if left_out:

@@ -17,10 +17,10 @@ from flamingo_eval.report.browser import Run, TaskPrompts
 from flamingo_eval.runs.recorded import recorded_data
 
 
-def task_prompts(run: Run, data: str | None) -> tuple[TaskPrompts | None, str]:
+def task_prompts(run: Run, data: str | None, images: tuple[str, ...] = ()) -> tuple[TaskPrompts | None, str]:
     """The data of a run, or None and why they are not at hand."""
     try:
-        return TaskPrompts(recorded_data(run.record, data)), ""
+        return TaskPrompts(recorded_data(run.record, data, images)), ""
     except FlamingoEvalError as error:
         return None, str(error)
 

@@ -33,15 +33,15 @@ def data_of(spec: RunSpec, data: str | None, images: tuple[str, ...] = ()) -> Da
     return data_root(spec.data if is_sample(spec.data) else str(data), spec.task.name, images)
 
 
-def recorded_data(record: RunRecord, data: str | None) -> TaskData:
-    """The data that a finished run was made from; `data` is where the official files are.
+def recorded_data(record: RunRecord, data: str | None, images: tuple[str, ...] = ()) -> TaskData:
+    """The data that a finished run was made from; `data` is where the official files are, `images` more pictures.
 
     Raises FlamingoEvalError where they are not at hand or have changed.
     """
     spec = record.spec
     if not is_sample(spec.data) and data is None:
         raise FlamingoEvalError(f"prompts and pictures need the data: --data DIR with '{spec.data}'")
-    root = data_root(spec.data if is_sample(spec.data) else str(data), spec.task.name)
+    root = data_root(spec.data if is_sample(spec.data) else str(data), spec.task.name, images)
     try:
         loaded = load_data(spec.task, root, spec.split, ablation=spec.ablation)
     except FlamingoEvalError as error:

@@ -64,7 +64,7 @@ def test_help_needs_nothing_heavy(command: str) -> None:
         (["report", "nowhere"], 1, "nowhere: there is no such folder."),
         (["report", "--format", "markdwn"], 2, "Did you mean 'markdown'?"),
         (["list", "taks"], 2, "Did you mean 'tasks'?"),
-        (["score", "vqav2", "--predictions", "x", "--data", "nowhere"], 1, "there is no such folder"),
+        (["score", "vqav2", "--predictions", "x", "--data", "nowhere"], 2, "there is no such folder"),
     ],
 )
 def test_a_users_mistake_is_a_message(tmp_path: Path, words: list[str], code: int, said: str) -> None:
