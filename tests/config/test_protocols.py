@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,8 @@ def test_it_is_said_which_file_asks_which_task_and_which_none(tmp_path: Path) ->
         "protocol mine extends flamingo: vqav2 asked by mine/qa.yaml; coco asked by flamingo/caption.yaml",
         "mine/qaa.yaml asks none of these tasks",
     ]
+
+
+def test_a_folder_whose_name_is_no_utf_8_has_a_name_that_can_be_written(tmp_path: Path) -> None:
+    mine = folder(tmp_path / os.fsdecode(b"m\xff"), qa=QA)
+    assert load_protocol(mine / "protocol.yaml").name == "m\\udcff"

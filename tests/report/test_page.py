@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,19 @@ def test_the_in_context_card_says_what_each_curve_shows(make_run: Any, vqa_root:
     assert 'class="says warn"' in card
     assert "say most frequent" in card
     assert card.count("<tbody>") == 2
+
+
+def test_pictures_that_were_moved_since_the_run_are_found_again(make_run: Any, vqa_root: Path, tmp_path: Path) -> None:
+    folder = make_run("red", data="vqa")
+    moved, data = tmp_path / "moved", tmp_path / "data"
+    shutil.copytree(vqa_root, data)
+    moved.mkdir()
+    for part in ("val2014", "train2014"):
+        (data / part).rename(moved / part)
+    command = ["report", str(folder.path), "--format", "html", "--data", str(data), "--out", str(tmp_path / "p.html")]
+    without = CliRunner().invoke(app, command)
+    assert without.exit_code == 0, without.output
+    bare = (tmp_path / "p.html").read_text(encoding="utf-8").count("data:image/")
+    assert CliRunner().invoke(app, [*command, "--images", str(moved)]).exit_code == 0
+    found = (tmp_path / "p.html").read_text(encoding="utf-8").count("data:image/")
+    assert found >= bare + 6
