@@ -162,7 +162,12 @@ def _published() -> list[dict[str, str]]:
             "split": p.split,
             "metric": p.metric,
             "shots chosen": p.selection,
-            "scores": "  ".join(f"{shots}: {value:g}" for shots, value in sorted(p.values.items())),
+            "scores": "  ".join(
+                (
+                    *(f"{shots}: {value:g}" for shots, value in sorted(p.values.items())),
+                    *([f"all: {p.all_shots:g}"] if p.all_shots is not None else []),
+                )
+            ),
             "source": f"{p.title}, {p.where}",
         }
         for p in published()

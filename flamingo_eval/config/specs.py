@@ -68,6 +68,7 @@ class DemoSpec:
     support_size: int = 2048  # drawn once per seed from the support split (Flamingo v2 B.1.4); 0 = the whole split
     support_per_class: int = 0  # classification: this many a class instead of support_size (paper: 32)
     picture_weight: float = 0.5  # rices-both: the share of the picture beside the text
+    every: bool = field(default=False, metadata=PROSE)  # each query shows all the demonstrations that it brings
     given: str = ""  # of demonstrations that are data: the hash of their file, or the shots the official draws ran over
 
 

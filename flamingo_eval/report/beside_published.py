@@ -55,7 +55,7 @@ def compared(table: Table, folders: Sequence[RunFolder], names: Sequence[str]) -
 
 
 def _row(p: Published, own_row: Row, cells: dict[int, Cell], differing: tuple[str, ...], number: int) -> Row:
-    names = (own_row.task, p.split, own_row.metric, p.model, PRACTICES[p.source].protocol, p.selection, "")
+    names = (own_row.task, p.split, own_row.metric, p.model, p.asked_in, p.selection, "")
     return Row(*names, cells=cells, published=f"{p.title}, {p.where}", differences=differing, footnote=number)
 
 
@@ -66,7 +66,8 @@ def _beside(row: Row, model: str, records: Sequence[RunRecord]) -> tuple[list[_G
     """The published scores that may stand below a row, and why others of the same task may not."""
     if "@sample" in row.task:
         return [], [f"{model} is not put beside {row.task}: sample scores are never compared with published ones"]
-    candidates = [p for p in published() if p.model == model and p.task == row.task]
+    all_shots = next((r.spec.demos.shots for r in records if r.spec.demos.every), None)
+    candidates = [p.at_all_shots(all_shots) for p in published() if p.model == model and p.task == row.task]
     if not candidates:
         return [], [f"{model} has no published score on {row.task}"]
     values: list[_Given] = []
@@ -95,7 +96,8 @@ def disagreement(p: Published, row: Row) -> str:
     if _split_name(p.split) != _split_name(row.split):
         return f"it is of split {p.split}, ours of {row.split}"
     if not set(p.values) & set(row.cells):
-        return f"it is of {_list(p.values)} shots, ours of {_list(row.cells)}"
+        theirs = ", ".join(filter(None, (_list(p.values), "all" if p.all_shots is not None else "")))
+        return f"it is of {theirs} shots, ours of {_list(row.cells)}"
     return ""
 
 
@@ -111,7 +113,7 @@ def differences(p: Published, row: Row, records: Sequence[RunRecord]) -> tuple[s
     practice = PRACTICES[p.source]
     is_open = spec.task.mode == "open-ended"
     pairs: list[tuple[str, object, object]] = [
-        ("prompts", practice.protocol, row.protocol),
+        ("prompts", p.asked_in, row.protocol),
         ("choice of shots", p.selection, row.demos),
         ("support size", p.support_size, spec.demos.support_size),
         ("support per class", p.support_per_class, spec.demos.support_per_class),
@@ -126,7 +128,8 @@ def differences(p: Published, row: Row, records: Sequence[RunRecord]) -> tuple[s
     else:
         pairs.append(("orders averaged", practice.permutations, spec.rank.permutations))
         pairs.append(("over a candidate's tokens", practice.normalise, spec.rank.normalise))
-    if row.metric == "vqa_accuracy" or p.metric == "vl_icl_accuracy":
+        pairs.append(("wanted of the candidates", practice.wanted, spec.rank.wanted))
+    if row.metric == "vqa_accuracy" or p.metric == "vl_icl_accuracy" or (is_open and practice.dialect == "smmile"):
         pairs.append(("answer scoring", practice.dialect or OFFICIAL, _dialect(spec)))
     if row.metric == "star_mean":
         pairs.append(("metric", "top-1, taken for the mean over question types", "mean over question types"))

@@ -17,6 +17,7 @@ import yaml
 
 from flamingo_eval.errors import UsageError, did_you_mean
 
+ALL_SHOTS = "all"  # among a task's values in the file
 FILE = Path(__file__).resolve().parent / "published_results.yaml"
 
 
@@ -39,6 +40,19 @@ class Published:
     support_per_class: int | str | None = None
     notes: str = ""
     conflicts: Mapping[int, str] = field(default_factory=dict)  # where sources contradict each other, by shots
+    all_shots: float | None = None  # with every demonstration that a query brings
+    protocol: str = ""  # where the source asked this model otherwise than others
+
+    @property
+    def asked_in(self) -> str:
+        """The protocol that the model was asked in."""
+        return self.protocol or PRACTICES[self.source].protocol
+
+    def at_all_shots(self, shots: int | None) -> Published:
+        """With the value at all of a query's demonstrations as that of `shots`, the most that a query brings."""
+        if shots is None or self.all_shots is None:
+            return self
+        return replace(self, values={**self.values, shots: self.all_shots})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,7 @@ class Practice:
     text_only_close: int = 0
     permutations: int | None = None
     normalise: str | None = None
+    wanted: str | None = None  # of the candidates: a letter, or the scores of all
     beams: int | None = None
     length_penalty: float | None = None
     dialect: str = ""  # of VQA accuracy
@@ -77,6 +92,13 @@ PRACTICES = {
     "openflamingo-v1-card": Practice("openflamingo", text_only_close=2, unstated="number of queries, seeds"),
     "vl-icl-figure": Practice(
         "vl_icl", text_only_open=0, beams=1, unstated="the instruction before the demonstrations (detailed is assumed)"
+    ),
+    "smmile-repository": Practice(
+        "smmile",
+        text_only_open=0,
+        wanted="letter",
+        dialect="smmile",
+        unstated="decoding (each model's default), seeds of option lines",
     ),
     "idefics-card": Practice("idefics", permutations=1, unstated="splits, seeds, decoding"),
 }
@@ -114,11 +136,13 @@ def _of_block(
         metric=entry["metric"],
         split=entry["split"],
         selection=block["selection"],
-        values=entry.get("values", {}),
+        values={k: v for k, v in entry.get("values", {}).items() if k != ALL_SHOTS},
         std=entry.get("std", {}),
         seeds=block.get("seeds"),
         support_size=block.get("support_set_size"),
         notes=block.get("notes", ""),
+        all_shots=entry.get("values", {}).get(ALL_SHOTS),
+        protocol=block.get("protocol", ""),
     )
     if "entries" not in entry:
         return [row]

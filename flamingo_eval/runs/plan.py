@@ -487,6 +487,7 @@ def _runs_of(question: Question, choices: Choices) -> Iterator[PlannedRun]:
     name = data_name(question.data or choices.data, task.name)
     data = load_data(task, root, choices.split, ablation=choices.ablation)
     shots = _shots_of(task, data, choices)
+    most = most_brought(data.queries.examples)
     check_ablation_of(task, choices.ablation, data.support)
     has_fixed_rows = choices.demos in METHODS  # the rows are named: nothing is drawn, so no support set either
     if has_fixed_rows:
@@ -496,7 +497,7 @@ def _runs_of(question: Question, choices: Choices) -> Iterator[PlannedRun]:
     supports = Supports(task.name, data.support, data.given, usable)
     for k in shots:
         for seed in choices.seeds:
-            demos = _demos(task, choices, k, seed, shots)
+            demos = replace(_demos(task, choices, k, seed, shots), every=k > 0 and k == most)
             run = PlannedRun(question, demos, choices, data, queries, supports, name)
             if has_fixed_rows:
                 for _ in run.episodes():  # every query must be named, with enough rows: said before a model is loaded

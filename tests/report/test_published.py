@@ -11,7 +11,7 @@ from flamingo_eval.config.groups import GROUPS
 from flamingo_eval.config.load import load_prompt
 from flamingo_eval.config.names import find_protocol, find_task
 from flamingo_eval.config.protocols import load_protocol
-from flamingo_eval.config.specs import DecodeOverride, DemoSpec, RunSpec
+from flamingo_eval.config.specs import DecodeOverride, DemoSpec, MetricSpec, RankOverride, RunSpec
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import UsageError
 from flamingo_eval.metrics import METRICS
@@ -178,3 +178,52 @@ def test_vl_icl_is_of_the_released_scorer_and_never_matching() -> None:
     assert all("Read from a figure, +-0.6" in p.notes for p in mine)
     (clevr,) = [p for p in mine if (p.model, p.task) == ("LLaVA-OneVision-72B", "vl_icl_clevr")]
     assert (clevr.values, clevr.seeds, clevr.selection) == ({0: 0.5, 1: 37.1, 2: 32.1, 4: 31.8, 8: 42.3}, 3, "random")
+
+
+def test_vl_icl_names_the_form_that_each_model_was_asked_in() -> None:
+    forms = {p.model: p.asked_in for p in published() if p.source == "vl-icl-figure"}
+    assert forms["OpenFlamingo-9B"] == "vl_icl"
+    assert forms["LLaVA-OneVision-72B"] == "vl_icl_turn"
+    assert forms["IDEFICS-80B-instruct"] == "vl_icl_idefics"
+    assert forms["GPT-4V"] == "vl_icl in the form of GPT-4V"
+
+
+def smmile_record(task: str, every: bool, **changes: Any) -> RunRecord:
+    spec = load_task(find_task(task))
+    folder = find_protocol("smmile")
+    run = RunSpec(
+        task=replace(spec, **changes),
+        protocol=load_protocol(folder / "protocol.yaml"),
+        prompt=load_prompt(folder / f"{task.replace('_plusplus', '')}.yaml"),
+        demos=DemoSpec(shots=7, every=every, support_size=0),
+        model="m",
+        model_sha256="0",
+        data="smmile",
+        split="query",
+    )
+    return RunRecord(2, "complete", "0", task, run, counts=Counts(queries=111, of=111, answered=111))
+
+
+def test_smmile_with_all_shots_stands_below_the_column_of_all() -> None:
+    gpt, *_ = (p for p in published() if (p.model, p.task) == ("gpt-4o", "smmile"))
+    assert (gpt.values, gpt.all_shots, gpt.at_all_shots(7).values) == ({0: 0.0}, 9.01, {0: 0.0, 7: 9.01})
+    row = Row("smmile", "query", "exact_match", "m", "smmile", "random", "", {7: Cell(50.0, None, (0,), None, 9, 0)})
+    assert disagreement(gpt, row) == "it is of 0, all shots, ours of 7"
+    assert disagreement(gpt.at_all_shots(7), row) == ""
+    whole = smmile_record("smmile", True)
+    assert differences(gpt.at_all_shots(7), row, [whole]) == ()
+    other = smmile_record("smmile", True, metrics=(MetricSpec("exact_match", "exact"),))
+    assert differences(gpt.at_all_shots(7), row, [other]) == ("answer scoring: theirs smmile, ours exact",)
+    (majority,) = (p for p in published() if p.model == "majority of the shots")
+    assert (majority.values, majority.all_shots) == ({}, 27.03)
+
+
+def test_smmile_multiple_choice_is_of_letters() -> None:
+    qwen, *_ = (p for p in published() if (p.model, p.task) == ("Qwen2.5-VL-7B", "smmile_mcqa"))
+    row = Row("smmile_mcqa", "query", "top1", "m", "flamingo", "random", "", {0: Cell(50.0, None, (0,), None, 9, 0)})
+    ranked = smmile_record("smmile_mcqa", False)
+    ranked = replace(ranked, spec=replace(ranked.spec, prompt=replace(ranked.spec.prompt, rank=RankOverride())))
+    assert differences(qwen, row, [ranked]) == (
+        "prompts: theirs smmile, ours flamingo",
+        "wanted of the candidates: theirs letter, ours all",
+    )
