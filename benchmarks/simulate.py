@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +120,7 @@ class _Instant:
 
     stats: Mapping[str, Any] = {}
 
-    def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]:
+    def outputs(self, episodes: Collection[Episode], spec: RunSpec, split: Split) -> Iterator[Output]:
         self.began = time.perf_counter()
         for e in episodes:
             yield Output(e.query.id, tuple(s.id for s in e.shots), 64, " harbor", "harbor")

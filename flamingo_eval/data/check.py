@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +22,7 @@ from flamingo_eval.metrics import references_note
 from flamingo_eval.records import Example, Image, Media, Split
 
 AT_ONCE = 256  # files handed to the threads before their results are taken: progress moves, memory stays small
+A_THREAD = 16  # files that a thread takes at a time: looking at one may cost less than handing it over
 PROBE_FRAMES = 16  # of a clip, spread over all of it: a cut file lacks the last of them
 
 OnProgress = Callable[[int, int], None]  # media looked at, media in all
@@ -153,9 +154,15 @@ def _verdicts(
 ) -> Iterator[_Broken | None]:
     """None for what can be shown, in order. Decoders release the interpreter's lock, so threads are enough."""
     rest, done = iter(media), 0
+
+    def probe_all(part: Sequence[Media]) -> list[_Broken | None]:
+        return [probe(item) for item in part]
+
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         while batch := list(islice(rest, AT_ONCE)):
-            yield from pool.map(probe, batch)
+            parts = [batch[i : i + A_THREAD] for i in range(0, len(batch), A_THREAD)]
+            for verdicts in pool.map(probe_all, parts):
+                yield from verdicts
             done += len(batch)
             if on_progress:
                 on_progress(done, total)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -109,7 +109,7 @@ class ReplicaPool:
         """Counts since the pool was made. `units` grows when a lost unit is split into pieces."""
         return {"replicas": len(self.replicas), **self._counts}
 
-    def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]:
+    def outputs(self, episodes: Collection[Episode], spec: RunSpec, split: Split) -> Iterator[Output]:
         """One Output per episode. Raises RunError once no replica can be started; errors of a replica are passed on."""
         units = cut(episodes, len(self.replicas), self.max_queries)
         self._counts["units"] += len(units)

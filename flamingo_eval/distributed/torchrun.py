@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from flamingo_eval.distributed.environment import RankEnvironment
 from flamingo_eval.distributed.pool import Message
 from flamingo_eval.distributed.replica import Replica
 from flamingo_eval.errors import UsageError
+from flamingo_eval.prompting.episodes import episodes_by_id
 from flamingo_eval.records import Episode, Split
 from flamingo_eval.runs.folder import output_line, parse_output
 from flamingo_eval.runs.plan import PlannedRun
@@ -160,7 +161,8 @@ def serve(
     follower_ranks, is_leader = followers(rank_env, size), rank_env.rank % size == 0
     model = replica.identity()
     of_run = {json.dumps(run.key): run for run in runs}
-    current, episodes = "", dict[str, Episode]()  # of the run that is being answered
+    current = ""  # the run that is being answered
+    episodes: Mapping[str, Episode] = {}
     n = 0
     while True:
         unit = f"{_prefix()}/{rank_env.rank}/{n}"
@@ -177,7 +179,7 @@ def serve(
         key = json.dumps(request["run"])
         run = of_run[key]
         if key != current:
-            current, episodes = key, {e.query.id: e for e in run.episodes()}
+            current, episodes = key, episodes_by_id(run, run.queries, run.support)
         part = 0
         for reply in replica.answers([episodes[id] for id in request["ids"]], run.spec(model), run.data.queries):
             if is_leader:

@@ -5,7 +5,7 @@ Work units do not change answers: episodes are already drawn, and an engine's an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flamingo_eval.records import Episode
@@ -23,7 +23,7 @@ class Unit:
     losses: int = 0
 
 
-def cut(episodes: Sequence[Episode], replicas: int, max_queries: int = MOST_QUERIES) -> list[Unit]:
+def cut(episodes: Iterable[Episode], replicas: int, max_queries: int = MOST_QUERIES) -> list[Unit]:
     """Cut a run's queries into units: large ones first, small ones at the end, so that replicas finish together.
 
     Queries of one picture share a unit where there is room (VQAv2 asks five questions per picture), so that one

@@ -31,6 +31,7 @@ Ranking = Callable[[Example], Sequence[str]]  # query -> ids of support examples
 _Item = TypeVar("_Item")
 Given = Callable[[Example, DemoSpec], Sequence[str]]  # query, spec -> ids of the rows shown, in the prompt's order
 FEWER_NOTE = "shots"  # key of a score's note that queries bring fewer demonstrations than were asked for
+KEYED = frozenset(("pool", "group", "ways_shown"))  # labels that decide how many shots a query can get
 Shot: TypeAlias = tuple[Example, ...]  # rows that are shown together, in this order
 
 
@@ -62,6 +63,15 @@ class Support:
     def new_names(self) -> dict[str, Mapping[str, str]]:
         """Kept for relabelling.py: the new text of every answer, by key."""
         return {}
+
+    @cached_property
+    def rows_of(self) -> Mapping[tuple[str, str], int]:
+        """How many rows a picture or clip has, by pool and media_id."""
+        rows: dict[tuple[str, str], int] = {}
+        for example in self.examples:
+            key = (pool_of(example), example.media_id)
+            rows[key] = rows.get(key, 0) + 1
+        return rows
 
     @cached_property
     def by_id(self) -> Mapping[str, Example]:
@@ -214,11 +224,14 @@ def draw_support(task: str, split: str, examples: Sequence[Example], spec: DemoS
             key = f"{spec.seed}:{task}:support:{name}"
             chosen += _first(classes[name], spec.support_per_class, key)
     elif spec.support_size and spec.support_size < len(ordered):
-        groups: dict[str, list[Example]] = {}
-        for example in ordered:
-            groups.setdefault(group_of(example), []).append(example)
-        drawn = _first(list(groups.values()), spec.support_size, f"{spec.seed}:{task}:support")
-        chosen = [example for group in drawn for example in group]
+        key = f"{spec.seed}:{task}:support"
+        if any("group" in e.labels for e in ordered):
+            groups: dict[str, list[Example]] = {}
+            for example in ordered:
+                groups.setdefault(group_of(example), []).append(example)
+            chosen = [example for group in _first(list(groups.values()), spec.support_size, key) for example in group]
+        else:
+            chosen = _first(ordered, spec.support_size, key)
     else:
         chosen = ordered
     return Support(task, split, tuple(sorted(chosen, key=lambda e: e.id)))
@@ -332,10 +345,10 @@ def require_enough(queries: Sequence[Example], support: Support, spec: DemoSpec)
 
     How many there are does not depend on the method.
     """
-    rows_of: dict[tuple[str, str], int] = {}
-    for example in support.examples:
-        key = (pool_of(example), example.media_id)
-        rows_of[key] = rows_of.get(key, 0) + 1
+    rows_of = support.rows_of
+    usual = support.examples and all(KEYED.isdisjoint(e.labels) for e in (*support.examples, *queries))
+    if usual and len(support.examples) - max(rows_of.values()) >= spec.shots:
+        return  # whatever the query's own picture
     for query in queries:
         if brought(query) is not None:
             continue

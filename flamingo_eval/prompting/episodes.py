@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from flamingo_eval.prompting.demos import (
 )
 from flamingo_eval.records import Episode, Example, Split
 
+DRAWN = ("random", "balanced", "fixed")  # methods that a key and the support set decide
 NO_SUPPORT = "this task has no split to draw shots from: run it with --shots 0."
 
 
@@ -69,7 +70,10 @@ class Usable(Protocol):
 
 
 class Supports:
-    """The support sets of a task, each drawn once: they depend on the seed, not on the number of shots."""
+    """The support sets of a task, each drawn once: they depend on the seed, not on the number of shots.
+
+    The rows are put in order once for all of them.
+    """
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class Supports:
     ) -> None:
         """`given`: where the demonstrations are data, what each query is shown. `usable`: what can be shown at all."""
         self.task, self.split, self.given, self.usable = task, split, given, usable
+        self._ordered: list[Example] = []
         self._drawn: dict[DemoSpec, Support] = {}
 
     def of(self, demos: DemoSpec) -> Support | None:
@@ -88,7 +93,8 @@ class Supports:
             return None
         key = replace(demos, shots=0, method="random")
         if key not in self._drawn:
-            support = draw_support(self.task, self.split.name, self.split.examples, demos)
+            self._ordered = self._ordered or sorted(self.split.examples, key=lambda e: e.id)
+            support = draw_support(self.task, self.split.name, self._ordered, demos)
             self._drawn[key] = replace(support, given=self.given, usable=self.usable, candidates=self.split.candidates)
         return self._drawn[key]
 
@@ -99,6 +105,49 @@ def episodes_of(
     """The episode of each query, in order, after the ablation. Raises PromptError where there are too few shots."""
     episodes = build_episodes(queries, support, asked.demos, asked.text_only_shots, ranking)
     return ablated(episodes, asked, support)
+
+
+class Episodes(Mapping[str, Episode]):
+    """The episodes of a run by query id, in the order of its queries: each is made when it is asked for, and not kept.
+
+    Nothing is drawn but what the query's own key draws, so an episode is the same whenever it is made.
+    """
+
+    def __init__(self, asked: Asked, queries: Iterable[Example], support: Support | None) -> None:
+        self.asked, self.support = asked, support
+        self.queries = {query.id: query for query in queries}
+
+    def __getitem__(self, id: str) -> Episode:
+        (episode,) = episodes_of(self.asked, (self.queries[id],), self.support)
+        return episode
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.queries)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+
+def episodes_by_id(
+    asked: Asked, queries: Sequence[Example], support: Support | None, ranking: Ranking | None = None
+) -> Mapping[str, Episode]:
+    """The episodes of a run by query id. Raises PromptError where there are too few shots for a query.
+
+    Shots that the model chooses, or that depend on which files can be read, are all chosen now; others are drawn as
+    they are asked for.
+    """
+    method = asked.demos.method
+    if ranking is None and method in DRAWN and (support is None or support.usable is None):
+        require_shots(asked, queries, support)
+        return Episodes(asked, queries, support)
+    return {e.query.id: e for e in episodes_of(asked, queries, support, ranking)}
+
+
+def without(episodes: Mapping[str, Episode], ids: Container[str]) -> Mapping[str, Episode]:
+    """The episodes of the other queries."""
+    if isinstance(episodes, Episodes):
+        return Episodes(episodes.asked, [q for id, q in episodes.queries.items() if id not in ids], episodes.support)
+    return {id: episode for id, episode in episodes.items() if id not in ids}
 
 
 def ablated(episodes: Iterator[Episode], asked: Asked, support: Support | None) -> Iterator[Episode]:

@@ -5,7 +5,8 @@ Each episode is answered from itself alone, so any process may answer any part o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -41,7 +42,7 @@ class Engine(Protocol):
 class OutputSource(Protocol):
     """What stands in an engine's place where several processes answer: episodes in, outputs in any order."""
 
-    def outputs(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Output]: ...
+    def outputs(self, episodes: Collection[Episode], spec: RunSpec, split: Split) -> Iterator[Output]: ...
 
 
 def stats_of(engine: Engine | OutputSource) -> Mapping[str, Any]:
@@ -50,7 +51,7 @@ def stats_of(engine: Engine | OutputSource) -> Mapping[str, Any]:
     return stats
 
 
-def answer(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
+def answer(episodes: Iterable[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
     """One Output an episode, in the order in which the engine finishes them."""
     if spec.generates:
         yield from _generated(episodes, spec, split, engine)
@@ -59,59 +60,73 @@ def answer(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Eng
 
 
 class _Rendering:
-    """Prompts of the episodes as an engine asks for them; an episode without a prompt is put aside with its error."""
+    """Prompts of the episodes as an engine asks for them, and its answers with their episodes.
 
-    def __init__(self, episodes: Sequence[Episode], spec: RunSpec, candidates: Sequence[str]) -> None:
+    An episode is held from its prompt to its answer; one without a prompt is put aside with its error.
+    """
+
+    def __init__(self, episodes: Iterable[tuple[Episode, Episode]], spec: RunSpec, candidates: Sequence[str]) -> None:
+        """`episodes`: each as it was drawn, and as it is shown (in another order of its shots)."""
         self.episodes, self.spec, self.candidates = episodes, spec, candidates
-        self.sent: list[int] = []  # the engine's index -> ours
-        self.failed: list[tuple[int, PromptError]] = []
+        self.sent = 0
+        self.asked: deque[Example] = deque()  # queries of the prompts whose candidates were not taken yet
+        self.waiting: dict[int, Episode] = {}  # by the engine's index
+        self.failed: dict[str, tuple[Episode, PromptError]] = {}  # by query id: all orders of an episode fail alike
 
     def prompts(self) -> Iterator[Prompt]:
-        for i, episode in enumerate(self.episodes):
+        for episode, shown in self.episodes:
             try:
-                prompt = render(episode, self.spec.prompt, self.spec.protocol, self.candidates)
+                prompt = render(shown, self.spec.prompt, self.spec.protocol, self.candidates)
             except PromptError as error:
-                self.failed.append((i, error))
+                self.failed[episode.query.id] = episode, error
                 continue
-            self.sent.append(i)
+            self.asked.append(episode.query)
+            self.waiting[self.sent] = episode
+            self.sent += 1
             yield replace(prompt, common_prefix=self.spec.demos.method == "fixed")
 
+    def queries(self) -> Iterator[Example]:
+        """The query of each prompt, in step with them: it is known once the prompt is handed out."""
+        while self.asked:
+            yield self.asked.popleft()
 
-def _generated(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
-    rendering = _Rendering(episodes, spec, split.candidates)
-    for index, answer in _checked(engine.generate(rendering.prompts(), spec.decode), rendering.sent):
+    def answered(self, pairs: Iterator[tuple[int, Answer]]) -> Iterator[tuple[Episode, Answer]]:
+        """Answers of an engine that keeps to the protocol. Raises RunError at the first that does not."""
+        for pair in pairs:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Answer)):
+                raise _broken(f"expected (index of the prompt, Answer), got {str(pair)[:60]!r}")
+            index, answer = pair
+            if index not in self.waiting:
+                repeated = 0 <= index < self.sent
+                raise _broken(f"index {index} is {'repeated' if repeated else 'of no prompt that it has taken'}")
+            yield self.waiting.pop(index), answer
+        if self.waiting:
+            raise _broken(f"{self.sent - len(self.waiting)} answers to {self.sent} prompts")
+
+    def failures(self) -> Iterator[Output]:
+        """The episodes that no prompt could be made of."""
+        for episode, error in self.failed.values():
+            yield _output(episode, Answer(0, error=error))
+
+
+def _generated(episodes: Iterable[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
+    rendering = _Rendering(((e, e) for e in episodes), spec, split.candidates)
+    for episode, answer in rendering.answered(engine.generate(rendering.prompts(), spec.decode)):
         if answer.text is None and answer.error is None:
-            raise _broken(f"its answer to {episodes[rendering.sent[index]].query.id} has neither text nor error")
-        episode = episodes[rendering.sent[index]]
+            raise _broken(f"its answer to {episode.query.id} has neither text nor error")
         output = _output(episode, answer)
         if answer.text is not None:
             output = replace(output, raw=_raw(answer), prediction=_cleaned(answer.text, spec))
             if spec.rank.wanted == "letter":
                 output = replace(output, best=_lettered(output, episode.query.candidates or split.candidates))
         yield output
-    for i, error in rendering.failed:
-        yield _output(episodes[i], Answer(0, error=error))
+    yield from rendering.failures()
 
 
 def _lettered(output: Output, choices: Sequence[str]) -> Best | None:
     """The choice that a letter names, with score 1; None for an answer without one, which metrics count as wrong."""
     index = choice_of(output.prediction or "", len(choices))
     return None if index is None else Best(index, 1.0)
-
-
-def _checked(pairs: Iterator[tuple[int, Answer]], prompts_sent: Sequence[int]) -> Iterator[tuple[int, Answer]]:
-    """The answers of an engine that keeps to the protocol. Raises RunError at the first that does not."""
-    indices: set[int] = set()
-    for pair in pairs:
-        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Answer)):
-            raise _broken(f"expected (index of the prompt, Answer), got {str(pair)[:60]!r}")
-        index = pair[0]
-        if index in indices or not 0 <= index < len(prompts_sent):
-            raise _broken(f"index {index} is {'repeated' if index in indices else 'of no prompt that it has taken'}")
-        indices.add(index)
-        yield pair
-    if len(indices) < len(prompts_sent):
-        raise _broken(f"{len(indices)} answers to {len(prompts_sent)} prompts")
 
 
 def _broken(what: str) -> RunError:
@@ -132,14 +147,18 @@ def _cleaned(text: str, spec: RunSpec) -> str:
     return prediction
 
 
-def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
+def _ranked(episodes: Iterable[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
     """Candidate log-likelihoods, averaged over the orders of the shots (Flamingo v2 A.2: up to 6 permutations)."""
-    orders = [shot_orders(e, spec) for e in episodes]
-    reordered = [
-        replace(e, shots=tuple(e.shots[j] for j in o)) for e, os in zip(episodes, orders, strict=True) for o in os
-    ]
-    owner = [i for i, os in enumerate(orders) for _ in os]
-    rendering = _Rendering(reordered, spec, split.candidates)
+    orders: dict[str, int] = {}  # by query id, how many are shown
+
+    def in_orders() -> Iterator[tuple[Episode, Episode]]:
+        for episode in episodes:
+            shown = shot_orders(episode, spec)
+            orders[episode.query.id] = len(shown)
+            for order in shown:
+                yield episode, replace(episode, shots=tuple(episode.shots[i] for i in order))
+
+    rendering = _Rendering(in_orders(), spec, split.candidates)
     texts: dict[tuple[str, ...], list[str]] = {}  # a thousand class names are filled into the template once
 
     def candidates_of(example: Example) -> list[str]:
@@ -150,23 +169,19 @@ def _ranked(episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: En
             texts[names] = [candidate_text(c, spec.prompt) for c in names]
         return texts[names]
 
-    # `sent` grows by one before each prompt is handed out, so the two iterators stay in step
-    candidates = (candidates_of(reordered[i].query) for i in rendering.sent)
-    unfinished: dict[int, list[Answer]] = {}
+    candidates = map(candidates_of, rendering.queries())
+    unfinished: dict[str, list[Answer]] = {}  # by query id, until all its orders are answered
     search = getattr(engine, "best", None) if spec.rank.wanted == "best" else None
-    answers = (search or engine.score)(rendering.prompts(), candidates, spec.rank)
-    for index, answer in _checked(answers, rendering.sent):
-        i = owner[rendering.sent[index]]
-        expected = len(episodes[i].query.candidates or split.candidates)
+    for episode, answer in rendering.answered((search or engine.score)(rendering.prompts(), candidates, spec.rank)):
+        id, expected = episode.query.id, len(episode.query.candidates or split.candidates)
         if answer.error is None and answer.best is None and len(answer.scores or ()) != expected:
-            raise _broken(f"{episodes[i].query.id} has {expected} candidates, got {len(answer.scores or ())} scores")
-        unfinished.setdefault(i, []).append(answer)
-        if len(unfinished[i]) == len(orders[i]):
-            output = _averaged(episodes[i], unfinished.pop(i))
+            raise _broken(f"{id} has {expected} candidates, got {len(answer.scores or ())} scores")
+        unfinished.setdefault(id, []).append(answer)
+        if len(unfinished[id]) == orders[id]:
+            del orders[id]
+            output = _averaged(episode, unfinished.pop(id))
             yield _best_alone(output) if spec.rank.wanted == "best" else output
-    for j, error in rendering.failed:
-        if owner[j] != owner[j - 1] or j == 0:  # all orders of an episode fail alike
-            yield _output(episodes[owner[j]], Answer(0, error=error))
+    yield from rendering.failures()
 
 
 def _averaged(episode: Episode, answers: Sequence[Answer]) -> Output:

@@ -119,7 +119,7 @@ class Exporter:
             return run.episodes()
         spec = run.spec(self.backend.identity)
         usable = UsableExamples() if run.on_error == "skip" else None
-        return ranked_episodes(self.backend, spec, run.data, run.queries, run.support, usable)
+        return ranked_episodes(self.backend, spec, run.data, run.queries, run.support, usable).values()
 
     def _line(self, run: PlannedRun, episode: Episode) -> dict[str, Any]:
         prompt = render(episode, run.prompt, run.protocol, run.data.queries.candidates)

@@ -152,7 +152,8 @@ def require_readable(media: Iterable[Media]) -> None:
 
     Pictures that look whole are not decoded: the engine does it, once, and what it finds follows --on-error.
     """
-    problems = unreadable_media(dict.fromkeys(media), decode=False)
+    objects = {id(m): m for m in media}  # shared by many rows and runs, and quicker to tell apart than their values
+    problems = unreadable_media(dict.fromkeys(objects.values()), decode=False)
     if problems:
         count = "1 picture or clip" if len(problems) == 1 else f"{len(problems)} pictures or clips"
         raise MediaError(

@@ -7,7 +7,7 @@ episodes depend on nothing that is drawn while a run goes on, so what is left is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from flamingo_eval.metrics.baselines import MAJORITY, RANDOM, baseline_scores
 from flamingo_eval.metrics.scoring import LETTERS, score_all
 from flamingo_eval.prompting.ablations import IMAGES_IN_WORDS
 from flamingo_eval.prompting.demos import FEWER_NOTE, Given, Ranking, brought, fewer_note, shown_under
-from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of
+from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_by_id, without
 from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
 from flamingo_eval.runs import identity
 from flamingo_eval.runs.answer import Engine, OutputSource, answer, stats_of
@@ -138,7 +138,7 @@ def run(
     engine: Engine | OutputSource,
     out: Path,
     *,
-    episodes: Sequence[Episode] | None = None,
+    episodes: Mapping[str, Episode] | Sequence[Episode] | None = None,
     ranking: Ranking | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     fresh: bool = False,
@@ -150,6 +150,7 @@ def run(
 ) -> FinishedRun:
     """Answer and score one task at one number of shots and one seed, and write its folder.
 
+    `episodes`, by query id where they are a mapping, are what the run asks; without them they follow from the spec.
     `settings` is what does not change the outputs but belongs in the record (batch size, workers); `model` is what the
     record says of the model beyond the spec; `passed_over` are the support examples that could not be shown
     (--on-error skip). `say` gets a line if a similar run lies beside this one, or if pictures of answered queries have
@@ -169,7 +170,9 @@ def run(
         if episodes is None:
             queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
             supports = Supports(spec.task.name, data.support, data.given)
-            episodes = list(episodes_of(spec, queries, supports.of(spec.demos), ranking))
+            episodes = episodes_by_id(spec, queries, supports.of(spec.demos), ranking)
+        elif not isinstance(episodes, Mapping):
+            episodes = {e.query.id: e for e in episodes}
         answered, valid_bytes = read_outputs(folder.outputs)
         record = replace(
             _opening(spec, data, mark, len(episodes), settings or {}, model or {}),
@@ -181,15 +184,16 @@ def run(
                 say(line)
         write_json(folder.run, run_json(record))
         outputs = {o.id: o for o in answered}
-        unanswered = {e.query.id: e for e in episodes if e.query.id not in outputs}
+        unanswered = without(episodes, outputs)
         phase("answering", len(outputs), len(episodes))
         with appending(folder.outputs, valid_bytes) as file, indexing(folder.path, data.root) as note:
-            for output in _outputs(list(unanswered.values()), spec, data.queries, engine):
+            for output in _outputs(unanswered.values(), spec, data.queries, engine):
                 if output.error and spec.on_error == "stop":
                     reason = output.error.removeprefix(f"{output.id}: ")  # the engine names the query too
                     raise RunError(f"{spec.task.name}, query {output.id}: {reason}", fix=SKIP_HINT)
                 outputs[output.id] = output
-                note((unanswered[output.id].query, *unanswered[output.id].shots))
+                episode = unanswered[output.id]
+                note((episode.query, *episode.shots))
                 file.write(output_line(output))
                 file.flush()
                 on_progress(Progress(len(episodes), outputs, output))
@@ -235,7 +239,7 @@ def _close(
     folder: RunFolder,
     spec: RunSpec,
     data: TaskData,
-    episodes: Sequence[Episode],
+    by_id: Mapping[str, Episode],
     outputs: Mapping[str, Output],
     record: RunRecord,
     counts: Mapping[str, Any],
@@ -244,12 +248,13 @@ def _close(
     phase: Callable[[str, int, int], None],
 ) -> FinishedRun:
     """Score what was answered and write the three files in their final form."""
-    in_order = [outputs[e.query.id] for e in episodes]
+    in_order = [outputs[id] for id in by_id]
     if in_order and all(o.error for o in in_order):
         folder.outputs.unlink(missing_ok=True)  # nothing to resume: the same command tries all of them again
         raise RunError(
             f"{spec.task.name}: all {len(in_order)} queries failed, so there is no score.\n{in_order[0].error}"
         )
+    episodes = list(by_id.values())
     examples = [e.query for e in episodes]
     shots = {s.id: s for e in episodes for s in e.shots}
     scores, per_example = scored(in_order, examples, spec, data.queries, shots, lambda name: phase(name, 0, 0))
@@ -369,7 +374,7 @@ def _by_letter(spec: RunSpec) -> bool:
 
 
 def _outputs(
-    episodes: Sequence[Episode], spec: RunSpec, split: Split, engine: Engine | OutputSource
+    episodes: Collection[Episode], spec: RunSpec, split: Split, engine: Engine | OutputSource
 ) -> Iterator[Output]:
     if isinstance(engine, OutputSource):
         return engine.outputs(episodes, spec, split)

@@ -15,7 +15,7 @@ from flamingo_eval.config.specs import ModelIdentity, RunSpec
 from flamingo_eval.data.usable import UsableExamples
 from flamingo_eval.errors import UsageError
 from flamingo_eval.prompting.demos import Ranking, Support
-from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model
+from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_by_id, episodes_of, ranked_by_model
 from flamingo_eval.records import Episode, Example
 from flamingo_eval.runs.backend import Backend
 from flamingo_eval.runs.folder import RunFolder, read_outputs
@@ -78,7 +78,7 @@ class Session:
         with self.observer.answering(spec, data, len(queries)) as on_progress:
             usable = UsableExamples() if spec.on_error == "skip" else None
             support = (supports or Supports(spec.task.name, data.support, data.given)).of(spec.demos)
-            if support is not None:
+            if support is not None and support.usable is not usable:
                 support = replace(support, usable=usable)
             self.observer.phase("choosing demonstrations")
             episodes = ranked_episodes(self.backend, spec, data, queries, support, usable, self.observer.phase)
@@ -112,21 +112,21 @@ def ranked_episodes(
     support: Support | None,
     usable: UsableExamples | None,
     phase: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
-) -> list[Episode]:
-    """The episodes of a run, the demonstrations chosen by the model where the run says so (RICES).
+) -> Mapping[str, Episode]:
+    """The episodes of a run by query id, the demonstrations chosen by the model where the run says so (RICES).
 
     `usable`: what cannot be shown is left out (--on-error skip). `phase` is told how far the encoding is. Raises
     UsageError for a model that cannot choose.
     """
     if usable is None or not ranked_by_model(spec) or support is None:
-        return list(episodes_of(spec, queries, support, _ranking(backend, spec, data, phase)))
+        return episodes_by_id(spec, queries, support, _ranking(backend, spec, data, phase))
     # what cannot be read has no features: such support rows are left out, and such queries fail without shots
     readable = [q for q in queries if not usable.unreadable(q)]
     examples = tuple(e for e in data.support.examples if usable(e)) if data.support is not None else ()
     split = None if data.support is None else replace(data.support, examples=examples)
     part = replace(data, queries=replace(data.queries, examples=tuple(readable)), support=split)
     episodes = {e.query.id: e for e in episodes_of(spec, readable, support, _ranking(backend, spec, part, phase))}
-    return [episodes.get(q.id, Episode(q, ())) for q in queries]
+    return {q.id: episodes.get(q.id, Episode(q, ())) for q in queries}
 
 
 def _ranking(backend: Backend, spec: RunSpec, data: TaskData, phase: Callable[[str, int, int], None]) -> Ranking | None:
