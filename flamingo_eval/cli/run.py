@@ -233,20 +233,25 @@ def _answer(
     from flamingo_eval.backends.choice import choose_model
     from flamingo_eval.backends.shape import shape_of
     from flamingo_eval.cli.progress import Progress
-    from flamingo_eval.distributed.launch import answering, identity_before
+    from flamingo_eval.distributed.launch import Launch, identity_before
     from flamingo_eval.runs.session import run_all
 
     progress = Progress(quiet)
-    return run_all(
-        runs,
-        lambda unfinished: progress.opened(answering(deployment, unfinished, progress.say), deployment.batch_size),
-        out,
-        identity=identity_before(deployment),
-        shape=lambda: shape_of(choose_model(deployment.model)),
-        fresh=fresh,
-        settings={"batch_size": deployment.batch_size},
-        observer=progress,
-    )
+    launch = Launch(deployment, progress.say)
+    if launch.serves_only:
+        with launch.open(runs):
+            return None
+    with launch.deciding():
+        return run_all(
+            runs,
+            lambda unfinished: progress.opened(launch.open(unfinished), deployment.batch_size),
+            out,
+            identity=identity_before(deployment),
+            shape=lambda: shape_of(choose_model(deployment.model)),
+            fresh=fresh,
+            settings={"batch_size": deployment.batch_size},
+            observer=progress,
+        )
 
 
 def require_expected(expectations: Sequence[Expectation], records: Sequence[FinishedRun]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from flamingo_eval.config.specs import ModelIdentity
+from flamingo_eval.distributed.environment import rank_environment
 from flamingo_eval.distributed.pool import ReplicaPool
-from flamingo_eval.distributed.spec import Deployment
-from flamingo_eval.errors import UsageError
+from flamingo_eval.distributed.spec import LOCAL, Deployment
+from flamingo_eval.errors import FlamingoEvalError, UsageError
 from flamingo_eval.runs.backend import Backend, identity_of, load_backend
 from flamingo_eval.runs.plan import PlannedRun
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from flamingo_eval.distributed.environment import RankEnvironment
     from flamingo_eval.distributed.replica import Replica
     from flamingo_eval.prompting.rices import Encoder
+
+SERVER = "openai:"  # what the name of a model that a server runs begins with
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +37,75 @@ class Service:
 
 
 def identity_before(deployment: Deployment) -> ModelIdentity | None:
-    """The model's identity before it is loaded; None where other processes choose the device (Ray, ranks)."""
-    from flamingo_eval.distributed.environment import rank_environment
-
-    if deployment.ray is not None or rank_environment() is not None:
+    """The model's identity before it is loaded, on the device where it will be; None where that cannot be told."""
+    if deployment.ray is None:
+        return identity_of(deployment.model, deployment.device, deployment.dtype)
+    if str(deployment.model).startswith(SERVER):
         return None
-    return identity_of(deployment.model, deployment.device, deployment.dtype)
+    if deployment.ray == LOCAL:
+        return identity_of(deployment.model, deployment.device, deployment.dtype)
+    device = deployment.device
+    if device == "auto":
+        if deployment.gpus_per_replica == 0:
+            return None  # replicas see the GPUs of their machines
+        from flamingo_eval.distributed.ray_actors import gpus_of_replicas
+
+        device = "cuda" if gpus_of_replicas(deployment) else "cpu"
+    dtype = deployment.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    return replace(identity_of(deployment.model, "cpu", "float32"), device=device, dtype=dtype)
+
+
+class Launch:
+    """The start of a command's model: at most once, and only if a run needs it.
+
+    Under torchrun or srun, rank 0 alone decides that: it looks finished runs up, and the other ranks wait for its word.
+    """
+
+    def __init__(self, deployment: Deployment, say: Callable[[str], None] = lambda _: None) -> None:
+        self.deployment, self.say = deployment, say
+        self.ranks = rank_environment() if deployment.ray is None else None
+        self._started = False
+
+    @property
+    def serves_only(self) -> bool:
+        """Whether this process is a rank that answers for rank 0, and has no runs of its own."""
+        return self.ranks is not None and self.ranks.rank > 0
+
+    def open(self, runs: Sequence[PlannedRun]) -> AbstractContextManager[Service | None]:
+        """Load the model, see `answering`."""
+        self._started = True
+        return answering(self.deployment, runs, self.say)
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Around all runs of rank 0: ends the other ranks if the model was not needed, or if something was missing."""
+        try:
+            yield
+        except FlamingoEvalError:
+            self._dismiss()
+            raise
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        if self.ranks is not None and not self._started:
+            from flamingo_eval.distributed.torchrun import dismiss
+
+            dismiss(self.ranks)
 
 
 @contextmanager
 def answering(
     deployment: Deployment, runs: Sequence[PlannedRun], say: Callable[[str], None] = lambda _: None
 ) -> Iterator[Service | None]:
-    """Load the model wherever it will answer. Yields None in ranks other than 0, once their work is done.
+    """Load the model wherever it will answer. Yields None in ranks other than 0, once their work is done: they wait
+    for rank 0, which may need no model.
 
     `say` gets progress lines about slow steps.
     """
-    from flamingo_eval.distributed.environment import rank_environment
-
     rank_env = rank_environment() if deployment.ray is None else None
-    if str(deployment.model).startswith("openai:") and (deployment.ray is not None or rank_env is not None):
+    if str(deployment.model).startswith(SERVER) and (deployment.ray is not None or rank_env is not None):
         raise UsageError(
             f"{deployment.model}: one process asks servers, as many requests at once as concurrency says.",
             fix="Leave --ray and torchrun out; several servers: openai:URL1,URL2.",
@@ -95,6 +147,7 @@ def _among_ranks(
         connect,
         followers,
         group_mesh,
+        model_is_needed,
         require_groups,
         serve,
         use_own_gpu,
@@ -104,8 +157,11 @@ def _among_ranks(
     if any(run.ranked_by_model for run in runs):
         raise UsageError("RICES needs the model to draw shots, which ranks cannot share.", fix="Use --ray local.")
     require_groups(rank_env, size)
-    use_own_gpu(rank_env)
     store = connect(rank_env)
+    if not model_is_needed(rank_env, store):
+        yield None
+        return
+    use_own_gpu(rank_env)
     mesh = group_mesh(rank_env, size, _device_type(deployment)) if size > 1 else None
     replica = Replica(
         deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers, mesh
@@ -159,7 +215,7 @@ def _print_weights_size(rank_env: RankEnvironment, replica: Replica, size: int) 
 
 def _require_ranking(deployment: Deployment, runs: Sequence[PlannedRun], backend: Backend) -> None:
     """Before the first query: raise if a task ranks candidates and the server cannot."""
-    if str(deployment.model).startswith("openai:"):
+    if str(deployment.model).startswith(SERVER):
         from flamingo_eval.backends.server.model import require_ranking
 
         task_names = dict.fromkeys(run.task.name for run in runs if not run.generates)

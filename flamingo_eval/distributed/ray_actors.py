@@ -17,11 +17,11 @@ from typing import Any
 from flamingo_eval.config.specs import ModelIdentity, RunSpec
 from flamingo_eval.distributed.pool import Message, ReplicaLostError
 from flamingo_eval.distributed.replica import Replica
-from flamingo_eval.distributed.spec import Deployment
+from flamingo_eval.distributed.spec import LOCAL, Deployment
 from flamingo_eval.errors import FlamingoEvalError, MissingDependency, RunError, UsageError
 from flamingo_eval.records import Episode, Split
 
-LOCAL, AUTO = "local", "auto"
+AUTO = "auto"
 ADDRESSES = "Give the HOST:PORT that `ray start --head` printed, `auto` on a node of the cluster, or `local`."
 LISTENER_SECONDS = 5.0
 SAY_EVERY = 20.0  # seconds between progress lines
@@ -115,6 +115,16 @@ def ray_replicas(
         for handle in handles:
             handle.expected = identity
         yield handles, identity
+    finally:
+        ray.shutdown()
+
+
+def gpus_of_replicas(deployment: Deployment) -> int:
+    """Number of GPUs that each replica will have on the cluster; nothing is started there."""
+    ray = _ray()
+    _connect(ray, str(deployment.ray), 1, lambda _: None)
+    try:
+        return _gpus_each(ray, deployment)
     finally:
         ray.shutdown()
 

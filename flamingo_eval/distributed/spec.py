@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from flamingo_eval.backends.choice import ModelChoice
 
+LOCAL = "local"  # `--ray`: start it on this machine
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:

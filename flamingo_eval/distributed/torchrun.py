@@ -30,6 +30,7 @@ from flamingo_eval.runs.plan import PlannedRun
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
+ANSWER, NOTHING = "answer", "nothing"  # what rank 0 wants of the others
 PATIENCE = timedelta(days=7)  # a rank waits for its next unit while others load, score or write
 
 
@@ -46,6 +47,26 @@ def connect(rank_env: RankEnvironment, first: bool = True) -> TCPStore:
     return TCPStore(
         address, port, is_master=rank_env.rank == 0 and not agent_has_store, timeout=PATIENCE, wait_for_workers=False
     )  # fmt: skip
+
+
+def model_is_needed(rank_env: RankEnvironment, store: TCPStore) -> bool:
+    """Rank 0: tells the others that it is. Other ranks: wait until rank 0 says whether it is."""
+    begin = f"{_prefix()}/begin"
+    if rank_env.rank == 0:
+        store.set(begin, ANSWER)
+        return True
+    if store.get(begin).decode() == ANSWER:
+        return True
+    store.set(f"{_prefix()}/{rank_env.rank}/gone", "1")
+    return False
+
+
+def dismiss(rank_env: RankEnvironment) -> None:
+    """Rank 0: end the other ranks, which wait for its word, without a model."""
+    store = connect(rank_env)
+    store.set(f"{_prefix()}/begin", NOTHING)
+    for rank in range(1, rank_env.size):
+        store.get(f"{_prefix()}/{rank}/gone")
 
 
 def require_groups(rank_env: RankEnvironment, size: int) -> None:

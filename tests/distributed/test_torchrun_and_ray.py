@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -58,6 +59,31 @@ def test_torchrun_gives_the_bytes_of_one_process(whole: Path, tmp_path: Path) ->
     engine = json.loads(record.read_text())["engine"]
     assert engine["replicas"] == 2
     assert engine["units_done"] == engine["units"] > 1
+
+
+TWO_RANKS = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+
+
+@pytest.mark.parametrize(("words", "launcher"), [((), TWO_RANKS), (("--ray", "local"), ("-m",))], ids=["ranks", "ray"])
+def test_a_finished_run_is_printed_without_a_model(
+    whole: Path, tmp_path: Path, words: tuple[str, ...], launcher: tuple[str, ...]
+) -> None:
+    for module in ("safetensors", "ray"):  # what loads weights, and what starts replicas
+        (tmp_path / f"{module}.py").write_text("raise ImportError('not needed')")
+    done = run(whole, "--json", *words, launcher=launcher, also_import_from=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["runs"]) == 1
+    done = run(whole, "--json", "--shots", "1", *words, launcher=launcher, also_import_from=tmp_path)
+    assert done.returncode != 0  # a run that is left needs them
+    assert len(list(whole.rglob("scores.json"))) == 1
+
+
+def test_what_is_missing_before_the_model_is_needed_is_said_by_one_rank(vqa_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(vqa_root, tmp_path / "vqa"))
+    shutil.rmtree(root / "val2014")
+    done = run(tmp_path / "out", "--data", str(root), "--limit", "4", launcher=TWO_RANKS)
+    assert done.returncode != 0
+    assert done.stderr.count("cannot be read") == 1
 
 
 def test_two_models_of_two_ranks_each_give_the_same_answers(whole: Path, tmp_path: Path) -> None:
