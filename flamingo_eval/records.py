@@ -223,6 +223,8 @@ class Answer:
 class Prediction:
     """What is scored for one query: generated text (cleaned), or one number a candidate, higher is better.
 
+    Not an Output: predictions of other programs are scored too, and no tokens or raw text are known of them.
+
     `best` stands in the place of `scores` where only the best candidate was asked for. Of lettered choices `text` is
     the letter and `best` its choice; without a letter there is no `best`, and the answer counts as wrong.
     """

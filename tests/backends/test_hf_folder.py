@@ -59,7 +59,7 @@ def remove(*names: str) -> Callable[[Path], None]:
         (pickled_weights, "only safetensors"),
         (remote_code, r"own code .* never run"),
         (of_a_language_model, "'llama' is no vision-language family"),
-        (lambda folder: (folder / "config.json").write_text("{"), "not readable as JSON"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not JSON: truncated"),
     ],
 )
 def test_a_broken_folder_is_refused(folder: Path, spoil: Callable[[Path], object], message: str) -> None:

@@ -7,17 +7,21 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from flamingo_eval.config.load import load_prompt
 from flamingo_eval.config.specs import ModelIdentity
+from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import MediaError
+from flamingo_eval.prompting.prompts import with_variant
 from flamingo_eval.records import Prompt
 from flamingo_eval.runs.backend import Backend
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs, question_of
 from flamingo_eval.runs.session import run_all
 
 IDENTITY = ModelIdentity("m", "0", "cpu", "float32")
@@ -110,6 +114,31 @@ def test_an_interrupted_run_needs_the_pictures_of_what_is_left(root: Path, tmp_p
     records = run_all(runs, opening, tmp_path / "out", identity=IDENTITY)
     assert records is not None
     assert records[0].resumed == 8
+
+
+def test_of_the_wordings_of_an_instruction_only_the_chosen_one_makes_it_another_run(
+    root: Path, tmp_path: Path, saying_engine: Any
+) -> None:
+    protocol = Path(shutil.copytree("prompts/chat", tmp_path / "chat"))
+    prompt = protocol / "qa.yaml"
+    opening = Opening(saying_engine(lambda prompt: "red"))
+
+    def ran(variant: str = "") -> bool:
+        """Whether the run was complete before."""
+        question = question_of(load_task(Path("tasks/vqav2.yaml")), str(protocol))
+        if variant:
+            question = replace(question, prompt=with_variant(load_prompt(prompt), variant))
+        runs = plan_runs([question], Choices(shots=(0,), data=str(root)))
+        records = run_all(runs, opening, tmp_path / "out", identity=IDENTITY)
+        assert records is not None
+        return records[0].cached
+
+    assert not ran()
+    prompt.write_text(prompt.read_text().replace("instructions:\n", "instructions:\n  never-used: Say nothing.\n"))
+    assert ran()
+    prompt.write_text(prompt.read_text().replace("default: Give a short", "default: Give a very short"))
+    assert not ran()
+    assert not ran("lmms-eval")
 
 
 def test_episodes_of_a_run_are_those_of_its_queries(root: Path) -> None:

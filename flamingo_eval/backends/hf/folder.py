@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_eval.errors import CheckpointError, MissingDependency
+from flamingo_eval.files import read_json_object, sha256_file
 
 INSTALL = "pip install 'flamingo-eval[hf]'"
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -53,13 +52,17 @@ class ModelFolder:
         if (self.path / "additional_chat_templates").is_dir():
             return True
         files = ("processor_config.json", "tokenizer_config.json")
-        return any(bool(_read_object(self.path / f).get("chat_template")) for f in files if (self.path / f).is_file())
+        return any(
+            bool(read_json_object(self.path / f, CheckpointError).get("chat_template"))
+            for f in files
+            if (self.path / f).is_file()
+        )
 
     @cached_property
     def digests(self) -> dict[str, str]:
         """sha256 of every file that decides outputs, by name."""
         files = sorted({f for pattern in (*TEXT_FILES, WEIGHTS) for f in self.path.glob(pattern)})
-        return {f.name: _digest(f) for f in files}
+        return {f.name: sha256_file(f) for f in files}
 
 
 def open_folder(target: str) -> ModelFolder:
@@ -82,7 +85,7 @@ def open_folder(target: str) -> ModelFolder:
             f"{path}: no config.json, so this is no model in the form of transformers.",
             fix="Give the folder that `save_pretrained` wrote or the Hub holds.",
         )
-    config = _read_object(config_path)
+    config = read_json_object(config_path, CheckpointError)
     _check_family(path, config)
     if not any((path / name).is_file() for name in PROCESSOR_FILES):
         raise CheckpointError(
@@ -153,18 +156,3 @@ def _fetched(name: str) -> Path:
             f"hf:{name}: there is no such folder, and the Hub does not give it: {reason}.",
             fix="Check the name, log in with `hf auth login` if it is gated, or give a local folder.",
         ) from error
-
-
-def _read_object(path: Path) -> Mapping[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: expected a JSON object.")
-    return value
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from flamingo_eval.backends.choice import ArgValue
 from flamingo_eval.backends.hf.families import family_of
 from flamingo_eval.backends.hf.folder import INSTALL, ModelFolder
 from flamingo_eval.errors import CheckpointError, MissingDependency, UsageError, did_you_mean
+from flamingo_eval.files import read_json_object
 
 EXTRA = ("torchvision", "transformers", "pillow")  # what the extra brings
 
@@ -67,8 +67,8 @@ def _processor_class(path: Path) -> Any:
     from transformers.models.auto.processing_auto import processor_class_from_name
 
     files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
-    texts = [(path / file).read_text(encoding="utf-8") for file in files if (path / file).is_file()]
-    names = [json.loads(text).get("processor_class") for text in texts]
+    there = [path / file for file in files if (path / file).is_file()]
+    names = [read_json_object(file, CheckpointError).get("processor_class") for file in there]
     name = next((n for n in names if n), None)
     return processor_class_from_name(name) if name else None
 
