@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -81,7 +81,7 @@ class Progress(Observer):
         if self.bar is not None:
             self.bar.phase(name, done, total)
 
-    def prompts(self, episodes: Sequence[Episode]) -> None:
+    def prompts(self, episodes: Collection[Episode]) -> None:
         """Which pictures the run is going to show."""
         if not self.quiet and len(episodes) <= MOST_LOOKED_THROUGH:
             self.pictures = PicturesToShow(episodes, self._encoded())
@@ -123,7 +123,7 @@ class Progress(Observer):
 class PicturesToShow:
     """How many pictures of a run are still to be encoded: its own count, by the share that was not in the cache."""
 
-    def __init__(self, episodes: Sequence[Episode], encoded: int) -> None:
+    def __init__(self, episodes: Collection[Episode], encoded: int) -> None:
         """`encoded`: how many the engine has encoded before."""
         self.episodes = {e.query.id: e for e in episodes}
         self.encoded_before = encoded

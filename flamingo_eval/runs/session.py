@@ -5,7 +5,7 @@ A finished run needs neither its pictures nor the model; what needs them is only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,7 +42,7 @@ class Observer:
     def phase(self, name: str, done: int = 0, total: int = 0) -> None:
         """The run at hand has come to another phase, or is at `done` of `total` in it (0: not known)."""
 
-    def prompts(self, episodes: Sequence[Episode]) -> None:
+    def prompts(self, episodes: Collection[Episode]) -> None:
         """What is about to be answered."""
 
     def passed_over(self, spec: RunSpec, examples: Mapping[str, str]) -> None:
@@ -82,7 +82,7 @@ class Session:
                 support = replace(support, usable=usable)
             self.observer.phase("choosing demonstrations")
             episodes = ranked_episodes(self.backend, spec, data, queries, support, usable, self.observer.phase)
-            self.observer.prompts(episodes)
+            self.observer.prompts(episodes.values())
             passed_over = usable.taken() if usable is not None else {}
             if passed_over:
                 self.observer.passed_over(spec, passed_over)
