@@ -6,19 +6,24 @@ Asked only under --on-error skip, for the examples that a draw reaches: each is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from flamingo_eval.data.check import unreadable_media
-from flamingo_eval.records import Example, Media
+from flamingo_eval.errors import MediaError
+from flamingo_eval.records import Example, Image, Media
 
 NO_ANSWER = "no answer"
 
 
 @dataclass(slots=True)
 class UsableExamples:
-    """Says of an example whether it can be shown, and keeps those that the draws of one run met and left out."""
+    """Says of an example whether it can be shown, and keeps those that the draws of one run met and left out.
 
+    `check` raises MediaError for a picture that cannot be shown: whoever shows it later need not decode it again.
+    """
+
+    check: Callable[[Image], None] | None = None
     passed_over: dict[str, str] = field(default_factory=dict)  # example id -> why
     _causes: dict[Media, str] = field(default_factory=dict)
 
@@ -40,9 +45,18 @@ class UsableExamples:
 
     def _cause(self, media: Media) -> str:
         if media not in self._causes:
-            problems = unreadable_media([media])
-            self._causes[media] = problems[0].what if problems else ""
+            self._causes[media] = self._looked_at(media)
         return self._causes[media]
+
+    def _looked_at(self, media: Media) -> str:
+        if self.check is None or not isinstance(media, Image):
+            problems = unreadable_media([media])
+            return problems[0].what if problems else ""
+        try:
+            self.check(media)
+        except MediaError as error:
+            return str(error)
+        return ""
 
 
 def digest_of(passed_over: Mapping[str, str]) -> str:

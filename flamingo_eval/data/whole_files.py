@@ -1,13 +1,15 @@
-"""Does a picture's file look whole? Told from its first and last bytes, so that a run decodes each picture once.
+"""Does a picture's file look whole? Told from its structure, so that a run decodes each picture once.
 
-JPEG and PNG files end with a mark of their own, which a cut file has not. Damage in the middle is found by the decoder.
+Every format says somewhere how long it is or where it ends: a cut file lacks that end. Damage in the middle is found by
+the decoder. Bytes behind the end, as telephones write them, are no damage.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from typing import BinaryIO
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO
 
 from PIL import Image as PillowImage
 
@@ -15,9 +17,11 @@ from flamingo_eval.data.images import MAX_PIXELS
 from flamingo_eval.data.parquet import cell_bytes
 from flamingo_eval.records import Image, Media
 
-_MARKS = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"))  # begin and end
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # those that can be shown whatever their values
+# modes that can be shown whatever their values
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L")
 _HEADER_BYTES = 16
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, b"\xff\xd9"
+_TIFF_PARTS = ((273, 279), (324, 325))  # tags of the offsets and byte counts of strips, of tiles
 
 
 def looks_whole(media: Media) -> bool:
@@ -35,12 +39,121 @@ def looks_whole(media: Media) -> bool:
 
 def _looks_whole(file: BinaryIO) -> bool:
     head = file.read(_HEADER_BYTES)
-    end = next((end for begin, end in _MARKS if head.startswith(begin)), None)
-    if end is None:
+    kind = next(((name, reaches_end) for is_of, name, reaches_end in _FORMATS if is_of(head)), None)
+    if kind is None:
         return False
-    file.seek(-len(end), os.SEEK_END)
-    if file.read() != end:
+    name, reaches_end = kind
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if not reaches_end(file, size):
         return False
     file.seek(0)
-    with PillowImage.open(file, formats=("JPEG", "PNG")) as picture:  # the header alone is read
-        return picture.mode in _MODES and 0 < picture.width * picture.height <= MAX_PIXELS
+    with PillowImage.open(file, formats=(name,)) as picture:  # the header alone is read
+        readable = picture.mode in _MODES and 0 < picture.width * picture.height <= MAX_PIXELS
+        return readable and (name != "TIFF" or _holds_its_parts(picture, size))
+
+
+def _jpeg(file: BinaryIO, size: int) -> bool:
+    """Whether the mark of the end comes behind the first scan: in the segments before it lie thumbnails with their own.
+
+    Nothing but that mark reads ff d9 in a scan, where ff is followed by 00.
+    """
+    file.seek(2)
+    while True:
+        mark, kind = file.read(2)
+        if mark != 0xFF:
+            return False
+        if kind == 0xFF:  # a byte that fills up
+            file.seek(-1, os.SEEK_CUR)
+            continue
+        if kind == _START_OF_SCAN:
+            break
+        file.seek(int.from_bytes(file.read(2), "big") - 2, os.SEEK_CUR)
+    scan = file.tell()
+    file.seek(max(scan, size - 2))
+    if file.read() == _END_OF_IMAGE:
+        return True
+    file.seek(scan)
+    return _END_OF_IMAGE in file.read()
+
+
+def _png(file: BinaryIO, size: int) -> bool:
+    """Whether its chunks follow each other as far as IEND."""
+    at = 8
+    while at + 12 <= size:
+        file.seek(at)
+        at += 12 + int.from_bytes(file.read(4), "big")
+        if file.read(4) == b"IEND":
+            return at <= size
+    return False
+
+
+def _gif(file: BinaryIO, size: int) -> bool:
+    """Whether the first picture, which alone is shown, is there to its end."""
+    del size
+    file.seek(10)
+    file.seek(13 + _colours(file.read(1)[0]))
+    while kind := file.read(1):
+        if kind == b"!":  # an extension
+            file.seek(1, os.SEEK_CUR)
+            if not _ends_blocks(file):
+                return False
+        elif kind == b",":
+            descriptor = file.read(9)
+            file.seek(_colours(descriptor[8]) + 1, os.SEEK_CUR)
+            return _ends_blocks(file)
+        else:
+            return False
+    return False
+
+
+def _colours(flags: int) -> int:
+    """Bytes of a GIF's table of colours."""
+    return int(3 * 2 ** ((flags & 7) + 1)) if flags & 0x80 else 0
+
+
+def _ends_blocks(file: BinaryIO) -> bool:
+    """Whether a chain of GIF blocks has its empty last one."""
+    while length := file.read(1):
+        if length == b"\0":
+            return True
+        file.seek(length[0], os.SEEK_CUR)
+    return False
+
+
+def _riff(file: BinaryIO, size: int) -> bool:
+    file.seek(4)
+    return 0 < int.from_bytes(file.read(4), "little") <= size - 8
+
+
+def _bmp(file: BinaryIO, size: int) -> bool:
+    file.seek(2)
+    return 54 <= int.from_bytes(file.read(4), "little") <= size
+
+
+def _tiff(file: BinaryIO, size: int) -> bool:
+    del file  # Pillow reads the directory that says where its parts lie
+    return size > 8
+
+
+def _holds_its_parts(picture: PillowImage.Image, size: int) -> bool:
+    tags: Any = getattr(picture, "tag_v2", {})
+    for offsets, counts in _TIFF_PARTS:
+        if offsets in tags and counts in tags:
+            parts = list(zip(_numbers(tags[offsets]), _numbers(tags[counts]), strict=True))
+            return bool(parts) and all(count > 0 and offset + count <= size for offset, count in parts)
+    return False
+
+
+def _numbers(value: int | Iterable[int]) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+_FORMATS: tuple[tuple[Callable[[bytes], bool], str, Callable[[BinaryIO, int], bool]], ...] = (
+    (lambda head: head.startswith(b"\xff\xd8\xff"), "JPEG", _jpeg),
+    (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), "PNG", _png),
+    (lambda head: head.startswith((b"GIF87a", b"GIF89a")), "GIF", _gif),
+    (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", "WEBP", _riff),
+    (lambda head: head.startswith(b"BM"), "BMP", _bmp),
+    (lambda head: head.startswith((b"II*\0", b"MM\0*")), "TIFF", _tiff),
+)

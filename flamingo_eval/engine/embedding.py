@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flamingo_eval.engine.numbers_check import no_visual_tokens
+from flamingo_eval.engine.vision import PictureEncoder
 from flamingo_eval.models.loaded import LoadedModel
-from flamingo_eval.records import Media, Prompt
+from flamingo_eval.records import Media, Pixels, Prompt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 class ModelEncoder:
     """One L2-normalised float32 vector a picture, clip or text."""
 
-    def __init__(self, model: LoadedModel) -> None:
-        self.model = model
+    def __init__(self, model: LoadedModel, pictures: PictureEncoder | None = None) -> None:
+        """`pictures`: the engine's, which keeps what is opened here, so that no picture is decoded twice."""
+        self.model, self.pictures = model, pictures
 
     @property
     def sha256(self) -> str:
@@ -34,11 +36,14 @@ class ModelEncoder:
 
         Raises ModelError if they are NaN or infinite.
         """
-        vectors = torch.stack([self.model.features(m).float().mean(dim=(0, 1)) for m in media])
+        vectors = torch.stack([self.model.features(self._opened(m)).float().mean(dim=(0, 1)) for m in media])
         for one, vector in zip(media, vectors, strict=True):
             if not vector.isfinite().all():
                 raise no_visual_tokens(one, self.model.dtype)
         return F.normalize(vectors, dim=-1).cpu().numpy()
+
+    def _opened(self, media: Media) -> Media | Pixels:
+        return media if self.pictures is None else Pixels(self.pictures.opened(media))
 
     @torch.inference_mode()
     def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:

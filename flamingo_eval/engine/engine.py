@@ -70,6 +70,7 @@ class Engine:
     def close(self) -> None:
         """End the worker processes."""
         self.loader.close()
+        self.pictures.kept.close()
 
     def __enter__(self) -> Engine:
         return self

@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flamingo_eval.data.media import content_hash
+from flamingo_eval.engine.kept_pixels import KeptPixels
 from flamingo_eval.engine.media_loader import PictureLoader
 from flamingo_eval.engine.numbers_check import no_visual_tokens
 from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import FlamingoEvalError, MediaError
 from flamingo_eval.models.flamingo import Flamingo
-from flamingo_eval.models.preprocess import media_pixels
+from flamingo_eval.models.preprocess import fitted_pixels, media_pixels, normalised
 from flamingo_eval.models.xattn import GatedXattn, VisualKV
 from flamingo_eval.records import Image, Pixels, Video
 
@@ -29,17 +30,41 @@ MIN_ROWS = 16  # of a matrix product: below 12, its kernels add up in another or
 
 
 class PictureEncoder:
-    """Media -> visual tokens, through the cache."""
+    """Media -> visual tokens, through the cache; a picture that was opened for another purpose is not opened again."""
 
     def __init__(self, flamingo: Flamingo, cache: VisionCache, loader: PictureLoader) -> None:
         self.flamingo, self.cache, self.loader = flamingo, cache, loader
+        self.kept = KeptPixels()
         self.encoded = 0
+
+    def opened(self, media: Image | Video) -> Tensor:
+        """A picture's or clip's pixels, float32[T, 3, size, size], kept if its tokens will have to be made of them.
+
+        Raises MediaError.
+        """
+        pixels = self._fitted(media)
+        return normalised(pixels, self.loader.config)
+
+    def check(self, image: Image) -> None:
+        """Raise MediaError for a picture that cannot be shown. What is opened for it is kept for its tokens."""
+        if content_hash(image) not in self.cache:
+            self._fitted(image)
+
+    def _fitted(self, media: Image | Video) -> Tensor:
+        key = content_hash(media)
+        pixels = self.kept.take(key)
+        if pixels is None:
+            pixels = fitted_pixels(media, self.loader.config)
+        if key not in self.cache:
+            self.kept.put(key, pixels)
+        return pixels
 
     def ahead(self, media: AnyMedia) -> None:
         """Let a worker open a picture that will be needed, unless its tokens are in the cache."""
         if self.loader.workers and not isinstance(media, Pixels):
             try:
-                cached = content_hash(media) in self.cache
+                key = content_hash(media)
+                cached = key in self.cache or key in self.kept
             except MediaError:  # raised again when the picture is needed
                 return
             if not cached:
@@ -83,16 +108,20 @@ class PictureEncoder:
         """The pixels of a picture that has to be encoded; None if its tokens are cached, which go to `tokens_of`."""
         cached = self.cache.get(key)
         if cached is None or not cached.isfinite().all():
-            return self._pixels(media)
+            return self._pixels(key, media)
         tokens_of[key] = cached
         if not isinstance(media, Pixels):
             self.loader.forget(media)
         return None
 
-    def _pixels(self, media: AnyMedia) -> Tensor:
+    def _pixels(self, key: str, media: AnyMedia) -> Tensor:
         if isinstance(media, Pixels):
             return media_pixels(media, self.loader.config)
-        return self.loader.pixels(media)
+        kept = self.kept.take(key)
+        if kept is None:
+            return self.loader.pixels(media)
+        self.loader.forget(media)
+        return normalised(kept, self.loader.config)
 
     def _group_size(self, frames: int) -> int:
         device = self.flamingo.decoder.embedding.weight.device.type

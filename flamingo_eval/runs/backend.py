@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flamingo_eval.backends.choice import ModelChoice, choose_model
 from flamingo_eval.config.specs import ModelIdentity
 from flamingo_eval.errors import UsageError
+from flamingo_eval.records import Image
 from flamingo_eval.runs.answer import Engine, OutputSource
 
 if TYPE_CHECKING:
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A model that answers. `encoder` gives the features for RICES; None: it has none to give."""
+    """A model that answers. `encoder` gives the features for RICES; None: it has none to give.
+
+    `check` raises MediaError for a picture that cannot be shown, and keeps what it opened for the answers.
+    """
 
     identity: ModelIdentity
     engine: Engine | OutputSource
     encoder: Callable[[], Encoder] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)  # what else a run's record says of the model
+    check: Callable[[Image], None] | None = None
 
     def close(self) -> None:
         """End what the engine runs beside this process, if anything."""
@@ -117,9 +122,13 @@ def hf_backend_of(model: HFModel) -> Backend:
 
 def backend_of(model: LoadedModel, batch_size: str = "auto", workers: int | None = None) -> Backend:
     """The backend of a model that is loaded already. Raises UsageError."""
+    from flamingo_eval.engine import Engine as LocalEngine
     from flamingo_eval.engine import build_engine
     from flamingo_eval.engine.embedding import ModelEncoder
 
     dtype = str(model.dtype).removeprefix("torch.")
     identity = ModelIdentity(model.name, model.sha256, model.device.type, dtype)
-    return Backend(identity, build_engine(model, batch_size, workers), lambda: ModelEncoder(model))
+    engine = build_engine(model, batch_size, workers)
+    pictures = engine.pictures if isinstance(engine, LocalEngine) else None
+    check = pictures.check if pictures is not None else None
+    return Backend(identity, engine, lambda: ModelEncoder(model, pictures), check=check)

@@ -118,7 +118,7 @@ class Exporter:
         if self.backend is None or not run.ranked_by_model:
             return run.episodes()
         spec = run.spec(self.backend.identity)
-        usable = UsableExamples() if run.on_error == "skip" else None
+        usable = UsableExamples(self.backend.check) if run.on_error == "skip" else None
         return ranked_episodes(self.backend, spec, run.data, run.queries, run.support, usable).values()
 
     def _line(self, run: PlannedRun, episode: Episode) -> dict[str, Any]:

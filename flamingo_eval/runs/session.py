@@ -76,7 +76,7 @@ class Session:
             return record
         queries = chosen_queries(data.queries, spec.task.name, spec.limit, spec.ablation)
         with self.observer.answering(spec, data, len(queries)) as on_progress:
-            usable = UsableExamples() if spec.on_error == "skip" else None
+            usable = UsableExamples(self.backend.check) if spec.on_error == "skip" else None
             support = (supports or Supports(spec.task.name, data.support, data.given)).of(spec.demos)
             if support is not None and support.usable is not usable:
                 support = replace(support, usable=usable)
