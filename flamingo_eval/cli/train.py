@@ -30,8 +30,8 @@ def train(
     """Train RECIPE in three stages (contrastive, language, Flamingo), or as a bridge between two frozen models.
 
     Stopped at any time, the same command goes on from the last state. DIR/checkpoint is what --model takes.
-    A recipe with `stage: bridge` trains the new parts of a folder of `flamingo-eval build` on your own data; start it
-    with torchrun for several GPUs.
+    A recipe with `stage: bridge` trains the new parts of a folder of `flamingo-eval build` on your own data, one with
+    `stage: contrastive` an encoder on your own pairs; start them with torchrun for several GPUs.
     """
     from dataclasses import replace
 
@@ -41,15 +41,16 @@ def train(
     from flamingo_eval.errors import UsageError
     from flamingo_eval.files import write_error
     from flamingo_eval.models.loaded import choose_device
-    from flamingo_eval.training.recipe import is_bridge, load_recipe, recipe_path
+    from flamingo_eval.training.recipe import load_recipe, recipe_path, stage_of
     from flamingo_eval.training.trainer import train_recipe
 
     path = recipe_path(recipe)
     console = Console(stderr=True)
-    if is_bridge(path):
+    stage = stage_of(path)
+    if stage:
         if frozen is not None:
-            raise UsageError("--frozen is for recipes of three stages; a bridge names its frozen parts as `model`.")
-        _train_bridge(path, out, choose_device(device).type, console, seed, threads, smoke)
+            raise UsageError(f"--frozen is for recipes of three stages; one of the stage {stage} names what it needs.")
+        _train_stage(stage, path, out, choose_device(device).type, console, seed, threads, smoke)
         return
     spec = load_recipe(recipe)
     spec = replace(
@@ -65,26 +66,33 @@ def train(
     console.print(f"checkpoint: {folder}")
 
 
-def _train_bridge(
-    path: Path, out: Path, device: str, console: Console, seed: int | None, threads: int | None, smoke: bool
+def _train_stage(
+    stage: str, path: Path, out: Path, device: str, console: Console, seed: int | None, threads: int | None, smoke: bool
 ) -> None:
-    """The stage `bridge`; files that the recipe names lie beside it, those of a shipped one in the current folder."""
+    """One stage of its own; files that the recipe names lie beside it, those of a shipped one in the current folder."""
     from dataclasses import replace
 
+    from flamingo_eval.errors import UsageError
     from flamingo_eval.files import write_error
     from flamingo_eval.training.bridge.recipe import load_bridge_recipe
-    from flamingo_eval.training.bridge.train import smoke_recipe, train_bridge
+    from flamingo_eval.training.contrastive.recipe import load_contrastive_recipe
     from flamingo_eval.training.recipe import RECIPES
 
-    chosen = load_bridge_recipe(path)
-    chosen = replace(
-        chosen,
-        seed=chosen.seed if seed is None else seed,
-        threads=chosen.threads if threads is None else threads,
-    )
     base = Path() if path.parent == RECIPES else path.parent
+    changes = {k: v for k, v in (("seed", seed), ("threads", threads)) if v is not None}
     try:
-        folder = train_bridge(smoke_recipe(chosen, out) if smoke else chosen, base, out, device, console)
+        if stage == "bridge":
+            from flamingo_eval.training.bridge.train import smoke_recipe, train_bridge
+
+            bridge = replace(load_bridge_recipe(path), **changes)  # type: ignore[arg-type]
+            folder = train_bridge(smoke_recipe(bridge, out) if smoke else bridge, base, out, device, console)
+        else:
+            from flamingo_eval.training.contrastive.train import train_encoder
+
+            if smoke:
+                raise UsageError("--smoke is for recipes of three stages and of the stage bridge.")
+            encoder = replace(load_contrastive_recipe(path), **changes)  # type: ignore[arg-type]
+            folder = train_encoder(encoder, base, out, device, console)
     except OSError as error:
         raise write_error(out, error) from error
-    console.print(f"checkpoint: {folder}")
+    console.print(f"{folder.name}: {folder}")

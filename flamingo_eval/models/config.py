@@ -235,6 +235,15 @@ class TokenConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """A vision encoder alone, as the stage `contrastive` writes it and `build` takes it."""
+
+    name: str
+    vision: VisionConfig
+    preprocess: PreprocessConfig
+
+
+@dataclass(frozen=True, slots=True)
 class FlamingoConfig:
     """A whole model. `resampler` is None where the decoder attends to the encoder's own output."""
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from flamingo_eval.errors import CheckpointError, Problem, problems_in
 from flamingo_eval.files import read_json_object, write_atomically
-from flamingo_eval.models.config import FlamingoConfig, PoolingConfig
+from flamingo_eval.models.config import EncoderConfig, FlamingoConfig, PoolingConfig
 from flamingo_eval.schema import JsonTree, Rules, read
 
 
-def write_config(config: FlamingoConfig, path: Path) -> None:
+def write_config(config: FlamingoConfig | EncoderConfig, path: Path) -> None:
     """Write every value, defaults included, so that a checkpoint does not change when a default changes."""
     write_atomically(path, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
@@ -33,6 +33,11 @@ def read_config(path: Path) -> FlamingoConfig:
         what = f"{positions} positions of the encoder do not form a square."
         raise problems_in(path, [Problem(what, path, key="resampler.kind")], CheckpointError)
     return config
+
+
+def read_encoder_config(path: Path) -> EncoderConfig:
+    """The configuration of a vision encoder alone. Raises CheckpointError that names every wrong key."""
+    return read(JsonTree(read_json(path)), EncoderConfig, path, CheckpointError, Rules(complete=True))
 
 
 def read_json(path: Path) -> dict[str, Any]:

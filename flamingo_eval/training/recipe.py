@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flamingo_eval.config.load import YamlTree, load_spec, parse_yaml
-from flamingo_eval.errors import UsageError, did_you_mean
+from flamingo_eval.errors import ConfigError, Problem, UsageError, did_you_mean, problems_in
 
+STAGES = ("bridge", "contrastive")  # that a recipe of one stage can be of
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -145,7 +146,18 @@ def recipe_path(name_or_path: str) -> Path:
     return path
 
 
-def is_bridge(path: Path) -> bool:
-    """Whether a recipe file is one of the stage `bridge`: its key `stage` says so. Raises ConfigError."""
+def stage_of(path: Path) -> str:
+    """What a recipe file says under `stage`: bridge, contrastive; empty for one of three stages.
+
+    Raises ConfigError, also for another stage.
+    """
     pairs = YamlTree(parse_yaml(path)).pairs() or ()
-    return any(key == "stage" for key, _, _ in pairs)
+    for key, node, value in pairs:
+        if key == "stage":
+            stage = value.scalar(str)
+            if stage not in STAGES:
+                fix = did_you_mean(str(stage), STAGES) or f"Stages: {', '.join(STAGES)}."
+                what = f"expected a stage, got {value.shown()}."
+                raise problems_in(path, [Problem(what, path, node.line, "stage", fix)], ConfigError)
+            return str(stage)
+    return ""

@@ -26,7 +26,7 @@ from flamingo_eval.records import END_OF_CHUNK, Image, Prompt
 from flamingo_eval.training.bridge.invented import write_invented
 from flamingo_eval.training.bridge.recipe import load_bridge_recipe
 from flamingo_eval.training.bridge.train import smoke_recipe, train_bridge
-from flamingo_eval.training.recipe import is_bridge, recipe_path
+from flamingo_eval.training.recipe import recipe_path, stage_of
 from tests.support.shards import pairs, picture_bytes, write_tar
 
 UPDATES = 8
@@ -275,9 +275,8 @@ def test_tensorboard_is_an_extra(place: Path, tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_shipped_recipe_is_one_of_the_stage_bridge() -> None:
-    assert is_bridge(recipe_path("bridge"))
-    assert is_bridge(recipe_path("bridge.yaml"))
-    assert not is_bridge(recipe_path("tiny"))
+    assert stage_of(recipe_path("bridge")) == stage_of(recipe_path("bridge.yaml")) == "bridge"
+    assert stage_of(recipe_path("tiny")) == ""
     assert load_bridge_recipe(recipe_path("bridge")).data[0].name == "captions"
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flamingo_eval.errors import ConfigError, UsageError
 from flamingo_eval.training.loop import Place, finished, fit, learning_rate, make_optimizer
-from flamingo_eval.training.recipe import RECIPES, OptimSpec, is_bridge, load_recipe
+from flamingo_eval.training.recipe import RECIPES, OptimSpec, load_recipe, stage_of
 
 
 def train(folder: Path, updates: int, stop_at: int | None = None) -> nn.Linear:
@@ -78,7 +78,7 @@ def test_gates_learn_faster_and_vectors_are_not_decayed() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in sorted(RECIPES.glob("*.yaml")) if not is_bridge(path)], ids=lambda p: p.stem
+    "path", [path for path in sorted(RECIPES.glob("*.yaml")) if not stage_of(path)], ids=lambda p: p.stem
 )
 def test_shipped_recipes_are_valid(path: Path) -> None:
     recipe = load_recipe(path.stem)

@@ -26,7 +26,7 @@ from flamingo_eval.models.config import (
     ViTConfig,
     XattnConfig,
 )
-from flamingo_eval.models.config_json import read_config, read_json
+from flamingo_eval.models.config_json import read_config, read_encoder_config, read_json
 from flamingo_eval.models.convert import siglip
 from flamingo_eval.models.convert.added_tokens import NewRows, add_tokens, grown
 from flamingo_eval.models.convert.card import built_card
@@ -37,7 +37,7 @@ from flamingo_eval.models.convert.language_models import Family, read_language_m
 from flamingo_eval.models.convert.tensor_map import PlannedTensor, Table, TensorMap, expected_shapes
 from flamingo_eval.models.convert.writer import check_out, new_folder, write_checkpoint
 from flamingo_eval.models.decoder import Decoder
-from flamingo_eval.models.flamingo import parameter_counts
+from flamingo_eval.models.flamingo import build_vision, parameter_counts
 from flamingo_eval.models.initialise import initialise
 from flamingo_eval.models.resampler import Resampler
 from flamingo_eval.models.xattn import GatedXattn
@@ -126,11 +126,12 @@ def read_vision(path: Path, vision_config: str | None) -> Vision:
 
     Raises CheckpointError.
     """
-    if (path / "checkpoint" / CONFIG).is_file():  # the folder of `flamingo-eval train`
-        path = path / "checkpoint"
+    for made in ("checkpoint", "encoder"):  # in the folder of `flamingo-eval train`
+        if (path / made / CONFIG).is_file():
+            path = path / made
     values = read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
-    if "vision" in values and "decoder" in values:
-        config = read_config(path / CONFIG)
+    if "vision" in values and "model_type" not in values:
+        config = read_config(path / CONFIG) if "decoder" in values else read_encoder_config(path / CONFIG)
         weights: dict[str, ForeignTensor] = {}
         for file in dict.fromkeys(weight_files(path).values()):
             weights |= {n: w for n, w in file_weights(file).items() if n.startswith("vision.")}
@@ -139,6 +140,16 @@ def read_vision(path: Path, vision_config: str | None) -> Vision:
         siglip.read_siglip(path) if values.get("model_type") in siglip.MODEL_TYPES else read_tower(path, vision_config)
     )
     return Vision(tower.config, tower.preprocess, tower.weights, tower.table, tower.notes)
+
+
+def encoder_weights(vision: Vision, path: Path) -> dict[str, Tensor]:
+    """The weights of an encoder under our names, float32. Raises CheckpointError."""
+    with torch.device("meta"):
+        shapes = {f"vision.{n}": tuple(t.shape) for n, t in build_vision(vision.config).state_dict().items()}
+    tensor_map = TensorMap(shapes)
+    _add_vision(tensor_map, vision, path)
+    plans = tensor_map.finish(str(path))
+    return {name.removeprefix("vision."): plan.make().float() for name, plan in plans.items()}
 
 
 def _resampler(vision: VisionConfig, options: BridgeOptions) -> ResamplerConfig:
