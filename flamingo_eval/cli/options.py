@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -160,6 +161,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and
 OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of the terminal.")]
 
 
+MOST_WRITTEN = 32  # numbers of a range that are written out in a hint
+
+
 def numbers(text: str, what: str) -> tuple[int, ...]:
     """`0,4,8` -> (0, 4, 8), in order and without repetition. Raises UsageError."""
     values: list[int] = []
@@ -168,10 +172,20 @@ def numbers(text: str, what: str) -> tuple[int, ...]:
             example = "0,1,2" if what == "--seeds" else "0,4,8"
             invalid = "" if word.strip() == text.strip() else f" ('{word.strip()}')"
             raise UsageError(
-                f"invalid value for {what}: '{text}'{invalid}. Expected whole numbers, for example {example}."
+                f"invalid value for {what}: '{text}'{invalid}. Expected whole numbers, for example {example}.",
+                fix=_with_commas(text),
             )
         values.append(int(word))
     return tuple(dict.fromkeys(values))
+
+
+def _with_commas(text: str) -> str:
+    """`Write 4,5,6.` for `4-6`, and `Write 4,8.` for numbers with something else between them than a comma."""
+    span = re.fullmatch(r"\s*(\d{1,6})\s*(?:-|\.\.|:)\s*(\d{1,6})\s*", text)
+    if span is not None and int(span[1]) < int(span[2]) <= int(span[1]) + MOST_WRITTEN:
+        return f"Write {','.join(map(str, range(int(span[1]), int(span[2]) + 1)))}."
+    several = re.fullmatch(r"[\s\[(]*\d+(?:[\s;,/+|]+\d+)+[\s\])]*", text)
+    return f"Write {','.join(re.findall(r'[0-9]+', text))}." if several is not None else ""
 
 
 def shot_numbers(text: str) -> tuple[int | None, ...]:

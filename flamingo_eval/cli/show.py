@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flamingo_eval.cli.options import Data, Images, Json, Model, ModelArgs, Protocol, Split, complete_task, shot_numbers
+from flamingo_eval.cli.options import (
+    Data,
+    Images,
+    Json,
+    Model,
+    ModelArgs,
+    Protocol,
+    Split,
+    complete_task,
+    shot_numbers,
+    task_list,
+)
 
 if TYPE_CHECKING:
     from flamingo_eval.backends.choice import ModelChoice
@@ -72,6 +83,8 @@ def show(
         raise UsageError(f"--id {id}: {task} is no folder of a run.", fix="Of a task, give the query with --index.")
     if demos not in ("random", "balanced", "fixed", "official"):
         raise UsageError(f"--demos {demos}: show knows random, balanced, fixed and official.")
+    if len(asked := task_list([task])) > 1:
+        raise UsageError(f"show prints the prompt of one task, got {len(asked)}: {', '.join(asked)}.")
     settings = load_settings()
     choice = choose_model(model or settings.model, model_args)
     named = protocol or settings.protocol

@@ -269,7 +269,8 @@ def _csv_text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise DataError(f"{path}: not UTF-8 text but UTF-16.", fix="Save it as UTF-8.") from error
+            wide = 32 if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")) else 16
+            raise DataError(f"{path}: not UTF-8 text but UTF-{wide}.", fix="Save it as UTF-8.") from error
         line = data.count(b"\n", 0, error.start) + 1
         near = data[max(0, error.start - 15) : error.start + 15].decode("latin-1").splitlines()
         text = next((part for part in near if data[error.start : error.start + 1].decode("latin-1") in part), "")
