@@ -170,6 +170,8 @@ def _paired(
     answered_a = {id for id, o in outputs_a.items() if not o.error}
     answered_b = {id for id, o in outputs_b.items() if not o.error}
     if answered_a == answered_b:
+        if not (x.draws and y.draws):
+            return None, "this metric is not bootstrapped"
         difference = paired(x.value, y.value, x.draws, y.draws)
         return difference, "" if difference else "too few bootstrap draws have a value in both (a single picture?)"
     common_ids = [id for id in outputs_a if id in answered_a & answered_b]

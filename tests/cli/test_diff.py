@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner
@@ -44,3 +45,10 @@ def test_an_unknown_word_is_a_usage_error(make_run: Any) -> None:
     assert isinstance(result.exception, UsageError)
     assert "Did you mean 'worse'?" in str(result.exception)
     assert diff(path, path, "--fail-on", "changed").exit_code == 0
+
+
+def test_a_metric_without_an_interval_is_named_as_such() -> None:
+    runs = Path(__file__).parents[2] / "results/reference/runs/coco@sample/tiny"
+    result = CliRunner().invoke(app, ["diff", *(str(p) for p in sorted(runs.iterdir())[:2])])
+    assert "meteor: this metric is not bootstrapped" in result.output
+    assert "too few bootstrap draws" not in result.output
