@@ -43,17 +43,16 @@ class Series:
 
     number: int
     label: str
-    kind: str  # ours, published, or ceiling: what only guessing can exceed
+    kind: str  # ours, published, or ceiling: what only guessing can exceed, or what always repeating a shot scores
     colour: int
     dash: int = 0
 
     @property
     def style(self) -> str:
         """Its CSS classes."""
-        if self.kind == "ceiling":
-            return "ceiling"
         dash = f"d{1 + (self.dash - 1) % len(DASHES)}" if self.dash else ""
-        return " ".join(filter(None, (f"s{self.colour}", dash, "" if self.kind == "ours" else self.kind)))
+        colour = "" if self.kind == "ceiling" else f"s{self.colour}"
+        return " ".join(filter(None, (colour, dash, "" if self.kind == "ours" else self.kind)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,9 @@ def series_of(table: Table) -> dict[SeriesKey, Series]:
         words += [w for w in (demos if demos != "random" else "", ablation, variant) if w]
         words += ["published"] if kind == "published" else []
         colour, dash = number, 0
-        if len(models) > 1 and kind != "ceiling":
+        if kind == "ceiling":
+            dash = [METRIC_TITLES[name] for name in BELOW].index(model)
+        elif len(models) > 1:
             colour, dash = models.index(model), lines_of[model]
             lines_of[model] += 1
         series[key] = Series(number, visible(", ".join(words), 80), kind, colour % COLOURS, dash)

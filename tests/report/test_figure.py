@@ -10,7 +10,7 @@ import pytest
 
 from flamingo_eval.report.figure import COLOURS, axis, panels_of, series_of, svg_file
 from flamingo_eval.report.tables import METRIC_TITLES, Cell, Row, Table
-from flamingo_eval.runs.folder import CEILING
+from flamingo_eval.runs.folder import BELOW, CEILING
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -98,3 +98,11 @@ def test_a_ceiling_stands_in_the_panel_of_its_task() -> None:
     assert panel.metric == "VQA acc."
     assert panel.markup.count('class="ceiling"') == 1
     assert [s.label for s in series_of(table).values()] == ["m", "n", METRIC_TITLES[CEILING]]
+
+
+def test_baselines_of_the_shots_are_lines_with_dashes_of_their_own() -> None:
+    below = [replace(ROW, metric=name, cells={4: cell(80.0)}) for name in BELOW]
+    table = Table((ROW, *below), TABLE.shots)
+    assert [s.style for s in series_of(table).values()] == ["s0", "ceiling", "d1 ceiling", "d2 ceiling"]
+    (panel,) = panels_of(table)
+    assert panel.metric == "VQA acc."
