@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,9 @@ COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that ask for NLTK's data are marked `wups`."""
+    """Tests that ask for NLTK's data are marked `wups`; files with slow tests come first, so that no worker waits."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
     for item in items:
         if "nltk_data" in getattr(item, "fixturenames", ()):
             item.add_marker("wups")
