@@ -8,22 +8,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from flamingo_eval.cli import app
 from flamingo_eval.config.names import task_names
 
 LIMIT = 24
 
 
 def command(out: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "flamingo_eval", "run", "vqav2", "--shots", "4", "--out", str(out), *words]
+    return ["run", "vqav2", "--shots", "4", "--out", str(out), *words]
 
 
-def run(out: Path, *words: str) -> dict[str, object]:
-    done = subprocess.run([*command(out, *words), "--json"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    value: dict[str, object] = json.loads(done.stdout)["runs"][0]
+def run(out: Path, *words: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, [*command(out, *words), "--json"])
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    value: dict[str, Any] = json.loads(done.stdout)["runs"][0]
     return value
 
 
@@ -39,6 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_batch_size_changes_nothing(whole: Path, tmp_path: Path) -> None:
     run(tmp_path, "--limit", str(LIMIT), "--batch-size", "16")
     assert outputs(tmp_path) == outputs(whole)
@@ -53,11 +57,11 @@ def test_a_limit_changes_nothing(whole: Path, tmp_path: Path) -> None:
     assert set(lines) <= set(outputs(whole).splitlines())
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(whole: Path, tmp_path: Path) -> None:
     """SIGKILL once some queries are on disk; the same command ends with the same bytes."""
-    with subprocess.Popen(
-        command(tmp_path, "--limit", str(LIMIT), "--batch-size", "2"), stderr=subprocess.DEVNULL
-    ) as process:
+    words = command(tmp_path, "--limit", str(LIMIT), "--batch-size", "2")
+    with subprocess.Popen([sys.executable, "-m", "flamingo_eval", *words], stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < until:
             if any(p.stat().st_size > 0 for p in tmp_path.rglob("outputs.jsonl")):
@@ -70,21 +74,23 @@ def test_a_killed_run_goes_on_where_it_stopped(whole: Path, tmp_path: Path) -> N
     assert json.loads(record.read_text())["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_the_model_looks_at_the_picture(tmp_path: Path) -> None:
     """With another query's picture, accuracy falls to what the text alone gives, and below what the picture gives."""
     value = {}
     for name in ("", "query-images-shuffled", "query-image-removed"):
         result = run(tmp_path / (name or "plain"), "--limit", "120", *(("--ablation", name) if name else ()))
-        value[name] = result["scores"][0]["value"]  # type: ignore[index]
+        value[name] = result["scores"][0]["value"]
     assert value[""] > value["query-images-shuffled"] + 15
     assert value["query-images-shuffled"] < value["query-image-removed"] + 10
 
 
+@pytest.mark.slow
 def test_every_task_runs_on_its_sample(tmp_path: Path) -> None:
     """`run all`: a metric, a count and an interval in every row; what cannot be scored here says what to install."""
-    words = [sys.executable, "-m", "flamingo_eval", "run", "all", "--shots", "0,2", "--limit", "6"]
-    done = subprocess.run([*words, "--out", str(tmp_path), "--json"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    words = ["run", "all", "--shots", "0,2", "--limit", "6", "--out", str(tmp_path), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, (done.stderr, done.exception)
     runs = json.loads(done.stdout)["runs"]
     assert {(r["task"], r["shots"]) for r in runs} == {
         (f"{task}@sample", shots) for task in task_names() for shots in (0, 2) if (task, shots) != ("rareact", 2)
