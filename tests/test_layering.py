@@ -45,14 +45,16 @@ def test_a_cycle_would_be_found() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_light_modules_import_nothing_heavy(name: str) -> None:
+def test_light_modules_import_nothing_heavy() -> None:
     probe = (
-        f"import sys, flamingo_eval.{name}\n"
-        "heavy = {'torch', 'pandas', 'datasets', 'transformers', 'av'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)"
+        "import sys\n"
+        "from importlib import import_module\n"
+        "for name in sys.argv[1:]:\n"
+        "    import_module(f'flamingo_eval.{name}')\n"
+        "    heavy = {'torch', 'pandas', 'datasets', 'transformers', 'av'} & set(sys.modules)\n"
+        "    if heavy: sys.exit(f'{name} imports {heavy}')\n"
     )
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", probe, *LIGHT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

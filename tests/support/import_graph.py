@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "flamingo_eval"
@@ -39,6 +40,7 @@ def _without_type_checking(node: ast.AST) -> Iterator[ast.AST]:
         yield from _without_type_checking(child)
 
 
+@cache
 def graph() -> dict[str, dict[str, list[str]]]:
     """entry -> entries it imports -> the files that do."""
     names = set(entries())
