@@ -267,8 +267,44 @@ class Asked(Protocol):
     def generates(self) -> bool: ...
 
 
+class TaskAndPrompt(Protocol):
+    """A task and how it is asked."""
+
+    @property
+    def task(self) -> TaskSpec: ...
+
+    @property
+    def prompt(self) -> PromptSpec: ...
+
+
+class Resolved:
+    """What follows from a task and its prompt, in the specs of runs and in runs that are only planned."""
+
+    __slots__ = ()
+
+    @property
+    def decode(self: TaskAndPrompt) -> DecodeSpec:
+        """The task's decoding with the protocol's changes."""
+        return _overridden(self.task.decode, self.prompt.decode)
+
+    @property
+    def rank(self: TaskAndPrompt) -> RankSpec:
+        """The task's candidate scoring with the protocol's changes."""
+        return _overridden(self.task.rank, self.prompt.rank)
+
+    @property
+    def text_only_shots(self: TaskAndPrompt) -> int:
+        """Demonstrations without pictures at zero shots; none where the task has no support split."""
+        return self.prompt.text_only_shots if self.task.data.support is not None else 0
+
+    @property
+    def generates(self: TaskAndPrompt) -> bool:
+        """Whether answers are generated text: of open-ended tasks, and letters of choices."""
+        return self.task.mode == "open-ended" or _overridden(self.task.rank, self.prompt.rank).wanted == "letter"
+
+
 @dataclass(frozen=True, slots=True)
-class RunSpec:
+class RunSpec(Resolved):
     """Everything that decides the outputs and scores of one run; its hash is part of the run folder's name.
 
     Device, dtype and model identity belong to it; batch size, workers and caches do not, for they change nothing.
@@ -289,49 +325,9 @@ class RunSpec:
     on_error: OnError = field(default="stop", metadata=FAILURES)
 
     @property
-    def decode(self) -> DecodeSpec:
-        """The task's decoding with the protocol's changes."""
-        return decode_of(self.task, self.prompt)
-
-    @property
-    def rank(self) -> RankSpec:
-        """The task's candidate scoring with the protocol's changes."""
-        return rank_of(self.task, self.prompt)
-
-    @property
-    def text_only_shots(self) -> int:
-        """Demonstrations without pictures when the run is at zero shots."""
-        return text_only_shots_of(self.task, self.prompt)
-
-    @property
-    def generates(self) -> bool:
-        """Whether the model writes its answers; otherwise candidates are scored."""
-        return generates(self.task, self.rank)
-
-    @property
     def task_label(self) -> str:
         """`vqav2`, or `vqav2@sample`: sample scores never pass for the benchmark's."""
         return task_label(self.task, self.data)
-
-
-def decode_of(task: TaskSpec, prompt: PromptSpec) -> DecodeSpec:
-    """The task's decoding with the protocol's changes."""
-    return _overridden(task.decode, prompt.decode)
-
-
-def rank_of(task: TaskSpec, prompt: PromptSpec) -> RankSpec:
-    """The task's candidate scoring with the protocol's changes."""
-    return _overridden(task.rank, prompt.rank)
-
-
-def generates(task: TaskSpec, rank: RankSpec) -> bool:
-    """Whether answers are generated text: of open-ended tasks, and letters of choices."""
-    return task.mode == "open-ended" or rank.wanted == "letter"
-
-
-def text_only_shots_of(task: TaskSpec, prompt: PromptSpec) -> int:
-    """Demonstrations without pictures at zero shots; none where the task has no support split."""
-    return prompt.text_only_shots if task.data.support is not None else 0
 
 
 def task_label(task: TaskSpec, data: str) -> str:

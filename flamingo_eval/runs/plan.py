@@ -15,22 +15,17 @@ from flamingo_eval.config.names import PROTOCOL_FILE, find_protocol, find_task, 
 from flamingo_eval.config.protocols import NoPromptError, find_prompt, load_protocol, prompt_files, protocol_chain
 from flamingo_eval.config.settings import FRESH, SAMPLE
 from flamingo_eval.config.specs import (
-    DecodeSpec,
     DemoMethod,
     DemoSpec,
     ModelIdentity,
     OnError,
     PromptSpec,
     ProtocolSpec,
-    RankSpec,
+    Resolved,
     RunSpec,
     TaskSpec,
     Wanted,
-    decode_of,
-    generates,
-    rank_of,
     task_label,
-    text_only_shots_of,
 )
 from flamingo_eval.data.roots import data_name, data_root
 from flamingo_eval.data.task_file import load_task, use_own_metrics
@@ -53,7 +48,7 @@ LETTER_FORM = "_letter"  # ends the name of a protocol that lists choices with l
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Question(Resolved):
     """A task and how it is asked."""
 
     task: TaskSpec
@@ -87,7 +82,7 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedRun:
+class PlannedRun(Resolved):
     """One run to be done: all that is known of it before there is a model. Its episodes are made when asked for."""
 
     question: Question
@@ -121,22 +116,6 @@ class PlannedRun:
     @property
     def on_error(self) -> OnError:
         return self.choices.on_error
-
-    @property
-    def decode(self) -> DecodeSpec:
-        return decode_of(self.task, self.prompt)
-
-    @property
-    def rank(self) -> RankSpec:
-        return rank_of(self.task, self.prompt)
-
-    @property
-    def text_only_shots(self) -> int:
-        return text_only_shots_of(self.task, self.prompt)
-
-    @property
-    def generates(self) -> bool:
-        return generates(self.task, self.rank)
 
     @property
     def task_label(self) -> str:
@@ -447,7 +426,7 @@ def _check_rank(questions: Sequence[Question], choices: Choices) -> None:
     problems: list[str] = []
     for question in questions:
         try:
-            check_wanted(question.task, rank_of(question.task, question.prompt))
+            check_wanted(question.task, question.rank)
         except UsageError as error:
             problems.append(str(error))
     if problems:
