@@ -1,6 +1,6 @@
 """python -m benchmarks [PART...]: how fast we are, and how much faster than OpenFlamingo with the same weights.
 
-Parts: vqa, fixed, caption, rank, phases, floor, graphs (on CUDA), search, idefics, hf, memory, startup, load,
+Parts: vqa, fixed, caption, rank, phases, floor, graphs (on CUDA), search, idefics, hf, server, memory, startup, load,
 rices; all of them if none is named. `search` counts, it times nothing.
 Every figure is a median; both sides run in turns on the same prompts, the same number of threads and the same clock.
 Prints Markdown.
@@ -22,11 +22,12 @@ from benchmarks.graphs import graphs
 from benchmarks.hf import hf
 from benchmarks.idefics import idefics
 from benchmarks.search import search
+from benchmarks.server import server
 from benchmarks.upkeep import load, memory, rices, startup
 from benchmarks.world import MODELS
 
 AGAINST_PEER = ("vqa", "fixed", "caption", "rank", "phases", "floor", "graphs")
-PARTS = (*AGAINST_PEER, "search", "idefics", "hf", "memory", "startup", "load", "rices")
+PARTS = (*AGAINST_PEER, "search", "idefics", "hf", "server", "memory", "startup", "load", "rices")
 
 
 def main() -> None:
@@ -93,6 +94,8 @@ def main() -> None:
         idefics(given.work, shots, given.queries, given.repeats, given.device, given.dtype)
     if "hf" in parts:
         hf(shots, given.queries, given.repeats, given.clock)
+    if "server" in parts:
+        server(given.repeats)
     if "memory" in parts:
         memory()
     if "startup" in parts:

@@ -68,9 +68,10 @@ class Model(LoadedModel):
         return reference.logits(self, prompt)
 
     def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec | None = None) -> list[str]:
-        """The best continuation of each prompt, up to the end of the chunk."""
-        answers = dict(self.engine.generate(prompts, spec or DecodeSpec()))
-        return [a.text or "" for a in in_order(answers)]
+        """The best continuation of each prompt, up to the end of the chunk or the first of `spec.stop`."""
+        spec = spec or DecodeSpec()
+        answers = dict(self.engine.generate(prompts, spec))
+        return [spec.cut(a.text or "") for a in in_order(answers)]
 
     def score(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from flamingo_eval.backends.choice import ArgValue, ModelChoice, choose_model
+from flamingo_eval.backends.own import ListModel, OwnEngine
 from flamingo_eval.backends.shape import Shape, default_protocol, shape_of
 from flamingo_eval.config.settings import data_choice, image_folders, load_settings
 from flamingo_eval.config.specs import DemoMethod, ModelIdentity, OnError, Wanted
 from flamingo_eval.errors import UsageError
 from flamingo_eval.runs.answer import Engine
-from flamingo_eval.runs.backend import Backend, backend_of, hf_backend_of, identity_of, load_backend
+from flamingo_eval.runs.backend import Backend, backend_of, features_label, hf_backend_of, identity_of, load_backend
+from flamingo_eval.runs.backend import features_of as encoder_of
 from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.preflight import require_supported
 from flamingo_eval.runs.runner import FinishedRun
 from flamingo_eval.runs.session import Observer, run_all
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from flamingo_eval.api import Model
     from flamingo_eval.backends.hf.model import HFModel
 
-AnyModel: TypeAlias = "str | Path | ModelChoice | Model | HFModel | Engine"
+AnyModel: TypeAlias = "str | Path | ModelChoice | Model | HFModel | Engine | ListModel"
 UNKNOWN = "unknown"  # in the record of a model that does not say what it is
 
 
@@ -69,6 +73,7 @@ def evaluate(
     rank: Wanted | None = None,
     ablation: str = "",
     on_error: OnError = "stop",
+    features_of: str | Path | ModelChoice | None = None,
     model_args: str | Mapping[str, ArgValue] = "",
     device: str = "auto",
     dtype: str = "auto",
@@ -79,12 +84,16 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model on tasks and return the runs; the options mean what those of `flamingo-eval run` mean.
 
-    `model` is a name or folder as --model takes it, a loaded model, or any object with the two methods of
-    runs.answer.Engine. The record takes its `name` (else the name of its class), `sha256`, `device` and `dtype` where
-    it has them. `fresh` None: finished and interrupted runs of a model are taken up again where its sha256 is known.
+    `model` is a name or folder as --model takes it, a loaded model, or any object with `generate` and `score`: methods
+    that get lists and return lists (docs/models.md), or generators as in runs.answer.Engine. Such an object is asked in
+    its `default_protocol`, or in `chat` where methods return lists and `flamingo` where they are generators; the record
+    takes its `name` (else the name of its class), `sha256`, `device` and `dtype` where it has them. `features_of`: the
+    model whose features RICES compares, in the place of the model's own. `fresh` None: finished and interrupted runs of
+    a model are taken up again where its sha256 is known.
     Raises UsageError, ConfigError, DataError, MediaError, PromptError, CheckpointError, RunError.
     """
     source = _source(model, model_args, device, dtype, str(batch_size), workers)
+    other = choose_model(features_of) if features_of is not None else None
     settings = load_settings()
     choices = Choices(
         shots=(None,) if shots == "all" else _numbers(shots),
@@ -99,6 +108,7 @@ def evaluate(
         images=image_folders(None),
         split=split,
         on_error=on_error,
+        features=features_label(other) if other is not None else "",
     )
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     named = protocol or settings.protocol
@@ -113,8 +123,11 @@ def evaluate(
             if source.owned:
                 backend.close()
 
+    runs = plan_runs(questions, choices)
+    if source.choice is not None:
+        require_supported(source.choice, runs)
     records = run_all(
-        plan_runs(questions, choices),
+        runs,
         opened,
         Path(out or settings.out),
         identity=source.identity,
@@ -122,6 +135,7 @@ def evaluate(
         fresh=source.identity.sha256 == UNKNOWN if fresh is None else fresh,
         settings={"batch_size": str(batch_size)},
         observer=observer,
+        features=(lambda: encoder_of(other, device)) if other is not None else None,
     )
     return Evaluation(tuple(records or ()))
 
@@ -135,6 +149,7 @@ class _Source:
     protocol: Callable[[], str]
     shape: Callable[[], Shape] | None = None
     owned: bool = True
+    choice: ModelChoice | None = None  # where it is named
 
 
 def _source(
@@ -152,10 +167,11 @@ def _source(
             lambda: load_backend(choice, device, dtype, batch_size, workers),
             lambda: default_protocol(choice)[0],
             lambda: shape_of(choice),
+            choice=choice,
         )
     if model_args:
         raise UsageError("model_args are for a model that is named; this one is loaded already.")
-    return _loaded(model, batch_size, workers) or _own(model)
+    return _loaded(model, batch_size, workers) or _own(model, batch_size)
 
 
 def _loaded(model: object, batch_size: str, workers: int | None) -> _Source | None:
@@ -173,22 +189,27 @@ def _loaded(model: object, batch_size: str, workers: int | None) -> _Source | No
     return None
 
 
-def _own(model: object) -> _Source:
-    """Any object with the two methods of an engine."""
+def _own(model: object, batch_size: str) -> _Source:
+    """Any object with the two methods, which return lists or yield pairs."""
     missing = [name for name in ("generate", "score") if not callable(getattr(model, name, None))]
     if missing:
         raise UsageError(
             f"a {type(model).__name__} is no model: {' and '.join(missing)} missing.",
             fix="Give a name, a folder, a loaded model, or an object with generate and score: see docs/python.md.",
         )
+    from flamingo_eval.engine import rows_of
+
+    streams = inspect.isgeneratorfunction(cast(Engine, model).generate)
+    engine = cast(Engine, model) if streams else OwnEngine(model, rows_of(batch_size))
     identity = ModelIdentity(
         str(getattr(model, "name", None) or type(model).__name__),
         str(getattr(model, "sha256", UNKNOWN)),
         str(getattr(model, "device", UNKNOWN)).partition(":")[0],
         str(getattr(model, "dtype", UNKNOWN)).removeprefix("torch."),
     )
-    backend = Backend(identity, cast(Engine, model))
-    return _Source(identity, lambda: backend, lambda: "flamingo", owned=False)
+    backend = Backend(identity, engine)
+    protocol = str(getattr(model, "default_protocol", "flamingo" if streams else "chat"))
+    return _Source(identity, lambda: backend, lambda: protocol, owned=False)
 
 
 def _numbers(value: int | Sequence[int]) -> tuple[int, ...]:

@@ -127,3 +127,32 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         evaluate(Own(), "vqav2", shots=(-1,))
     with pytest.raises(UsageError, match="gives no features"):
         evaluate(Own(), "vqav2", shots=1, limit=2, demos="rices", out=tmp_path)
+
+
+class Lists:
+    """Returns lists in step with the lists it gets."""
+
+    batch_size = 3
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.turns = 0
+
+    def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec) -> list[str]:
+        self.sizes.append(len(prompts))
+        self.turns = len(prompts[0].turns)
+        return ["red" for _ in prompts]
+
+    def score(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], spec: RankSpec
+    ) -> list[list[float]]:
+        return [[-float(len(name)) for name in names] for _, names in zip(prompts, candidates, strict=True)]
+
+
+def test_methods_that_return_lists_get_lists(tmp_path: Path) -> None:
+    model = Lists()
+    result = evaluate(model, ("vqav2", "hateful_memes"), shots=1, limit=7, out=tmp_path)
+    assert model.sizes == [3, 3, 1]
+    assert model.turns == 3
+    assert {r.spec.protocol.name for r in result.runs} == {"chat"}
+    assert set(result.frame["model"]) == {"Lists"}

@@ -22,7 +22,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from flamingo_eval.backends.choice import ModelChoice, args_text
 from flamingo_eval.config.own_code import called, load_module
@@ -31,6 +31,18 @@ from flamingo_eval.errors import ModelError, UsageError, did_you_mean
 from flamingo_eval.records import Answer, Prompt
 
 METHODS = ("generate", "score")
+
+
+class ListModel(Protocol):
+    """The two methods, with lists in step."""
+
+    def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec) -> Sequence[str]: ...
+
+    def score(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], spec: RankSpec
+    ) -> Sequence[Sequence[float]]: ...
+
+
 UNKNOWN_CONTEXT = 1_000_000_000
 BATCH = 8
 

@@ -21,7 +21,7 @@ class Finding:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Look at Python, PyTorch, CUDA, Java, NLTK data, transformers, the bundled checkpoint, caches and disk.
+    """Look at Python, PyTorch, CUDA, Java, NLTK data, optional packages, the bundled checkpoint, caches and disk.
 
     Exit code 1 when something that the default run needs is missing.
     """
@@ -29,7 +29,7 @@ def doctor(as_json: Json = False) -> None:
 
     from flamingo_eval.cli.console import print_json, print_table
 
-    findings = [_python(), _torch(), _cuda(), _java(), _nltk(), _transformers(), _tiny(), _cache(), _disk()]
+    findings = [_python(), _torch(), _cuda(), _java(), _nltk(), _transformers(), _servers(), _tiny(), _cache(), _disk()]
     if as_json:
         print_json([dataclasses.asdict(f) for f in findings])
     else:
@@ -43,7 +43,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-OPTIONAL = ("CUDA", "NLTK data", "models of transformers")
+OPTIONAL = ("CUDA", "NLTK data", "models of transformers", "models behind a server")
 
 
 def _python() -> Finding:
@@ -113,6 +113,17 @@ def _transformers() -> Finding:
     listing = ", ".join(f"{name} {version}" for name, version in installed.items())
     hint = "" if "torchvision" in installed else "; a few families need torchvision too"
     return Finding(title, True, listing + hint)
+
+
+def _servers() -> Finding:
+    from importlib import metadata
+
+    title = "models behind a server"
+    try:
+        return Finding(title, True, f"httpx2 {metadata.version('httpx2')}")
+    except metadata.PackageNotFoundError:
+        missing = "httpx2 is not installed; only --model openai:... needs it"
+        return Finding(title, False, missing, "pip install 'flamingo-eval[servers]'")
 
 
 def _tiny() -> Finding:

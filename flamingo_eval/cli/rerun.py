@@ -26,6 +26,9 @@ def rerun(
     model_args: Annotated[
         str, typer.Option(metavar="K=V,...", help="Options of an hf: model, in the place of the record's.")
     ] = "",
+    features_of: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="As in `run`, where the run's demonstrations were chosen so.")
+    ] = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="DIR", help="The data root, where the run was not on the sample.")
     ] = None,
@@ -42,6 +45,7 @@ def rerun(
     Exit code 0 if weights, data, answers and scores are the same, 1 otherwise. Another version or machine is said but
     is no difference of its own. Of several runs only those that differ are shown whole.
     """
+    from flamingo_eval.backends.choice import choose_model
     from flamingo_eval.cli.console import print_json, say
     from flamingo_eval.cli.diff import print_comparison
     from flamingo_eval.cli.option_checks import Checks, check_deployment, check_out_folder
@@ -61,8 +65,9 @@ def rerun(
     checks.require()
     comparisons: list[Comparison] = []
     with tempfile.TemporaryDirectory(prefix="flamingo-eval-rerun-") as temporary:
+        features = choose_model(features_of) if features_of else None
         repeater = Repeater(
-            out or Path(temporary), model, data, image_folders(images), device, Repeating(as_json), model_args
+            out or Path(temporary), model, data, image_folders(images), device, Repeating(as_json), model_args, features
         )
         with closing(repeater):
             for i, folder in enumerate(folders, start=1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,7 @@ from flamingo_eval.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from flamingo_eval.backends.choice import ModelChoice
     from flamingo_eval.distributed.spec import Deployment
     from flamingo_eval.report.expectations import Expectation
     from flamingo_eval.runs.plan import PlannedRun
@@ -56,6 +58,9 @@ def run(
     demos: Demos = "random",
     demos_file: DemosFile = None,
     picture_weight: PictureWeight = 0.5,
+    features_of: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="rices: compare by this model's features (servers give none).")
+    ] = None,
     support_size: SupportSize = None,
     permutations: Permutations = None,
     rank: Rank = None,
@@ -121,6 +126,7 @@ def run(
     from flamingo_eval.errors import UsageError
     from flamingo_eval.models import model_folder
     from flamingo_eval.report.expectations import parse_expectations
+    from flamingo_eval.runs.backend import features_label
     from flamingo_eval.runs.plan import load_questions, plan_runs
     from flamingo_eval.runs.preflight import require_supported
 
@@ -166,6 +172,9 @@ def run(
     checks.require()
     assert choices is not None
     assert choice is not None
+    features = choose_model(features_of) if features_of else None
+    if features is not None:
+        choices = replace(choices, features=features_label(features))
     protocol_name, usual, reason = protocol or settings.protocol, "", ""
     if not protocol_name:
         usual, reason = default_protocol(choice)
@@ -186,7 +195,7 @@ def run(
     if not quiet:
         for line in (*notes, *_banner(runs, str(choice), usual, reason)):
             say(line)
-    records = _answer(runs, deployment, destination, fresh, quiet)
+    records = _answer(runs, deployment, destination, fresh, quiet, features)
     if records is not None:
         _print(records, as_json)
         require_expected(expectations, records)
@@ -227,13 +236,19 @@ def _protocols(runs: list[PlannedRun], usual: str, why: str) -> str:
 
 
 def _answer(
-    runs: list[PlannedRun], deployment: Deployment, out: Path, fresh: bool, quiet: bool
+    runs: list[PlannedRun],
+    deployment: Deployment,
+    out: Path,
+    fresh: bool,
+    quiet: bool,
+    features: ModelChoice | None,
 ) -> list[FinishedRun] | None:
     """The records of all runs; None in a process that only answers for another one (torchrun)."""
     from flamingo_eval.backends.choice import choose_model
     from flamingo_eval.backends.shape import shape_of
     from flamingo_eval.cli.progress import Progress
     from flamingo_eval.distributed.launch import Launch, identity_before
+    from flamingo_eval.runs.backend import features_of
     from flamingo_eval.runs.session import run_all
 
     progress = Progress(quiet)
@@ -251,6 +266,7 @@ def _answer(
             fresh=fresh,
             settings={"batch_size": deployment.batch_size},
             observer=progress,
+            features=None if features is None else lambda: features_of(features, deployment.device),
         )
 
 

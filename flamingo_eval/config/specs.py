@@ -35,15 +35,23 @@ class DecodeSpec:
     """How open-ended answers are generated (Flamingo v2 A.2: beam search with 3 beams, cut at end of chunk).
 
     `length_penalty` p ranks finished beams by log-likelihood / (new tokens)^p; 0 compares sums, as OpenFlamingo does.
+    An answer ends before the first of `stop`; beams are ranked as they are without it.
     """
 
     beams: int = 3
     max_new_tokens: int = 10
     length_penalty: float = 0.0
+    stop: tuple[str, ...] = field(default=(), metadata={"absent": ()})
+
+    def cut(self, text: str) -> str:
+        """The text before the first stop string in it."""
+        return text[: min((i for i in map(text.find, self.stop) if i >= 0), default=len(text))]
 
     def __post_init__(self) -> None:
         if self.beams < 1 or self.max_new_tokens < 1:
             raise ValueError("beams and max_new_tokens must be at least 1")
+        if not all(self.stop):
+            raise ValueError("a stop string must not be empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,8 @@ class DemoSpec:
     support_per_class: int = 0  # classification: this many a class instead of support_size (paper: 32)
     picture_weight: float = 0.5  # rices-both: the share of the picture beside the text
     every: bool = field(default=False, metadata=PROSE)  # each query shows all the demonstrations that it brings
+    # RICES by another model's features than those of the model asked: its name and the beginning of its hash
+    features: str = field(default="", metadata={"absent": ""})
     given: str = ""  # of demonstrations that are data: the hash of their file, or the shots the official draws ran over
 
 
@@ -162,6 +172,7 @@ class DecodeOverride:
     beams: int | None = None
     max_new_tokens: int | None = None
     length_penalty: float | None = None
+    stop: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,6 @@ def answering(
         deployment.model, deployment.device, deployment.dtype, deployment.batch_size, deployment.workers
     )
     with closing(backend):
-        _require_ranking(deployment, runs, backend)
         yield Service(backend, _title(backend.identity, 1))
 
 
@@ -211,15 +210,6 @@ def _print_weights_size(rank_env: RankEnvironment, replica: Replica, size: int) 
     line = f"rank {rank_env.rank} of {rank_env.size}: {n_bytes / 1e6:,.1f} MB of weights, "
     line += f"expected {expected / 1e6:,.1f} MB"
     print(line, file=sys.stderr, flush=True)
-
-
-def _require_ranking(deployment: Deployment, runs: Sequence[PlannedRun], backend: Backend) -> None:
-    """Before the first query: raise if a task ranks candidates and the server cannot."""
-    if str(deployment.model).startswith(SERVER):
-        from flamingo_eval.backends.server.model import require_ranking
-
-        task_names = dict.fromkeys(run.task.name for run in runs if not run.generates)
-        require_ranking(backend.engine, tuple(task_names))
 
 
 def _title(identity: ModelIdentity, replicas: int, ranks: int = 1) -> str:

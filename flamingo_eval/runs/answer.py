@@ -116,7 +116,8 @@ def _generated(episodes: Iterable[Episode], spec: RunSpec, split: Split, engine:
             raise _broken(f"its answer to {episode.query.id} has neither text nor error")
         output = _output(episode, answer)
         if answer.text is not None:
-            output = replace(output, raw=_raw(answer), prediction=_cleaned(answer.text, spec))
+            answer = replace(answer, text=spec.decode.cut(answer.text))
+            output = replace(output, raw=_raw(answer), prediction=_cleaned(answer.text or "", spec))
             if spec.rank.wanted == "letter":
                 output = replace(output, best=_lettered(output, episode.query.candidates or split.candidates))
         yield output

@@ -5,7 +5,7 @@ The one place where a name becomes an engine. `identity_of` says the same identi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ class Backend:
     encoder: Callable[[], Encoder] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)  # what else a run's record says of the model
     check: Callable[[Image], None] | None = None
+    require: Callable[[Sequence[str]], None] | None = None  # raises UsageError for tasks it cannot rank candidates of
 
     def close(self) -> None:
         """End what the engine runs beside this process, if anything."""
@@ -81,14 +82,37 @@ def load_backend(
         identity = identity_of(choice, device, dtype)
         if choice.scheme == "own":
             return _own_backend(choice, identity, batch_size)
-        from flamingo_eval.backends.server.model import open_server
+        from flamingo_eval.backends.server.model import open_server, require_ranking
 
         server, answering = open_server(choice)
-        return Backend(identity, answering, None, server.record)
+        return Backend(
+            identity, answering, record=server.record, require=lambda tasks: require_ranking(answering, tasks)
+        )
     from flamingo_eval.models import model_folder
     from flamingo_eval.models.loaded import LoadedModel
 
     return backend_of(LoadedModel.load(model_folder(choice.target), device, dtype, mesh), batch_size, workers)
+
+
+def features_label(model: ModelChoice) -> str:
+    """What a run's spec says of the model whose features choose its demonstrations: name, beginning of the hash.
+
+    Raises CheckpointError, UsageError.
+    """
+    if model.scheme in ("openai", "own"):
+        raise UsageError(
+            f"--features-of {model}: this model gives no features.", fix="Name tiny, a checkpoint folder, or hf:FOLDER."
+        )
+    identity = identity_of(model)
+    return f"{identity.name} {identity.sha256[:12]}"
+
+
+def features_of(model: ModelChoice, device: str = "auto", dtype: str = "auto") -> Encoder:
+    """The encoder of a model that is loaded for its features alone. Raises CheckpointError, UsageError."""
+    encoder = load_backend(model, device, dtype, workers=0).encoder
+    if encoder is None:
+        raise UsageError(f"--features-of {model}: this model gives no features.")
+    return encoder()
 
 
 def _own_backend(choice: ModelChoice, identity: ModelIdentity, batch_size: str) -> Backend:

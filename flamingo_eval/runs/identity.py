@@ -40,7 +40,8 @@ def identity(spec: RunSpec) -> dict[str, Any]:
     """Every choice that decides the outputs or scores of a run, by dotted key, as plain JSON."""
     values = dict(_counted(spec, "", "identity"))
     for name in resolved_names(RunSpec):
-        values |= dict(_flat(name, _plain(getattr(spec, name))))
+        part = getattr(spec, name)
+        values |= dict(_counted(part, name, "identity") if dataclasses.is_dataclass(part) else _flat(name, part))
     return values | _data(spec)
 
 

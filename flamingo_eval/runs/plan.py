@@ -77,6 +77,7 @@ class Choices:
     on_error: OnError = "stop"
     demos_file: Path | None = None  # with demos "file"
     picture_weight: float = 0.5  # of rices-both
+    features: str = ""  # of RICES by another model's features: runs.backend.features_label
     beams: int | None = None  # None: the protocol's, or the task's
     max_new_tokens: int | None = None
 
@@ -443,6 +444,10 @@ def plan_runs(questions: Sequence[Question], choices: Choices) -> list[PlannedRu
     Numbers of shots beyond a task's maximum are passed over, as in the paper's tables, unless nothing remains to run.
     """
     check_ablation(choices.ablation)
+    if choices.features and not choices.demos.startswith("rices"):
+        raise UsageError(
+            f"--features-of: --demos {choices.demos} compares no features.", fix="Add --demos rices, or leave it out."
+        )
     questions = [_chosen(question, choices) for question in questions]
     _check_rank(questions, choices)
     _check_decoding(questions, choices)
@@ -489,6 +494,7 @@ def _runs_of(question: Question, choices: Choices) -> Iterator[PlannedRun]:
 def _demos(task: TaskSpec, choices: Choices, shots: int, seed: int, over: Sequence[int]) -> DemoSpec:
     size = task.support_size if choices.support_size is None else choices.support_size
     if choices.demos not in METHODS:
-        return DemoSpec(choices.demos, shots, seed, size, task.support_per_class, choices.picture_weight)
+        weight, features = choices.picture_weight, choices.features
+        return DemoSpec(choices.demos, shots, seed, size, task.support_per_class, weight, features=features)
     source = file_digest(choices.demos_file) if choices.demos_file else f"shots {','.join(map(str, over))}"
     return DemoSpec(choices.demos, shots, seed, support_size=0, support_per_class=0, given=source)

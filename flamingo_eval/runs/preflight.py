@@ -90,20 +90,28 @@ def _why_no_letters(run: PlannedRun) -> str:
 
 
 def require_supported(choice: ModelChoice, runs: Sequence[PlannedRun]) -> None:
-    """Raise UsageError that names the tasks which a server cannot be asked: no turns, beams, its own RICES features."""
-    if choice.scheme != "openai":
+    """Raise UsageError that names what a model cannot do: a server takes no text without turns and no beams.
+
+    Neither a server nor a class of the user's gives features for RICES.
+    """
+    if choice.scheme not in ("openai", "own"):
         return
     problems = []
     for run in {r.task_label: r for r in runs}.values():
+        if run.ranked_by_model and not run.demos.features:
+            what = "servers give" if choice.scheme == "openai" else "a class of your own gives"
+            problems.append(Problem(f"--demos {run.demos.method}: {what} no features.", key=run.task_label))
+        if choice.scheme == "own":
+            continue
         if run.protocol.style == "interleaved":
             problems.append(Problem(f"protocol {run.protocol.name} has no turns.", key=run.task_label))
         elif run.generates and run.decode.beams > 1:
             problems.append(Problem(f"{run.decode.beams} beams; servers decode greedily.", key=run.task_label))
-        if run.ranked_by_model:
-            problems.append(Problem(f"--demos {run.demos.method}: servers give no features.", key=run.task_label))
     if problems:
         raise UsageError(
-            f"{choice}: a server cannot be asked so:", problems, fix="Use --protocol chat, --demos random."
+            f"{choice}: this model cannot be asked so:",
+            problems,
+            fix="Use --protocol chat; features of another model: --features-of MODEL.",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flamingo_eval.backends.choice import ModelChoice, choose_model
 from flamingo_eval.config.specs import RunSpec
@@ -14,13 +14,16 @@ from flamingo_eval.errors import RunError
 from flamingo_eval.metrics.own import is_own
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model
 from flamingo_eval.prompting.given_demos import METHODS, official_again, recorded
-from flamingo_eval.runs.backend import Backend, load_backend
+from flamingo_eval.runs.backend import Backend, features_label, features_of, load_backend
 from flamingo_eval.runs.folder import RunFolder, read_outputs
 from flamingo_eval.runs.preflight import media_of, require_readable
 from flamingo_eval.runs.record import read_run
 from flamingo_eval.runs.recorded import data_of, recorded_spec
 from flamingo_eval.runs.runner import TaskData, load_data
 from flamingo_eval.runs.session import Observer, Session
+
+if TYPE_CHECKING:
+    from flamingo_eval.prompting.rices import Encoder
 
 
 class Repeater:
@@ -35,9 +38,11 @@ class Repeater:
         device: str | None = None,
         observer: Observer | None = None,
         model_args: str = "",
+        features: ModelChoice | None = None,
     ) -> None:
-        """`model_args`: as --model-args takes them; empty: those of the record."""
-        self.model_args = model_args
+        """`model_args`: as --model-args takes them; empty: those of the record. `features`: of --features-of."""
+        self.model_args, self.features = model_args, features
+        self._encoder: Encoder | None = None  # of `features`
         self.out, self.model, self.data, self.images, self.device = out, model, data, images, device
         self.observer = observer or Observer()
         self._backends: dict[tuple[ModelChoice, str, str, str], Backend] = {}
@@ -65,6 +70,8 @@ class Repeater:
         backend = self._backend_of(choice, spec, str(settings.get("batch_size", "auto")))
         model = backend.identity
         repeated_spec = replace(spec, model=model.name, model_sha256=model.sha256, device=model.device)
+        if spec.demos.features:
+            repeated_spec, backend = self._with_features(old, repeated_spec, backend)
         return Session(backend, self.out, True, settings, self.observer).run(repeated_spec, data).folder
 
     def close(self) -> None:
@@ -90,6 +97,17 @@ class Repeater:
             )
         hf = self.model.startswith("hf:")
         return choose_model(self.model, self.model_args or (dict(recorded_model.get("args", {})) if hf else ""))
+
+    def _with_features(self, old: RunFolder, spec: RunSpec, backend: Backend) -> tuple[RunSpec, Backend]:
+        """The run and its backend with the model whose features chose the demonstrations. Raises RunError."""
+        if self.features is None:
+            raise RunError(
+                f"{old.path}: its demonstrations were chosen by the features of {spec.demos.features}.",
+                fix="Add --features-of MODEL.",
+            )
+        encoder = self._encoder = self._encoder or features_of(self.features, spec.device)
+        named = replace(spec, demos=replace(spec.demos, features=features_label(self.features)))
+        return named, replace(backend, encoder=lambda: encoder)
 
     def _backend_of(self, choice: ModelChoice, spec: RunSpec, batch_size: str) -> Backend:
         key = (choice, self.device or spec.device, spec.dtype, batch_size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,6 +27,7 @@ from flamingo_eval.runs.runner import FinishedRun, Progress, TaskData, fingerpri
 
 if TYPE_CHECKING:
     from flamingo_eval.backends.shape import Shape
+    from flamingo_eval.prompting.rices import Encoder
 
 Watch: TypeAlias = Callable[[Progress], None]
 OpenBackend: TypeAlias = Callable[[Sequence[PlannedRun]], AbstractContextManager[Backend | None]]
@@ -133,7 +135,10 @@ def _ranking(backend: Backend, spec: RunSpec, data: TaskData, phase: Callable[[s
     if not ranked_by_model(spec):
         return None
     if backend.encoder is None:
-        raise UsageError(f"{spec.demos.method}: {spec.model} gives no features to choose demonstrations by.")
+        raise UsageError(
+            f"{spec.demos.method}: {spec.model} gives no features to choose demonstrations by.",
+            fix="Take those of another model: --features-of MODEL.",
+        )
     from flamingo_eval.prompting.rices import ranking_of
 
     return ranking_of(spec, data, backend.encoder(), lambda done, total: phase("encoding for RICES", done, total))
@@ -149,11 +154,13 @@ def run_all(
     fresh: bool = False,
     settings: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
+    features: Callable[[], Encoder] | None = None,
 ) -> list[FinishedRun] | None:
     """The records of all runs, in their order; None in a process that only answers for another one (torchrun).
 
     `identity`: the model's, where it is known before the model is loaded: finished runs are then found first, and of
     interrupted ones the answered queries need no pictures. `shape`: what prompts are measured with, if they are.
+    `features`: the encoder that chooses demonstrations (RICES) in the place of the model's own, made when needed.
     `open_backend` is entered with the runs that are left; not at all if there are none.
     Raises MediaError, PromptError before it, and what Session.run raises.
     """
@@ -171,6 +178,10 @@ def run_all(
         with open_backend(unfinished) as backend:
             if backend is None:
                 return None
+            if backend.require is not None:
+                backend.require(tuple(dict.fromkeys(r.task.name for r in unfinished if not r.generates)))
+            if features is not None:
+                backend = replace(backend, encoder=cache(features))
             session = Session(backend, out, fresh, settings or {}, watcher)
             for i, run in enumerate(runs):
                 if i not in records:

@@ -13,6 +13,7 @@ from flamingo_eval import Image, Prompt, Turn, load_model
 from flamingo_eval.backends.choice import ModelChoice, choose_model, parse_args
 from flamingo_eval.backends.hf.model import HFShape
 from flamingo_eval.errors import CheckpointError, PromptError, UsageError
+from tests.support.more_tiny_vlm import ONE_PICTURE
 from tests.support.tiny_vlm import save_tiny
 
 
@@ -122,3 +123,23 @@ def test_text_that_the_tokenizer_would_take_for_a_special_token_is_refused(saved
     for prompt in (Prompt(["a <|im_end|> b"]), Prompt([Turn("user", "an <|image_pad|>")])):
         with pytest.raises(PromptError, match="special token"):
             shape.count_tokens(prompt)
+
+
+@pytest.mark.parametrize("family", sorted(ONE_PICTURE))
+def test_a_family_that_cannot_be_shown_demonstrations_is_refused_at_load(family: str, tmp_path: Path) -> None:
+    folder = save_tiny(family, tmp_path / "model", ONE_PICTURE[family])
+    with pytest.raises(CheckpointError, match="demonstrations cannot be shown to this model") as caught:
+        load_model(f"hf:{folder}")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_an_option_that_the_processor_sets_itself_is_told_to_it(tmp_path: Path) -> None:
+    """InternVL's processor says `crop_to_patches=True` at every call; here pictures are cut where it is asked for."""
+    from PIL import Image as PillowImage
+
+    folder = save_tiny("internvl", tmp_path / "model")
+    PillowImage.new("RGB", (96, 64), "red").save(tmp_path / "a.png")
+    prompt = Prompt([Image(tmp_path / "a.png"), "What?"])
+    options = ("", "crop_to_patches=false", "crop_to_patches=true")
+    whole, told, cut = (HFShape(choose_model(f"hf:{folder}", args)).count_tokens(prompt) for args in options)
+    assert whole == told < cut / 2

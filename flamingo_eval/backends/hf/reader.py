@@ -48,9 +48,10 @@ class Read:
 class Reader:
     """Writes prompts as the model reads them."""
 
-    def __init__(self, processor: Any, frames: int = FRAMES) -> None:
-        """`frames`: pictures shown in the place of a clip."""
+    def __init__(self, processor: Any, frames: int = FRAMES, image_options: Mapping[str, Any] | None = None) -> None:
+        """`frames`: pictures in the place of a clip; `image_options`: what the processor is told at every call."""
         self.processor, self.frames = processor, frames
+        self.call: dict[str, Any] = {"images_kwargs": dict(image_options)} if image_options else {}
         self.tokenizer = processor.tokenizer
         self.has_template = bool(chat_template(processor))
         self.image_tag = self._image_tag()
@@ -115,13 +116,13 @@ class Reader:
         images = [list(pictures)] if pictures else None
         self.processor.image_processor = stand_in
         try:
-            out = self.processor(text=[text], images=images, add_special_tokens=special_tokens, return_tensors="pt")
-        except (
-            ValueError,
-            TypeError,
-            IndexError,
-        ) as error:  # PaliGemma takes no text alone, some take one picture only
-            what = f"{len(pictures)} pictures" if pictures else "no picture"
+            out = self.processor(
+                text=[text], images=images, add_special_tokens=special_tokens, return_tensors="pt", **self.call
+            )
+        except Exception as error:  # of the family's own code: PaliGemma takes no text alone, some one picture only
+            what = (
+                "no picture" if not pictures else "one picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
+            )
             raise PromptError(
                 f"{type(self.processor).__name__} refuses a prompt with {what}: {_first_line(error)}",
                 fix="Ask this model with another number of --shots, or use another model.",

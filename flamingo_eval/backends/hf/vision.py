@@ -15,7 +15,7 @@ from flamingo_eval.backends.hf.pictures import Layout, PictureFields, light
 from flamingo_eval.backends.hf.reader import Read, Reader
 from flamingo_eval.data.media import content_hash, open_image, open_video
 from flamingo_eval.engine.vision_cache import VisionCache
-from flamingo_eval.errors import MediaError
+from flamingo_eval.errors import CheckpointError, MediaError, PromptError
 from flamingo_eval.records import Image, Pixels, Prompt, Video
 
 PIXELS_KEPT = 64  # pictures opened for their numbers whose pixels wait to be encoded
@@ -33,7 +33,10 @@ class Pictures:
     def __init__(
         self, reader: Reader, network: Network | None, family: Family, store: VisionCache | None = None
     ) -> None:
-        """`network` None: tokens are counted, nothing is encoded. `store` None: features stay in memory."""
+        """`network` None: tokens are counted, nothing is encoded. `store` None: features stay in memory.
+
+        Raises CheckpointError where the processor takes no prompt with two pictures.
+        """
         self.reader, self.network, self.family, self.frames = reader, network, family, reader.frames
         self.store = store or VisionCache("memory")
         self._known: OrderedDict[tuple[str, int, bool], PictureFields] = OrderedDict()
@@ -41,7 +44,13 @@ class Pictures:
         self._counts = dict.fromkeys(("pictures_encoded", "pictures_opened"), 0)
         self._form: Any = None  # of a picture's features: how tensors lie in what `get_image_features` returns
         blank = PillowImage.new("RGB", _BLANK, "gray")
-        one, two = (reader.process([blank] * n)[1] for n in (1, 2))
+        try:
+            one, two = (reader.process([blank] * n)[1] for n in (1, 2))
+        except PromptError as error:
+            raise CheckpointError(
+                f"demonstrations cannot be shown to this model: {str(error).splitlines()[0]}",
+                fix="Use a model that takes several pictures in a prompt: see docs/models.md.",
+            ) from error
         self.layout = Layout.learned(one, two)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,6 +17,12 @@ from flamingo_eval.errors import FlamingoEvalError, MediaError, PromptError, Ser
 from flamingo_eval.records import Answer, Prompt
 
 Job = TypeVar("Job")
+MOST_STOPS = 4  # stop strings that the protocol allows
+AHEAD = 4  # a fourth of the requests in flight wait written for their turn
+
+
+class _StoppedError(ServerError):
+    """A job was not sent because another one has shown that the run cannot go on."""
 
 
 class ServerEngine:
@@ -49,8 +56,8 @@ class ServerEngine:
 
         return self._in_flight(zip(prompts, candidates, strict=False), scored)
 
-    def body(self, messages: Sequence[Mapping[str, Any]], new_tokens: int) -> dict[str, Any]:
-        """A request."""
+    def body(self, messages: Sequence[Mapping[str, Any]], new_tokens: int, stop: Sequence[str] = ()) -> dict[str, Any]:
+        """A request. Stop strings are not sent to a model that thinks first: its thought may hold them."""
         options = self.options
         extra = options.thinking_tokens if options.thinking == "on" else 0
         body: dict[str, Any] = {
@@ -60,33 +67,47 @@ class ServerEngine:
             "seed": options.seed,
             options.limit_field: new_tokens + extra,
         }
+        if stop and options.send_stop == "on" and options.thinking != "on":
+            body["stop"] = list(stop)[:MOST_STOPS]
         if options.thinking:
             body["chat_template_kwargs"] = {"enable_thinking": options.thinking == "on"}
         return body
 
     def _answered(self, prompt: Prompt, spec: DecodeSpec) -> Answer:
         messages = messages_of(prompt, self.options.max_side, self.options.frames)
-        reply = self.client.chat(self.body(messages, spec.max_new_tokens), prompt.id)
+        reply = self.client.chat(self.body(messages, spec.max_new_tokens, spec.stop), prompt.id)
         message = reply["choices"][0]["message"]
         text, thought = without_thought(message.get("content") or "", self.options.thinking == "on")
         apart = message.get("reasoning_content") or message.get("reasoning") or ""
         thought = "\n".join(t for t in (apart if isinstance(apart, str) else "", thought) if t)
-        return Answer(tokens_of(reply), text=text, thought=thought)
+        return Answer(tokens_of(reply), text=spec.cut(text), thought=thought)
 
     def _in_flight(self, jobs: Iterator[Job], answer: Callable[[Job], Answer]) -> Iterator[tuple[int, Answer]]:
-        """The answer to each job as it comes. Only jobs in flight are held, so any number of them may come."""
+        """The answer to each job as it comes. Only jobs in flight are held, and a few that follow them at once."""
         most = self.options.concurrency
+        waiting = most + most // AHEAD
+        stopped = threading.Event()
         fatal: FlamingoEvalError | None = None
         flying: dict[Future[Answer], int] = {}
         numbered = enumerate(jobs)
+
+        def unless_stopped(job: Job) -> Answer:
+            if stopped.is_set():
+                raise _StoppedError("stopped.")
+            try:
+                return answer(job)
+            except ServerError:
+                stopped.set()
+                raise
+
         pool = ThreadPoolExecutor(most, thread_name_prefix="request")
         try:
             while True:
-                while fatal is None and len(flying) < most:
+                while fatal is None and len(flying) < waiting:
                     pair = next(numbered, None)
                     if pair is None:
                         break
-                    flying[pool.submit(answer, pair[1])] = pair[0]
+                    flying[pool.submit(unless_stopped, pair[1])] = pair[0]
                 if not flying:
                     break
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
@@ -97,7 +118,7 @@ class ServerEngine:
                     except (PromptError, MediaError) as error:
                         yield index, Answer(0, error=error)
                     except ServerError as error:
-                        fatal = fatal or error
+                        fatal = error if fatal is None or isinstance(fatal, _StoppedError) else fatal
         finally:
             if flying:  # whoever asked has gone: nothing is tried again
                 self.client.stop_waiting()

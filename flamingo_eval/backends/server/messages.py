@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from flamingo_eval.data.images import open_image
 from flamingo_eval.data.media_files import unreadable
@@ -50,11 +52,54 @@ def _picture(address: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": address}}
 
 
+_Key: TypeAlias = tuple[Image, int, int, int]  # picture, max_side, the file's time and size
+
+
+class _Addresses:
+    """The newest data addresses, up to a number of characters: demonstrations are shown again and again."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.size = most, 0
+        self._known: OrderedDict[_Key, str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: _Key) -> str | None:
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+            return self._known.get(key)
+
+    def keep(self, key: _Key, address: str) -> None:
+        with self._lock:
+            if key in self._known or len(address) > self.most:
+                return
+            self._known[key] = address
+            self.size += len(address)
+            while self.size > self.most:
+                self.size -= len(self._known.popitem(last=False)[1])
+
+
+_ADDRESSES = _Addresses(2**27)
+
+
 def data_address(image: Image, max_side: int = 0) -> str:
     """A picture as a data address: its file's own bytes, or a PNG where it is shrunk or no kind that servers read.
 
     A picture that EXIF turns is sent upright, as every other backend shows it. Raises MediaError.
     """
+    try:
+        file = image.path.stat()
+    except OSError as error:
+        raise unreadable(image.path, error.strerror or str(error)) from error
+    key = (image, max_side, file.st_mtime_ns, file.st_size)
+    address = _ADDRESSES.get(key)
+    if address is None:
+        address = _data_address(image, max_side)
+        _ADDRESSES.keep(key, address)
+    return address
+
+
+def _data_address(image: Image, max_side: int) -> str:
     picture = open_image(image)  # a broken or oversized file is an error here, not the server's
     raw = _bytes(image)
     kind = next((name for start, name in KINDS if raw.startswith(start)), "webp" if raw[8:12] == b"WEBP" else "")

@@ -16,6 +16,7 @@ DEFAULT_KEY = "OPENAI_API_KEY"
 THINKING = ("", "off", "on")
 CHANGES_NOTHING = (
     "concurrency", "timeout", "retries", "key_env", "max_requests", "max_tokens", "context", "served_model",
+    "send_stop",
 )  # fmt: skip
 
 
@@ -34,6 +35,7 @@ class ServerOptions:
     temperature: float = 0.0
     seed: int = 0
     limit_field: str = "max_tokens"  # how the server calls the most new tokens; some want max_completion_tokens
+    send_stop: str = "on"  # whether stop strings are sent; answers are cut there in any case
     label: str = ""  # part of the name in tables, to tell two servers of one model apart
     key_env: str = DEFAULT_KEY
     served_model: str = ""  # the name that the server answers under, where it is not the one asked for
@@ -60,7 +62,8 @@ class ServerOptions:
         """What tables call the model."""
         rest = {k: v for k, v in self.changing.items() if k not in ("model", "label")}
         label = f"@{self.label}" if self.label else ""
-        return f"{self.model}{label}[{args_text(rest)}]" if rest else f"{self.model}{label}"
+        model = self.model.rstrip("/").rpartition("/")[2] if self.model.startswith("/") else self.model  # of a folder
+        return f"{model}{label}[{args_text(rest)}]" if rest else f"{model}{label}"
 
     @property
     def sha256(self) -> str:
@@ -109,6 +112,8 @@ def server_options(choice: ModelChoice) -> ServerOptions:
     options = ServerOptions(**values)
     if options.thinking not in THINKING:
         raise UsageError(f"--model-args thinking={options.thinking}: expected on or off.")
+    if options.send_stop not in ("on", "off"):
+        raise UsageError(f"--model-args send_stop={options.send_stop}: expected on or off.")
     for name in ("concurrency", "timeout", "frames"):
         if not getattr(options, name) > 0:
             raise UsageError(f"--model-args {name}=0: expected a number above 0.")
