@@ -9,6 +9,10 @@ python -m benchmarks.reference [--runs DIR] [--part 1/2]
 python -m benchmarks.reference --check N [--draw SEED]
     Repeats N of the runs, drawn by SEED, and compares the sha256 of their answers and their scores with scores.csv.
     Exit code 1 if any differs. Runs of NExT-QA are skipped, and named, where NLTK's data is missing.
+
+python -m benchmarks.reference --card [--runs DIR] [--part 1/2]
+    Writes results/reference/icl.md: what shots add to every sample task and what is copied from them, one seed and few
+    queries a task, from runs below results/reference-card.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from flamingo_eval.records import best_of
 REPOSITORY = Path(__file__).parents[1]
 REFERENCE = REPOSITORY / "results" / "reference"
 RUNS = REPOSITORY / "results" / "reference-runs"
+CARD_RUNS = REPOSITORY / "results" / "reference-card"
 EXAMPLES = "runs"  # below REFERENCE
 PAGE_BYTES = 1_000_000
 SHOTS = "--shots 0,4,8,16,32 --seeds 0,1,2"
@@ -57,13 +62,27 @@ COMMANDS = (
 )
 # The runs whose folders are kept, by task, split, demonstrations, shots and seed.
 KEPT = (
-    *(("vqav2@sample", "val", "random", shots, seed) for shots in (0, 4) for seed in (0, 1)),
-    *(("coco@sample", "test", "random", shots, 0) for shots in (0, 4)),
+    *(("vqav2@sample", "val", "random", shots, 0) for shots in (0, 4)),
+    ("coco@sample", "test", "random", 4, 0),
     ("fastbind@sample", "unseen-2", "balanced", 2, 0),
     ("gqa@sample", "testdev", "rices", 4, 0),
     ("msvdqa@sample", "test", "random", 4, 0),
     ("hateful_memes@sample", "test_seen", "random", 4, 0),
     ("textvqa@sample", "val", "random", 4, 0),
+)
+SPAN = "--shots 0,4,8,16"
+CAPTIONS = ("coco", "textcaps", "flickr30k", "nocaps", "vatex", "youcook2")
+CARD = (
+    *(f"{task} {SPAN} --limit 100" for task in ("vqav2", "okvqa", "hateful_memes", "imagenet", "fastbind")),
+    *(f"{task} {SPAN} --limit 60" for task in ("vizwiz", "textvqa", "gqa", "msvdqa", "msrvttqa", "ivqa", "nextqa")),
+    *(f"{task} {SPAN} --limit 60" for task in ("star", "kinetics700", "visdial")),
+    *(f"{task} {SPAN} --limit {100 if task == 'coco' else 24}" for task in CAPTIONS),
+    "rareact --shots 0 --limit 100",
+    "vl_icl_open_mi --shots 0,1,2,4 --limit 100 --protocol flamingo",
+    *(
+        f"vl_icl_{task} --shots 0,4,8 --limit 100 --protocol flamingo"
+        for task in ("clevr", "textocr", "matching_mi", "operator_induction", "operator_induction_interleaved")
+    ),
 )
 COLUMNS = (
     "task", "split", "model", "protocol", "demos", "shots", "text_only_shots", "seed", "ablation", "metric", "value",
@@ -75,7 +94,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.reference", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, default=RUNS, help="where the runs lie (default: results/reference-runs)")
+    parser.add_argument("--runs", type=Path, help="where the runs lie (default: results/reference-runs or -card)")
+    parser.add_argument("--card", action="store_true", help="make the in-context card's runs and write it")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--part", default="1/1", help="i/n: every n-th command, from the i-th on; writes nothing else")
     parser.add_argument("--check", type=int, metavar="N", help="repeat N of the runs and compare")
@@ -84,11 +104,12 @@ def main() -> None:
     if options.check is not None:
         sys.exit(check(options.check, options.draw, options.model))
     first, parts = (int(n) for n in options.part.split("/"))
-    for command in COMMANDS[first - 1 :: parts]:
+    runs = options.runs or (CARD_RUNS if options.card else RUNS)
+    for command in (CARD if options.card else COMMANDS)[first - 1 :: parts]:
         print(f"run {command}", flush=True)
-        _run(shlex.split(command), options.model, options.runs)
+        _run(shlex.split(command), options.model, runs)
     if parts == 1:
-        write(options.runs, REFERENCE)
+        (write_card if options.card else write)(runs, REFERENCE)
 
 
 def write(runs: Path, reference: Path) -> None:
@@ -114,6 +135,21 @@ def write(runs: Path, reference: Path) -> None:
     manifest = {**_provenance(runs), "command": "python -m benchmarks.reference", "runs": len(rows), "files": files}
     (reference / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     print(f"{reference}: {len(rows)} runs")
+
+
+def write_card(runs: Path, reference: Path) -> None:
+    """Write results/reference/icl.md from finished runs."""
+    _call("report", runs, "--icl", "--format", "markdown", "--out", reference / "icl.md")
+    card = (reference / "icl.md").read_text(encoding="utf-8")
+    made = _provenance(runs)
+    checkpoint, commits = made["checkpoint"], ", ".join(commit[:12] for commit in made["commits"])
+    head = (
+        "# The in-context card of the bundled checkpoint on the sample\n\n"
+        f"Made by `python -m benchmarks.reference --card` with {checkpoint['name']} ({checkpoint['sha256'][:12]}), "
+        f"commit {commits}: seed 0, few queries a task. `docs/scores.md` has the definitions.\n\n"
+    )
+    (reference / "icl.md").write_text(head + card, encoding="utf-8")
+    print(f"{reference / 'icl.md'}: {len(head + card):,} characters")
 
 
 def check(number: int, draw: int, model: str) -> int:

@@ -80,6 +80,8 @@ def report(
     checks.attempt(lambda: require_known((format, "--format", FORMATS)))
     if format == "html" and out is None:
         checks.add(UsageError("--format html writes a file: give its name with --out report.html."))
+    if icl and format in ("csv", "latex"):
+        checks.add(UsageError(f"--icl has no {format}.", fix="It is for table, markdown, json and html."))
     if panels and figure is None:
         checks.add(UsageError("--panel chooses panels of a figure.", fix="Add --figure figure.svg."))
     for file, option in ((out, "--out"), (figure, "--figure")):
@@ -87,9 +89,9 @@ def report(
             checks.attempt(lambda file=file, option=option: check_out_file(file, option))  # type: ignore[misc]
     folders = checks.attempt(lambda: find_runs(runs or [Path(load_settings().out)])) or []
     checks.require()
-    if icl:
+    if icl and format != "html":  # a page has the card in it
         data_name = data_choice(data)
-        _print_card(folders, None if is_sample(data_name) else data_name, as_json or format == "json")
+        _print_card(folders, None if is_sample(data_name) else data_name, "json" if as_json else format, out)
         return
     table = table_of(folders, metric or ())
     if compare:
@@ -113,26 +115,27 @@ def report(
     _print_table(table, "json" if as_json else format, out, title, label)
 
 
-def _print_card(folders: list[RunFolder], data: str | None, as_json: bool) -> None:
+def _print_card(folders: list[RunFolder], data: str | None, format: str, out: Path | None) -> None:
+    """The in-context card on standard output, or in a file."""
     from dataclasses import asdict
 
     from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.report import icl
 
     rows = icl.card_rows(folders, data)
-    if as_json:
-        print_json({"rows": [asdict(row) for row in rows]})
-        return
-    names = icl.names_of(rows)
-    print_table(icl.VERDICT_TITLES, map(icl.verdict_line, rows))
-    curves = [icl.curve_line(n, r.curve) for n, r in zip(names, rows, strict=True) if r.curve and len(r.copying) > 1]
-    if curves:
-        print_table(icl.CURVE_TITLES, curves, 1)
-    copying = [icl.copying_line(n, at) for n, r in zip(names, rows, strict=True) for at in r.copying if not at.why]
-    if copying:
-        print_table(icl.COPYING_TITLES, copying, 1)
-    for note in (*icl.NOTES, *icl.whys(rows)):
-        say(note)
+    value = {"rows": [asdict(row) for row in rows]}
+    if out is not None:
+        text = icl.markdown_card(rows) if format != "json" else json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        write_file(out, text.encode())
+    elif format == "json":
+        print_json(value)
+    elif format == "markdown":
+        print(icl.markdown_card(rows), end="")
+    else:
+        for table in icl.tables_of(rows):
+            print_table(table.titles, table.lines, table.numbers_from)
+        for note in (*icl.NOTES, *icl.whys(rows)):
+            say(note)
 
 
 def _write_page(folders: list[RunFolder], table: Table, out: Path, options: PageOptions) -> None:

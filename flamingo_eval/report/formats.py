@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flamingo_eval.report.tables import NUMBERS_FROM, Table, header, lines, name_columns, notes_of
@@ -12,7 +13,12 @@ from flamingo_eval.report.tables import NUMBERS_FROM, Table, header, lines, name
 
 def markdown(table: Table) -> str:
     """GitHub Markdown."""
-    rows = [header(table), ["---"] * NUMBERS_FROM + ["--:"] * (1 + len(table.shots)), *lines(table)]
+    return markdown_table(header(table), lines(table), NUMBERS_FROM)
+
+
+def markdown_table(titles: Sequence[str], body: Iterable[Sequence[str]], numbers_from: int) -> str:
+    """A table in GitHub Markdown; columns from `numbers_from` on are right-aligned."""
+    rows = [titles, ["---"] * numbers_from + ["--:"] * (len(titles) - numbers_from), *body]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows) + "\n"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flamingo_eval.metrics.bootstrap import OverSeeds, over_seeds
 from flamingo_eval.report.copying import CopyingAt, Estimate, copying_at
 from flamingo_eval.report.curve import Curve, curve_of
+from flamingo_eval.report.formats import markdown_table
 from flamingo_eval.report.rows import Recorded, RowKey, rows_of
 from flamingo_eval.report.tables import METRIC_TITLES
 from flamingo_eval.report.verdict import Verdict, verdict
@@ -104,6 +105,39 @@ def names_of(rows: Sequence[CardRow]) -> list[str]:
     """What a row is called in the second and third table: with its model where there are several."""
     several = len({(row.model, row.protocol) for row in rows}) > 1
     return [f"{row.name}, {row.model}, {row.protocol}" if several else row.name for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class CardTable:
+    """One of the card's tables; columns from `numbers_from` on hold numbers."""
+
+    titles: tuple[str, ...]
+    lines: tuple[list[str], ...]
+    numbers_from: int | None = None
+
+
+def tables_of(rows: Sequence[CardRow]) -> list[CardTable]:
+    """The tables of a card that have a line: verdicts, curves, copying."""
+    names = names_of(rows)
+    named = list(zip(names, rows, strict=True))
+    curves = [curve_line(name, row.curve) for name, row in named if row.curve and row.curve.most > row.curve.fewest]
+    copying = [copying_line(name, at) for name, row in named for at in row.copying if not at.why]
+    tables = [
+        CardTable(VERDICT_TITLES, tuple(map(verdict_line, rows))),
+        CardTable(CURVE_TITLES, tuple(curves), 1),
+        CardTable(COPYING_TITLES, tuple(copying), 1),
+    ]
+    return [table for table in tables if table.lines]
+
+
+def markdown_card(rows: Sequence[CardRow]) -> str:
+    """The card in GitHub Markdown, with its notes."""
+    parts = [
+        markdown_table(t.titles, t.lines, len(t.titles) if t.numbers_from is None else t.numbers_from)
+        for t in tables_of(rows)
+    ]
+    notes = "".join(f"- {note}\n" for note in (*NOTES, *whys(rows)))
+    return "\n".join([*parts, notes])
 
 
 def verdict_line(row: CardRow) -> list[str]:

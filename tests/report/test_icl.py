@@ -15,7 +15,9 @@ from flamingo_eval.report.icl import (
     card_rows,
     copying_line,
     curve_line,
+    markdown_card,
     names_of,
+    tables_of,
     verdict_line,
 )
 
@@ -88,3 +90,13 @@ def test_every_line_has_a_cell_a_title(make_run: Any) -> None:
     assert [len(copying_line(row.name, at)) for at in row.copying] == [len(COPYING_TITLES)] * 2
     assert row.verdict.kind == "rises"
     assert "where no shot shows the answer" in row.verdict.text
+
+
+def test_the_card_as_markdown_has_three_tables_and_notes(make_run: Any) -> None:
+    rows = card_rows([make_run("red", shots=0), make_run("1", shots=4)])
+    text = markdown_card(rows)
+    assert text.count("\n| ---") + text.startswith("| ---") == 3
+    assert "| vqav2, val | 4 |" in text
+    assert "\n- covered: % of queries" in text
+    alone = tables_of(card_rows([make_run("red", shots=4, model="n")]))
+    assert [table.titles for table in alone] == [VERDICT_TITLES, COPYING_TITLES], "one number of shots has no curve"
