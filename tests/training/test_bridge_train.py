@@ -199,6 +199,7 @@ def test_a_data_set_that_ends_ends_the_run_with_a_sentence(place: Path, tmp_path
     said = train(recipe_file(place, "ends", data=data), tmp_path)
     assert "data set 'pairs' ended after 10 samples (at_end: stop). Training ends after 3 of 8 updates." in said
     assert (tmp_path / "checkpoint" / "config.json").is_file()
+    assert [path.name for path in (tmp_path / "states").iterdir()][-1:] == ["00000003"]
 
 
 def test_another_recipe_in_the_same_folder_is_refused(place: Path, whole_run: Path) -> None:
@@ -280,6 +281,7 @@ def test_the_shipped_recipe_is_one_of_the_stage_bridge() -> None:
     assert load_bridge_recipe(recipe_path("bridge")).data[0].name == "captions"
 
 
+@pytest.mark.slow
 def test_smoke_trains_invented_parts_on_the_recipes_data_and_losses_fall(tmp_path: Path) -> None:
     recipe = smoke_recipe(load_bridge_recipe(recipe_path("bridge")), tmp_path)
     assert recipe.optim.updates <= 30

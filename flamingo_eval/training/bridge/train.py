@@ -142,7 +142,8 @@ class _Run:
         flops = UpdateFlops(self.config, self.tokens) if self.ranks.first else None
         clock = saved = time.monotonic()
         window = self._new_window()
-        ended, prepared = "", None
+        ended, spent = "", seconds
+        place: Mapping[str, Any] = {}
         for number in range(done, recipe.optim.updates):
             began = time.monotonic()
             prepared = self.feed.update(number)
@@ -159,12 +160,15 @@ class _Run:
                 self._log(done, window, norm, spent, share)
                 window = self._new_window()
             self.states.poll()
+            place = prepared.state
             if save or last:
                 saved = time.monotonic()
-                self._save(done, spent, prepared.state)
+                self._save(done, spent, place)
             self._evaluate(done)
         if ended:
             self.say(f"{ended} Training ends after {done} of {recipe.optim.updates} updates.")
+            if place:
+                self._save(done, spent, place)
             if not done:
                 raise CheckpointError(f"{ended} No update was made.", fix="Lower `batch`, or give more data.")
         self.states.finish()
