@@ -94,6 +94,7 @@ def test_commands_that_need_nothing_run(words: list[str], place: Path, monkeypat
     assert result.exit_code in allowed, (result.output, result.exception)
 
 
+@pytest.mark.slow
 def test_the_first_run_can_be_read_in_python(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of first-run.md, after its command."""
     monkeypatch.chdir(place)
