@@ -22,6 +22,7 @@ def measured(task: str, seed: int, fixed: str, dial: str, values: Sequence[float
     """Accuracy of every number of shots at every value of a dial."""
     names = [f"{task}@sample:{seed},{fixed},{dial}={value}" for value in values]
     words = [sys.executable, "-m", "flamingo_eval", "run", *names, "--shots", shots, "--out", str(out), "--json"]
+    words += ["--protocol", "flamingo"]  # what the bundled checkpoint was trained on
     runs = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)["runs"]
     curves: Curves = {}
     for i, run in enumerate(runs):  # tasks in the order named, then shots

@@ -128,6 +128,10 @@ def test_an_isekai_line_is_a_query_with_two_lists(write: Write, task: TaskNamed,
     ]  # fmt: skip
     write("more.jsonl", [isekai_line("other.jpg")])
     assert len(load_split(isekai, tmp_path, "query").examples) == 3
+    for path in tmp_path.glob("*.jsonl"):
+        path.unlink()
+    write("ISEKAI-10.json", [isekai_line("listed.jpg")])
+    assert [e.id for e in load_split(isekai, tmp_path, "query").examples] == ["listed.jpg"]
 
 
 def test_what_is_wrong_with_an_isekai_line_is_named(write: Write, task: TaskNamed, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
-from flamingo_eval.data.annotations import Record, read_json_lines
+from flamingo_eval.data.annotations import Record, read_json_lines, read_list, read_text
 from flamingo_eval.data.folders import MediaFolders
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split
@@ -34,7 +35,7 @@ def load(source: Source) -> Split:
     wants_support = SUPPORT in source.words("subset")
     examples: list[Example] = []
     times: dict[str, int] = {}
-    for row in (row for path in paths for row in read_json_lines(path, source.log)):
+    for row in (row for path in paths for row in _rows(source, path)):
         name = row.filled("image_name")
         times[name] = times.get(name, 0) + 1
         id = name if times[name] == 1 else f"{name}#{times[name]}"
@@ -46,6 +47,12 @@ def load(source: Source) -> Split:
         else:
             examples.append(_query(source, folders, id, row, names))
     return source.finish(examples)
+
+
+def _rows(source: Source, path: Path) -> list[Record]:
+    """JSON lines whatever the file is called, or a JSON list."""
+    is_list = read_text(path).lstrip().startswith("[")
+    return read_list(path, source.log) if is_list else read_json_lines(path, source.log)
 
 
 def name_of(text: str) -> str:
