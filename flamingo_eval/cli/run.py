@@ -168,6 +168,7 @@ def run(
     if choice is not None and choice.scheme == "bundled" and not dry_run:
         target = choice.target
         checks.attempt(lambda: model_folder(target))
+    checks.attempt(lambda: parse_expectations(expect or ()))
     names = check_names(checks, task_names, protocol or settings.protocol)
     checks.require()
     assert choices is not None

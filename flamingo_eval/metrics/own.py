@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +60,7 @@ class OwnMetric:
             ids = ["all queries", *(e.id for e in examples)]
             self._checked(values, ids)
             return result
-        if not isinstance(result, Sequence) or isinstance(result, str):
+        if not isinstance(result, Iterable) or isinstance(result, (str, bytes, Mapping)):  # arrays are fine
             raise MetricError(f"{self.name}: expected a list of {len(examples)} numbers, got {result!r:.60}.")
         return self._mean(list(result), [e.id for e in examples])
 

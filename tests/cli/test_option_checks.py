@@ -43,9 +43,9 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     text = invoked(
         "run", "vqav3", "--dtype", "flaot32", "--device", "gpu", "--batch-size", "none", "--out",
         str(tmp_path / "file" / "x"), "--shots", "a", "--seeds", "b", "--protocol", "flamng", "--model", "tinny",
-        "--demos", "randm", "--temperature", "1",
+        "--demos", "randm", "--temperature", "1", "--expect", "vqav2 >= 60",
     )  # fmt: skip
-    assert text.startswith("11 problems with the options:\n")
+    assert text.startswith("12 problems with the options:\n")
     for part in (
         "--dtype flaot32: Did you mean 'float32'?",
         "--device gpu: Did you mean 'cuda'?",
@@ -57,6 +57,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         "unknown protocol 'flamng'. Did you mean 'flamingo'?",
         "tinny: there is no such folder. Did you mean 'tiny'?",
         "--demos randm: Did you mean 'random'?",
+        "--expect 'vqav2 >= 60': expected TASK",
         "--temperature 1: decoding is deterministic",
     ):
         assert part in text

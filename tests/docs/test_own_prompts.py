@@ -146,6 +146,27 @@ def test_values_that_are_no_numbers_are_named_with_their_query(place: Path, code
     assert message in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("return [100.0] * len(predictions)", ""),
+        ("import numpy; return numpy.arange(len(predictions))", ""),
+        ("return (float(i) for i, _ in enumerate(predictions))", ""),
+        ("return [1.0]", "expected a number for each of 6 queries, got 1"),
+        ("return {'mean': 1.0}", "expected a list of 6 numbers, got {'mean': 1.0}"),
+        ("return 3.0", "expected a list of 6 numbers, got 3.0"),
+        ("return [None] * 6", "undefined"),
+    ],
+)
+def test_a_metric_over_all_queries_may_return_any_list_of_numbers(place: Path, code: str, message: str) -> None:
+    (place / "my_metric.py").write_text(
+        f"def contains(predictions, examples):\n    {code}\n\ndef shortness(predictions, examples): return [1] * 6\n"
+    )
+    result = invoke("score", "./lenient.yaml", "--data", "my-folder", "--predictions", "mine.jsonl")
+    assert message in f"{result.exception} {result.output}"
+    assert (result.exit_code == 0) == (message in ("", "undefined"))
+
+
 def test_a_missing_file_of_a_metric_is_a_problem_of_the_task_file(place: Path) -> None:
     (place / "my_metric.py").unlink()
     result = invoke("run", "./lenient.yaml", "--data", "my-folder")
