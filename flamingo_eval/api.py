@@ -1,4 +1,4 @@
-"""What users of the Python interface talk to: `load_model`, and the Model that it returns."""
+"""The Python interface to models: `load_model` and the Model that it returns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load_model(
 ) -> Model | HFModel:
     """A model by name (`tiny`, the bundled checkpoint), from a checkpoint folder, or `hf:FOLDER` through transformers.
 
-    `device`: cpu, cuda or auto; `dtype`: float32, bfloat16, float16 or auto; `model_args`: as --model-args takes them.
+    `device`: cpu, cuda or auto; `dtype`: float32, bfloat16, float16 or auto; `model_args`: as in --model-args.
     Raises CheckpointError, UsageError, MissingDependency.
     """
     choice = choose_model(name_or_dir, model_args)
@@ -48,7 +48,7 @@ def load_model(
 def load_flamingo_model(
     name_or_dir: str | Path, device: str = "cpu", dtype: str = "float32", mesh: DeviceMesh | None = None
 ) -> Model:
-    """A model that the bundled engine runs. With `mesh`, the part of this rank among those that share the model.
+    """A model for the bundled engine. With `mesh`, this rank's part of a model that ranks share.
 
     Raises CheckpointError, UsageError.
     """
@@ -60,11 +60,11 @@ class Model(LoadedModel):
 
     @cached_property
     def engine(self) -> Engine | PlainEngine:
-        """What `generate`, `score` and `best` run on; it remembers pictures in memory."""
+        """The engine of `generate`, `score` and `best`; it caches pictures in memory."""
         return engine_of(self)
 
     def logits(self, prompt: Prompt) -> Tensor:
-        """Of every position of the prompt, begin token included. -> float32[S, W] on the CPU"""
+        """Logits of every position of the prompt, begin token included. -> float32[S, W] on the CPU"""
         return reference.logits(self, prompt)
 
     def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec | None = None) -> list[str]:
@@ -76,9 +76,9 @@ class Model(LoadedModel):
     def score(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
     ) -> list[list[float]]:
-        """Log-likelihood of each candidate as the continuation of its prompt, one list a prompt.
+        """Log-likelihood of each candidate as the continuation of its prompt, one list per prompt.
 
-        `rank.permutations` is for whoever builds the prompts; every prompt here is scored as it stands.
+        `rank.permutations` is not used: prompts are scored as they are.
         """
         check_pairs(prompts, candidates)
         answers = dict(self.engine.score(prompts, candidates, rank or RankSpec()))
@@ -87,7 +87,7 @@ class Model(LoadedModel):
     def best(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
     ) -> list[tuple[int, float]]:
-        """Index and score of each prompt's best candidate: what `score` would give, from a part of the work."""
+        """Index and score of each prompt's best candidate; as from `score`, but with less work."""
         check_pairs(prompts, candidates)
         answers = in_order(dict(self.engine.best(prompts, candidates, rank or RankSpec())))
         return [(a.best.candidate, a.best.score) for a in answers if a.best is not None]

@@ -1,19 +1,19 @@
-"""Everything the user can mend is a FlamingoEvalError; anything else that escapes is a bug.
+"""Every error that the user can fix is a FlamingoEvalError; any other exception is a bug.
 
 FlamingoEvalError             exit code 1, message without traceback
 ├── UsageError                exit code 2: the command line contradicts itself
 ├── ConfigError               a YAML file: unknown key, wrong type, misspelt name
-├── DataError                 a benchmark's files: missing, cut, wrong split, wrong column
+├── DataError                 a benchmark's files: missing, truncated, wrong split, wrong column
 ├── MediaError                one picture or clip: missing, truncated, too large
 ├── PromptError               an episode cannot become a prompt: too long, reserved text, too few shots
 ├── CheckpointError           weights, config or tokenizer of a model
-├── ServerError               a server of a model: down, wrong key, unknown model, spending stop
-├── ModelError                the model computes no numbers (NaN) for a query
+├── ServerError               a server of a model: down, wrong key, unknown model, limit of requests or tokens
+├── ModelError                the model's results for a query are NaN
 ├── PredictionError           a predictions file for `score`
-├── RunError                  a run folder: locked, of another spec, cut
-├── MetricError               a program that computes a metric failed: Java stopped, gave no number
+├── RunError                  a run folder: locked, of another spec, truncated
+├── MetricError               a program that computes a metric failed: Java stopped, returned no number
 ├── MissingDependency         an extra, Java or NLTK data that has to be installed
-└── ExpectationError          exit code 4: a check of `smoke`, an --expect or a --fail-on is not met
+└── ExpectationError          exit code 4: a check of `smoke`, an --expect or a --fail-on failed
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHOWN_PROBLEMS = 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where it stands, what it is, how to mend it."""
+    """One problem: its place, what is wrong, and the fix."""
 
     what: str
     file: Path | None = None
@@ -43,7 +43,7 @@ class Problem:
 
 
 class FlamingoEvalError(Exception):
-    """A problem the user can fix. `problems` lists all that were found, each with place and fix."""
+    """A problem the user can fix. `problems` lists all problems, each with place and fix."""
 
     exit_code = 1
 
@@ -55,22 +55,22 @@ class FlamingoEvalError(Exception):
             lines.append(f"  ... and {len(self.problems) - SHOWN_PROBLEMS} more")
         if fix:
             lines.append(fix)
-        # what was read may hold half a surrogate pair, which no terminal or file takes
+        # the text may contain half a surrogate pair, which cannot be printed or written
         super().__init__("\n".join(lines).encode("utf-8", "backslashreplace").decode())
 
 
 class UsageError(FlamingoEvalError):
-    """The command line contradicts itself or lacks a needed value."""
+    """The command line contradicts itself, or a required value is missing."""
 
     exit_code = 2
 
 
 class ConfigError(FlamingoEvalError):
-    """A YAML file is not what its schema says."""
+    """A YAML file does not match its schema."""
 
 
 class DataError(FlamingoEvalError):
-    """A benchmark's files are missing, cut, of the wrong split or of the wrong shape."""
+    """A benchmark's files are missing, truncated, of the wrong split or in the wrong format."""
 
 
 class MediaError(FlamingoEvalError):
@@ -82,19 +82,19 @@ class PromptError(FlamingoEvalError):
 
 
 class CheckpointError(FlamingoEvalError):
-    """Weights, configuration or tokenizer of a model do not fit."""
+    """Weights, configuration or tokenizer of a model are invalid or do not match."""
 
 
 class ModelError(FlamingoEvalError):
-    """A model computes no numbers for a query: NaN, or minus infinity for every candidate."""
+    """A model's results for a query are NaN, or minus infinity for every candidate."""
 
 
 class ServerError(FlamingoEvalError):
-    """A server gives no answers to anything; what is answered is kept and the same command goes on."""
+    """A server does not answer any request. Finished queries are saved; the same command resumes."""
 
 
 class PredictionError(FlamingoEvalError):
-    """A predictions file does not fit the split it answers."""
+    """A predictions file is invalid or does not match its split."""
 
 
 class RunError(FlamingoEvalError):
@@ -105,12 +105,12 @@ class MetricError(FlamingoEvalError):
     """A program that computes a metric failed."""
 
 
-class MissingDependency(FlamingoEvalError):  # noqa: N818 - says what is wrong, not that something is
-    """Something optional is needed here and not installed; the message has the one-line install."""
+class MissingDependency(FlamingoEvalError):  # noqa: N818 - the name says what is wrong
+    """An optional package is needed but not installed; the message has the install command."""
 
 
 class ExpectationError(FlamingoEvalError):
-    """Everything ran, and a check, a bound on a score or a comparison is not met."""
+    """Everything ran, but a check, a bound on a score or a comparison failed."""
 
     exit_code = 4
 
@@ -121,17 +121,17 @@ def counted(n: int, noun: str) -> str:
 
 
 def problems_in(file: Path | str, problems: Sequence[Problem], kind: type[FlamingoEvalError]) -> FlamingoEvalError:
-    """All problems of one file under its name: `tasks/okvqa.yaml: 2 problems` and a line for each."""
+    """An error with all problems of one file: `tasks/okvqa.yaml: 2 problems` and a line for each."""
     return kind(f"{file}: {counted(len(problems), 'problem')}", problems)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`Did you mean 'x'?` for the nearest known word, or the empty string. Case, `-` and `_` do not count."""
-    names = {_folded(name): name for name in known}
+def did_you_mean(word: str, known_words: Iterable[str]) -> str:
+    """`Did you mean 'x'?` with the nearest known word, or the empty string. Ignores case, `-` and `_`."""
+    names = {_folded(name): name for name in known_words}
     folded = _folded(word)
-    near = difflib.get_close_matches(folded, list(names), n=1, cutoff=0.6)
-    longer = [name for name in names if folded and len(folded) > 2 and name.startswith(folded)]
-    best = [folded] if folded in names else longer[:1] or near
+    matches = difflib.get_close_matches(folded, list(names), n=1, cutoff=0.6)
+    with_prefix = [name for name in names if folded and len(folded) > 2 and name.startswith(folded)]
+    best = [folded] if folded in names else with_prefix[:1] or matches
     return f"Did you mean '{names[best[0]]}'?" if best else ""
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flamingo_eval.backends.hf.model import HFModel
 
 AnyModel: TypeAlias = "str | Path | ModelChoice | Model | HFModel | Engine | ListModel"
-UNKNOWN = "unknown"  # in the record of a model that does not say what it is
+UNKNOWN = "unknown"  # in the record, for a model without this attribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Evaluation:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row a score, as load_results gives them."""
+        """One row per score, as in load_results."""
         return self._frame("score")
 
     @property
     def queries(self) -> pd.DataFrame:
-        """A row a query, as load_results gives them."""
+        """One row per query, as in load_results."""
         return self._frame("query")
 
     def _frame(self, per: Literal["score", "query"]) -> pd.DataFrame:
@@ -142,7 +142,7 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A model before it is opened. `owned`: whether what is opened is closed again here."""
+    """A model before it is opened. `owned`: whether evaluate opened it and closes it."""
 
     identity: ModelIdentity
     open: Callable[[], Backend]
@@ -170,7 +170,7 @@ def _source(
             choice=choice,
         )
     if model_args:
-        raise UsageError("model_args are for a model that is named; this one is loaded already.")
+        raise UsageError("model_args are for a model given by name; this one is already loaded.")
     return _loaded(model, batch_size, workers) or _own(model, batch_size)
 
 
@@ -178,8 +178,10 @@ def _loaded(model: object, batch_size: str, workers: int | None) -> _Source | No
     """A model of load_model; None for another object."""
     import sys
 
-    loaded = sys.modules.get("flamingo_eval.models.loaded")  # who holds such a model has imported it
-    if loaded is not None and isinstance(model, loaded.LoadedModel):
+    module = sys.modules.get(
+        "flamingo_eval.models.loaded"
+    )  # a model of this class exists only if its module is imported
+    if module is not None and isinstance(model, module.LoadedModel):
         backend = backend_of(model, batch_size, workers)
         return _Source(backend.identity, lambda: backend, lambda: "flamingo")
     transformers = sys.modules.get("flamingo_eval.backends.hf.model")
@@ -194,7 +196,7 @@ def _own(model: object, batch_size: str) -> _Source:
     missing = [name for name in ("generate", "score") if not callable(getattr(model, name, None))]
     if missing:
         raise UsageError(
-            f"a {type(model).__name__} is no model: {' and '.join(missing)} missing.",
+            f"a {type(model).__name__} is not a model: {' and '.join(missing)} missing.",
             fix="Give a name, a folder, a loaded model, or an object with generate and score: see docs/python.md.",
         )
     from flamingo_eval.engine import rows_of
@@ -215,5 +217,5 @@ def _own(model: object, batch_size: str) -> _Source:
 def _numbers(value: int | Sequence[int]) -> tuple[int, ...]:
     numbers = (value,) if isinstance(value, int) else tuple(dict.fromkeys(value))
     if not numbers or not all(type(n) is int and n >= 0 for n in numbers):
-        raise UsageError(f"shots and seeds are whole numbers from 0, at least one; got {value!r}.")
+        raise UsageError(f"shots and seeds: expected one or more integers of at least 0, got {value!r}.")
     return numbers

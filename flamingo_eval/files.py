@@ -1,11 +1,11 @@
-"""Files: JSON and JSON lines read by one rule, whole files written atomically, sha256.
+"""Files: JSON and JSON lines read by one set of rules, files written atomically, sha256.
 
-The rule for JSON, whoever reads it: UTF-8 (a byte order mark is dropped), no key with two different values in one
-object, no half of a surrogate pair in a text, no nesting or number beyond what Python reads. What breaks it is named
-with its line, never repaired. The caller names the error class.
+The rules for all JSON: UTF-8 (a byte order mark is dropped), no key with two different values in one object, no half of
+a surrogate pair in a text, no deeper nesting and no larger number than Python reads. A violation is an error with its
+line; nothing is repaired. The caller passes the error class.
 
-A repository cloned without Git LFS, or a download that ended at a login page, leaves a short text under the name of a
-large file: a placeholder, which is named as such.
+A repository cloned without Git LFS, or a download that ended at a login page, leaves a short text instead of a large
+file: a placeholder, which has its own message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 
 
 class JsonError(ValueError):
-    """Why a text is not JSON as it is read here; `line` and `column` count from 1, 0 where the place is not known."""
+    """Why a text is not valid JSON; `line` and `column` count from 1 and are 0 if unknown."""
 
     def __init__(self, what: str, line: int = 0, column: int = 0, fix: str = "") -> None:
         place = f"line {line}, column {column}: " if line else ""
@@ -35,7 +35,7 @@ class JsonError(ValueError):
 
 
 def parse_json(text: str, of: str = "file") -> object:
-    """The value of a JSON text. Raises JsonError; a truncated file (or line) is told from one that was never JSON."""
+    """The value of a JSON text. Raises JsonError, which distinguishes truncated JSON from other text."""
     try:
         value: object = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
@@ -48,16 +48,16 @@ def parse_json(text: str, of: str = "file") -> object:
     except JsonError:
         raise
     except RecursionError as error:
-        raise JsonError("not JSON that can be read: nested too deeply") from error
+        raise JsonError("not JSON: nested too deeply") from error
     except ValueError as error:  # a number of more digits than Python reads
         raise JsonError(f"not JSON that can be read: {error}") from error
     if has_half_surrogate(text, value):
-        raise JsonError("a text holds half a surrogate pair (\\ud800 to \\udfff), which is no character")
+        raise JsonError("a text holds half a surrogate pair (\\ud800 to \\udfff), which is not a character")
     return value
 
 
 def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; Python keeps the last of two values for a key in silence, and which was meant nobody knows."""
+    """An object without duplicate keys; Python would silently use the last value of a key."""
     value = dict(pairs)
     if len(value) != len(pairs):
         for key, item in pairs:
@@ -70,7 +70,7 @@ JSON_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys)
 
 
 def has_half_surrogate(text: str, value: object, start: int = 0, end: int | None = None) -> bool:
-    """Whether a text in `value` holds a lone surrogate; looked for only if text[start:end] has such an escape."""
+    """Whether a text in `value` contains a lone surrogate; only checked if text[start:end] has such an escape."""
     if text.find("\\ud", start, end) < 0 and text.find("\\uD", start, end) < 0:
         return False
     try:
@@ -85,7 +85,7 @@ def read_text(path: Path, error: ErrorClass, limit: int | None = None) -> str:
     try:
         size = path.stat().st_size
         if limit is not None and size > limit:
-            raise error(f"{path}: {size} bytes are too many for such a file (limit {limit}).")
+            raise error(f"{path}: {size} bytes are too many for this file (limit {limit}).")
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as problem:
         raise error(f"{path}: there is no such file.") from problem
@@ -96,7 +96,7 @@ def read_text(path: Path, error: ErrorClass, limit: int | None = None) -> str:
 
 
 def read_json(path: Path, error: ErrorClass, limit: int | None = None) -> object:
-    """The value in a JSON file. Raises `error` with the place and what is wrong."""
+    """The value in a JSON file. Raises `error` with the place and the problem."""
     try:
         return parse_json(read_text(path, error, limit))
     except JsonError as problem:
@@ -106,7 +106,7 @@ def read_json(path: Path, error: ErrorClass, limit: int | None = None) -> object
 
 
 def read_json_object(path: Path, error: ErrorClass, limit: int | None = None) -> dict[str, Any]:
-    """The object in a JSON file. Raises `error`, also for a value of another kind."""
+    """The object in a JSON file. Raises `error`, also if the value is not an object."""
     value = read_json(path, error, limit)
     if not isinstance(value, dict):
         raise error(f"{path}: expected an object, got {json_kind(value)}.")
@@ -114,7 +114,7 @@ def read_json_object(path: Path, error: ErrorClass, limit: int | None = None) ->
 
 
 def json_lines(text: str) -> Iterator[tuple[int, object | JsonError]]:
-    """Number (from 1) and value of each line that is not empty; a bad line gives its JsonError instead."""
+    """Number (from 1) and value of each line that is not empty; for an invalid line, the JsonError instead."""
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -132,7 +132,7 @@ def json_kind(value: object) -> str:
 
 
 def json_text(value: object) -> str:
-    """JSON for people and for diffs: a key a line, lists of plain values on one line. NaN raises ValueError."""
+    """JSON for people and diffs: one key per line, lists of plain values on one line. Raises ValueError for NaN."""
     return _indented(value, "") + "\n"
 
 
@@ -147,7 +147,7 @@ def _indented(value: object, indent: str) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name beside it, then rename: it is old or new, never half. Raises OSError."""
+    """Write a file under a temporary name, then rename it: it is the old or the new one. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -173,26 +173,26 @@ def sha256_json(value: Mapping[str, object]) -> str:
 
 
 def printable(name: str | Path) -> str:
-    """A file name as text for a record: bytes that are no UTF-8 are written as escapes, for no file takes them."""
+    """A file name as text for a record; bytes that are not UTF-8 become escapes."""
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def placeholder(path: Path) -> str:
-    """What stands in the file's place, and how to get the file itself; the empty string for any other file."""
+    """A description of the placeholder, and how to get the file itself; empty for any other file."""
     try:
         with path.open("rb") as file:
             begin = file.read(128)
     except OSError:
         return ""
     if begin.startswith(_LFS):
-        return "a Git LFS pointer, not the file itself. Fetch it with `git lfs pull`, or download it from the Hub."
+        return "a Git LFS pointer, not the file itself. Get it with `git lfs pull`, or download it from the Hub."
     if begin.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page, not the file itself. Download it again: was a login or a licence asked for?"
+        return "a web page, not the file itself. Download it again; it may need a login or a licence."
     return ""
 
 
 def write_error(out: Path, error: OSError) -> UsageError:
-    """Why nothing can be written there, and what to do."""
+    """The error for an output that cannot be written, with a fix."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UsageError(f"{out}: the disk is full.", fix="Free some space, or choose another --out.")
     return UsageError(f"{out}: cannot be written: {error.strerror}.", fix="Choose another --out.")

@@ -37,9 +37,9 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A clip on disk; `start` and `end` in seconds cut a segment out of a longer file (None: the file's own).
+    """A clip on disk; `start` and `end`, in seconds, select a segment of a longer file (None: the whole file).
 
-    With `maybe_cut`, a file about as long as the segment is taken for the segment itself (downloads of iVQA).
+    With `maybe_cut`, a file about as long as the segment is the segment itself (downloads of iVQA).
     """
 
     path: Path
@@ -87,21 +87,21 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side of a conversation says: text and media, interleaved."""
+    """One turn of a conversation: text and media, interleaved."""
 
     role: Role
     parts: tuple[Part, ...]
 
     def __init__(self, role: Role, parts: Sequence[Part] | str) -> None:
-        """`parts` may be one text. Raises ValueError for an unknown role or a part that a turn cannot hold."""
+        """`parts` may be one text. Raises ValueError for an unknown role or an invalid part."""
         if role not in ROLES:
             raise ValueError(f"role {role!r}: expected one of {', '.join(ROLES)}")
         parts = (parts,) if isinstance(parts, str) else tuple(parts)
-        wrong = next(
+        invalid_part = next(
             (p for p in parts if isinstance(p, EndOfChunk) or not isinstance(p, str | Image | Video | Pixels)), None
         )
-        if wrong is not None:
-            raise ValueError(f"a turn holds text, pictures and clips, got {wrong!r}")
+        if invalid_part is not None:
+            raise ValueError(f"a turn: expected text, pictures and clips, got {invalid_part!r}")
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "parts", parts)
 
@@ -116,8 +116,8 @@ IN_WORDS = "in_words"  # label: what stands for a row's pictures in words; field
 class Example:
     """One row of a benchmark.
 
-    `fields` is what prompt templates may show (question, text, rounds, ...); `answer` is what the row shows as a
-    demonstration; `references` and `labels` are what the metric compares with, and never reach a prompt.
+    `fields` are for prompt templates (question, text, rounds, ...); `answer` is the row's answer as a demonstration;
+    `references` and `labels` are for metrics and never part of a prompt.
     """
 
     id: str
@@ -133,13 +133,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The examples of one split, in file order, and what was read to get them."""
+    """The examples of one split, in file order, and the files they were read from."""
 
     name: str
     examples: tuple[Example, ...]
     files: tuple[Path, ...]  # annotation files, hashed into the run record
     candidates: tuple[str, ...] = ()  # close-ended with one list for all rows (class names)
-    labelled: bool = True  # False: answers are held by an evaluation server, only a submission can be written
+    labelled: bool = True  # False: the answers are not public, and only a submission can be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +155,9 @@ class Episode:
 class Prompt:
     """Text, media and end-of-chunk marks, interleaved; or the turns of a conversation, for models with a chat template.
 
-    `parts` holds what is shown in reading order, of all turns where there are some. `id` names the query in error
-    messages. `common_prefix`: whether others begin like it (the same demonstrations), so that their beginning is read
-    once. None: the engine looks at the prompts asked just before and after.
+    `parts` has the parts in reading order, of all turns if there are turns. `id` is the query's, for error messages.
+    `common_prefix`: whether other prompts have the same prefix (the same demonstrations), which is then read once.
+    None: the engine compares neighbouring prompts.
     """
 
     parts: tuple[Part, ...]
@@ -172,15 +172,15 @@ class Prompt:
         common_prefix: bool | None = None,
         turns: Sequence[Turn] = (),
     ) -> None:
-        """`parts` are parts, or turns alone. Raises ValueError where both are mixed."""
-        said = tuple(p for p in parts if isinstance(p, Turn)) or tuple(turns)
-        plain = tuple(p for p in parts if not isinstance(p, Turn))
-        if len(plain) < len(parts) and plain:
-            raise ValueError("a prompt holds parts or turns, not both: put the parts into a turn")
-        object.__setattr__(self, "parts", tuple(p for t in said for p in t.parts) if said else plain)
+        """`parts` are either parts or turns. Raises ValueError if both are mixed."""
+        all_turns = tuple(p for p in parts if isinstance(p, Turn)) or tuple(turns)
+        plain_parts = tuple(p for p in parts if not isinstance(p, Turn))
+        if len(plain_parts) < len(parts) and plain_parts:
+            raise ValueError("a prompt: expected parts or turns, got both; put the parts into a turn")
+        object.__setattr__(self, "parts", tuple(p for t in all_turns for p in t.parts) if all_turns else plain_parts)
         object.__setattr__(self, "id", id)
         object.__setattr__(self, "common_prefix", common_prefix)
-        object.__setattr__(self, "turns", said)
+        object.__setattr__(self, "turns", all_turns)
 
     @property
     def media(self) -> tuple[Image | Video | Pixels, ...]:
@@ -193,7 +193,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best of a query's candidates, by index, and its score, where the others' scores were not asked for."""
+    """The best of a query's candidates, by index, and its score, if the others' scores were not computed."""
 
     candidate: int
     score: float
@@ -203,20 +203,20 @@ SCORE_DECIMALS = 6  # of candidate scores: further digits depend on how a batch 
 
 
 def best_of(scores: Sequence[float]) -> int:
-    """Index of the best candidate, the first of equals; a score that is no number is never the best."""
+    """Index of the best candidate; ties go to the first, and NaN is never the best."""
     return max(range(len(scores)), key=lambda i: (-math.inf if math.isnan(scores[i]) else scores[i], -i))
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an engine gives back for one prompt: text, candidate scores or the best one, and the prompt's tokens."""
+    """An engine's answer to one prompt: text, candidate scores or the best candidate; and the prompt's tokens."""
 
     tokens: int
     text: str | None = None
     scores: tuple[float, ...] | None = None
     best: Best | None = None
     error: FlamingoEvalError | None = None
-    thought: str = ""  # what a thinking model wrote before its answer; never part of `text`
+    thought: str = ""  # a thinking model's text before its answer; never part of `text`
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ class Prediction:
 
     @classmethod
     def of(cls, output: Output) -> Prediction:
-        """What an output says."""
+        """The prediction in an output."""
         return cls(output.id, output.prediction, output.scores, output.best)
 
     @property
@@ -249,12 +249,12 @@ class Prediction:
 class Copying:
     """How an answer relates to the answers that its query's shots show (metrics/copying.py says how they are compared).
 
-    Scores are the headline metric's own values of the query, None where it gives a query no value of its own.
+    Scores are the headline metric's own values of the query; None if the metric has no value per query.
     """
 
     any: bool = False  # the answer is one of the shots'
     majority: bool = False  # it is their most frequent one
-    last: bool = False  # it is that of the shot next to the query
+    last: bool = False  # it is the answer of the shot next to the query
     covered: bool | None = None  # one of the shots' answers is right; None: the answers of the split are not public
     right: bool | None = None  # the answer is a right one
     majority_score: float | None = None  # of always saying the shots' most frequent answer
@@ -263,15 +263,15 @@ class Copying:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One line of outputs.jsonl: what the model was shown, what it said, what that is worth."""
+    """One line of outputs.jsonl: the shots, the answer and the score of one query."""
 
     id: str
     shots: tuple[str, ...]
     tokens: int
-    raw: str | None = None  # generated text as it came
+    raw: str | None = None  # raw generated text
     prediction: str | None = None  # the text after the protocol's cleaning
     scores: tuple[float, ...] | None = None
-    best: Best | None = None  # in the place of `scores` where the best candidate alone was asked for
+    best: Best | None = None  # instead of `scores`, if only the best candidate was computed
     score: float | None = None  # per-example value of the headline metric, where it has one
     error: str = ""  # why the query failed; such queries are counted, never scored
     media: str = ""  # the query's picture or clip: its queries are drawn together where runs are compared
@@ -280,11 +280,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class MetricResult:
-    """What a metric returns over a set of queries, on the 0-100 scale of published tables (CIDEr x 100).
+    """The result of a metric over a set of queries, on the 0-100 scale of published tables (CIDEr x 100).
 
-    `per_example` is aligned with the predictions (None where the metric gives that row no value of its own).
-    `resample(indices)` is the metric's value over a bootstrap sample (int[n] row indices, with repetition), None if
-    undefined there; None in its place means: the mean of `per_example` over the sampled rows.
+    `per_example` is aligned with the predictions (None for a row without its own value). `resample(indices)` is the
+    metric's value over a bootstrap sample (int[n] row indices, with repetition), None if undefined there. If `resample`
+    is None, that value is the mean of `per_example` over the sampled rows.
     """
 
     value: float | None
@@ -292,12 +292,12 @@ class MetricResult:
     breakdown: Mapping[str, float | None] = field(default_factory=dict)
     why_undefined: str = ""
     resample: Callable[[np.ndarray], float | None] | None = None
-    notes: Mapping[str, str] = field(default_factory=dict)  # dialect, tokenizer, versions: what the number rests on
+    notes: Mapping[str, str] = field(default_factory=dict)  # dialect, tokenizer, versions that the number depends on
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A number with its count and its doubt."""
+    """A score with its number of queries and its interval."""
 
     metric: str
     value: float | None
@@ -305,7 +305,7 @@ class Score:
     n_failed: int = 0
     ci95: tuple[float, float] | None = None  # bootstrap over pictures, seeded from the run
     why_undefined: str = ""
-    unscored: bool = False  # undefined only because something is not installed; once it is, the same run is scored
+    unscored: bool = False  # undefined only because a package is not installed; once it is, the run is scored
     breakdown: Mapping[str, float | None] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
-    draws: tuple[float | None, ...] = ()  # the bootstrap's values: over the same pictures two runs resample alike
+    draws: tuple[float | None, ...] = ()  # bootstrap values; two runs over the same pictures have aligned draws

@@ -1,11 +1,10 @@
 """A tree of plain values (JSON, or YAML through config/load.py) -> a frozen dataclass, all problems at once.
 
-The dataclass is the schema: its fields' types say what is expected, its defaults what may be missing. Every problem
-names its key, its line where the format has lines, the value and the nearest right word. Nothing is converted in
-silence, and nothing that a file can hold becomes a traceback: numbers too large for a float, NaN, lists in the place of
-a name and deep nesting are problems like any other.
+The dataclass is the schema: field types say what is expected, defaults what may be missing. Every problem has its key,
+its line (if the format has lines), the value and the nearest known word. Nothing is converted silently, and no file
+causes a traceback: numbers too large for a float, NaN, lists instead of a name and deep nesting are ordinary problems.
 
-A field of a config file written before the field existed says with `metadata={"absent": value}` what its absence means.
+A field added later has `metadata={"absent": value}`: its value for config files written before it existed.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from typing import Any, Literal, Protocol, TypeVar, Union, cast, get_args, get_o
 from flamingo_eval.errors import FlamingoEvalError, Problem, did_you_mean, problems_in
 
 Kind = TypeVar("Kind")
-Names = Mapping[str, tuple[str, Collection[str]]]  # key -> what it names, and the known names
-LARGEST = 2**63  # whole numbers beyond it are no counts
+Names = Mapping[str, tuple[str, Collection[str]]]  # key -> a word for what it names, and the known names
+LARGEST = 2**63  # larger integers are not counts
 SHOWN = 60  # characters of a value in a message
-KINDS: Mapping[Any, str] = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-UNFIT = object()  # what a scalar gives that is not of the kind asked for
+KINDS: Mapping[Any, str] = {str: "a text", int: "an integer", float: "a number", bool: "true or false"}
+UNFIT = object()  # returned for a scalar of the wrong type
 
 
 class Tree(Protocol):
-    """A value with its place, as a format's parser gives it."""
+    """The interface to a parsed value with its place; one class per format."""
 
     @property
     def line(self) -> int | None: ...
@@ -45,7 +44,7 @@ class Tree(Protocol):
         """The items of a list, None for anything else."""
 
     def pairs(self) -> Sequence[tuple[str | None, Tree, Tree]] | None:
-        """Key, its node, and value of a mapping, None for anything else. A key that is no word is None."""
+        """Key, key node and value of each entry of a mapping, or None. A key that is not a text is None."""
 
     def scalar(self, kind: type) -> object:
         """The value as `kind`, or UNFIT."""
@@ -57,12 +56,12 @@ class Tree(Protocol):
         """The value in a message."""
 
     def same(self, other: Tree) -> bool:
-        """Whether both are one node (an alias to itself would never end)."""
+        """Whether both are the same node (an alias to itself would never end)."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonTree:
-    """A parsed JSON value. JSON keeps no lines."""
+    """A parsed JSON value, without line numbers."""
 
     value: object
 
@@ -100,11 +99,13 @@ class JsonTree:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How strictly a tree is read."""
+    """Options for reading a tree."""
 
-    names: Names = dataclasses.field(default_factory=dict)  # what texts under a key may be: `metrics[].name`
-    shorthand: bool = False  # YAML for people: one name for a list of one, a name for an object that needs no more
-    complete: bool = False  # every field must be there, but for those that say what their absence means
+    names: Names = dataclasses.field(default_factory=dict)  # known texts of a key: `metrics[].name`
+    shorthand: bool = (
+        False  # short forms in YAML: a name for a list of one, a name for an object that needs only a name
+    )
+    complete: bool = False  # every field is required, except those with `absent`
 
 
 def read(tree: Tree, kind: type[Kind], file: Path, error: type[FlamingoEvalError], rules: Rules | None = None) -> Kind:
@@ -122,7 +123,7 @@ def try_read(
     rules: Rules | None = None,
     key: str = "",
 ) -> tuple[Kind | None, list[Problem]]:
-    """The dataclass `kind`, or None and what is wrong."""
+    """The dataclass `kind`; or None, with the problems."""
     reader = _Reader(file, rules or Rules())
     try:
         value = reader.read(tree, kind, key)
@@ -132,7 +133,7 @@ def try_read(
 
 
 class _Reader:
-    """Reads trees by type and collects problems; a value with a problem comes back as None."""
+    """Reads trees by type and collects problems; returns None for a value with a problem."""
 
     def __init__(self, file: Path | None, rules: Rules) -> None:
         self.file, self.rules = file, rules
@@ -172,7 +173,7 @@ class _Reader:
         return self._scalar(tree, kind, key)
 
     def _plain(self, tree: Tree, value: object, key: str) -> object:
-        """Any value, if it can be written again: NaN and infinity cannot."""
+        """Any plain value; NaN and infinity are problems."""
         if isinstance(value, float) and not math.isfinite(value):
             self.problem(tree, key, f"expected a finite number, got {value}.")
         if isinstance(value, dict):
@@ -187,7 +188,7 @@ class _Reader:
         kinds = tuple(k for k in kinds if k is not types.NoneType)
         if len(kinds) == 1:
             return self._read(tree, kinds[0], key)
-        by_name = {_kind_name(k): k for k in kinds}  # dataclasses told apart by their field `kind`
+        by_name = {_kind_name(k): k for k in kinds}  # dataclasses distinguished by their field `kind`
         pairs = tree.pairs()
         if pairs is None:
             self.expected(tree, key, "keys and values")
@@ -198,8 +199,8 @@ class _Reader:
             if default is None:
                 self.problem(tree, key, "key 'kind' is missing.", f"One of: {', '.join(by_name)}.")
             return None if default is None else self._read(tree, default, key)
-        chosen = self._choice(name, tuple(by_name), _below(key, "kind"))
-        return None if chosen is None else self._read(tree, by_name[chosen], key)
+        kind_name = self._choice(name, tuple(by_name), _below(key, "kind"))
+        return None if kind_name is None else self._read(tree, by_name[kind_name], key)
 
     def _choice(self, tree: Tree, choices: tuple[Any, ...], key: str) -> Any:
         for choice in choices:
@@ -207,8 +208,8 @@ class _Reader:
             if value is not UNFIT and value == choice:
                 return choice
         word = tree.scalar(str)
-        near = did_you_mean(word, map(str, choices)) if isinstance(word, str) else ""
-        self.expected(tree, key, f"one of {', '.join(map(str, choices))}", near)
+        hint_text = did_you_mean(word, map(str, choices)) if isinstance(word, str) else ""
+        self.expected(tree, key, f"one of {', '.join(map(str, choices))}", hint_text)
         return None
 
     def _tuple(self, tree: Tree, kinds: tuple[Any, ...], key: str) -> tuple[Any, ...] | None:
@@ -226,7 +227,7 @@ class _Reader:
         return tuple(self.read(v, k, f"{key}[{i}]") for i, (v, k) in enumerate(zip(items, kind_of, strict=True)))
 
     def _pairs(self, tree: Tree, key: str) -> list[tuple[str, Tree, Tree]]:
-        """Keys, their nodes and values; without keys that are no words or stand twice, which are problems."""
+        """Keys, their nodes and values; invalid and duplicate keys are problems and left out."""
         pairs = tree.pairs()
         if pairs is None:
             self.expected(tree, key, "keys and values")
@@ -250,7 +251,7 @@ class _Reader:
         if tree.pairs() is None:
             self.expected(tree, key, "keys and values")
             return None
-        hints, before = field_types(kind), len(self.problems)
+        hints, n_problems = field_types(kind), len(self.problems)
         values: dict[str, Any] = {}
         for name, node, value in self._pairs(tree, key):
             if name in fields:
@@ -265,7 +266,7 @@ class _Reader:
                 values[name] = field.metadata["absent"]
             elif _required(field) or self.rules.complete:
                 self.problem(tree, key, f"key '{name}' is missing.")
-        if len(self.problems) > before:
+        if len(self.problems) > n_problems:
             return None
         try:
             return kind(**values)
@@ -287,11 +288,11 @@ class _Reader:
                 self.expected(tree, key, "a finite number")
                 return None
         if isinstance(value, str) and not value.isprintable() and _half_surrogate(value):
-            self.problem(tree, key, "holds half a surrogate pair, which is no character.")
+            self.problem(tree, key, "contains half a surrogate pair, which is not a character.")
             return None
-        what, known = self.rules.names.get(re.sub(r"\[\d+\]", "[]", key), ("", ()))
-        if known and value not in known:
-            fix = did_you_mean(str(value), known) or f"Known: {', '.join(known)}."
+        what, known_names = self.rules.names.get(re.sub(r"\[\d+\]", "[]", key), ("", ()))
+        if known_names and value not in known_names:
+            fix = did_you_mean(str(value), known_names) or f"Known: {', '.join(known_names)}."
             self.problem(tree, key, f"unknown {what} '{value}'.", fix)
         return value
 
@@ -313,7 +314,7 @@ def _kind_name(kind: type) -> str:
 
 
 def _absent_kind(kinds: Sequence[type]) -> type | None:
-    """The one that an object without `kind` is: the one whose field says so."""
+    """The dataclass of an object without `kind`: the one whose field declares it as default."""
     return next((k for k in kinds for f in dataclasses.fields(k) if f.name == "kind" and "absent" in f.metadata), None)
 
 

@@ -67,17 +67,17 @@ def test_a_tree_becomes_its_dataclass() -> None:
     [
         ({"name": ["a"]}, "name: expected a text, got a list."),
         ({"name": None}, "name: expected a text, got null."),
-        ({"name": "\ud800"}, "name: holds half a surrogate pair, which is no character."),
+        ({"name": "\ud800"}, "name: contains half a surrogate pair, which is not a character."),
         ({"colour": ["red"]}, "colour: expected one of red, blue, got a list."),
         ({"colour": "bleu"}, "colour: expected one of red, blue, got 'bleu'. Did you mean 'blue'?"),
         ({"width": float("nan")}, "width: expected a finite number, got NaN."),
-        ({"boxes": True}, "boxes: expected a whole number, got true."),
-        ({"boxes": 2**80}, "boxes: expected a whole number below 2^63, got one of 25 digits."),
+        ({"boxes": True}, "boxes: expected an integer, got true."),
+        ({"boxes": 2**80}, "boxes: expected an integer below 2^63, got one of 25 digits."),
         ({"open": 1}, "open: expected true or false, got 1."),
         ({"labels": "x"}, "labels: expected a list, got 'x'."),
         ({"labels": [{}]}, "labels[0]: expected a text, got keys and values."),
         ({"span": [1]}, "span: expected a list of 2, got 1 items."),
-        ({"counts": {"b": "3"}}, "counts.b: expected a whole number, got '3'."),
+        ({"counts": {"b": "3"}}, "counts.b: expected an integer, got '3'."),
         ({"item": {"kind": ["large"]}}, "item.kind: expected one of small, large, got a list."),
         ({"item": []}, "item: expected keys and values, got a list."),
         ({"extra": {"a": [float("inf")]}}, "extra.a[0]: expected a finite number, got inf."),
@@ -163,7 +163,7 @@ def test_files_that_cannot_be_read_name_themselves(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"a\.json: not UTF-8 text \(byte 1\)"):
         read_json(path, RunError)
     path.write_text("[1, 2, 3]")
-    with pytest.raises(RunError, match=r"9 bytes are too many for such a file \(limit 8\)"):
+    with pytest.raises(RunError, match=r"9 bytes are too many for this file \(limit 8\)"):
         read_json(path, RunError, limit=8)
     path.write_text("\ufeff[1]")
     assert read_json(path, RunError) == [1]

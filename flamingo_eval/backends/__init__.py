@@ -1,1 +1,1 @@
-"""Where a model's name becomes a model: the bundled engine, or transformers. See loading.py for the one way in."""
+"""Kinds of models: the bundled engine, transformers, servers, your own class. runs/backend.py loads them by name."""

@@ -1,4 +1,4 @@
-"""What `--model` and `--model-args` say: which backend, which model, and the options that change its outputs."""
+"""`--model` and `--model-args`: the backend, the model, and the options that change its outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = re.compile(r"(api[_-]?)?(key|token|secret)|authorization|password", re.
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """A backend, what it shall load, and its options. `target` is a name or a folder without the scheme."""
+    """A backend, the model to load, and its options. `target` is a name or a folder without the scheme."""
 
     scheme: Scheme
     target: str
@@ -39,7 +39,7 @@ class ModelChoice:
 def choose_model(model: str | Path | ModelChoice, args: str | Mapping[str, ArgValue] = "") -> ModelChoice:
     """`hf:FOLDER` and `k=v,...` -> a choice; a name or folder without a scheme is of the bundled kind.
 
-    Raises UsageError for an unknown scheme, for options that are no `name=value`, and for options of a bundled model.
+    Raises UsageError for an unknown scheme, options that are not `name=value`, and options of a bundled model.
     """
     if isinstance(model, ModelChoice):
         return model
@@ -52,13 +52,13 @@ def choose_model(model: str | Path | ModelChoice, args: str | Mapping[str, ArgVa
         if scheme not in SCHEMES:
             if scheme in ("http", "https"):
                 raise UsageError("--model: an address of a server needs its kind.", fix="Write openai: before it.")
-            known = ", ".join(f"{s}:" for s in SCHEMES)
+            schemes = ", ".join(f"{s}:" for s in SCHEMES)
             raise UsageError(
                 f"--model {text}: no backend '{scheme}'. {did_you_mean(scheme, SCHEMES)}".rstrip(),
-                fix=f"Write tiny, a folder, or one of {known}. See `flamingo-eval list models`.",
+                fix=f"Write tiny, a folder, or one of {schemes}. See `flamingo-eval list models`.",
             )
         if not target:
-            raise UsageError(f"--model {text}: nothing is named after the colon.", fix=f"Write {EXAMPLES[scheme]}.")
+            raise UsageError(f"--model {text}: the name after the colon is missing.", fix=f"Write {EXAMPLES[scheme]}.")
         return ModelChoice(scheme, target, tuple(sorted(options.items())))
     if options:
         raise UsageError(
@@ -69,12 +69,14 @@ def choose_model(model: str | Path | ModelChoice, args: str | Mapping[str, ArgVa
 
 
 def with_limits(choice: ModelChoice, max_requests: int | None, max_tokens: int | None) -> ModelChoice:
-    """The choice with what a command may spend on a server. Raises UsageError for models that are no server's."""
+    """The choice with limits of requests and tokens. Raises UsageError if the model is not behind a server."""
     limits = {"max_requests": max_requests, "max_tokens": max_tokens}
-    given = {name: value for name, value in limits.items() if value is not None}
-    if given and choice.scheme != "openai":
-        raise UsageError(f"--{next(iter(given)).replace('_', '-')} is for models behind a server, not for {choice}.")
-    return replace(choice, pairs=tuple(sorted({**choice.args, **given}.items())))
+    set_limits = {name: value for name, value in limits.items() if value is not None}
+    if set_limits and choice.scheme != "openai":
+        raise UsageError(
+            f"--{next(iter(set_limits)).replace('_', '-')} is for models behind a server, not for {choice}."
+        )
+    return replace(choice, pairs=tuple(sorted({**choice.args, **set_limits}.items())))
 
 
 def parse_args(text: str) -> dict[str, ArgValue]:
@@ -87,13 +89,13 @@ def parse_args(text: str) -> dict[str, ArgValue]:
         if not item.strip():
             continue
         name, equals, value = (word.strip() for word in item.partition("="))
-        if SECRET.fullmatch(name):  # its value is never repeated
+        if SECRET.fullmatch(name):  # never print its value
             raise UsageError(
-                f"--model-args {name}: keys are read from the environment alone, so that no record holds them.",
+                f"--model-args {name}: keys are read only from the environment, so that no record contains them.",
                 fix="Set OPENAI_API_KEY, or another variable and name it: key_env=NAME.",
             )
         if not equals or not name or not value:
-            raise UsageError(f"--model-args {text}: '{item.strip()}' is no name=value.", fix="Write a=1,b=true.")
+            raise UsageError(f"--model-args {text}: '{item.strip()}': expected name=value.", fix="Write a=1,b=true.")
         if name in options:
             raise UsageError(f"--model-args {text}: duplicate option '{name}'.")
         options[name] = parse_value(value)
@@ -101,7 +103,7 @@ def parse_args(text: str) -> dict[str, ArgValue]:
 
 
 def parse_value(text: str) -> ArgValue:
-    """A number or true/false where the text is one, else the text."""
+    """The text as a number or true/false if it is one, otherwise as text."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
@@ -113,7 +115,7 @@ def parse_value(text: str) -> ArgValue:
 
 
 def args_text(args: Mapping[str, ArgValue]) -> str:
-    """Options as --model-args takes them, sorted by name."""
+    """Options in the form of --model-args, sorted by name."""
     return ",".join(
         f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in sorted(args.items())
     )

@@ -1,13 +1,13 @@
-"""A class of the user's as a model: `--model my_model.py:MyModel`. Its code runs here, and the banner says so.
+"""The user's own class as a model: `--model my_model.py:MyModel`. Its code runs in this process.
 
-It has two methods, which take and return plain lists, in step:
+It has two methods, which take and return lists of the same length:
 
 - `generate(prompts, spec)`: a text for each `Prompt`; `spec.max_new_tokens` is the longest.
-- `score(prompts, candidates, spec)`: a list of numbers for each prompt, one a candidate, higher is better.
+- `score(prompts, candidates, spec)`: a list of numbers for each prompt, one per candidate, higher is better.
 
-Pairs of (index, Answer), as objects for `evaluate` give, are taken too.
+Pairs of (index, Answer), as for `evaluate`, are also accepted.
 
-It may have attributes: `name`; `version`, to be changed when its weights change; `default_protocol` ("chat" or
+Optional attributes: `name`; `version`, to be changed when its weights change; `default_protocol` ("chat" or
 "flamingo"); `context_length` with a method `count_tokens(prompt)`; `batch_size`.
 """
 
@@ -48,10 +48,10 @@ BATCH = 8
 
 
 class OwnShape:
-    """What is known of the class: its name, and the hash of its file and options. The object is made when asked for."""
+    """The class before it is used: its name, and the hash of its file and options. The object is made when needed."""
 
     def __init__(self, choice: ModelChoice) -> None:
-        """Raises UsageError: no such file or class, a method that is missing."""
+        """Raises UsageError for a missing file, class or method."""
         self.choice = choice
         file, _, self.class_name = choice.target.rpartition(":")
         self.path = Path(file)
@@ -63,14 +63,14 @@ class OwnShape:
 
     @property
     def name(self) -> str:
-        """Its `name`, or the class's, and its options."""
+        """Its `name`, or the class's name, and its options."""
         args = args_text(self.choice.args)
         name = str(getattr(self.kind, "name", "")) if isinstance(getattr(self.kind, "name", ""), str) else ""
         return f"{name or self.class_name}[{args}]" if args else name or self.class_name
 
     @property
     def sha256(self) -> str:
-        """Of its file, options and `version`; other files that it reads are not known here."""
+        """Hash of its file, options and `version`; other files that it reads are not included."""
         fields = [self._digest, self.class_name, self.choice.args, str(getattr(self.kind, "version", ""))]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
@@ -81,21 +81,21 @@ class OwnShape:
 
     @property
     def context_length(self) -> int:
-        """Its `context_length`, where it can count tokens too."""
-        known = getattr(self.kind, "context_length", 0) if hasattr(self.kind, "count_tokens") else 0
-        return known if isinstance(known, int) and known > 0 else UNKNOWN_CONTEXT
+        """Its `context_length`, if it can count tokens."""
+        length = getattr(self.kind, "context_length", 0) if hasattr(self.kind, "count_tokens") else 0
+        return length if isinstance(length, int) and length > 0 else UNKNOWN_CONTEXT
 
     advice = "Lower --shots for these"
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """As it counts, or four characters a token."""
+        """Number of tokens by its own count, or estimated as four characters per token."""
         count = getattr(self.model, "count_tokens", None) if hasattr(self.kind, "count_tokens") else None
         if count is not None:
             return int(called(lambda: count(prompt), f"{self.class_name}.count_tokens", ModelError))
         return round(sum(len(p) if isinstance(p, str) else 1 for p in prompt.parts) / 4)
 
     def count_continuation(self, text: str) -> int:
-        """Four characters a token."""
+        """Number of tokens, estimated as four characters per token."""
         return max(1, round(len(text) / 4))
 
     @property
@@ -105,7 +105,7 @@ class OwnShape:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a run's record says of it."""
+        """Its entries in a run's record."""
         return {
             "backend": "own class",
             "class": f"{self.path.name}:{self.class_name}",
@@ -128,7 +128,7 @@ def _made(shape: OwnShape) -> Any:
 
 @lru_cache(maxsize=4)
 def own_shape(choice: ModelChoice) -> OwnShape:
-    """The shape of a class, loaded once a process."""
+    """The shape of a class, loaded once per process."""
     return OwnShape(choice)
 
 
@@ -142,7 +142,7 @@ def _class_of(module: ModuleType, name: str, choice: ModelChoice) -> Any:
 
 
 def require_methods(model: object, name: str) -> None:
-    """Raise UsageError where a method is missing."""
+    """Raise UsageError if a method is missing."""
     missing = [m for m in METHODS if not callable(getattr(model, m, None))]
     if missing:
         raise UsageError(
@@ -152,18 +152,18 @@ def require_methods(model: object, name: str) -> None:
 
 
 class OwnEngine:
-    """Asks an object with the two methods, some prompts at a time, and checks what it returns."""
+    """Calls an object with the two methods, some prompts at a time, and checks its results."""
 
     def __init__(self, model: Any, batch_size: int | None = None) -> None:
-        """Raises UsageError where a method is missing."""
+        """Raises UsageError if a method is missing."""
         self.model, self.what = model, type(model).__name__
         require_methods(model, self.what)
-        own = getattr(model, "batch_size", BATCH)
-        self.rows = batch_size or (own if isinstance(own, int) and own > 0 else BATCH)
+        stated = getattr(model, "batch_size", BATCH)
+        self.rows = batch_size or (stated if isinstance(stated, int) and stated > 0 else BATCH)
         self.stats: dict[str, Any] = {}
 
     def generate(self, prompts: Iterator[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
-        """Raises ModelError for what the model raises, and for answers that are no texts."""
+        """Texts from the model. Raises ModelError for the model's own exceptions and for answers that are not texts."""
         start = 0
         while batch := list(islice(prompts, self.rows)):
             texts = self._asked("generate", batch, lambda b=batch: self.model.generate(b, spec))  # type: ignore[misc]
@@ -179,15 +179,19 @@ class OwnEngine:
     def score(
         self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]:
-        """Raises ModelError for what the model raises, and for answers that are not a number a candidate."""
+        """Scores from the model. Raises ModelError for the model's own exceptions and for wrong numbers of scores."""
         start = 0
         pairs = zip(prompts, candidates, strict=False)
         while batch := list(islice(pairs, self.rows)):
-            asked, names = [p for p, _ in batch], [list(c) for _, c in batch]
-            rows = self._asked("score", asked, lambda a=asked, n=names: self.model.score(a, n, spec))  # type: ignore[misc]
-            for i, (prompt, row, of) in enumerate(zip(asked, rows, names, strict=True)):
-                own = row if isinstance(row, Answer) else Answer(0, scores=self._numbers(row, len(of), prompt))
-                yield start + i, own
+            batch_prompts, names = [p for p, _ in batch], [list(c) for _, c in batch]
+            rows = self._asked("score", batch_prompts, lambda a=batch_prompts, n=names: self.model.score(a, n, spec))  # type: ignore[misc]
+            for i, (prompt, row, candidate_list) in enumerate(zip(batch_prompts, rows, names, strict=True)):
+                answer = (
+                    row
+                    if isinstance(row, Answer)
+                    else Answer(0, scores=self._numbers(row, len(candidate_list), prompt))
+                )
+                yield start + i, answer
             start += len(batch)
 
     def _asked(self, method: str, batch: Sequence[Prompt], call: Callable[[], Any]) -> Sequence[Any]:
@@ -196,7 +200,7 @@ class OwnEngine:
         if len(answers) != len(batch):
             raise ModelError(f"{what}: expected {len(batch)} answers, got {len(answers)}.")
         if all(isinstance(a, tuple) and len(a) == 2 and isinstance(a[1], Answer) for a in answers):
-            by_index = dict(answers)  # an engine as `evaluate` takes it: pairs of index and Answer, in any order
+            by_index = dict(answers)  # an engine as for `evaluate`: pairs of index and Answer, in any order
             if sorted(by_index) != list(range(len(batch))):
                 raise ModelError(f"{what}: expected an answer for each of {len(batch)} prompts, got {list(by_index)}.")
             return [by_index[i] for i in range(len(batch))]

@@ -1,4 +1,4 @@
-"""What is known of a model before its weights are loaded: name, length of prompts, and the protocol it is asked in."""
+"""A model before its weights are loaded: name, lengths of prompts, and default protocol."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flamingo_eval.records import Prompt
 
 
 class Shape(Protocol):
-    """Of any backend. Counting raises PromptError and MediaError."""
+    """The shape of a model of any backend. Counting raises PromptError and MediaError."""
 
     @property
     def name(self) -> str: ...
@@ -21,7 +21,7 @@ class Shape(Protocol):
 
     @property
     def advice(self) -> str:
-        """How prompts that are too long are made shorter."""
+        """Advice for prompts that are too long."""
         ...
 
     @property
@@ -33,7 +33,7 @@ class Shape(Protocol):
 
 
 class FlamingoShape:
-    """Of a model that the bundled engine runs."""
+    """The shape of a model for the bundled engine."""
 
     default_protocol = "flamingo"
     advice = "Lower --shots for these"
@@ -48,7 +48,7 @@ class FlamingoShape:
 
     @property
     def context_length(self) -> int:
-        """Tokens it was trained to read at once."""
+        """Context length in tokens."""
         return self.config.decoder.context
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -61,7 +61,7 @@ class FlamingoShape:
 
 
 def shape_of(choice: ModelChoice) -> Shape:
-    """Raises CheckpointError, MissingDependency, UsageError: what is wrong with a model before its weights are read."""
+    """The shape of a model by name. Raises CheckpointError, MissingDependency, UsageError before weights are read."""
     if choice.scheme == "hf":
         from flamingo_eval.backends.hf.model import hf_shape
 
@@ -80,10 +80,10 @@ def shape_of(choice: ModelChoice) -> Shape:
 
 
 def default_protocol(choice: ModelChoice) -> tuple[str, str]:
-    """The protocol that a model is asked in where none is named, and why, to be said. Raises as `shape_of`."""
-    if choice.scheme == "bundled":  # presets without weights may be asked too (--dry-run)
+    """The default protocol of a model, and the reason, for the user. Raises as `shape_of`."""
+    if choice.scheme == "bundled":  # also works for presets without weights (--dry-run)
         return FlamingoShape.default_protocol, ""
     protocol = shape_of(choice).default_protocol
     if choice.scheme in ("openai", "own"):
-        return protocol, "a server is asked in turns" if choice.scheme == "openai" else "as the class says"
+        return protocol, "servers read turns" if choice.scheme == "openai" else "as the class says"
     return protocol, "the model has a chat template" if protocol == "chat" else "the model has no chat template"

@@ -1,4 +1,4 @@
-"""What each backend can do, for `flamingo-eval list models` and `doctor`. Importing this imports none of them."""
+"""The abilities of each backend, for `flamingo-eval list models` and `doctor`. Does not import any backend."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from importlib import metadata
 
 @dataclass(frozen=True, slots=True)
 class BackendRow:
-    """One backend. `batch_independent`: whether float32 answers on a CPU are the same whatever shares a batch."""
+    """One backend. `batch_independent`: whether float32 answers on a CPU do not depend on the batch."""
 
-    model: str  # as --model takes it
+    model: str  # the value of --model
     what: str
     generate: bool
     rank: bool
@@ -41,16 +41,16 @@ BACKENDS = (
     ),
     BackendRow(
         "hf:FOLDER or hf:NAME", "any vision-language model of transformers", generate=True, rank=True,
-        video="as 8 frames", turns=True, batch_independent="yes, text but for ties", packages=("transformers",),
+        video="as 8 frames", turns=True, batch_independent="yes, text except for ties", packages=("transformers",),
         install="pip install 'flamingo-eval[hf]'",
     ),
     BackendRow(
         "openai:URL", "a server of chat completions (vLLM, SGLang, llama.cpp, vendors)", generate=True, rank=True,
-        video="as 8 frames", turns=True, batch_independent="the server's affair", packages=("httpx2",),
+        video="as 8 frames", turns=True, batch_independent="depends on the server", packages=("httpx2",),
         install="pip install 'flamingo-eval[servers]'",
     ),
     BackendRow(
-        "FILE.py:CLASS", "your own class", generate=True, rank=True, video="as it likes", turns=True,
-        batch_independent="the class's affair", packages=(), install="nothing to install",
+        "FILE.py:CLASS", "your own class", generate=True, rank=True, video="decides itself", turns=True,
+        batch_independent="depends on the class", packages=(), install="nothing to install",
     ),
 )  # fmt: skip

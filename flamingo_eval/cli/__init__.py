@@ -1,4 +1,4 @@
-"""The command line: one file a command; each parses, calls and prints. Heavy imports sit inside the commands."""
+"""The command line: one file per command; each parses, calls and prints. Heavy imports are inside the commands."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ app = typer.Typer(
     help="Few-shot evaluation of Flamingo-style visual language models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: half the time of the drawn one, and it wraps in any terminal
+    rich_markup_mode=None,  # plain help: twice as fast as the formatted one, and it wraps in any terminal
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
@@ -84,9 +84,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (
-        Exception
-    ) as error:  # the one place where a bug may be caught: it goes to a file, with what is needed to mend it
+    except Exception as error:  # the only place that catches bugs: a file gets the traceback, for the report
         typer.echo(f"flamingo-eval: this is a bug: {type(error).__name__}: {error}", err=True)
         typer.echo(f"The traceback is in {_log_bug()}; please report it with that file.", err=True)
         sys.exit(3)

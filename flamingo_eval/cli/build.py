@@ -1,4 +1,4 @@
-"""`flamingo-eval build`: a checkpoint folder around a frozen vision encoder and a frozen language model."""
+"""`flamingo-eval build`: a checkpoint folder from a frozen vision encoder and a frozen language model."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ import typer
 
 
 class NewRows(StrEnum):
-    """What becomes of the rows of added tokens in training."""
+    """Whether training changes the rows of added tokens."""
 
     trained = "trained"
     frozen = "frozen"
 
 
 def build(
-    vision: Annotated[
-        Path, typer.Option(help="CLIP (all that convert takes), SigLIP, or a checkpoint folder whose encoder to use.")
-    ],
+    vision: Annotated[Path, typer.Option(help="CLIP (any form that convert accepts), SigLIP, or a checkpoint folder.")],
     language_model: Annotated[Path, typer.Option(help="Hugging Face folder of the language model, base or chat.")],
-    out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint folder to write.")],
     cross_attention_every: Annotated[
         int | None, typer.Option(min=1, help="Gated block before every n-th LM block. Default: as the paper, by size.")
     ] = None,
@@ -32,14 +30,16 @@ def build(
     new_rows: Annotated[
         NewRows, typer.Option(help="Rows of added tokens: trained with the bridge, or frozen like all others.")
     ] = NewRows.trained,
-    tokenizer: Annotated[Path | None, typer.Option(help="Folder with its tokenizer, if the model's has none.")] = None,
-    vision_config: Annotated[str | None, typer.Option(help="For a plain state dict: ViT-L-14 and the like.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the new parts' weights.")] = 0,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder with the tokenizer, if the model's folder has none.")
+    ] = None,
+    vision_config: Annotated[str | None, typer.Option(help="For a plain state dict, e.g. ViT-L-14.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the new parts' weights.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Build a Flamingo from a frozen vision encoder and a frozen language model, gates at zero.
 
-    Until it is trained, it answers as the language model does.
+    Until it is trained, it answers like the language model.
     """
     from flamingo_eval.models.convert.build import BridgeOptions, build, shares
 

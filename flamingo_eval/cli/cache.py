@@ -1,4 +1,4 @@
-"""flamingo-eval cache: what is kept to save time, and how to be rid of it."""
+"""flamingo-eval cache: show or clear the cache."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def cache(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the cache folder holds, or clear it. Everything in it is made again when it is needed.
+    """Show the contents of the cache folder, or clear it. Everything in it is computed again when needed.
 
-    Only flamingo-eval's own subfolders are touched. FLAMINGO_EVAL_CACHE says where they lie.
+    Only flamingo-eval's own subfolders are removed. FLAMINGO_EVAL_CACHE sets the folder.
     """
     from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.config.settings import cache_dir
@@ -55,7 +55,7 @@ def _mb(size: object) -> float:
 
 
 def _size(folder: Path) -> dict[str, int | str]:
-    """Files and bytes below a folder; what another process removes meanwhile is not counted."""
+    """Number of files and bytes below a folder; files that another process removes meanwhile are not counted."""
     files = size = 0
     for path in folder.rglob("*"):
         try:
@@ -68,7 +68,7 @@ def _size(folder: Path) -> dict[str, int | str]:
 
 
 def _clear(folder: Path) -> None:
-    """Move a folder aside, then remove it: a process that looks meanwhile finds it whole or not at all."""
+    """Rename a folder, then remove it, so that other processes see the complete folder or none."""
     import os
     import shutil
     import tempfile

@@ -1,4 +1,4 @@
-"""flamingo-eval check: is a download complete and readable?"""
+"""flamingo-eval check: whether a download is complete and readable."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def check(
     split: Split = None,
     as_json: Json = False,
 ) -> None:
-    """Count a task's rows beside the official numbers, and name what is missing, cut or of the wrong split.
+    """Compare a task's rows with the official counts, and list missing, truncated and wrong files.
 
-    Exit code 1 when something is wrong.
+    Exit code 1 if there is a problem.
     """
     import dataclasses
 
@@ -62,11 +62,11 @@ def check(
 
 
 def _conclusion(report: CheckReport) -> str:
-    """Complete is what has the official number of rows; of anything less it is said how much there is."""
+    """The last line: complete if all splits have the official number of rows, otherwise how many there are."""
     n = len(report.problems)
     if n:
         return "1 problem" if n == 1 else f"{n} problems"
     if not report.partial:
-        return "everything is there"
+        return "all files are present"
     parts = ", ".join(f"{s.name} {s.rows:,} of {s.official:,} rows" for s in report.partial)
-    return f"nothing is wrong with what is there, but it is not all of the benchmark: {parts}"
+    return f"the files present are valid, but parts of the benchmark are missing: {parts}"

@@ -1,4 +1,4 @@
-"""The options of `run` and `export` that say what is asked -> Choices: checked before any file is read."""
+"""The options of `run` and `export` about tasks and prompts -> Choices, checked before any file is read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def chosen(
     max_new_tokens: int | None,
     temperature: float | None,
 ) -> Choices:
-    """What the command line says of a set of runs. Raises UsageError for words that are unknown or contradict."""
+    """The choices of a set of runs. Raises UsageError for unknown words and options that contradict each other."""
     checks = Checks()
     for option in (
         (demos, "--demos", get_args(DemoMethod)),
@@ -47,7 +47,7 @@ def chosen(
     if temperature:
         checks.add(
             UsageError(
-                f"--temperature {temperature:g}: decoding is deterministic, nothing is sampled.",
+                f"--temperature {temperature:g}: decoding is deterministic, there is no sampling.",
                 fix="Leave it out or give 0; --beams 1 decodes greedily.",
             )
         )

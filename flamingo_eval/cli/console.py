@@ -1,4 +1,4 @@
-"""How commands speak to a person: tables on standard output, everything else on standard error."""
+"""Output for people: tables on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def console(stderr: bool = False) -> Console:
-    """A rich console; NO_COLOR and a missing terminal are respected by rich itself."""
+    """A rich console; rich itself respects NO_COLOR and a missing terminal."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 160  # a table in a file or a log is not cut to 80 columns
+    width = None if stream.isatty() else 160  # no limit of 80 columns in a file or log
     return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
 
 
@@ -34,7 +34,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], numbers
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, title in enumerate(titles):
         number = numbers_from is not None and i >= numbers_from
-        no_wrap = number or (i == 0 and numbers_from is not None)  # the name of a row of numbers stands on one line
+        no_wrap = number or (i == 0 and numbers_from is not None)  # names of rows of numbers are not wrapped
         width = max(map(cell_len, (title, *(row[i] for row in cells)))) if no_wrap else None
         justify: Literal["left", "right"] = "right" if number else "left"
         table.add_column(title, justify=justify, no_wrap=no_wrap, overflow="fold", min_width=width)
@@ -42,7 +42,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], numbers
         table.add_row(*map(Text, row))
     screen = console()
     min_width = screen.measure(table).minimum
-    if min_width > screen.width:  # a number is never cut: the lines are longer than the screen instead
+    if min_width > screen.width:  # numbers are never truncated; lines may be longer than the screen
         screen.width = min_width
     screen.print(table)
 
@@ -62,7 +62,7 @@ def print_results(table: Table) -> None:
 
 
 def say(text: str) -> None:
-    """One line to the person at the terminal; never into a pipe of results."""
+    """Print one line for people, on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -73,7 +73,7 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def status(text: str, quiet: bool = False) -> Iterator[None]:
-    """A spinner with a word on a terminal, one plain line elsewhere."""
+    """A spinner with a text on a terminal, one plain line elsewhere."""
     if quiet:
         yield
     elif sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""`flamingo-eval convert`: foreign checkpoints -> checkpoint folders of ours."""
+"""`flamingo-eval convert`: foreign checkpoints -> our checkpoint folders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="Turn an OpenFlamingo or IDEFICS checkpoint into a checkpoint folder.")
 
-Out = Annotated[Path, typer.Option(help="The checkpoint folder to make.")]
+Out = Annotated[Path, typer.Option(help="The checkpoint folder to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -23,7 +23,7 @@ def openflamingo(
     cross_attention_every: Annotated[int, typer.Option(min=1, help="Gated block before every n-th LM block.")],
     out: Out,
     vision_config: Annotated[
-        str | None, typer.Option(help="For a plain state dict: ViT-L-14 and the like, or a model_config.json.")
+        str | None, typer.Option(help="For a plain state dict: a name such as ViT-L-14, or a model_config.json.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -40,7 +40,7 @@ def openflamingo(
 def idefics(
     model: Annotated[Path, typer.Option(help="Hugging Face folder of an IDEFICS model.")],
     out: Out,
-    tokenizer: Annotated[Path | None, typer.Option(help="Folder with its tokenizer, if MODEL has none.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder with the tokenizer, if MODEL has none.")] = None,
     as_json: Json = False,
 ) -> None:
     """Convert an IDEFICS model."""

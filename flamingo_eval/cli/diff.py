@@ -1,4 +1,4 @@
-"""flamingo-eval diff: what differs between two runs, and whether the gap between their scores is more than chance."""
+"""flamingo-eval diff: what differs between two runs, and whether the difference of their scores is significant."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def diff(
         str | None,
         typer.Option(
             "--fail-on",
-            help="Exit with code 4 if B is `worse` (a lower headline score, p < --alpha) or has `changed`.",
+            help="Exit with code 4 if B is `worse` (a lower headline score, p < --alpha) or `changed`.",
             autocompletion=one_of("worse", "changed"),
         ),
     ] = None,
     alpha: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="With --fail-on worse: the p-value to stay above.")
+        float, typer.Option(min=0.0, max=1.0, help="With --fail-on worse: fail below this p-value.")
     ] = 0.05,
     as_json: Json = False,
 ) -> None:
-    """Say what differs between runs A and B: configuration, provenance, inputs, answers, and scores.
+    """Show what differs between runs A and B: configuration, provenance, inputs, answers, and scores.
 
     Scores are compared pairwise over the same queries: B - A with its 95 % interval and two-sided p-value.
     """
@@ -46,7 +46,7 @@ def diff(
 
     if fail_on not in (None, "worse", "changed"):
         hint = did_you_mean(fail_on, ("worse", "changed"))
-        raise UsageError(f"invalid value for --fail-on: '{fail_on}'. {hint}".rstrip(), fix="Give worse or changed.")
+        raise UsageError(f"invalid value for --fail-on: '{fail_on}'. {hint}".rstrip(), fix="Expected worse or changed.")
     comparison = compare(one_run(a), one_run(b))
     if as_json:
         print_json(json_of(comparison))
@@ -58,7 +58,7 @@ def diff(
 
 
 def why_failed(comparison: Comparison, fail_on: str | None, alpha: float) -> str:
-    """Why --fail-on is not met, with the figures; empty where it is. Raises RunError where it cannot be decided."""
+    """Why --fail-on fails, with the numbers; empty if it does not. Raises RunError if it cannot be decided."""
     from flamingo_eval.errors import RunError
 
     if fail_on == "changed" and not comparison.same_results:
@@ -141,7 +141,7 @@ def _counts(comparison: Comparison) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value with the digits that a thousand draws can tell."""
+    """A p-value, with as many digits as a thousand draws can give."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""flamingo-eval doctor: what works here, and how to mend the rest."""
+"""flamingo-eval doctor: check the installation, and print a fix for everything that does not work."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from flamingo_eval.cli.options import Json
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: is it as it should be, what was seen, how to mend it."""
+    """The result of one check: what was checked, its status, what was found, how to fix it."""
 
     what: str
     ok: bool
     seen: str
     fix: str = ""
-    command: str = ""  # what installs it, printed on a line of its own that can be copied
+    command: str = ""  # the install command, printed on a separate line for copying
 
 
 def doctor(as_json: Json = False) -> None:
@@ -35,7 +35,7 @@ def doctor(as_json: Json = False) -> None:
     else:
         marks = {True: "ok", False: "NO"}
         rows = [("--" if f.what in OPTIONAL and not f.ok else marks[f.ok], f.what, f.seen, f.fix) for f in findings]
-        print_table(("", "what", "seen", "how to mend it"), rows)
+        print_table(("", "check", "found", "fix"), rows)
         for finding in findings:
             if finding.command:
                 print(f"{finding.what}:  {finding.command}")

@@ -1,4 +1,4 @@
-"""What `run --dry-run` prints: what would be run, how much that is to compute, and the least it can take."""
+"""The output of `run --dry-run`: the runs, how much they compute, and the shortest possible time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dry_run(
     price: float | None,
     as_json: bool,
 ) -> None:
-    """Print the estimate. The model may be a preset without weights: tokens are then guessed from characters."""
+    """Print the estimate. For a preset without weights, tokens are estimated from characters."""
     from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.models.flops import ModelFlops
     from flamingo_eval.models.loaded import choose_device, choose_dtype
@@ -63,7 +63,7 @@ def dry_run(
 
 
 def _count_tokens(runs: Sequence[PlannedRun], model: ModelChoice, as_json: bool) -> None:
-    """Queries and tokens alone: what another program's model computes is not counted in operations."""
+    """Print only queries and tokens, for models whose operations are not counted."""
     from flamingo_eval.backends.shape import shape_of
     from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.runs.estimate import token_counts
@@ -93,7 +93,7 @@ def _count_tokens(runs: Sequence[PlannedRun], model: ModelChoice, as_json: bool)
 
 
 def _spending(runs: Sequence[PlannedRun], counts: Sequence[TokenCount]) -> tuple[int, int]:
-    """Requests to a server, and tokens at most: candidates cost a request each, and one tells where they begin."""
+    """Requests to a server and the maximum of tokens: one request per candidate, and one for the prompt alone."""
     newest = {(r.task_label, r.demos.shots): r for r in runs}
     requests, tokens = 0, 0.0
     for count in counts:
@@ -129,7 +129,7 @@ def _notes(work: Estimate, flops: ModelFlops, rate: float, item: int, *, measure
         + "; no machine takes less than this time",
     ]
     if guessed:
-        lines.append("tokens: a shape has no tokenizer; a token is taken for four characters")
+        lines.append("tokens: a preset has no tokenizer; estimated as four characters per token")
     if longest > context:
         lines.append(f"the longest prompt has {longest:,} tokens, {flops.config.name} was made for {context:,}")
     if any("@sample" in w.task for w in work.works):
@@ -147,7 +147,7 @@ def _headings(work: Estimate, price: float | None) -> list[str]:
 
 
 def _times(work: Estimate, rate: float, price: float | None) -> list[list[str]]:
-    """Time of the floor with more replicas; their hours, and so their price, stay the same."""
+    """Shortest time with more replicas; their hours, and therefore their price, are constant."""
     totals = [work.flops] + ([work.official_flops] if _is_smaller(work) else [])
     rows = []
     for n in REPLICAS:

@@ -1,4 +1,4 @@
-"""flamingo-eval export: every prompt of some runs as data, for answers made by any other program."""
+"""flamingo-eval export: the prompts of runs as data, to be answered by any other program."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="prompts; lm-eval-samples: a finished RUN in the place of TASK as the harnesses' per-sample log.",
+            help="prompts; lm-eval-samples: a finished RUN instead of TASK, as a per-sample log of the harnesses.",
             autocompletion=one_of(*FORMATS),
         ),
     ] = "prompts",
 ) -> None:
     """Write every prompt of TASK... to a file: one JSON line for each query of each number of shots and seed.
 
-    The prompts are those that `run` shows with the same options. Answer them with any program, then
-    `flamingo-eval score TASK --predictions ANSWERS --name MODEL` makes the answers a run in the results folder.
+    The prompts are those of `run` with the same options. Answer them with any program; then
+    `flamingo-eval score TASK --predictions ANSWERS --name MODEL` turns the answers into a run in the results folder.
     """
     from flamingo_eval.backends.choice import choose_model
     from flamingo_eval.backends.shape import default_protocol
@@ -150,7 +150,7 @@ def export(
 
 
 def _write_lines(out: Path, lines: Iterable[Mapping[str, Any]]) -> int:
-    """Write JSON lines as they are made, under a temporary name until the last is there; returns their number."""
+    """Write JSON lines one by one, under a temporary name until all are written; returns their number."""
     import json
 
     from flamingo_eval.files import write_error
@@ -172,7 +172,7 @@ def _write_lines(out: Path, lines: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _samples(folders: list[str], out: Path, data: str | None, images: tuple[str, ...]) -> None:
-    """Write the per-sample log of the one run that is named."""
+    """Write the per-sample log of one run."""
     from flamingo_eval.cli.console import say
     from flamingo_eval.errors import UsageError
     from flamingo_eval.report.browser import read_runs

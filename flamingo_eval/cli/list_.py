@@ -1,4 +1,4 @@
-"""flamingo-eval list: what is known by name."""
+"""flamingo-eval list: names of tasks, prompts, models, metrics and more."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def list_(
         rows = [_on_one_line(row) for row in rows]
     print_table(tuple(rows[0]) if rows else ("nothing",), [tuple(row.values()) for row in rows])
     if what == "tasks":
-        say("the files of each: flamingo-eval list tasks --json; are yours whole: flamingo-eval check TASK --data DIR")
+        say("files of each task: flamingo-eval list tasks --json; check yours: flamingo-eval check TASK --data DIR")
 
 
 def _tasks() -> list[dict[str, str]]:
@@ -71,7 +71,7 @@ def _tasks() -> list[dict[str, str]]:
 
 
 def _on_one_line(row: dict[str, str]) -> dict[str, str]:
-    """A task for a terminal: the headline metric, and of where the data is only the address."""
+    """A task on one line: only the headline metric, and only the address of the data."""
     headline, *other_metrics = row["metric"].split(", ")
     link = row["data"].startswith("http")
     address = row["data"].split()[0].rstrip(":,").split("//")[1] if link else row["data"].split(" (")[0]

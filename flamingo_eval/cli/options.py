@@ -13,7 +13,7 @@ from flamingo_eval.errors import UsageError
 
 
 def complete_task(incomplete: str) -> list[str]:
-    """Task names that begin so, for the shell's completion."""
+    """Task names with this prefix, for shell completion."""
     from flamingo_eval.config.groups import group_names
     from flamingo_eval.config.names import task_names
 
@@ -21,21 +21,21 @@ def complete_task(incomplete: str) -> list[str]:
 
 
 def complete_protocol(incomplete: str) -> list[str]:
-    """Protocol names that begin so, for the shell's completion."""
+    """Protocol names with this prefix, for shell completion."""
     from flamingo_eval.config.names import protocol_names
 
     return [name for name in protocol_names() if name.startswith(incomplete)]
 
 
 def complete_ablation(incomplete: str) -> list[str]:
-    """Names of ablations that begin so, for the shell's completion."""
+    """Names of ablations with this prefix, for shell completion."""
     from flamingo_eval.prompting.ablations import ABLATION_NAMES
 
     return [name for name in ABLATION_NAMES if name.startswith(incomplete)]
 
 
 def complete_demos(incomplete: str) -> list[str]:
-    """Ways of choosing demonstrations that begin so, for the shell's completion."""
+    """Methods of choosing demonstrations with this prefix, for shell completion."""
     from typing import get_args
 
     from flamingo_eval.config.specs import DemoMethod
@@ -44,14 +44,14 @@ def complete_demos(incomplete: str) -> list[str]:
 
 
 def complete_published(incomplete: str) -> list[str]:
-    """Models with published scores that begin so, for the shell's completion."""
+    """Models with published scores and this prefix, for shell completion."""
     from flamingo_eval.report.published import models
 
     return [name for name in models() if name.lower().startswith(incomplete.lower())]
 
 
 def one_of(*names: str) -> Callable[[str], list[str]]:
-    """A completion from a few fixed words."""
+    """A shell completion from a few fixed words."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
@@ -62,7 +62,7 @@ Data = Annotated[
 ]
 Images = Annotated[
     list[str] | None,
-    typer.Option("--images", metavar="DIR", help="Where the pictures or clips are, if elsewhere; may be repeated."),
+    typer.Option("--images", metavar="DIR", help="Folder of the pictures or clips, if elsewhere; repeatable."),
 ]
 Split = Annotated[str | None, typer.Option("--split", help="Split of the queries; default: the task's own.")]
 Protocol = Annotated[
@@ -100,7 +100,9 @@ Shots = Annotated[
     ),
 ]
 Seeds = Annotated[str, typer.Option("--seeds", help="Seeds of the demonstrations, as 0,1,2.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many queries, the same for all seeds.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Run at most this many queries, the same for all seeds.")
+]
 Demos = Annotated[
     str,
     typer.Option(
@@ -117,7 +119,7 @@ DemosFile = Annotated[
 ]
 PictureWeight = Annotated[
     float,
-    typer.Option("--picture-weight", min=0, max=1, help="rices-both: the share of the picture beside the text."),
+    typer.Option("--picture-weight", min=0, max=1, help="rices-both: weight of the picture; the rest is the text."),
 ]
 SupportSize = Annotated[
     int | None,
@@ -127,13 +129,13 @@ SupportSize = Annotated[
 ]
 Permutations = Annotated[
     int | None,
-    typer.Option("--permutations", min=1, help="Close-ended: average over so many orders of the shots (paper: 6)."),
+    typer.Option("--permutations", min=1, help="Close-ended: average over this many orders of the shots (paper: 6)."),
 ]
 Rank = Annotated[
     str | None,
     typer.Option(
         "--rank",
-        help="Close-ended: score all candidates, find the best alone, or ask for a letter. Default: the task's.",
+        help="Close-ended: score all candidates, find only the best, or ask for a letter. Default: the task's.",
         autocompletion=one_of("all", "best", "letter"),
     ),
 ]
@@ -148,17 +150,19 @@ Ablation = Annotated[
 OnErrorChoice = Annotated[str, typer.Option("--on-error", help="stop, or skip: failed queries are counted and listed.")]
 Beams = Annotated[
     int | None,
-    typer.Option("--beams", min=1, help="Open-ended: beams of the search; 1 is greedy. Default: the protocol's."),
+    typer.Option("--beams", min=1, help="Open-ended: number of beams; 1 is greedy. Default: the protocol's."),
 ]
 MaxNewTokens = Annotated[
     int | None,
-    typer.Option("--max-new-tokens", min=1, help="Open-ended: tokens of an answer, at most. Default: the task's."),
+    typer.Option("--max-new-tokens", min=1, help="Open-ended: longest answer in tokens. Default: the task's."),
 ]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", help="0, the only value: decoding is deterministic.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
-OutFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of the terminal.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON.")]
+OutFile = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Write to this file instead of the terminal.")
+]
 
 
 MOST_WRITTEN = 32  # numbers of a range that are written out in a hint
@@ -172,7 +176,7 @@ def numbers(text: str, what: str) -> tuple[int, ...]:
             example = "0,1,2" if what == "--seeds" else "0,4,8"
             invalid = "" if word.strip() == text.strip() else f" ('{word.strip()}')"
             raise UsageError(
-                f"invalid value for {what}: '{text}'{invalid}. Expected whole numbers, for example {example}.",
+                f"invalid value for {what}: '{text}'{invalid}. Expected integers, for example {example}.",
                 fix=_with_commas(text),
             )
         values.append(int(word))
@@ -200,14 +204,14 @@ def shot_numbers(text: str) -> tuple[int | None, ...]:
 
 
 def task_list(words: Sequence[str]) -> list[str]:
-    """Tasks as they are named on the command line, apart or with commas between them: `vqav2,coco` is two.
+    """Tasks from the command line, as separate arguments or separated by commas: `vqav2,coco` is two tasks.
 
-    Commas in the name of a file, or in the dials of a fresh copy (`@`), stay.
+    Commas in the name of a file, or in the dials of a fresh copy (`@`), do not separate.
     """
     tasks: list[str] = []
     for word in words:
         is_path = "@" in word or Path(word).exists()
         tasks += [word] if is_path else [name.strip() for name in word.split(",") if name.strip()]
     if not tasks:
-        raise UsageError("no task is named.", fix="Name one, for example vqav2: see `flamingo-eval list tasks`.")
+        raise UsageError("the task is missing.", fix="Give one, for example vqav2: see `flamingo-eval list tasks`.")
     return tasks

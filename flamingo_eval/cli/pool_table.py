@@ -1,4 +1,4 @@
-"""All replicas of a run in one live table: what each does, and what is left."""
+"""All replicas of a run in one live table: the state of each, and the remaining queries."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from flamingo_eval.distributed.pool import ReplicaPool, ReplicaStatus
 
-WIDTH = 77  # columns of a terminal that it needs: VQAv2 over 512 replicas, no number cut
+WIDTH = 77  # terminal columns that it needs: VQAv2 over 512 replicas, no number truncated
 OTHER_LINES = 9  # title, heads, the row of all replicas, caption
-MOST_ROWS = 16  # replicas on lines of their own; of more the busiest problems come first
-STATES = ("given up", "loading", "waiting", "working")  # the order of interest
+MOST_ROWS = 16  # maximum of lines for replicas; those with problems come first
+STATES = ("given up", "loading", "waiting", "working")  # in the order shown
 
 
 class PoolTable:
-    """The progress of a run over several replicas, on a terminal. Used as ProgressBar is (console.py)."""
+    """The progress of a run over several replicas, on a terminal; same interface as ProgressBar (console.py)."""
 
     def __init__(self, title: str, total: int, pool: ReplicaPool) -> None:
         self.title, self.total, self.pool = title, total, pool
@@ -55,7 +55,7 @@ class PoolTable:
         self.done, self.score = done, score
 
     def table(self) -> Table:
-        """One frame."""
+        """The table at this moment."""
         from rich import box
         from rich.table import Table
 
@@ -94,6 +94,6 @@ class PoolTable:
 
 
 def known(statuses: Sequence[ReplicaStatus]) -> str:
-    """How many of the pictures asked for were in the vision cache, in percent."""
+    """Share of the requested pictures that were in the vision cache, in percent."""
     asked = sum(s.asked for s in statuses)
     return f"{100 * sum(s.hits for s in statuses) / asked:.0f} %" if asked else "-"

@@ -1,4 +1,4 @@
-"""What a terminal shows while runs are answered: a bar or a table of replicas, and a line for each finished run."""
+"""Terminal output during runs: a bar or a table of replicas, and a line for each finished run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_LOOKED_THROUGH = 20_000  # queries: of more, pictures are not counted befor
 
 
 class Progress(Observer):
-    """Prints how the runs of a command go on; nothing where it is to be quiet."""
+    """Prints the progress of a command's runs, unless quiet."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
@@ -39,13 +39,13 @@ class Progress(Observer):
         self.pictures: PicturesToShow | None = None
 
     def say(self, line: str) -> None:
-        """A line for people."""
+        """Print a line for people."""
         if not self.quiet:
             say(line)
 
     @contextmanager
     def opened(self, opening: AbstractContextManager[Service | None], batch_size: str) -> Iterator[Backend | None]:
-        """The backend of a deployment; says which model and device once it is loaded."""
+        """The backend of a deployment; prints model and device once it is loaded."""
         self.say("loading the model")
         with opening as service:
             self.service = service
@@ -71,7 +71,7 @@ class Progress(Observer):
             try:
                 yield watch
             except KeyboardInterrupt:
-                say(f"interrupted in {title}: finished queries are kept, the same command resumes there")
+                say(f"interrupted in {title}: finished queries are saved, the same command resumes")
                 raise
             finally:
                 self.bar = self.pictures = None
@@ -93,24 +93,24 @@ class Progress(Observer):
         return count if isinstance(count, int) else 0
 
     def passed_over(self, spec: RunSpec, examples: Mapping[str, str]) -> None:
-        """How many support examples gave way to others, and the first of them."""
+        """Print how many support examples were skipped, and the first of them."""
         first = next(iter(examples))
         count = f"{len(examples)} support example{'s' if len(examples) > 1 else ''}"
-        self.say(f"{_title(spec)}: {count} passed over, for example {first}: {examples[first]}")
+        self.say(f"{_title(spec)}: {count} skipped, for example {first}: {examples[first]}")
 
     def finished(self, record: FinishedRun) -> None:
         """A line for a finished run."""
         headline = record.scores[0]
         value = "undefined" if headline.value is None else f"{headline.value:.1f}"
         duration = "already done" if record.cached else f"{record.seconds:.1f} s"
-        resumed = f", {record.resumed} queries were done before" if record.resumed else ""
+        resumed = f", {record.resumed} queries were already answered" if record.resumed else ""
         failed = f", {record.n_failed} failed" if record.n_failed else ""
         self.say(f"{_title(record.spec)}: {value} ({duration}{resumed}{failed})")
         if record.cached and record.changed_media:
             self.say(changed_sentence(record.changed_media))
 
     def _bar(self, title: str, total: int) -> ProgressBar | PoolTable:
-        """A table of the replicas where there are several and somebody can see it."""
+        """A table of the replicas if there are several and a terminal; otherwise a bar."""
         from flamingo_eval.cli.pool_table import WIDTH, PoolTable
 
         pool = self.service.pool if self.service is not None else None

@@ -1,4 +1,4 @@
-"""flamingo-eval report: tables of finished runs, their figure, and a page to look through."""
+"""flamingo-eval report: tables of finished runs, a figure, and a page for browsing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def report(
         typer.Option(
             "--compare",
             metavar="MODEL",
-            help="Published scores beside ours; see `list published`.",
+            help="Published scores next to ours; see `list published`.",
             autocompletion=complete_published,
         ),
     ] = None,
@@ -52,14 +52,12 @@ def report(
     ] = None,
     icl: Annotated[
         bool,
-        typer.Option(
-            "--icl", help="What shots add, and what is copied from them: curve, copying, baselines, a verdict."
-        ),
+        typer.Option("--icl", help="In-context learning: curve, copying from the shots, baselines, a verdict."),
     ] = False,
     title: Annotated[str, typer.Option(help="html: the page's title. latex: the caption.")] = "Few-shot results",
     label: Annotated[str, typer.Option(help="latex: the table's label.")] = "tab:few-shot",
-    queries: Annotated[int, typer.Option(min=0, help="html: at most so many queries of a task.")] = 60,
-    pictures: Annotated[int, typer.Option(min=0, help="html: at most so many pictures in all.")] = 1000,
+    queries: Annotated[int, typer.Option(min=0, help="html: at most this many queries of a task.")] = 60,
+    pictures: Annotated[int, typer.Option(min=0, help="html: at most this many pictures in total.")] = 1000,
     picture_size: Annotated[int, typer.Option(min=16, max=1024, help="html: pixels of their longer side.")] = 160,
     as_json: Json = False,
 ) -> None:
@@ -79,7 +77,7 @@ def report(
     checks = Checks()
     checks.attempt(lambda: require_known((format, "--format", FORMATS)))
     if format == "html" and out is None:
-        checks.add(UsageError("--format html writes a file: give its name with --out report.html."))
+        checks.add(UsageError("--format html writes a file: --out is missing, for example --out report.html."))
     if icl and format in ("csv", "latex"):
         checks.add(UsageError(f"--icl has no {format}.", fix="It is for table, markdown, json and html."))
     if panels and figure is None:
@@ -176,7 +174,7 @@ def _print_table(table: Table, format: str, out: Path | None, title: str, label:
 
 
 def write_file(path: Path, data: bytes, option: str = "--out") -> None:
-    """Write a report file whole or not at all. Raises RunError when the place cannot be written."""
+    """Write a report file atomically. Raises RunError if it cannot be written."""
     from flamingo_eval.errors import RunError
     from flamingo_eval.files import write_atomically
 

@@ -1,4 +1,4 @@
-"""flamingo-eval rerun: repeat runs from their records and say what differs."""
+"""flamingo-eval rerun: repeat runs from their records and show what differs."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def rerun(
         typer.Option(help="Checkpoint folder or hf:FOLDER, where the record's model is not the bundled one."),
     ] = None,
     model_args: Annotated[
-        str, typer.Option(metavar="K=V,...", help="Options of an hf: model, in the place of the record's.")
+        str, typer.Option(metavar="K=V,...", help="Options of an hf: model, instead of the record's.")
     ] = "",
     features_of: Annotated[
         str | None, typer.Option(metavar="MODEL", help="As in `run`, where the run's demonstrations were chosen so.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", metavar="DIR", help="The data root, where the run was not on the sample.")
+        str | None, typer.Option("--data", metavar="DIR", help="The data folder, if the run was not on the sample.")
     ] = None,
     images: Images = None,
-    device: Annotated[str | None, typer.Option(help="Another device than the record's.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device; default: the record's.")] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep the new runs there; default: thrown away.")
+        Path | None, typer.Option(metavar="DIR", help="Keep the new runs in this folder; default: delete them.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Show at most so many changed answers.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="Show at most this many changed answers.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Repeat each RUN from its record and say what differs: version, machine, weights, data, answers, scores.
+    """Repeat each RUN from its record and show what differs: version, machine, weights, data, answers, scores.
 
-    Exit code 0 if weights, data, answers and scores are the same, 1 otherwise. Another version or machine is said but
-    is no difference of its own. Of several runs only those that differ are shown whole.
+    Exit code 0 if weights, data, answers and scores are equal, 1 otherwise. A different version or machine is shown,
+    but does not count as a difference. Of several runs, only those that differ are shown in full.
     """
     from flamingo_eval.backends.choice import choose_model
     from flamingo_eval.cli.console import print_json, say

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from flamingo_eval.runs.runner import FinishedRun
 
 TINY = "tiny"
-FOLDERS_NAMED = 3  # one for each task and model; of more the folder that holds them all
+FOLDERS_NAMED = 3  # lines for run folders, one per task and model; if there are more, only the common folder
 
 
 def run(
@@ -75,35 +75,37 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode media; default: by the machine.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where run folders go; default: results/.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of run folders; default: results/.")] = None,
     on_error: OnErrorChoice = "stop",
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do finished or interrupted runs again from the start.")
+        bool, typer.Option("--fresh", help="Run finished and interrupted runs again from the start.")
     ] = False,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS|local", help="Replicas on a Ray cluster, or on this machine.")
     ] = None,
-    replicas: Annotated[str, typer.Option(help="With --ray: auto, or copies of the model.")] = "auto",
+    replicas: Annotated[str, typer.Option(help="With --ray: auto, or the number of copies of the model.")] = "auto",
     gpus_per_replica: Annotated[
         int | None, typer.Option(min=0, help="With --ray: 0 or 1; default: 1 where there are GPUs.")
     ] = None,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="Under torchrun: ranks that share one model.")] = 1,
     expect: Annotated[
         list[str] | None,
-        typer.Option("--expect", metavar="BOUND", help="Exit with code 4 unless met, as 'vqav2 4 >= 60'; repeatable."),
+        typer.Option(
+            "--expect", metavar="BOUND", help="Exit with code 4 unless this holds, e.g. 'vqav2 4 >= 60'; repeatable."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be run and the least it can cost; run nothing.")
+        bool, typer.Option("--dry-run", help="Print what would run and its lowest possible cost; run nothing.")
     ] = False,
     tflops: Annotated[
-        float | None, typer.Option(min=0.001, help="With --dry-run: rate of a replica; default: measured here.")
+        float | None, typer.Option(min=0.001, help="With --dry-run: TFLOP/s of a replica; default: measured here.")
     ] = None,
-    price: Annotated[float | None, typer.Option(min=0, help="With --dry-run: of a replica's hour.")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="With --dry-run: price of a replica per hour.")] = None,
     max_requests: Annotated[
-        int | None, typer.Option(min=1, help="Servers: send at most so many requests, then stop; resume later.")
+        int | None, typer.Option(min=1, help="Servers: send at most this many requests, then stop; resume later.")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Servers: stop before more tokens than these are spent.")
+        int | None, typer.Option(min=1, help="Servers: stop before more tokens than this are used.")
     ] = None,
     as_json: Json = False,
     tasks_option: Annotated[str | None, typer.Option("--tasks", hidden=True)] = None,  # as in lm-evaluation-harness
@@ -112,8 +114,8 @@ def run(
 ) -> None:
     """Evaluate a model on TASK... and print the table.
 
-    Without --data a task runs on the embedded sample, without --model on the bundled tiny checkpoint. Interrupted, the
-    same command continues where it stopped; finished, it prints the table again.
+    Without --data a task runs on the embedded sample, without --model on the bundled tiny checkpoint. The same command
+    resumes an interrupted run; for a finished run it prints the table again.
     """
     from flamingo_eval.backends.choice import choose_model, with_limits
     from flamingo_eval.backends.shape import default_protocol
@@ -161,7 +163,7 @@ def run(
         )
     )
     if not dry_run and (tflops is not None or price is not None):
-        checks.add(UsageError("--tflops and --price are for an estimate.", fix="Add --dry-run."))
+        checks.add(UsageError("--tflops and --price need --dry-run.", fix="Add --dry-run."))
     choice = checks.attempt(
         lambda: with_limits(choose_model(model or settings.model, model_args), max_requests, max_tokens)
     )
@@ -203,7 +205,7 @@ def run(
 
 
 def _banner(runs: list[PlannedRun], model: str, usual: str, reason: str) -> list[str]:
-    """What is about to be measured, said before it costs anything."""
+    """The lines printed before anything is computed: what will be measured."""
     from flamingo_eval.backends.choice import OWN_CLASS
     from flamingo_eval.config.settings import is_sample
 
@@ -244,7 +246,7 @@ def _answer(
     quiet: bool,
     features: ModelChoice | None,
 ) -> list[FinishedRun] | None:
-    """The records of all runs; None in a process that only answers for another one (torchrun)."""
+    """The finished runs; None in a process that only answers for another one (torchrun)."""
     from flamingo_eval.backends.choice import choose_model
     from flamingo_eval.backends.shape import shape_of
     from flamingo_eval.cli.progress import Progress
@@ -272,7 +274,7 @@ def _answer(
 
 
 def require_expected(expectations: Sequence[Expectation], records: Sequence[FinishedRun]) -> None:
-    """A line for each --expect. Raises ExpectationError where one is not met."""
+    """Print a line for each --expect. Raises ExpectationError if one fails."""
     from flamingo_eval.cli.console import say
     from flamingo_eval.errors import ExpectationError, counted
     from flamingo_eval.report.expectations import check_expectations

@@ -17,20 +17,20 @@ def sample(
         list[str],
         typer.Argument(metavar="TASK...", help="Task names or groups, e.g. vl_icl.", autocompletion=complete_task),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go; then --data DIR reads them.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files; use it with --data DIR.")],
     seed: Annotated[int, typer.Option(min=0, help="Another seed is another copy.")] = 0,
     size: Annotated[
         str,
-        typer.Option(help="small, or official: the benchmark's numbers of rows.", autocompletion=one_of(*SIZES)),
+        typer.Option(help="small, or official: as many rows as the benchmark.", autocompletion=one_of(*SIZES)),
     ] = "small",
     dial: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a dial of the task; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a dial of the task; repeatable.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw a fresh copy of TASK... that no model has seen, pictures included.
+    """Make a fresh copy of TASK... that no model has seen, including pictures.
 
-    The same seed gives the same rows and pixels on every machine. A run draws it by itself: `run TASK@sample:SEED`.
+    The same seed gives the same rows and pixels on every machine. `run TASK@sample:SEED` makes the copy automatically.
     """
     from flamingo_eval.cli.console import print_json, say
     from flamingo_eval.config.groups import expanded
@@ -43,7 +43,7 @@ def sample(
     copies = [copy_of(load_task(find_task(name)).name, words) for name in expanded(tasks)]
     for copy in copies:
         if recorded_copy(out, copy.task):
-            raise DataError(f"--out {out}: a copy of {copy.task} is there already.", fix="Name another folder.")
+            raise DataError(f"--out {out}: a copy of {copy.task} already exists.", fix="Use another folder.")
     for copy in copies:
         try:
             copy.write(out)

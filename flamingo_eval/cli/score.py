@@ -1,4 +1,4 @@
-"""flamingo-eval score: the metric alone, for predictions made anywhere."""
+"""flamingo-eval score: the metrics of predictions made by any program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flamingo_eval.cli.options import Data, Json, Split, Task
 if TYPE_CHECKING:
     from flamingo_eval.records import Score
 
-SHORT = 12  # rows of breakdown that are printed without being asked for
+SHORT = 12  # rows of breakdown that are printed by default
 
 
 def score(
@@ -22,20 +22,22 @@ def score(
     data: Data = None,
     split: Split = None,
     dialect: Annotated[str, typer.Option(help="Dialect of the metric, e.g. openflamingo; default: the task's.")] = "",
-    partial: Annotated[bool, typer.Option("--partial", help="Score the answers that are there.")] = False,
-    breakdown: Annotated[bool, typer.Option("--breakdown", help="Print breakdowns, however long.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Score an incomplete file: only the answered queries.")
+    ] = False,
+    breakdown: Annotated[bool, typer.Option("--breakdown", help="Print all breakdowns.")] = False,
     name: Annotated[
         str, typer.Option(metavar="MODEL", help="Write a run folder under this name, for report and diff.")
     ] = "",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="With --name: where run folders go; default: results/.")
+        Path | None, typer.Option(metavar="DIR", help="With --name: folder of run folders; default: results/.")
     ] = None,
     shots: Annotated[
-        int | None, typer.Option(min=0, help="How many demonstrations the answers were given with.")
+        int | None, typer.Option(min=0, help="Number of demonstrations in the prompts of these answers.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the demonstrations.")] = None,
     queries_of: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Score the queries of that finished run alone.")
+        Path | None, typer.Option(metavar="RUN", help="Score only the queries of this finished run.")
     ] = None,
     protocol: Annotated[
         str,
@@ -46,11 +48,11 @@ def score(
     """Score a predictions file with a task's metrics; no model is loaded and no picture is opened.
 
     Reads JSON lines, results lists of evaluation servers, id-to-answer maps, CSV, per-sample logs of
-    lm-evaluation-harness and lmms-eval, and a run's outputs.jsonl. Predictions are taken as they are. Without --split
-    the labelled split that is found is taken, and named.
+    lm-evaluation-harness and lmms-eval, and a run's outputs.jsonl. Predictions are not changed. Without --split the
+    first labelled split on disk is used and named.
 
-    With --name the answers become a run like any other. Answered lines of `flamingo-eval export` say themselves which
-    shots and seed they belong to; of a file with several runs, --shots and --seed choose one.
+    With --name the answers become a run like any other. Answered lines of `flamingo-eval export` contain their shots
+    and seed; for a file with several runs, --shots and --seed choose one.
     """
     import dataclasses
 
@@ -74,7 +76,7 @@ def score(
     if name:
         checks.attempt(lambda: check_out_folder(out or Path(load_settings().out)))
     elif out is not None:
-        checks.add(UsageError("--out is where the run folder goes.", fix="Give the run a name with --name MODEL."))
+        checks.add(UsageError("--out needs --name: only named answers become a run folder.", fix="Add --name MODEL."))
     checks.attempt(lambda: check_in_file(predictions, "--predictions"))
     checks.attempt(lambda: require_folders(data_choice(data)))
     check_names(checks, [task], protocol)
@@ -142,7 +144,7 @@ def score(
         return
     say(
         f"{spec.name}, split {split_data.name}"
-        + ("" if split else " (the labelled split that is here; choose with --split)")
+        + ("" if split else " (the only labelled split here; choose with --split)")
     )
     say(f"predictions: {file.form}")
     if folder is not None:
@@ -166,7 +168,7 @@ def score(
 
 
 def _headline(what: str, score: Score, partial: str) -> str:
-    """The last line: the number that is quoted, and what must be quoted with it."""
+    """The last line: the score, with everything that must be quoted with it."""
     from flamingo_eval.metrics import metric_row
 
     interval = f", 95 % interval {score.ci95[0]:.2f} to {score.ci95[1]:.2f}" if score.ci95 else ""

@@ -39,7 +39,7 @@ def show(
         ),
     ] = "",
     id: Annotated[str | None, typer.Option("--id", help="Which query of a finished run, by its id.")] = None,
-    index: Annotated[int, typer.Option(min=0, help="Which query, counted from 0 in the file's order.")] = 0,
+    index: Annotated[int, typer.Option(min=0, help="Which query, from 0, in the file's order.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the demonstrations.")] = 0,
     demos: Annotated[
         str, typer.Option(help="random, balanced, fixed or official (rices needs a model: see `run`).")
@@ -57,10 +57,10 @@ def show(
     model_args: ModelArgs = "",
     as_json: Json = False,
 ) -> None:
-    """Print the prompt of one query exactly as the protocol writes it; media and token count below it.
+    """Print the prompt of one query exactly as the protocol writes it, then media and token count.
 
-    The prompt goes to standard output and nothing else does. Of a finished run: `show RUN --id ID` prints the prompt,
-    the answer, the references and the score of a query.
+    Only the prompt goes to standard output. For a finished run, `show RUN --id ID` prints the prompt, the answer, the
+    references and the score of a query.
     """
     from typing import cast
 
@@ -80,9 +80,11 @@ def show(
         show_run(Path(task), id, data, as_json, image_folders(images))
         return
     if id is not None:
-        raise UsageError(f"--id {id}: {task} is no folder of a run.", fix="Of a task, give the query with --index.")
+        raise UsageError(
+            f"--id {id}: {task} is not the folder of a run.", fix="Choose the query of a task with --index."
+        )
     if demos not in ("random", "balanced", "fixed", "official"):
-        raise UsageError(f"--demos {demos}: show knows random, balanced, fixed and official.")
+        raise UsageError(f"--demos {demos}: show supports random, balanced, fixed and official.")
     if len(asked := task_list([task])) > 1:
         raise UsageError(f"show prints the prompt of one task, got {len(asked)}: {', '.join(asked)}.")
     settings = load_settings()

@@ -1,4 +1,4 @@
-"""flamingo-eval show RUN --id ID: one query of a finished run, as the model saw it and answered it."""
+"""flamingo-eval show RUN --id ID: one query of a finished run, with its prompt and answer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 def show_run(folder: Path, id: str | None, data: str | None, as_json: bool, images: tuple[str, ...] = ()) -> None:
     """Print the prompt, the answer, the references and the score of a query.
 
-    The prompt is rendered again from the record and the data at hand, RICES runs included, and not printed where the
-    data or the shots are not those of the record. Raises RunError for an id that the run does not have.
+    The prompt is rendered again from the record and the data, also for RICES runs. It is not printed if the data or the
+    shots differ from the record. Raises RunError for an unknown id.
     """
     from flamingo_eval.cli.console import print_json, say
     from flamingo_eval.errors import FlamingoEvalError, RunError, UsageError, did_you_mean

@@ -1,4 +1,4 @@
-"""flamingo-eval smoke: does this checkpoint still work? For the CI of a model repository."""
+"""flamingo-eval smoke: check that a checkpoint works, for the CI of a model repository."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ def smoke(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     skip: Annotated[
         list[str] | None,
-        typer.Option(metavar="CHECK", help=f"Leave out a check: {', '.join(NAMES)}.", autocompletion=one_of(*NAMES)),
+        typer.Option(metavar="CHECK", help=f"Skip a check: {', '.join(NAMES)}.", autocompletion=one_of(*NAMES)),
     ] = None,
     max_memory_gb: Annotated[
-        float | None, typer.Option("--max-memory-gb", min=0, help="Fail if the peak memory of the process is above.")
+        float | None,
+        typer.Option("--max-memory-gb", min=0, help="Fail if the peak memory of the process is above this."),
     ] = None,
     junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write the results as JUnit XML too.")
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write the results as JUnit XML.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check that a model loads, answers, ranks, does not depend on the batch, resumes, looks and uses its shots.
+    """Check that a model loads, answers, ranks, is independent of the batch, resumes, and uses pictures and shots.
 
-    On the embedded sample, without network. A line a check; exit code 4 where one fails.
+    Runs on the embedded sample, without network. One line per check; exit code 4 if one fails.
     """
     from flamingo_eval.cli.option_checks import check_deployment, check_out_file
 

@@ -53,7 +53,7 @@ class TimeLeft:
             self._bursts = [self._bursts[0], *self._bursts[2::2]]
 
     def seconds(self, now: float, pictures: float = 0) -> float | None:
-        """What is left at `now`, with so many pictures still to be encoded; None while too little is known."""
+        """Remaining seconds at `now`, with this many pictures to encode; None while too little is known."""
         first, last = self._bursts[0], self._bursts[-1]
         left, answered = self.total - last.queries, last.queries - first.queries
         if left <= 0:

@@ -1,4 +1,4 @@
-"""flamingo-eval train: make a checkpoint from a recipe, from nothing."""
+"""flamingo-eval train: train a checkpoint from scratch with a recipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def train(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="A shipped recipe (tiny, base, ...), or a YAML file.")
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where states, curves and the checkpoint go.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for states, curves and the checkpoint.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, instead of the recipe's.")] = None,
@@ -25,7 +25,7 @@ def train(
             metavar="MODEL", help="Train the third stage only, on the encoder and decoder of this checkpoint."
         ),
     ] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="A few small updates of every stage.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Run only a few small updates of every stage.")] = False,
 ) -> None:
     """Train RECIPE in three stages (contrastive, language, Flamingo), or as a bridge between two frozen models.
 

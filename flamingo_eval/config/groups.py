@@ -1,4 +1,4 @@
-"""Groups of tasks that one name stands for, as `run vl_icl`."""
+"""Groups of tasks with one name, as in `run vl_icl`."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "smmile_all": _SMMILE,
     "isekai": _ISEKAI,
     "truemicl": _TRUEMICL,
-    "icl": ("fastbind", *_VL_ICL, *_SMMILE, *_ISEKAI, *_TRUEMICL),  # what only the demonstrations can tell
+    "icl": ("fastbind", *_VL_ICL, *_SMMILE, *_ISEKAI, *_TRUEMICL),  # tasks that only the demonstrations explain
 }  # fmt: skip
 
 
 def group_names() -> tuple[str, ...]:
-    """What a command takes in the place of tasks."""
+    """Names of groups, which commands accept instead of tasks."""
     return (*GROUPS, ALL)
 
 
 def members(name: str) -> tuple[str, ...]:
-    """The tasks of a group in its order; nothing for a name that is no group."""
+    """The tasks of a group, in order; empty for any other name."""
     return tuple(task_names()) if name == ALL else GROUPS.get(name, ())
 
 
 def groups_of(task: str) -> tuple[str, ...]:
-    """The groups that a task belongs to, `all` left out."""
+    """The groups that a task belongs to, without `all`."""
     return tuple(name for name, tasks in GROUPS.items() if task in tasks)
 
 
 def expanded(names: Sequence[str]) -> tuple[str, ...]:
-    """Tasks and groups -> tasks, each once, in the order named."""
+    """Tasks and groups -> tasks, each once, in the given order."""
     return tuple(dict.fromkeys(task for name in names for task in (members(name) or (name,))))

@@ -1,6 +1,6 @@
 """YAML -> specs, with file, line and key in every problem. The only module that reads YAML.
 
-A file is parsed into nodes, which remember their lines; schema.py reads them by the types of the spec's fields.
+A file is parsed into nodes with line numbers; schema.py reads them by the types of the spec's fields.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from flamingo_eval.files import read_text
 from flamingo_eval.schema import SHOWN, UNFIT, Names, Rules, Tree, read
 
 Spec = TypeVar("Spec")
-MAX_YAML_BYTES = 4 * 2**20  # a task file is some kilobytes; anything near this is not one
+MAX_YAML_BYTES = 4 * 2**20  # a task file has a few kilobytes
 MAX_BRACKETS = 100  # open at one place; the parser's time grows with their square
 STR, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
 def load_prompt(path: Path) -> PromptSpec:
-    """Read one prompt file, named by the file where it has no `name`. Raises ConfigError with every problem in it."""
+    """Read one prompt file; without `name` it is named after the file. Raises ConfigError with every problem in it."""
     node = parse_yaml(path)
     with_default(node, "name", path.stem)
     return read(YamlTree(node), PromptSpec, path, ConfigError, Rules(shorthand=True))
@@ -34,8 +34,8 @@ def load_prompt(path: Path) -> PromptSpec:
 def load_spec(path: Path, kind: type[Spec], names: Names | None = None, bases: Path | None = None) -> Spec:
     """Read a YAML file into the dataclass `kind`: unknown keys, wrong types and bad values are all reported.
 
-    `names` lists what the text under a key may be (list indices left out: `metrics[].name`). `bases` is a folder of
-    files that this one may begin from: with `like: NAME` it says only what differs from NAME.yaml.
+    `names` lists the known words of a key (without list indices: `metrics[].name`). `bases` is a folder of files that
+    this one may extend: with `like: NAME` it contains only the differences from NAME.yaml.
     """
     node = parse_yaml(path)
     if bases is not None:
@@ -44,16 +44,16 @@ def load_spec(path: Path, kind: type[Spec], names: Names | None = None, bases: P
 
 
 def parse_yaml(path: Path) -> yaml.Node:
-    """The root node of a YAML file. Raises ConfigError with line and column for what is no YAML, or empty."""
+    """The root node of a YAML file. Raises ConfigError, with line and column, if it is empty or not YAML."""
     text = read_text(path, ConfigError, MAX_YAML_BYTES)
     _require_shallow(text, path)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        what = getattr(error, "problem", None) or str(error) or "nested too deeply"
-        raise ConfigError(f"{path}: {where}not YAML: {what}") from error
+        location = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or str(error) or "nested too deeply"
+        raise ConfigError(f"{path}: {location}not YAML: {problem}") from error
     if node is None:
         raise ConfigError(f"{path}: the file is empty.")
     return node
@@ -69,38 +69,44 @@ def _require_shallow(text: str, path: Path) -> None:
 
 
 def with_default(node: yaml.Node, key: str, value: str) -> None:
-    """Add a key with a text to a mapping that does not have it."""
+    """The mapping with a default text for a missing key."""
     if isinstance(node, yaml.MappingNode) and all(k.value != key for k, _ in node.value):
         texts = (yaml.ScalarNode(STR, text, node.start_mark, node.end_mark) for text in (key, value))
         node.value.append(tuple(texts))
 
 
 def _begun_from_base(node: yaml.Node, path: Path, bases: Path) -> yaml.Node:
-    """The node, laid over the file that its key `like` names."""
+    """The node merged with the file that its key `like` names."""
     if not isinstance(node, yaml.MappingNode):
         return node
-    like = [(k, v) for k, v in node.value if k.value == "like"]
-    if not like:
+    like_pairs = [(k, v) for k, v in node.value if k.value == "like"]
+    if not like_pairs:
         return node
-    line, name = like[0][0].start_mark.line + 1, like[0][1].value  # a text, or nodes
-    known = sorted(p.stem for p in bases.glob("*.yaml"))
-    if len(like) > 1 or name not in known:
-        what = "duplicate key 'like'" if len(like) > 1 else f"expected a known name, got {YamlTree(like[0][1]).shown()}"
-        raise problems_in(path, [Problem(f"{what}.", path, line, "like", f"One of: {', '.join(known)}.")], ConfigError)
-    node.value = [pair for pair in node.value if pair not in like]
+    line, name = like_pairs[0][0].start_mark.line + 1, like_pairs[0][1].value  # a text, or nodes
+    base_names = sorted(p.stem for p in bases.glob("*.yaml"))
+    if len(like_pairs) > 1 or name not in base_names:
+        what = (
+            "duplicate key 'like'"
+            if len(like_pairs) > 1
+            else f"expected the name of a base task, got {YamlTree(like_pairs[0][1]).shown()}"
+        )
+        raise problems_in(
+            path, [Problem(f"{what}.", path, line, "like", f"One of: {', '.join(base_names)}.")], ConfigError
+        )
+    node.value = [pair for pair in node.value if pair not in like_pairs]
     base = bases / f"{name}.yaml"
     return laid_over(_begun_from_base(parse_yaml(base), base, bases), node)
 
 
 def laid_over(base: yaml.Node, node: yaml.Node) -> yaml.Node:
-    """All of `node`, and what the mappings of `base` have beside it."""
+    """`node` merged into `base`; values of `node` win, mappings are merged recursively."""
     if not (isinstance(base, yaml.MappingNode) and isinstance(node, yaml.MappingNode)):
         return node
     below = {key.value: (key, value) for key, value in base.value}
     above = []
     for key, value in node.value:
-        _, under = below.pop(str(key.value), (None, None))
-        above.append((key, value if under is None else laid_over(under, value)))
+        _, base_value = below.pop(str(key.value), (None, None))
+        above.append((key, value if base_value is None else laid_over(base_value, value)))
     node.value = [*above, *below.values()]
     return node
 
@@ -131,7 +137,7 @@ class YamlTree:
         ]
 
     def scalar(self, kind: type) -> object:
-        """As YAML 1.1 reads it; but where a text is wanted, `no` and `1` are words and not False and 1."""
+        """The value as in YAML 1.1, except that for a text `no` and `1` are words, not False and 1."""
         if not isinstance(self.node, yaml.ScalarNode):
             return UNFIT
         if kind is str:

@@ -1,4 +1,4 @@
-"""Code of a user's own, named by its file: loaded once for each content, and what it raises told with its place."""
+"""The user's own code, given by its file: loaded once per content; its errors are reported with file and line."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Value = TypeVar("Value")
 
 
 def load_module(path: Path, digest: str, error: type[FlamingoEvalError]) -> ModuleType:
-    """Run a Python file and return its module; its neighbours may be imported, as with `python FILE`.
+    """Run a Python file and return its module; it may import files of its folder, as with `python FILE`.
 
-    `digest`: of the file's content. Raises `error` for what the file raises, and for a file that is no Python.
+    `digest`: of the file's content. Raises `error` for the file's own exceptions, and for a file that is not Python.
     """
     name = f"flamingo_eval_own_{digest[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -33,10 +33,10 @@ def load_module(path: Path, digest: str, error: type[FlamingoEvalError]) -> Modu
     return module
 
 
-def called(call: Callable[[], Value], what: str, error: type[FlamingoEvalError]) -> Value:
-    """What the user's code returns. Raises `error`, with file and line, for what it raises."""
+def called(function: Callable[[], Value], what: str, error: type[FlamingoEvalError]) -> Value:
+    """Call the user's code. Raises `error`, with file and line, for its exceptions."""
     try:
-        return call()
+        return function()
     except FlamingoEvalError:
         raise
     except Exception as raised:

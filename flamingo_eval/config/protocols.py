@@ -1,8 +1,7 @@
-"""A folder of prompts -> its ProtocolSpec and its prompt files. A folder may extend another and hold what differs.
+"""A folder of prompts -> its ProtocolSpec and its prompt files. A folder may extend another one.
 
-`extends: flamingo` in protocol.yaml names the other folder: a protocol by name, or a path from this folder. Its keys
-count where protocol.yaml has none of its own, and its prompt files where the folder has no file of that name. The name
-of the folder is the protocol's name.
+`extends: flamingo` in protocol.yaml gives the other folder: a protocol by name, or a path relative to this folder. Keys
+and prompt files that are missing here are read from there. The name of the folder is the protocol's name.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class NoPromptError(ConfigError):
 
 
 def load_protocol(path: Path) -> ProtocolSpec:
-    """Read a protocol.yaml with what it extends. Raises ConfigError with every problem in it."""
+    """Read a protocol.yaml, merged with the one it extends. Raises ConfigError with every problem in it."""
     node, folder = _without_extends(parse_yaml(path), path), path.parent
     for below in protocol_chain(folder)[1:]:
         base = below / PROTOCOL_FILE
@@ -39,10 +38,10 @@ def load_protocol(path: Path) -> ProtocolSpec:
 
 
 def protocol_chain(folder: Path) -> tuple[Path, ...]:
-    """A protocol's folder, the one it extends, the one that extends, and so on. Raises ConfigError."""
+    """A protocol's folder, the folder it extends, the folder that one extends, and so on. Raises ConfigError."""
     chain = [folder]
     while (base := _base_of(chain[-1])) is not None:
-        if any(base.resolve() == known.resolve() for known in chain):
+        if any(base.resolve() == earlier.resolve() for earlier in chain):
             names = " extends ".join(str(f) for f in (*chain, base))
             raise ConfigError(f"{chain[-1] / PROTOCOL_FILE}: {names}: a protocol cannot extend itself.")
         chain.append(base)
@@ -50,26 +49,26 @@ def protocol_chain(folder: Path) -> tuple[Path, ...]:
 
 
 def find_prompt(protocol: Path, names: Sequence[str]) -> Path:
-    """The first of the prompt files `names` that a protocol's folder, or one it extends, has.
+    """The first of the prompt files `names` in a protocol's folder or the folders it extends.
 
-    Raises NoPromptError where none has one.
+    Raises NoPromptError if there is none.
     """
     chain = protocol_chain(protocol)
     for name in names:
         for folder in chain:
             if (folder / f"{name}.yaml").is_file():
                 return folder / f"{name}.yaml"
-    known = sorted({stem for folder in chain for stem in prompt_files(folder)})
-    wanted = " or ".join(f"'{n}'" for n in names)
+    prompt_names = sorted({stem for folder in chain for stem in prompt_files(folder)})
+    expected = " or ".join(f"'{n}'" for n in names)
     raise NoPromptError(
-        f"protocol '{protocol.name}' has no prompt {wanted}. {did_you_mean(names[0], known)}".rstrip(),
-        fix=f"It has: {', '.join(known) or 'none'}. Choose another --protocol, or write "
+        f"protocol '{protocol.name}' has no prompt {expected}. {did_you_mean(names[0], prompt_names)}".rstrip(),
+        fix=f"It has: {', '.join(prompt_names) or 'none'}. Choose another --protocol, or write "
         f"{protocol.name}/{names[0]}.yaml (docs/own-prompts.md).",
     )
 
 
 def prompt_files(folder: Path) -> dict[str, Path]:
-    """The prompt files that lie in a folder, by name without `.yaml`."""
+    """The prompt files in a folder, by name without `.yaml`."""
     return {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.name != PROTOCOL_FILE}
 
 
@@ -96,7 +95,7 @@ def _extends(node: yaml.Node) -> tuple[yaml.Node, yaml.Node] | None:
 
 
 def _without_extends(node: yaml.Node, path: Path) -> yaml.Node:
-    """The node without its key `extends`. Raises ConfigError where it has two."""
+    """The node without its key `extends`. Raises ConfigError for a duplicate key."""
     if isinstance(node, yaml.MappingNode):
         keys = [k for k, _ in node.value if k.value == EXTENDS]
         if len(keys) > 1:

@@ -1,7 +1,7 @@
-"""What the user chose, one small frozen spec a stage. YAML files become these in load.py and nowhere else.
+"""The user's choices, one small frozen spec per stage. Only load.py reads them from YAML files.
 
-Fields say with their metadata what they are for a run's identity (runs/identity.py). Most need to say nothing: they
-decide outputs, so runs that differ in them are different runs in rows of their own.
+The metadata of a field states its role in a run's identity (runs/identity.py). Most fields have none: they decide
+outputs, so runs that differ in them are different runs in separate rows.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Wanted = Literal["all", "best", "letter"]
 Style = Literal["chat", "interleaved", "one-turn"]
 AnswerRule = Literal["", "short-answer", "letter", "tagged-letter"]
 
-PROSE = {"identity": False}  # for readers: decides nothing
-PLACE = {"identity": False}  # where files lie; what counts is their content
-BEFORE = {"identity": False}  # of use before a run is planned; the run has its own value of it
+PROSE = {"identity": False}  # for readers; decides nothing
+PLACE = {"identity": False}  # paths of files; only their contents count
+BEFORE = {"identity": False}  # used before a run is planned; the run has its own value
 COLUMN = {"row": False}  # names a table's row or column
-FAILURES = {"row": False}  # what happens to queries that fail; no score depends on it
+FAILURES = {"row": False}  # how to treat failed queries; no score depends on it
 
 
 def folded_into(name: str) -> dict[str, object]:
-    """The mark of a field whose value a property of RunSpec resolves; the property counts in its place."""
+    """Metadata of a field that a property of RunSpec resolves; the property counts instead of the field."""
     return {"identity": False, "resolved": name}
 
 
@@ -60,7 +60,7 @@ class RankSpec:
 
     normalise: Normalisation = "sum"  # over the candidate's tokens
     end_of_chunk: bool = False  # score the end-of-chunk token after the candidate too
-    permutations: int = 1  # average the log-likelihoods over that many orders of the shots (paper: 6)
+    permutations: int = 1  # average the log-likelihoods over this many orders of the shots (paper: 6)
     # the scores of all candidates; or the best one alone: the same one, found sooner; or the letter that the model
     # writes for one of the choices in the prompt (prompting/letters.py)
     wanted: Wanted = "all"
@@ -68,38 +68,38 @@ class RankSpec:
 
 @dataclass(frozen=True, slots=True)
 class DemoSpec:
-    """Which demonstrations a query gets. They depend on (seed, task, query id, method, shots) alone."""
+    """Which demonstrations a query gets. They depend only on (seed, task, query id, method, shots)."""
 
     method: DemoMethod = field(default="random", metadata=COLUMN)
     shots: int = field(default=4, metadata=COLUMN)
     seed: int = field(default=0, metadata=COLUMN)
     support_size: int = 2048  # drawn once per seed from the support split (Flamingo v2 B.1.4); 0 = the whole split
     support_per_class: int = 0  # classification: this many a class instead of support_size (paper: 32)
-    picture_weight: float = 0.5  # rices-both: the share of the picture beside the text
+    picture_weight: float = 0.5  # rices-both: weight of the picture; the rest is the text
     every: bool = field(default=False, metadata=PROSE)  # each query shows all the demonstrations that it brings
     # RICES by another model's features than those of the model asked: its name and the beginning of its hash
     features: str = field(default="", metadata={"absent": ""})
-    given: str = ""  # of demonstrations that are data: the hash of their file, or the shots the official draws ran over
+    given: str = ""  # for fixed demonstrations: the hash of their file, or the numbers of shots of the official draws
 
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """A row of metrics.METRICS, and the dialect of it where one metric has several (`official` if empty).
+    """A row of metrics.METRICS and its dialect, for metrics with several (`official` if empty).
 
-    Or `FILE.py:FUNCTION`, a metric of the user's own (metrics/own.py).
+    Or `FILE.py:FUNCTION`, the user's own metric (metrics/own.py).
     """
 
     name: str
     dialect: str = ""
-    code: str = field(default="", metadata={"absent": ""})  # a metric of the user's own: the sha256 of its file
+    code: str = field(default="", metadata={"absent": ""})  # the user's own metric: the sha256 of its file
 
 
 @dataclass(frozen=True, slots=True)
 class HubSpec:
-    """A mirror on the Hugging Face Hub that `--data hub` reads instead of the official files.
+    """A mirror on the Hugging Face Hub, which `--data hub` reads instead of the official files.
 
-    `splits` maps a split's name here to its name there; only these exist then. `columns` are options of the layout
-    `rows`: what stands in which column.
+    `splits` maps a split's name here to its name there; other splits do not exist then. `columns` are the column names
+    for the layout `rows`.
     """
 
     dataset: tuple[str, ...]  # ids, tried in order (renamed mirrors); a local folder of Parquet files works as well
@@ -112,7 +112,7 @@ class HubSpec:
 
 @dataclass(frozen=True, slots=True)
 class DataSpec:
-    """Where a benchmark's rows lie below the data root.
+    """The files of a benchmark, below the data root.
 
     `layout` is a row of datasets.LAYOUTS. `splits` maps a split's name to the files it needs, by role; a role may
     list several names (renamed releases), of which the first that exists is read. Paths are relative to the root.
@@ -122,15 +122,15 @@ class DataSpec:
     splits: Mapping[str, Mapping[str, tuple[str, ...]]] = field(metadata=PLACE)  # its words count: runs/identity.py
     query: str = field(metadata=BEFORE)
     support: str | None = "train"  # None: the benchmark has no split to draw shots from (RareAct)
-    source: str = field(default="", metadata=PROSE)  # where to get the files
-    options: Mapping[str, str] = field(default_factory=dict)  # what the layout's loader needs beyond file names
+    source: str = field(default="", metadata=PROSE)  # where to download the files
+    options: Mapping[str, str] = field(default_factory=dict)  # further options of the layout's loader
     counts: Mapping[str, int] = field(default_factory=dict, metadata=PROSE)  # official rows of each split, for `check`
     hub: HubSpec | None = field(default=None, metadata=PLACE)  # counts where it is read
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """One benchmark: what is measured. tasks/<name>.yaml."""
+    """One benchmark: tasks/<name>.yaml."""
 
     name: str
     title: str = field(metadata=PROSE)
@@ -152,9 +152,9 @@ class TaskSpec:
 
 @dataclass(frozen=True, slots=True)
 class CleanSpec:
-    """What a protocol does to generated text before it is scored, in this order.
+    """How a protocol cleans generated text before scoring, in this order.
 
-    `rule` names how an answer is read out of a chat model's text (prompting/answer_rules.py); it comes first.
+    `rule` names a rule that extracts the answer from a chat model's text (prompting/answer_rules.py); it comes first.
     """
 
     rule: AnswerRule = ""
@@ -167,7 +167,7 @@ class CleanSpec:
 
 @dataclass(frozen=True, slots=True)
 class DecodeOverride:
-    """What a protocol changes in the task's DecodeSpec; None leaves it."""
+    """A protocol's changes of the task's DecodeSpec; None: unchanged."""
 
     beams: int | None = None
     max_new_tokens: int | None = None
@@ -177,7 +177,7 @@ class DecodeOverride:
 
 @dataclass(frozen=True, slots=True)
 class RankOverride:
-    """What a protocol changes in the task's RankSpec; None leaves it."""
+    """A protocol's changes of the task's RankSpec; None: unchanged."""
 
     normalise: Normalisation | None = None
     end_of_chunk: bool | None = None
@@ -187,7 +187,7 @@ class RankOverride:
 
 @dataclass(frozen=True, slots=True)
 class PromptSpec:
-    """How a task is asked. prompts/<protocol>/<name>.yaml; the templates are Jinja (sandboxed).
+    """The prompt of a task: prompts/<protocol>/<name>.yaml; the templates are Jinja (sandboxed).
 
     Templates see the example's fields, `answer` (demonstrations), and the marks `image` and `end_of_chunk`.
     `candidate` is appended to the query when a candidate is scored. With `rank: {wanted: letter}` they see `choices`,
@@ -227,7 +227,7 @@ class ProtocolSpec:
     title: str = field(metadata=PROSE)
     style: Style = "interleaved"
     variants: Mapping[str, str] = field(default_factory=dict, metadata=BEFORE)
-    begin: str = ""  # shown once at the start
+    begin: str = ""  # at the start of every prompt
     image: str = "<image>"
     end_of_chunk: str = "<EOC>"
     after_image: str = ""
@@ -239,7 +239,7 @@ OnError = Literal["stop", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """What a record says of the model that answered; known before its weights are loaded."""
+    """The identity of the model in a record; known before its weights are loaded."""
 
     name: str
     sha256: str
@@ -248,7 +248,7 @@ class ModelIdentity:
 
 
 class Asked(Protocol):
-    """What is asked in a run, whichever model answers: a RunSpec has it, and so has a run that is only planned."""
+    """The settings of a run without the model; both RunSpec and PlannedRun have them."""
 
     @property
     def task(self) -> TaskSpec: ...
@@ -305,12 +305,12 @@ class Resolved:
 
     @property
     def text_only_shots(self: TaskAndPrompt) -> int:
-        """Demonstrations without pictures at zero shots; none where the task has no support split."""
+        """Number of demonstrations without pictures at zero shots; 0 if the task has no support split."""
         return self.prompt.text_only_shots if self.task.data.support is not None else 0
 
     @property
     def generates(self: TaskAndPrompt) -> bool:
-        """Whether answers are generated text: of open-ended tasks, and letters of choices."""
+        """Whether answers are generated text: for open-ended tasks, and for letters of choices."""
         return self.task.mode == "open-ended" or _overridden(self.task.rank, self.prompt.rank).wanted == "letter"
 
 
@@ -318,14 +318,14 @@ class Resolved:
 class RunSpec(Resolved):
     """Everything that decides the outputs and scores of one run; its hash is part of the run folder's name.
 
-    Device, dtype and model identity belong to it; batch size, workers and caches do not, for they change nothing.
+    It includes device, dtype and model identity, but not batch size, workers and caches, which do not change outputs.
     """
 
     task: TaskSpec
     protocol: ProtocolSpec
     prompt: PromptSpec
     demos: DemoSpec
-    model: str = field(metadata=COLUMN)  # name shown in tables
+    model: str = field(metadata=COLUMN)  # its name in tables
     model_sha256: str = field(metadata=PLACE)  # an input
     data: str = field(metadata=PLACE)  # `sample`, or the name of the data root
     split: str = field(metadata=COLUMN)
@@ -337,7 +337,7 @@ class RunSpec(Resolved):
 
     @property
     def task_label(self) -> str:
-        """`vqav2`, or `vqav2@sample`: sample scores never pass for the benchmark's."""
+        """`vqav2`, or `vqav2@sample`, so that sample scores are not taken for the benchmark's."""
         return task_label(self.task, self.data)
 
 
@@ -350,5 +350,5 @@ _Spec = TypeVar("_Spec", DecodeSpec, RankSpec)
 
 
 def _overridden(spec: _Spec, changes: DecodeOverride | RankOverride) -> _Spec:
-    given = {f.name: getattr(changes, f.name) for f in fields(changes)}
-    return replace(spec, **{name: value for name, value in given.items() if value is not None})
+    overrides = {f.name: getattr(changes, f.name) for f in fields(changes)}
+    return replace(spec, **{name: value for name, value in overrides.items() if value is not None})

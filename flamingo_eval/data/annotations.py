@@ -1,7 +1,7 @@
-"""Annotation files -> records, with every complaint collected and named by file, line or record, key and fix.
+"""Annotation files -> records. All problems are collected, each with file, line or record, key and fix.
 
-Nothing is repaired: a missing key, a wrong type or a cut file is a problem, and all problems of a benchmark's files are
-raised at once.
+Nothing is repaired: a missing key, a wrong type or a truncated file is a problem, and all problems of a benchmark's
+files are raised at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NO_TEXT = ""
 
 @dataclass(slots=True)
 class ProblemLog:
-    """What is wrong with the files of one split, in the order in which it was found."""
+    """The problems of the files of one split, in the order found."""
 
     problems: list[Problem] = field(default_factory=list)
 
@@ -36,19 +36,21 @@ class ProblemLog:
         files = list(dict.fromkeys(p.file for p in self.problems))
         if len(files) == 1 and files[0] is not None:
             raise problems_in(files[0], self.problems, DataError)
-        told = [Problem(f"{p.file.name if p.file else ''}: {p}", p.file) if p.file else p for p in self.problems]
-        error = DataError(f"{title}: {len(told)} problems in {len(files)} files", told)
+        named_problems = [
+            Problem(f"{p.file.name if p.file else ''}: {p}", p.file) if p.file else p for p in self.problems
+        ]
+        error = DataError(f"{title}: {len(named_problems)} problems in {len(files)} files", named_problems)
         error.problems = tuple(self.problems)
         raise error
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a file. Where it is not as it should be, its readers log a problem and return a neutral value."""
+    """One record of a file. For an invalid value, its methods log a problem and return a neutral value."""
 
     values: Mapping[str, object]
     file: Path
-    place: str  # "questions[3]"; empty where `line` says it all
+    place: str  # "questions[3]"; empty if `line` is enough
     log: ProblemLog
     line: int | None = None
 
@@ -58,40 +60,40 @@ class Record:
         self.log.add(self.file, place, what, fix, self.line)
 
     def duplicate(self, key: str, id: str, first: str) -> None:
-        """Log that the record's id stands before, at `first`."""
-        self.problem(key, f"id {id} stands here again; first at {first}.", "Remove one of them.")
+        """Log a duplicate id; `first`: the place of the first one."""
+        self.problem(key, f"duplicate id {id}; first at {first}.", "Remove one of them.")
 
     def has(self, key: str) -> bool:
-        """Is the key there, with a value?"""
+        """Whether the key is present and has a value."""
         return self.values.get(key) is not None
 
     def text(self, key: str) -> str:
-        """A string that must be there; it may be empty."""
+        """A required string; it may be empty."""
         value = self._get(key)
         if isinstance(value, str):
             return value
         if value is not None:
-            self.problem(key, f"expected a text, found {shown(value)}.")
+            self.problem(key, f"expected a text, got {shown(value)}.")
         return NO_TEXT
 
     def filled(self, key: str) -> str:
-        """A string that must be there and not be empty."""
+        """A required string that is not empty."""
         value = self.text(key)
         if isinstance(self.values.get(key), str) and not value.strip():
             self.problem(key, "is empty.")
         return value
 
     def id(self, key: str) -> str:
-        """An identifier: a whole number or a text, as text."""
+        """An identifier: an integer or a text, as text."""
         value = self._get(key)
         if (isinstance(value, str) and value) or (isinstance(value, int) and not isinstance(value, bool)):
             return str(value)
         if value is not None:
-            self.problem(key, f"expected an id (number or text), found {shown(value)}.")
+            self.problem(key, f"expected an id (number or text), got {shown(value)}.")
         return NO_TEXT
 
     def integer(self, key: str) -> int:
-        """A whole number; in CSV files, digits."""
+        """An integer; in CSV files, digits."""
         value = self._get(key)
         if isinstance(value, int) and not isinstance(value, bool):
             return value
@@ -101,7 +103,7 @@ class Record:
             except ValueError:
                 pass
         if value is not None:
-            self.problem(key, f"expected a whole number, found {shown(value)}.")
+            self.problem(key, f"expected an integer, got {shown(value)}.")
         return 0
 
     def number(self, key: str) -> float:
@@ -115,7 +117,7 @@ class Record:
         except (ValueError, OverflowError):
             pass
         if value is not None:
-            self.problem(key, f"expected a number, found {shown(value)}.")
+            self.problem(key, f"expected a number, got {shown(value)}.")
         return 0.0
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -124,7 +126,7 @@ class Record:
         if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
             return tuple(value)
         if value is not None:
-            self.problem(key, f"expected a list of texts, found {shown(value)}.")
+            self.problem(key, f"expected a list of texts, got {shown(value)}.")
         return ()
 
     def records(self, key: str) -> list[Record]:
@@ -133,16 +135,16 @@ class Record:
         if isinstance(value, list):
             return list(self._children(key, value))
         if value is not None:
-            self.problem(key, f"expected a list, found {shown(value)}.")
+            self.problem(key, f"expected a list, got {shown(value)}.")
         return []
 
     def texts_of(self, key: str, inner: str) -> tuple[str, ...]:
-        """The text `inner` of each object in the list `key`; no Record is made for each if all is well."""
+        """The text `inner` of each object in the list `key`; Records are only made if there is a problem."""
         value = self.values.get(key)
         if isinstance(value, list):
-            found = [v.get(inner) if isinstance(v, dict) else None for v in value]
-            texts = tuple(text for text in found if isinstance(text, str))
-            if len(texts) == len(found):
+            values_found = [v.get(inner) if isinstance(v, dict) else None for v in value]
+            texts = tuple(text for text in values_found if isinstance(text, str))
+            if len(texts) == len(values_found):
                 return texts
         return tuple(record.text(inner) for record in self.records(key))
 
@@ -152,7 +154,7 @@ class Record:
             if isinstance(child, dict):
                 yield Record(child, self.file, place, self.log, self.line)
             else:
-                self.log.add(self.file, place, f"expected an object, found {shown(child)}.", line=self.line)
+                self.log.add(self.file, place, f"expected an object, got {shown(child)}.", line=self.line)
 
     def _get(self, key: str) -> object:
         value = self.values.get(key)
@@ -164,13 +166,13 @@ class Record:
         return value
 
 
-def is_it(name: str, found: Iterable[str]) -> str:
-    """`Is it 'x'?` for the nearest name found, or the empty string."""
-    return did_you_mean(name, found).replace("Did you mean", "Is it")
+def is_it(name: str, names: Iterable[str]) -> str:
+    """`Is it 'x'?` with the nearest name found, or the empty string."""
+    return did_you_mean(name, names).replace("Did you mean", "Is it")
 
 
 def shown(value: object) -> str:
-    """A value in an error message: short, and its kind where that says more."""
+    """A value in an error message: shortened, or only its kind."""
     if isinstance(value, (list, dict)):
         return f"a list of {len(value)}" if isinstance(value, list) else f"an object with {len(value)} keys"
     text = json.dumps(value, ensure_ascii=False)
@@ -191,7 +193,7 @@ def read_object(path: Path, log: ProblemLog) -> Record:
     """A JSON file whose top is an object."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected an object at the top, found {shown(value)}.")
+        raise DataError(f"{path}: expected an object at the top, got {shown(value)}.")
     return Record(value, path, "", log)
 
 
@@ -200,7 +202,7 @@ def read_list(path: Path, log: ProblemLog) -> list[Record]:
     value = read_json(path)
     if not isinstance(value, list):
         keys = f" with the keys {', '.join(list(value)[:6])}" if isinstance(value, dict) else ""
-        raise DataError(f"{path}: expected a list at the top, found {shown(value)}{keys}.")
+        raise DataError(f"{path}: expected a list at the top, got {shown(value)}{keys}.")
     return list(Record({}, path, "", log)._children("", value))
 
 
@@ -213,15 +215,15 @@ def read_json_lines(path: Path, log: ProblemLog) -> list[Record]:
         elif isinstance(value, dict):
             records.append(Record(value, path, "", log, number))
         else:
-            log.add(path, "", f"expected an object, found {shown(value)}.", line=number)
+            log.add(path, "", f"expected an object, got {shown(value)}.", line=number)
     return records
 
 
 def read_csv(path: Path, columns: Sequence[str], log: ProblemLog, delimiter: str = ",") -> list[Record]:
-    """A CSV file with a header, every cell as text: `null`, `NA` and empty cells are words like any others.
+    """A CSV file with a header, every cell as text: `null`, `NA` and empty cells have no special meaning.
 
     Raises DataError at once if one of `columns` is missing, with the columns found and the nearest name, and for a file
-    whose cells something else separates.
+    with another separator.
     """
     reader = csv.reader(io.StringIO(_csv_text(path), newline=""), delimiter=delimiter)
     rows: list[Record] = []
@@ -249,18 +251,20 @@ SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "vertical bar
 
 
 def _check_separator(path: Path, header: Sequence[str], delimiter: str) -> None:
-    """A header of one column that holds another separator was split at the wrong one."""
-    other = next((mark for mark in SEPARATORS if mark != delimiter and len(header) == 1 and mark in header[0]), None)
-    if other is not None:
+    """Raise DataError if the header has one column and contains another separator."""
+    separator = next(
+        (mark for mark in SEPARATORS if mark != delimiter and len(header) == 1 and mark in header[0]), None
+    )
+    if separator is not None:
         raise DataError(
-            f"{path}: line 1: columns found: {header[0]}: is it separated by {SEPARATORS[other]}?",
+            f"{path}: line 1: columns found: {header[0]}: is it separated by {SEPARATORS[separator]}?",
             fix=f"Save it with {SEPARATORS[delimiter]} between the columns"
-            + (", or as .tsv." if other == "\t" else "."),
+            + (", or as .tsv." if separator == "\t" else "."),
         )
 
 
 def _csv_text(path: Path) -> str:
-    """A table's text. Spreadsheets save in other encodings than UTF-8, so the first line that is none is named."""
+    """A table's text. Spreadsheets save in other encodings than UTF-8, so the error names the first invalid line."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -272,16 +276,16 @@ def _csv_text(path: Path) -> str:
             wide = 32 if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")) else 16
             raise DataError(f"{path}: not UTF-8 text but UTF-{wide}.", fix="Save it as UTF-8.") from error
         line = data.count(b"\n", 0, error.start) + 1
-        near = data[max(0, error.start - 15) : error.start + 15].decode("latin-1").splitlines()
-        text = next((part for part in near if data[error.start : error.start + 1].decode("latin-1") in part), "")
+        lines = data[max(0, error.start - 15) : error.start + 15].decode("latin-1").splitlines()
+        text = next((part for part in lines if data[error.start : error.start + 1].decode("latin-1") in part), "")
         raise DataError(
-            f"{path}: line {line}: not UTF-8 text (byte {error.start}); read as Latin-1 it says '{text.strip()}'.",
+            f"{path}: line {line}: not UTF-8 text (byte {error.start}); as Latin-1 it is '{text.strip()}'.",
             fix="Save it as UTF-8.",
         ) from error
 
 
 def each_once(records: Iterable[tuple[str, Record]], key: str) -> Iterator[tuple[str, Record]]:
-    """Records with their ids, as they come; a duplicate id is left out and is a problem that names both places."""
+    """Records with their ids, in order; a duplicate id is skipped and logged with both places."""
     places: dict[str, str] = {}
     for id, record in records:
         if id == NO_TEXT:
@@ -299,7 +303,7 @@ def unique(records: Iterable[tuple[str, Record]], key: str) -> dict[str, Record]
 
 
 def no_repeats(records: Iterable[Record], key: str) -> Iterator[Record]:
-    """All records; a duplicate id is a problem. Records without one are left alone: not every release has it."""
+    """All records; a duplicate id is a problem. Records without an id are allowed: not every release has it."""
     places: dict[str, str] = {}
     for record in records:
         id = record.id(key) if record.has(key) else NO_TEXT

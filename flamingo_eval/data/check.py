@@ -1,4 +1,4 @@
-"""Is a download complete and readable? Rows beside the official counts, missing and broken media, wrong files."""
+"""Checks a download: rows against the official counts, missing and damaged media, wrong files."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from flamingo_eval.errors import DataError, MediaError, Problem
 from flamingo_eval.metrics import references_note
 from flamingo_eval.records import Example, Image, Media, Split
 
-AT_ONCE = 256  # files handed to the threads before their results are taken: progress moves, memory stays small
+AT_ONCE = 256  # files given to the threads at a time: small memory, regular progress
 A_THREAD = 16  # files that a thread takes at a time: looking at one may cost less than handing it over
-PROBE_FRAMES = 16  # of a clip, spread over all of it: a cut file lacks the last of them
+PROBE_FRAMES = 16  # frames of a clip, spread over all of it: a truncated file does not have the last one
 
-OnProgress = Callable[[int, int], None]  # media looked at, media in all
+OnProgress = Callable[[int, int], None]  # media checked, media in total
 
 
 @dataclass(frozen=True, slots=True)
 class SplitCheck:
-    """What lies on disk of one split. `official` is None where no source gives a count."""
+    """The rows of one split on disk. `official` is None if no source gives a count."""
 
     name: str
     rows: int
@@ -44,70 +44,70 @@ class SplitCheck:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """All splits that were looked at, and everything that is wrong with them, in reading order."""
+    """All splits that were checked, and their problems, in reading order."""
 
     task: str
     root: Path
     splits: tuple[SplitCheck, ...]
     problems: tuple[Problem, ...]
-    notes: tuple[str, ...] = ()  # nothing is wrong, but a reader of the scores should know
+    notes: tuple[str, ...] = ()  # not a problem, but important for the scores
 
     @property
     def partial(self) -> tuple[SplitCheck, ...]:
-        """The splits that have another number of rows than the official release."""
+        """The splits whose number of rows differs from the official release."""
         return tuple(s for s in self.splits if s.official is not None and s.rows != s.official)
 
 
 def check_task(
     task: TaskSpec, root: Path | DataRoot, split: str | None = None, on_progress: OnProgress | None = None
 ) -> CheckReport:
-    """Read the splits that are on disk (or the one named) and open every picture and clip of theirs.
+    """Read the splits on disk (or the given one) and open all of their pictures and clips.
 
-    What is wrong with a split does not keep the others from being checked. Raises DataError if no split is there.
+    Problems of one split do not stop the check of the others. Raises DataError if there is no split.
     """
     names = (split,) if split else splits_on_disk(task, root)
     if not names:
         source_of(task, root, task.data.query).check()
-        raise DataError(f"{task.name}: no split lies in {root}.")
+        raise DataError(f"{task.name}: found no split in {root}.")
     problems: list[Problem] = []
-    loaded = {}
-    needed = (split, task.data.query, task.data.support)
+    split_data = {}
+    required = (split, task.data.query, task.data.support)
     for name in names:
         try:
-            loaded[name] = load_split(task, root, name)
+            split_data[name] = load_split(task, root, name)
         except NoExamplesError as error:  # a file of several splits need not have them all
-            problems += [Problem(str(error))] if name in needed else []
+            problems += [Problem(str(error))] if name in required else []
         except DataError as error:
             problems += error.problems or (Problem(str(error)),)
-    wanted = {name: _distinct(part.examples) for name, part in loaded.items()}
-    everything = dict.fromkeys(media for part in wanted.values() for media in part)
-    verdicts = dict(zip(everything, _verdicts(everything, len(everything), on_progress, _probe), strict=True))
+    media_of = {name: _distinct(part.examples) for name, part in split_data.items()}
+    all_media = dict.fromkeys(media for part in media_of.values() for media in part)
+    verdicts = dict(zip(all_media, _verdicts(all_media, len(all_media), on_progress, _probe), strict=True))
     splits = []
-    for name in (n for n in names if n in loaded or n in needed):
-        missing = [m for m in wanted.get(name, ()) if (v := verdicts[m]) and not v.exists]
-        broken = [m for m in wanted.get(name, ()) if (v := verdicts[m]) and v.exists]
-        part = loaded.get(name)
+    for name in (n for n in names if n in split_data or n in required):
+        missing = [m for m in media_of.get(name, ()) if (v := verdicts[m]) and not v.exists]
+        damaged = [m for m in media_of.get(name, ()) if (v := verdicts[m]) and v.exists]
+        part = split_data.get(name)
         splits.append(
             SplitCheck(
                 name,
                 len(part.examples) if part else 0,
                 task.data.counts.get(name),
                 part.labelled if part else False,
-                len(wanted.get(name, ())),
+                len(media_of.get(name, ())),
                 len(missing),
-                len(broken),
+                len(damaged),
                 part.files if part else (),
             )
         )
     problems += [verdict.problem for verdict in verdicts.values() if verdict]
     problems += [] if split else _support_missing(task, root, names)
     return CheckReport(
-        task.name, as_data_root(root).folder, tuple(splits), tuple(problems), tuple(_notes(task, loaded))
+        task.name, as_data_root(root).folder, tuple(splits), tuple(problems), tuple(_notes(task, split_data))
     )
 
 
 def _notes(task: TaskSpec, splits: Mapping[str, Split]) -> Iterator[str]:
-    """What the metrics say of the splits' references."""
+    """Notes of the metrics about the splits' references."""
     for name, part in splits.items():
         for metric in task.metrics:
             if note := references_note(metric.name, part.examples):
@@ -115,7 +115,7 @@ def _notes(task: TaskSpec, splits: Mapping[str, Split]) -> Iterator[str]:
 
 
 def _support_missing(task: TaskSpec, root: Path | DataRoot, names: Iterable[str]) -> Iterator[Problem]:
-    """The split that shots are drawn from, where its files are not on disk: `run` needs them."""
+    """The problem of a support split whose files are missing: `run` needs them."""
     support = task.data.support
     if support is None or support in names:
         return
@@ -127,13 +127,13 @@ def _support_missing(task: TaskSpec, root: Path | DataRoot, names: Iterable[str]
 def unreadable_media(
     media: Iterable[Media], on_progress: OnProgress | None = None, decode: bool = True
 ) -> list[Problem]:
-    """One problem for each picture or clip that is missing or cannot be decoded, in the order given.
+    """One problem for each picture or clip that is missing or cannot be decoded, in order.
 
-    Without `decode`, a picture whose file looks whole is taken for readable: damage inside it is not found here.
+    Without `decode`, a picture whose file looks complete counts as readable; damage inside it is not found.
     """
-    everything = tuple(media)
+    all_media = tuple(media)
     probe = _probe if decode else _probe_doubtful
-    return [v.problem for v in _verdicts(everything, len(everything), on_progress, probe) if v]
+    return [v.problem for v in _verdicts(all_media, len(all_media), on_progress, probe) if v]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +152,20 @@ def _verdicts(
     on_progress: OnProgress | None,
     probe: Callable[[Media], _Broken | None],
 ) -> Iterator[_Broken | None]:
-    """None for what can be shown, in order. Decoders release the interpreter's lock, so threads are enough."""
-    rest, done = iter(media), 0
+    """The problem of each file, or None, in order. Threads are enough: decoders release the interpreter's lock."""
+    remaining, n_done = iter(media), 0
 
     def probe_all(part: Sequence[Media]) -> list[_Broken | None]:
         return [probe(item) for item in part]
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        while batch := list(islice(rest, AT_ONCE)):
+        while batch := list(islice(remaining, AT_ONCE)):
             parts = [batch[i : i + A_THREAD] for i in range(0, len(batch), A_THREAD)]
             for verdicts in pool.map(probe_all, parts):
                 yield from verdicts
-            done += len(batch)
+            n_done += len(batch)
             if on_progress:
-                on_progress(done, total)
+                on_progress(n_done, total)
 
 
 def _probe_doubtful(media: Media) -> _Broken | None:

@@ -1,8 +1,8 @@
 """The cache on disk under visual tokens and RICES features: tensors by content key, in safetensors files.
 
-A file holds the rows of one or more keys. It is written under another name and renamed, so several processes may share
-a folder; its digest covers keys, values and namespace, so a truncated, damaged or misplaced file is noticed. Reading
-a file renews its time: `trim` deletes what was used longest ago.
+A file contains the rows of one or more keys. It is written under a temporary name and renamed, so several processes may
+share a folder. Its digest covers keys, values and namespace, so a truncated, damaged or misplaced file is detected.
+Reading a file renews its time: `trim` deletes the least recently used files.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from torch import Tensor
 KEY_BYTES = 32
 SUFFIX = ".safetensors"
 _PART = ".part"  # being written
-_ABANDONED_S = 86_400  # a part that old belongs to a process that was killed
+_ABANDONED_S = 86_400  # a temporary file this old belongs to a killed process
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What one file holds: N keys of 32 bytes, and one row a key."""
+    """The contents of one file: N keys of 32 bytes, and one row per key."""
 
     keys: tuple[bytes, ...]
     values: Tensor  # [N, ...]
 
 
 class DiskStore:
-    """Files by name below a folder, all of one namespace: whatever decides the values apart from the key."""
+    """Files by name below a folder, all of one namespace: everything that decides the values except the keys."""
 
     def __init__(self, folder: Path, namespace: str) -> None:
         self.folder, self.namespace = folder, namespace
         self.damaged = 0  # files that were dropped
 
     def path(self, name: str) -> Path:
-        """Where the file of that name lies, in one of 256 subfolders if names are hexadecimal."""
+        """The path of the file of that name, in one of 256 subfolders if names are hexadecimal."""
         return self.folder / name[:2] / (name + SUFFIX)
 
     def __contains__(self, name: str) -> bool:
@@ -58,7 +58,7 @@ class DiskStore:
         return (path.stem for path in sorted(self.folder.glob(f"??/*{SUFFIX}")))
 
     def read(self, name: str, *, verify: bool = True, touch: bool = True) -> Shard | None:
-        """The rows in a file; None where there is none, or it is damaged and was therefore deleted.
+        """The rows in a file; None if it does not exist, or was damaged and is now deleted.
 
         `verify=False` skips the digest, for a file that this process has verified before; `touch=False` does not count
         as use. Raises OSError for a file that cannot be read.
@@ -73,7 +73,7 @@ class DiskStore:
             self.drop(name)
             return None
         if touch:
-            with contextlib.suppress(OSError):  # trimmed by another process, or a folder that is read-only
+            with contextlib.suppress(OSError):  # trimmed by another process, or in a read-only folder
                 os.utime(path)
         return shard
 
@@ -100,7 +100,7 @@ class DiskStore:
     def drop(self, name: str) -> None:
         """Delete a damaged file."""
         self.damaged += 1
-        log.warning("%s: a damaged file of the cache was deleted; its values are computed again", name)
+        log.warning("%s: deleted a damaged cache file; its values are computed again", name)
         self.path(name).unlink(missing_ok=True)
 
     def _unpacked(self, data: bytes, verify: bool) -> Shard | None:
@@ -118,32 +118,32 @@ class DiskStore:
 
 
 def trim(root: Path, limit: int, keep: float = 1.0) -> int:
-    """Once the files below a folder hold more than `limit` bytes, delete those used longest ago; the bytes left.
+    """If the files below a folder exceed `limit` bytes, delete the least recently used ones. -> the remaining bytes
 
-    Deletes until at most `keep` x `limit` bytes are left. A process that still needs a file computes it again.
+    Deletes until at most `keep` x `limit` bytes remain. A process that needs a deleted file computes it again.
     """
     files = []
     for path in root.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # another process trims too
+        with contextlib.suppress(FileNotFoundError):  # trimmed by another process
             stat = path.stat()
             if path.suffix == _PART:
                 if time.time() - stat.st_mtime > _ABANDONED_S:
                     path.unlink(missing_ok=True)
             elif path.is_file():
                 files.append((stat.st_mtime_ns, stat.st_size, path))
-    held = sum(size for _, size, _ in files)
-    if held <= limit:
-        return held
+    total_bytes = sum(size for _, size, _ in files)
+    if total_bytes <= limit:
+        return total_bytes
     for _, size, path in sorted(files):
-        if held <= limit * keep:
+        if total_bytes <= limit * keep:
             break
         path.unlink(missing_ok=True)
-        held -= size
-    return held
+        total_bytes -= size
+    return total_bytes
 
 
 def _digest(namespace: str, keys: Sequence[bytes], values: Tensor) -> str:
-    """Of everything that a file says; values are hashed in place."""
+    """Digest of a file's contents; values are hashed in place."""
     digest = hashlib.sha256(json.dumps([namespace, len(keys), str(values.dtype), list(values.shape)]).encode())
     digest.update(b"".join(keys))
     digest.update(values.reshape(-1).view(torch.uint8).numpy().data)

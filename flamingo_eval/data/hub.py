@@ -1,7 +1,7 @@
-"""`--data hub`: a mirror on the Hugging Face Hub, read through `datasets` as rows of its Arrow files.
+"""`--data hub`: a mirror on the Hugging Face Hub, read with `datasets` as rows of its Arrow files.
 
-The task keeps its name, prompt and metrics; its data become the layout `rows`. Pictures stay in the Arrow files and are
-decoded when they are shown. Mirrors that are Python scripts are refused by `datasets` itself, and never run here.
+The task has the same name, prompt and metrics; its data has the layout `rows`. Pictures stay in the Arrow files and are
+decoded when shown. `datasets` rejects mirrors that are Python scripts; they never run.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from flamingo_eval.errors import DataError, UsageError
 
 
 def from_hub(task: TaskSpec, split: str) -> tuple[TaskSpec, Path]:
-    """The task with the data of its mirror, and the folder they lie in; downloads what is not there yet.
+    """The task with the data of its mirror, and the folder of the data; downloads missing files.
 
     Raises UsageError for a task without a mirror, or a split that the mirror does not have.
     """
     hub = task.data.hub
     if hub is None:
         raise UsageError(
-            f"{task.name} has no mirror on the Hub that holds what is needed.",
+            f"{task.name} has no complete mirror on the Hub.",
             fix=f"Give the official files with --data DIR. Data: {task.data.source}",
         )
     if split not in hub.splits:
@@ -57,14 +57,14 @@ def _download(
     failures = []
     for name in names:
         try:
-            found: Any = datasets.load_dataset(name, config or None, split=split, revision=revision or None)
+            dataset: Any = datasets.load_dataset(name, config or None, split=split, revision=revision or None)
         except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
             failures.append(f"{name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
             continue
-        files = tuple(Path(entry["filename"]) for entry in found.cache_files)
+        files = tuple(Path(entry["filename"]) for entry in dataset.cache_files)
         if not files:
-            raise DataError(f"{name}, split {split}: `datasets` kept no files of it.")
-        feature = found.features.get(label) if label else None
+            raise DataError(f"{name}, split {split}: `datasets` stored no files of it.")
+        feature = dataset.features.get(label) if label else None
         return files, tuple(getattr(feature, "names", None) or ())
     raise DataError(
         "\n  ".join(["the Hub mirror cannot be read:", *failures]), fix="Or give the files with --data DIR."

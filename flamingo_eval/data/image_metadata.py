@@ -1,7 +1,7 @@
-"""What a picture file holds beside its pixels: the orientation is read by itself, everything else can be left out.
+"""Metadata of picture files: reads the orientation, and can remove everything else.
 
-Phones, editors and web sites write EXIF blocks, colour profiles, comments and thumbnails that break every rule. None of
-it is needed for the pixels, so none of it may keep a picture from being shown.
+Phones, editors and web sites write EXIF blocks, colour profiles, comments and thumbnails that violate the standards.
+They are not needed for the pixels, so they must not prevent decoding.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import struct
 from collections.abc import Iterator
 
 ORIENTATION = 0x0112
-_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF types of whole numbers of at most four bytes
+_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF types of integers of at most four bytes
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_JPEG_COLOUR = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}  # what a decoder reads colours by, and how long it must be
+_JPEG_COLOUR = {
+    0xE0: (b"JFIF\0", 14),
+    0xEE: (b"Adobe", 12),
+}  # segments with information on colours, and their minimum length
 _JPEG_ALONE = (0x01, *range(0xD0, 0xD8))  # markers without a length
 _JPEG_COMMENT = 0xFE
 _START_OF_SCAN = 0xDA
@@ -30,9 +33,9 @@ _RIFF_METADATA = (b"EXIF", b"XMP ", b"ICCP")
 
 
 def exif_orientation(block: bytes) -> int:
-    """Tag 0x112 in the first directory of an EXIF block, 1 (upright) to 8; 0 where the block has no such tag.
+    """Tag 0x112 in the first directory of an EXIF block, 1 (upright) to 8; 0 if the block has no such tag.
 
-    No other tag is looked at, whatever it holds. A value that no standard knows is 1. Of two such tags the last counts.
+    No other tag is read. An unknown value counts as 1. Of two such tags the last one counts.
     """
     data = re.sub(rb"^(Exif\0\0)+", b"", block)
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
@@ -46,14 +49,14 @@ def exif_orientation(block: bytes) -> int:
     for start in range(at + 2, min(at + 2 + 12 * entries, len(data) - 11), 12):
         tag, kind, count = struct.unpack_from(order + "HHI", data, start)
         if tag == ORIENTATION:
-            known = kind in _NUMBERS and count == 1
-            number = struct.unpack_from(order + _NUMBERS[kind], data, start + 8)[0] if known else 1
+            is_known = kind in _NUMBERS and count == 1
+            number = struct.unpack_from(order + _NUMBERS[kind], data, start + 8)[0] if is_known else 1
             value = number if 1 <= number <= 8 else 1
     return value
 
 
 def xmp_orientation(packet: bytes) -> int:
-    """The orientation that an XMP packet gives, 1 to 8; 1 where it gives none."""
+    """The orientation in an XMP packet, 1 to 8; 1 if it has none."""
     match = re.search(rb'tiff:Orientation(?:="|>)([1-8])', packet)
     return int(match[1]) if match else 1
 
@@ -78,8 +81,8 @@ def without_metadata(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 def _bare_jpeg(data: bytes) -> tuple[bytes, bytes] | None:
-    """Segments up to the first scan without application data and comments; from there on, every byte."""
-    kept, exif, at = [data[:2]], b"", 2
+    """Removes application data and comments before the first scan; everything after that is copied."""
+    segments, exif, at = [data[:2]], b"", 2
     while at + 1 < len(data):
         if data[at] != 0xFF:
             at += 1  # stray bytes between segments, which decoders skip
@@ -89,29 +92,29 @@ def _bare_jpeg(data: bytes) -> tuple[bytes, bytes] | None:
             at += 1 if marker == 0xFF else 2
             continue
         if marker == _START_OF_SCAN:
-            return b"".join([*kept, data[at:]]), exif
+            return b"".join([*segments, data[at:]]), exif
         (length,) = struct.unpack_from(">H", data, at + 2)
         body = data[at + 4 : at + 2 + length]
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif += body[6:] if exif else body
-        head, least = _JPEG_COLOUR.get(marker, (b"", 0))
+        head, min_length = _JPEG_COLOUR.get(marker, (b"", 0))
         is_metadata = 0xE0 <= marker <= 0xEF or marker == _JPEG_COMMENT
-        if not is_metadata or (head and body.startswith(head) and len(body) >= least):
-            kept.append(data[at : at + 2 + length])
+        if not is_metadata or (head and body.startswith(head) and len(body) >= min_length):
+            segments.append(data[at : at + 2 + length])
         at += 2 + max(length, 2)
     return None
 
 
 def _bare_png(data: bytes) -> tuple[bytes, bytes] | None:
-    kept, exif = [_PNG_SIGNATURE], b""
+    chunks, exif = [_PNG_SIGNATURE], b""
     for name, start, end in _png_chunks(data):
         if name in _PNG_PIXELS:
-            kept.append(data[start:end])
+            chunks.append(data[start:end])
         elif name == b"eXIf":
             exif = data[start + 8 : end - 4]
         elif not name[0] & 0x20:
-            return None  # a critical chunk that no standard knows
-    return b"".join(kept), exif
+            return None  # an unknown critical chunk
+    return b"".join(chunks), exif
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -124,18 +127,18 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _bare_webp(data: bytes) -> tuple[bytes, bytes] | None:
-    kept, exif, at = [], b"", 12
+    chunks, exif, at = [], b"", 12
     while at + 8 <= len(data):
         name, length = struct.unpack_from("<4sI", data, at)
         end = at + 8 + length + length % 2
         if name == b"EXIF":
             exif = data[at + 8 : at + 8 + length]
         elif name == b"VP8X":
-            kept.append(data[at : at + 8] + bytes([data[at + 8] & ~0x2C]) + data[at + 9 : end])  # says what follows
+            chunks.append(data[at : at + 8] + bytes([data[at + 8] & ~0x2C]) + data[at + 9 : end])  # says what follows
         elif name not in _RIFF_METADATA:
-            kept.append(data[at:end])
+            chunks.append(data[at:end])
         at = end
-    body = b"WEBP" + b"".join(kept)
+    body = b"WEBP" + b"".join(chunks)
     return b"RIFF" + struct.pack("<I", len(body)) + body, exif
 
 

@@ -1,6 +1,6 @@
-"""The records of a large JSON file, read one by one: memory is that of a window over the text, not of the file.
+"""The records of a large JSON file, read one by one: only a window of the text is in memory.
 
-The rules are those of files.py. What a window cannot read is read whole, so that messages name line and column.
+The rules are those of files.py. After an error the file is read again as a whole, for line and column in the message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flamingo_eval.errors import DataError
 from flamingo_eval.files import JSON_DECODER, has_half_surrogate
 
 WINDOW = 2**20  # characters
-LONGEST_CUT = 4  # characters at the end of a window after which a number may go on: 1.5e+ is read as 1.5
+LONGEST_CUT = 4  # characters at the end of a window after which a number may continue: 1.5e+ is read as 1.5
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 KeyPath: TypeAlias = tuple[str, ...]  # of an object in objects: ("data", "dialogs")
@@ -41,7 +41,7 @@ class JsonRecords:
         self.rest = Record({}, self.path, "", self.log)
 
     def __iter__(self) -> Iterator[Record]:
-        """Logs what is no object. Raises DataError for a file that is not JSON or of another kind."""
+        """Yields the objects; logs other values. Raises DataError for invalid JSON or another structure."""
         wanted = tuple(self.key.split(".")) if self.key else ()
         values: dict[str, object] = {}
         self.rest = Record(values, self.path, "", self.log)
@@ -54,7 +54,7 @@ class JsonRecords:
             elif isinstance(value, dict):
                 yield Record(value, self.path, f"{self.key}[{index}]", self.log)
             else:
-                self.log.add(self.path, f"{self.key}[{index}]", f"expected an object, found {shown(value)}.")
+                self.log.add(self.path, f"{self.key}[{index}]", f"expected an object, got {shown(value)}.")
         if len(wanted) == 1:
             self.rest.records(self.key)  # logs a list that is missing, or no list
 
@@ -135,7 +135,7 @@ def _entries(
 
 
 class _NotJsonError(ValueError):
-    """The text is not JSON, or ends too early; where, the reader of whole files says."""
+    """The text is not JSON, or truncated; the reader of whole files reports the place."""
 
 
 class _Window:
@@ -145,7 +145,7 @@ class _Window:
         self.file, self.text, self.at = file, "", 0
 
     def peek(self) -> str:
-        """The next character that is no space, without taking it; empty at the end."""
+        """The next character that is not a space, without consuming it; empty at the end."""
         while True:
             space = _SPACE.match(self.text, self.at)
             self.at = space.end() if space else self.at
@@ -155,7 +155,7 @@ class _Window:
                 return ""
 
     def take(self, characters: str) -> str:
-        """The next character, one of these."""
+        """Consume the next character, which must be one of these."""
         character = self.peek()
         if not character or character not in characters:
             raise _NotJsonError
@@ -163,7 +163,7 @@ class _Window:
         return character
 
     def value(self) -> object:
-        """The next value, whole."""
+        """The next complete value."""
         self.peek()
         while True:
             try:
@@ -180,7 +180,7 @@ class _Window:
             return value
 
     def elements(self) -> Iterator[object]:
-        """The values of the list that begins here."""
+        """The values of the list that starts here."""
         self.take("[")
         if self.peek() == "]":
             self.take("]")
@@ -190,7 +190,7 @@ class _Window:
             yield self.value()
 
     def entries(self) -> Iterator[str]:
-        """The keys of the object that begins here; whoever takes one reads its value."""
+        """The keys of the object that starts here; the caller must read each value."""
         self.take("{")
         if self.peek() == "}":
             self.take("}")
@@ -205,7 +205,7 @@ class _Window:
                 return
 
     def _more(self) -> bool:
-        """Reads on; a value that is longer than the window doubles it."""
+        """Read more text; for a value longer than the window, the window is doubled."""
         part = self.file.read(max(WINDOW, len(self.text) - self.at))
         if part:
             self.text, self.at = self.text[self.at :] + part, 0

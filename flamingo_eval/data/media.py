@@ -1,4 +1,4 @@
-"""Pictures and clips by their content: what a cache may know them by. How they are decoded: images.py and videos.py."""
+"""Content hashes of pictures and clips, the keys of caches. images.py and videos.py decode them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["content_hash", "media_exists", "open_image", "open_video", "sample_t
 
 
 def media_exists(media: Media) -> bool:
-    """Whether the file of a picture or clip is there; nothing is opened."""
+    """Whether the file of a picture or clip exists; it is not opened."""
     return not why_missing(media.path) and media.path.is_file()
 
 
 def content_hash(media: Media | Pixels) -> str:
-    """sha256 (hex) of what is shown: the file's bytes and, for a clip, its segment; of pixels, values and shape."""
+    """sha256 (hex) of the content: the file's bytes and, for a clip, its segment; for Pixels, values and shape."""
     if isinstance(media, Pixels):
         values = media.tensor.detach().cpu().float().contiguous().numpy()
         return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
@@ -41,7 +41,7 @@ def content_hash(media: Media | Pixels) -> str:
 
 @lru_cache(maxsize=65_536)
 def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
-    """Remembered by size and time of change: segments of one long clip read it once."""
-    del size, mtime_ns  # only part of the key
+    """Hash of a file, cached by size and modification time: segments of one long clip read it once."""
+    del size, mtime_ns  # only part of the cache key
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The file of a picture or clip before it is decoded: is it there, how large, and how a message names it."""
+"""Files of pictures and clips before decoding: existence, size, and names in messages."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def file_size(path: Path) -> int:
 
 
 def why_missing(path: Path) -> str:
-    """Why a file cannot be there, or the empty string if something lies at the path; nothing is opened."""
+    """Why a file does not exist, or the empty string if it does; it is not opened."""
     try:
         path.stat()
         return ""
     except ValueError:  # a null byte
-        return "its name holds a null byte"
+        return "its name contains a null byte"
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return error.strerror or str(error)
         if _ENCODED.match(path.name) or _ENCODED.search(str(path)):
-            return f"this is encoded data (base64), not a file name. {ENCODED_FIX}"
+            return f"expected a file name, got encoded data (base64). {ENCODED_FIX}"
         longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
         if longest > MAX_NAME_BYTES:
             return f"a file name has at most {MAX_NAME_BYTES} bytes, this one has {longest}. {ENCODED_FIX}"
@@ -56,7 +56,7 @@ def short_path(path: Path) -> str:
 
 
 def too_large(width: int, height: int, limit: int) -> str:
-    """The cause of a refusal by size."""
+    """The cause for a picture that is too large."""
     return f"{width} x {height} is more than {limit} pixels"
 
 

@@ -1,4 +1,4 @@
-"""Pictures that lie as bytes in a table (Parquet, or Arrow files of Hub datasets), read cell by cell when needed."""
+"""Pictures as bytes in a table (Parquet, or Arrow files of Hub datasets), read cell by cell when needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ARROW_SUFFIX = ".arrow"
 
 
 def read_columns(path: Path, columns: list[str]) -> pa.Table:
-    """Some columns of a table: pictures are left where they are."""
+    """Some columns of a table, without pictures."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -45,8 +45,8 @@ def read_schema(path: Path) -> pa.Schema:
 def cell_bytes(path: Path, column: str, row: int) -> bytes:
     """The bytes of one picture: a binary cell, or the `bytes` of a Hub image column.
 
-    Raises OSError where the file is gone or damaged, as reading a file of its own would, and where the cell holds no
-    bytes: it then says what it holds.
+    Raises OSError if the file is missing or damaged, as for an ordinary file, and if the cell has no bytes, with what
+    it has instead.
     """
     import pyarrow as pa
 
@@ -64,19 +64,19 @@ def cell_bytes(path: Path, column: str, row: int) -> bytes:
 
 
 def _instead_of_bytes(value: object) -> str:
-    """What a cell without a picture's bytes holds."""
+    """A description of a cell without a picture's bytes."""
     if isinstance(value, dict):
         name = value.get("path")
         if name:
-            return f"holds the path '{name}' and no bytes, and there is no such file"
-        return "holds no bytes" if "bytes" in value else f"holds an object with the keys {', '.join(map(str, value))}"
+            return f"has the path '{name}' and no bytes, and there is no such file"
+        return "has no bytes" if "bytes" in value else f"has an object with the keys {', '.join(map(str, value))}"
     if isinstance(value, list):
-        return f"holds a list of {len(value)}; one picture a row is expected"
+        return f"has a list of {len(value)}; expected one picture per row"
     return "is empty" if value is None or value in (b"", "") else f"holds {value!r:.60}, not a picture's bytes"
 
 
 def paths_without_bytes(path: Path, column: str) -> dict[int, str]:
-    """By row, the path in each cell of a Hub image column that holds a path and no bytes. Pictures are left alone.
+    """By row, the path in each cell of a Hub image column with a path and no bytes. Pictures are not read.
 
     Raises DataError for a damaged file.
     """
@@ -104,7 +104,7 @@ def cells_without_bytes(path: Path, column: str) -> dict[int, str]:
 
 
 def _may_lack_bytes(group: Any, column: str) -> bool:
-    """Whether the row group's statistics leave open that a cell has no bytes."""
+    """Whether a cell may have no bytes, by the row group's statistics."""
     for i in range(group.num_columns):
         leaf = group.column(i)
         if leaf.path_in_schema == f"{column}.bytes":
@@ -136,19 +136,19 @@ def _mapped(path: Path, mtime_ns: int) -> pa.Table:
         table = pa.ipc.open_stream(source).read_all()
     except pa.ArrowInvalid:
         table = pa.ipc.open_file(source).read_all()
-    table.validate(full=True)  # mapping takes a file's offsets on trust: wrong ones would point anywhere in memory
+    table.validate(full=True)  # memory mapping does not check a file's offsets: wrong ones would point anywhere
     return table
 
 
 def _parquet_cell(path: Path, column: str, row: int) -> object:
     file = _parquet(path, path.stat().st_mtime_ns)
-    before = 0
+    n_rows = 0
     for group in range(file.metadata.num_row_groups):
         n = file.metadata.row_group(group).num_rows
-        if row < before + n:
-            return _group(path, path.stat().st_mtime_ns, column, group)[row - before].as_py()
-        before += n
-    raise IndexError(f"the table has {before} rows")
+        if row < n_rows + n:
+            return _group(path, path.stat().st_mtime_ns, column, group)[row - n_rows].as_py()
+        n_rows += n
+    raise IndexError(f"the table has {n_rows} rows")
 
 
 @lru_cache(maxsize=64)
@@ -159,6 +159,6 @@ def _parquet(path: Path, mtime_ns: int) -> Any:
     return pq.ParquetFile(path)
 
 
-@lru_cache(maxsize=4)  # a row group is decoded as a whole, and may hold a hundred megabytes of pictures
+@lru_cache(maxsize=4)  # a row group is decoded as a whole, and may have a hundred megabytes of pictures
 def _group(path: Path, mtime_ns: int, column: str, group: int) -> Any:
     return _parquet(path, mtime_ns).read_row_group(group, columns=[column])[column]

@@ -1,4 +1,4 @@
-"""Where a task's files lie: below a folder, in the embedded sample, or in a mirror on the Hub."""
+"""The data root of a task: a folder, the embedded sample, or a mirror on the Hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flamingo_eval.files import printable
 from flamingo_eval.sample import fresh_root, sample_root
 from flamingo_eval.sample.fresh.copies import copy_of, recorded_copy
 
-HUB_ROOT = Path(HUB)  # stands for the task's mirror on the Hugging Face Hub; the loaders know it
+HUB_ROOT = Path(HUB)  # placeholder for the task's mirror on the Hugging Face Hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class DataRoot:
 
     @property
     def name(self) -> str:
-        """The name of the folder, which a record may hold."""
+        """The name of the folder, for records."""
         return self.folder.name
 
     def __str__(self) -> str:
@@ -32,14 +32,14 @@ class DataRoot:
 
 
 def as_data_root(root: Path | DataRoot) -> DataRoot:
-    """A folder alone is a data root without folders of pictures of its own."""
+    """A folder as a data root without additional folders of pictures."""
     return root if isinstance(root, DataRoot) else DataRoot(root)
 
 
 def data_root(choice: str, task: str, images: Sequence[str] = ()) -> DataRoot:
-    """The data root of one task: ROOT/<task> where that exists, else ROOT itself; rendered for the sample.
+    """The data root of one task: ROOT/<task> if it exists, otherwise ROOT itself; rendered for the sample.
 
-    `images` are further folders of pictures. Raises DataError for a folder that does not exist.
+    `images`: additional folders of pictures. Raises DataError for a folder that does not exist.
     """
     folders = tuple(_folder("--images", name) for name in images)
     if choice == SAMPLE:
@@ -49,8 +49,8 @@ def data_root(choice: str, task: str, images: Sequence[str] = ()) -> DataRoot:
     if choice == HUB:
         return DataRoot(HUB_ROOT, folders)
     root = _folder("--data", choice)
-    inside = root / task
-    return DataRoot(inside if inside.is_dir() else root, folders)
+    task_folder = root / task
+    return DataRoot(task_folder if task_folder.is_dir() else root, folders)
 
 
 def require_folders(choice: str, images: Sequence[str] = ()) -> None:
@@ -65,20 +65,20 @@ def _folder(option: str, name: str) -> Path:
     folder = Path(name)
     if not folder.is_dir():
         what = "it is a file" if folder.is_file() else "there is no such folder"
-        which = "the downloaded files" if option == "--data" else "the pictures"
-        raise DataError(f"{option} {name}: {what}.", fix=f"Give the folder with {which}.")
+        contents = "the downloaded files" if option == "--data" else "the pictures"
+        raise DataError(f"{option} {name}: {what}.", fix=f"Give the folder with {contents}.")
     return folder
 
 
 def data_name(choice: str, task: str) -> str:
-    """What a record calls the data: `sample`, `sample:7` with its dials, `hub`, or the name of the folder.
+    """The data's name in a record: `sample`, `sample:7` with its dials, `hub`, or the name of the folder.
 
-    A folder that `flamingo-eval sample` wrote is called by what it holds, so that it never passes for the benchmark.
+    A folder written by `flamingo-eval sample` has the name of the copy, so that it is not taken for the benchmark.
     """
     if choice == SAMPLE:
         return choice
     if choice.startswith(FRESH):
         return f"{FRESH}{copy_of(task, choice.removeprefix(FRESH)).name}"
     root = Path(choice)
-    written = recorded_copy(root, task) or recorded_copy(root / task, task)
-    return f"{FRESH}{written}" if written else printable(root.name)
+    copy_name = recorded_copy(root, task) or recorded_copy(root / task, task)
+    return f"{FRESH}{copy_name}" if copy_name else printable(root.name)

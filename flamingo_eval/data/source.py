@@ -1,8 +1,8 @@
-"""Where the files of a split lie: roles of the task YAML -> paths below the data root.
+"""The files of a split: roles of the task YAML -> paths below the data root.
 
-A role lists alternatives (renamed releases, nested or flat folders); the first that exists is read. Annotation files
-are found before anything is read, all missing ones are named at once. Media are never opened here: folders.py says
-which file a name stands for.
+A role lists alternatives (renamed releases, nested or flat folders); the first that exists is read. All missing
+annotation files are reported at once, before anything is read. Media are not opened: folders.py finds the file for a
+name.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ SHOWN_NAMES = 8
 
 
 class NoExamplesError(DataError):
-    """The files of a split are fine and hold no example of it: one file serves several splits."""
+    """The files of a split are valid but contain no example of it, because one file has several splits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One family of layouts: its loader and the roles that a split of it may have."""
+    """One family of layouts: its loader and the possible roles of a split."""
 
     load: str  # "module:function"
-    files: tuple[str, ...]  # annotation files; those that the YAML gives a split must exist
-    optional: tuple[str, ...] = ()  # annotation files that are read if they are there
+    files: tuple[str, ...]  # annotation files; those in the YAML must exist
+    optional: tuple[str, ...] = ()  # annotation files that are read if they exist
     media: tuple[str, ...] = ()  # folders of pictures or clips
     words: tuple[str, ...] = ()  # not files: names inside a file, patterns of file names
     any_of: tuple[str, ...] = ()  # at least one of these (files or folders) must exist
@@ -39,13 +39,13 @@ class Layout:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Every role a split may have."""
+        """Every possible role of a split."""
         return tuple(dict.fromkeys((*self.files, *self.optional, *self.media, *self.words, *self.any_of)))
 
 
 @dataclass(slots=True)
 class Source:
-    """One split of one task on disk: finds its files by role and remembers which were read."""
+    """One split of one task on disk: finds its files by role and records which were read."""
 
     task: TaskSpec
     root: Path
@@ -62,7 +62,7 @@ class Source:
         return f"{self.task.name}, split '{self.split}'"
 
     def words(self, role: str) -> tuple[str, ...]:
-        """What the YAML gives this split under `role`."""
+        """The words of this split for `role` in the YAML."""
         return self.task.data.splits[self.split].get(role, ())
 
     def option(self, name: str, default: str = "") -> str:
@@ -70,7 +70,7 @@ class Source:
         return self.task.data.options.get(name, default)
 
     def look(self, role: str) -> tuple[Path, ...]:
-        """The files of a role: the first alternative that exists, which may be a pattern of several; else nothing."""
+        """The files of a role: the first alternative that exists, which may be a pattern; otherwise empty."""
         for name in self.words(role):
             files = [path for path in self._paths(name) if path.is_file()]
             if files:
@@ -86,13 +86,13 @@ class Source:
         return sorted(on_disk(self.root, folder).glob(pattern)) if folder else sorted(self.root.glob(pattern))
 
     def optional_file(self, role: str) -> Path | None:
-        """The file of a role if it is there; it is then part of what was read."""
-        found = self.look(role)
-        self.read += found[:1]
-        return found[0] if found else None
+        """The file of a role if it exists; it is then recorded as read."""
+        files = self.look(role)
+        self.read += files[:1]
+        return files[0] if files else None
 
     def file(self, role: str) -> Path:
-        """The file of a role that must be there."""
+        """The file of a required role."""
         path = self.optional_file(role)
         if path is None:
             raise DataError(f"{self.title}: {self._not_found([role])[0]}", fix=self._what_to_do())
@@ -100,16 +100,16 @@ class Source:
 
     def missing(self) -> list[str]:
         """One sentence for each annotation role without a file; empty when the split is on disk."""
-        declared = [role for role in self.layout.files if self.words(role) and not self.look(role)]
-        sentences = self._not_found(declared)
+        missing_roles = [role for role in self.layout.files if self.words(role) and not self.look(role)]
+        sentences = self._not_found(missing_roles)
         any_of = [role for role in self.layout.any_of if self.words(role)]
         if any_of and not any(self.look(role) or self.folders(role).existing for role in any_of):
-            tried = ", ".join(name for role in any_of for name in self.words(role))
-            sentences.append(f"none of {' / '.join(any_of)} is there: tried {tried}.")
+            names = ", ".join(name for role in any_of for name in self.words(role))
+            sentences.append(f"none of {' / '.join(any_of)} exists: tried {names}.")
         return sentences
 
     def check(self) -> None:
-        """DataError that names every missing annotation file, what was tried and what lies in the folder."""
+        """Raise DataError with every missing annotation file, the tried names and the folder's contents."""
         if not self.root.is_dir():
             raise DataError(f"{self.title}: the data folder {self.root} does not exist.", fix=self._what_to_do())
         missing = self.missing()
@@ -121,7 +121,7 @@ class Source:
         return MediaFolders(self.root, self.words(role), beside, self.images)
 
     def image(self, folders: MediaFolders, *names: str) -> tuple[Image, ...]:
-        """The picture that has one of these names, as an example's media; nothing when media are not wanted."""
+        """The picture with one of these names, as an example's media; empty without media."""
         return (Image(folders.find(names, IMAGE_SUFFIXES)),) if self.with_media else ()
 
     def clip(
@@ -132,7 +132,7 @@ class Source:
         end: float | None = None,
         maybe_cut: bool = False,
     ) -> tuple[Video, ...]:
-        """The clip that has one of these names, cut to start..end seconds, as an example's media."""
+        """The clip with one of these names, limited to start..end seconds, as an example's media."""
         if not self.with_media:
             return ()
         return (Video(folders.find(tuple(names), VIDEO_SUFFIXES), start, end, maybe_cut),)
@@ -144,7 +144,7 @@ class Source:
         labelled: bool = True,
         why_empty: str = "",
     ) -> Split:
-        """The split, once nothing is wrong with its files. Raises DataError with all problems otherwise."""
+        """The split, if its files have no problems. Raises DataError with all problems otherwise."""
         self.log.raise_if_any(self.title)
         if not examples:
             names = ", ".join(str(path) for path in dict.fromkeys(self.read)) or str(self.root)
@@ -155,34 +155,36 @@ class Source:
         return [f"no {role} file: tried {', '.join(self.words(role))} in {self.root}." for role in roles]
 
     def _what_to_do(self) -> str:
-        there = sorted(os.listdir(self.root)) if self.root.is_dir() else []
-        names = ", ".join(there[:SHOWN_NAMES]) + (f" and {len(there) - SHOWN_NAMES} more" * (len(there) > SHOWN_NAMES))
-        listing = f"There: {names}. " if there else ""
+        entries = sorted(os.listdir(self.root)) if self.root.is_dir() else []
+        names = ", ".join(entries[:SHOWN_NAMES]) + (
+            f" and {len(entries) - SHOWN_NAMES} more" * (len(entries) > SHOWN_NAMES)
+        )
+        listing = f"There: {names}. " if entries else ""
         source = f"Data: {self.task.data.source}" if self.task.data.source else "Give its folder with --data."
         return f"{listing}{source}"
 
 
 def check_roles(task: TaskSpec, layout: Layout) -> None:
-    """ConfigError for roles and options that the task's layout does not know, and for a split that is not defined."""
+    """Raise ConfigError for unknown roles and options of the task's layout, and for a split that is not defined."""
     data = task.data
-    wrong = []
+    problems = []
     for split, roles in data.splits.items():
-        wrong += [
+        problems += [
             f"data.splits.{split}: layout '{data.layout}' has no role '{role}'. "
             f"{did_you_mean(role, layout.roles) or 'It has: ' + ', '.join(layout.roles) + '.'}"
             for role in roles
             if role not in layout.roles
         ]
-    wrong += [
+    problems += [
         f"data.options: layout '{data.layout}' has no option '{name}'. "
         f"{did_you_mean(name, layout.options) or 'It has: ' + (', '.join(layout.options) or 'none') + '.'}"
         for name in data.options
         if name not in layout.options
     ]
-    wrong += [
-        f"data.{use}: split '{split}' is not among data.splits ({', '.join(data.splits)})."
-        for use, split in (("query", data.query), ("support", data.support))
+    problems += [
+        f"data.{key}: split '{split}' is not among data.splits ({', '.join(data.splits)})."
+        for key, split in (("query", data.query), ("support", data.support))
         if split is not None and split not in data.splits
     ]
-    if wrong:
-        raise ConfigError("\n  ".join([f"task '{task.name}': {len(wrong)} problems", *wrong]))
+    if problems:
+        raise ConfigError("\n  ".join([f"task '{task.name}': {len(problems)} problems", *problems]))

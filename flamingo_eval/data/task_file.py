@@ -30,7 +30,7 @@ class _MetricNames(Collection[str]):
 def load_task(path: Path) -> TaskSpec:
     """Read one task file; ConfigError lists every problem in it, unknown metrics and layouts among them.
 
-    Metrics of a user's own get the hash of their file, which lies beside the task's; none of their code runs.
+    The user's own metrics get the hash of their file, which is next to the task's; their code does not run.
     """
     names = {"metrics[].name": ("metric", _MetricNames()), "data.layout": ("layout", LAYOUTS)}
     task = load_spec(path, TaskSpec, names)
@@ -51,12 +51,12 @@ def _with_code(metric: MetricSpec, task: Path) -> MetricSpec:
 
 
 def code_file(metric: MetricSpec, task: Path) -> Path:
-    """Where the code of a user's own metric lies: its path from the task file."""
+    """The file of the user's own metric; its path is relative to the task file."""
     return task.parent / metric.name.rpartition(":")[0]
 
 
 def use_own_metrics(task: TaskSpec, path: Path) -> list[str]:
-    """Load the code of a task's own metrics; a line for each that says so. Raises ConfigError."""
+    """Load the code of a task's own metrics; returns a line for each. Raises ConfigError."""
     lines = []
     for metric in task.metrics:
         if own.is_own(metric.name):

@@ -1,6 +1,6 @@
-"""Which support examples can be shown: those with an answer, whose pictures and clips can be read.
+"""Which support examples can be shown: those with an answer and readable pictures and clips.
 
-Asked only under --on-error skip, for the examples that a draw reaches: each is decoded once and remembered.
+Used only with --on-error skip, for the drawn examples: each is decoded once, and the result is cached.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class UsableExamples:
     """
 
     check: Callable[[Image], None] | None = None
-    passed_over: dict[str, str] = field(default_factory=dict)  # example id -> why
+    passed_over: dict[str, str] = field(default_factory=dict)  # example id -> reason
     _causes: dict[Media, str] = field(default_factory=dict)
 
     def __call__(self, example: Example) -> bool:
@@ -34,11 +34,11 @@ class UsableExamples:
         return not cause
 
     def unreadable(self, example: Example) -> str:
-        """Why a picture or clip of the example cannot be read; empty where all can."""
+        """Why a picture or clip of the example cannot be read; empty if all can."""
         return next(filter(None, map(self._cause, example.media)), "")
 
     def taken(self) -> dict[str, str]:
-        """What was passed over since the last call."""
+        """The examples skipped since the last call."""
         passed_over = dict(sorted(self.passed_over.items()))
         self.passed_over.clear()
         return passed_over

@@ -1,6 +1,6 @@
-"""Clips on disk -> frames, through PyAV: which moments of a clip are looked at, and what is on screen then.
+"""Clips on disk -> frames, with PyAV: chooses the times and decodes the frames on screen at these times.
 
-A file that ends before its header says so is a MediaError: no frame stands in for one that is missing.
+A file that ends before the duration in its header is a MediaError; missing frames are never replaced.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ from flamingo_eval.data.media_files import file_size, too_large, unreadable
 from flamingo_eval.records import Video
 
 MAX_FRAME_PIXELS = 8192 * 4320  # 8K video
-TRUNCATION_SLACK = 1.0  # seconds by which the last frame of a sound clip may fall short of what its header says
-CUT_SLACK = 2.0  # seconds by which a clip cut out of a video may differ from the annotated window
-SEEK_BACK = (0.0, 2.0, 10.0, 40.0)  # seconds before the wanted time; then decoding begins with the file
+TRUNCATION_SLACK = 1.0  # seconds by which the last frame of a valid clip may be earlier than the end in its header
+CUT_SLACK = 2.0  # seconds by which a cut clip may differ from the annotated window
+SEEK_BACK = (
+    0.0,
+    2.0,
+    10.0,
+    40.0,
+)  # seconds before the first time; finally, decoding starts at the beginning of the file
 
 LongerClips = Literal["centre", "start", "spread"]
 
@@ -34,11 +39,11 @@ _BARE_STREAMS = ("h264", "hevc", "vvc", "m4v", "mpegvideo", "av1", "obu", "vc1",
 def sample_times(
     duration: float, frames: int = 30, fps: float = 3.0, longer: LongerClips = "centre"
 ) -> tuple[float, ...]:
-    """When to look at a clip of `duration` seconds: `fps` times a second, at most `frames` times (seconds).
+    """The times, in seconds, for a clip of `duration` seconds: `fps` per second, at most `frames`.
 
-    Shorter clips give fewer frames, at least one; no frame is shown twice. Of longer clips than frames / fps the paper
-    does not say what it takes (Flamingo v2 B.1.2); `longer` is "centre" (the middle piece), "start", or "spread" (all
-    of it, at a lower rate).
+    Shorter clips give fewer frames, at least one; no frame is repeated. For clips longer than frames / fps the paper
+    does not say which part it uses (Flamingo v2 B.1.2); `longer` is "centre" (the middle part), "start", or "spread"
+    (all of it, at a lower rate).
     """
     if frames < 1 or fps <= 0:
         raise ValueError("frames must be at least 1 and fps above 0")
@@ -60,7 +65,7 @@ def open_video(
 ) -> list[PillowImage.Image]:
     """The frames on screen at `sample_times` of the clip or its segment, in RGB and upright; 1 to `frames` of them.
 
-    A segment that ends after the file does is cut there. Raises MediaError.
+    A segment that ends after the file is shortened. Raises MediaError.
     """
     if file_size(video.path) == 0:
         raise unreadable(video.path, "the file is empty")
@@ -77,21 +82,21 @@ def open_video(
 
 
 def _cause(error: Exception) -> str:
-    """What FFmpeg says, where that says anything: its own codes come out as errors of the operating system."""
+    """FFmpeg's message, if it is useful: its own codes appear as errors of the operating system."""
     text = getattr(error, "strerror", None) or str(error)
     misleading = {"Operation not permitted", "End of file", ""}
-    return "the file is cut or damaged" if text in misleading else text
+    return "the file is truncated or damaged" if text in misleading else text
 
 
 def _film(container: Any, path: Path) -> Any:
-    """The best video stream; cover art and thumbnails are none."""
+    """The best video stream, ignoring cover art and thumbnails."""
     films = [s for s in container.streams.video if not s.disposition & _NOT_THE_FILM]
     if not films:
         raise unreadable(path, "it has no video stream")
     best = container.streams.best("video")
     stream = best if best in films else films[0]
     if stream.codec_context is None:
-        raise unreadable(path, "its codec is not known")
+        raise unreadable(path, "unknown codec")
     return stream
 
 
@@ -118,12 +123,14 @@ def _duration(container: Any, stream: Any, path: Path) -> float:
         if name in _BARE_STREAMS:
             fix = f"Put it into a container: ffmpeg -r RATE -i {path.name} -c copy {path.stem}.mp4."
             raise unreadable(path, f"it is a bare {name} stream, which does not say when its frames are shown", fix)
-        raise unreadable(path, "its video stream holds no frames")
+        raise unreadable(path, "its video stream has no frames")
     container.seek(0)
     begin = (container.start_time or 0) / av.time_base
     if container.duration and container.duration / av.time_base - (whole_end - begin) > TRUNCATION_SLACK:
-        told = f"{container.duration / av.time_base:.1f} s"
-        raise unreadable(path, f"it ends at {whole_end - begin:.1f} s, its header says {told}: the file is cut")
+        header_text = f"{container.duration / av.time_base:.1f} s"
+        raise unreadable(
+            path, f"it ends at {whole_end - begin:.1f} s, its header says {header_text}: the file is truncated"
+        )
     return float((film_end - (stream.start_time or 0)) * stream.time_base)
 
 
@@ -162,42 +169,44 @@ def _segment(video: Video, duration: float) -> tuple[float, float]:
 
 
 def _is_cut(start: float, end: float, duration: float) -> bool:
-    """Is the file the segment itself, rather than the video it was cut from?"""
+    """Whether the file is the segment itself, not the video it was cut from."""
     return duration < end - CUT_SLACK / 2 and abs(duration - (end - start)) <= CUT_SLACK
 
 
 def _frames_at(container: Any, stream: Any, times: list[float], path: Path) -> list[PillowImage.Image]:
-    """For each time (ascending, seconds), the last frame that begins at or before it; the first one before that.
+    """For each time (ascending, seconds), the last frame that starts at or before it, or the first frame.
 
-    Containers without an index (MPEG-TS, MPEG-PS, VOB) may be sought only roughly: if decoding turns out to begin after
-    the first time, it begins further back.
+    Seeking in containers without an index (MPEG-TS, MPEG-PS, VOB) is not exact: if decoding starts after the first
+    time, it is repeated from further back.
     """
     offset = float((stream.start_time or 0) * stream.time_base)
-    for back in SEEK_BACK:
-        if times[0] - back <= 0:
+    for seconds_back in SEEK_BACK:
+        if times[0] - seconds_back <= 0:
             break
-        container.seek(int((times[0] - back + offset) / stream.time_base), stream=stream)  # to the key frame before it
-        pictures = _decode_from_here(container, stream, offset, times, path, sought=True)
+        container.seek(
+            int((times[0] - seconds_back + offset) / stream.time_base), stream=stream
+        )  # to the key frame before it
+        pictures = _decode_from_here(container, stream, offset, times, path, after_seek=True)
         if pictures is not None:
             return pictures
     if times[0] > 0:
         container.seek(min(container.start_time or 0, 0))
-    pictures = _decode_from_here(container, stream, offset, times, path, sought=False)
+    pictures = _decode_from_here(container, stream, offset, times, path, after_seek=False)
     assert pictures is not None
     return pictures
 
 
 def _decode_from_here(
-    container: Any, stream: Any, offset: float, times: list[float], path: Path, sought: bool
+    container: Any, stream: Any, offset: float, times: list[float], path: Path, after_seek: bool
 ) -> list[PillowImage.Image] | None:
-    """The frames at `times`, decoding on from where the container stands.
+    """The frames at `times`, decoded from the container's present position.
 
-    None, after a seek, where no key frame came at or before the first time: what could be shown then would be a frame
-    that comes later, or one decoded without those it is built on.
+    None, after a seek, if there is no key frame at or before the first time: the frames would be later ones, or decoded
+    without their reference frames.
     """
     pictures: list[PillowImage.Image] = []
-    current, began = None, 0.0
-    has_key = not sought
+    current, start = None, 0.0
+    has_key = not after_seek
     for frame, begins in _decoded(container, stream, offset):
         if not has_key and begins > times[0]:
             return None
@@ -206,21 +215,23 @@ def _decode_from_here(
             pictures.append(_picture(current, path))
         if len(pictures) == len(times):
             return pictures
-        current, began = frame, begins
+        current, start = frame, begins
     if current is None:
-        if sought:
+        if after_seek:
             return None
         raise unreadable(path, "no frame could be decoded")
-    ends = began + float((current.duration or 0) * (current.time_base or 0))
+    ends = start + float((current.duration or 0) * (current.time_base or 0))
     if times[-1] - ends > TRUNCATION_SLACK and times[-1] - _packets_last(container, stream) > TRUNCATION_SLACK:
-        raise unreadable(path, f"it ends at {ends:.1f} s, a frame at {times[-1]:.1f} s was expected: the file is cut")
+        raise unreadable(
+            path, f"it ends at {ends:.1f} s, a frame at {times[-1]:.1f} s was expected: the file is truncated"
+        )
     return pictures + [_picture(current, path)] * (len(times) - len(pictures))
 
 
 def _packets_last(container: Any, stream: Any) -> float:
-    """Seconds for which the stream's packets last, in the order in which they are stored.
+    """Duration of the stream's packets in seconds, in stored order.
 
-    Where frames are stored in another order than they are shown, their durations are those of the stored order.
+    If the stored order differs from the display order, durations are those of the stored order.
     """
     container.seek(min(container.start_time or 0, 0))
     packets = [p for p in container.demux(stream) if p.dts is not None and p.size]
@@ -230,7 +241,7 @@ def _packets_last(container: Any, stream: Any) -> float:
 
 
 def _decoded(container: Any, stream: Any, offset: float) -> Iterator[tuple[Any, float]]:
-    """Frames in order of showing, and when each begins, in seconds from the start of the clip."""
+    """Frames in display order, with their start times in seconds from the start of the clip."""
     for frame in container.decode(stream):
         if frame.time is not None:
             yield frame, frame.time - offset - 1e-6  # 1/3 s, rounded, must not fall before the frame that begins there
@@ -257,7 +268,7 @@ def _picture(frame: Any, path: Path) -> PillowImage.Image:
 
 
 def _mirror(matrix: bytes) -> PillowImage.Transpose | None:
-    """How to transpose a frame whose display matrix (nine 32-bit numbers, 16.16 fixed point) mirrors it; else None."""
+    """The transpose operation for a display matrix (nine 32-bit numbers, 16.16 fixed point) that mirrors, or None."""
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
     largest = max(abs(v) for v in (a, b, c, d))
     return _MIRRORED.get(tuple(round(v / largest) for v in (a, b, c, d))) if largest else None

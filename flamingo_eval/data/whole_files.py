@@ -1,7 +1,7 @@
-"""Does a picture's file look whole? Told from its structure, so that a run decodes each picture once.
+"""Whether a picture's file looks complete, from its structure, so that a run decodes each picture once.
 
-Every format says somewhere how long it is or where it ends: a cut file lacks that end. Damage in the middle is found by
-the decoder. Bytes behind the end, as telephones write them, are no damage.
+Every format has a length or an end mark, which shows whether a file is truncated. The decoder finds damage in the
+middle. Bytes after the end, as written by telephones, are allowed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TIFF_PARTS = ((273, 279), (324, 325))  # tags of the offsets and byte counts of
 
 
 def looks_whole(media: Media) -> bool:
-    """Whether a picture is all but surely readable. False: only decoding it tells, as with every clip."""
+    """Whether a picture is almost certainly readable. False: it must be decoded to know, as every clip."""
     if not isinstance(media, Image):
         return False
     try:
@@ -33,13 +33,13 @@ def looks_whole(media: Media) -> bool:
             return _looks_whole(io.BytesIO(cell_bytes(media.path, media.column, media.row)))
         with media.path.open("rb") as file:
             return _looks_whole(file)
-    except Exception:  # Pillow's plugins raise anything; whoever decodes it says what is wrong
+    except Exception:  # Pillow's plugins raise any exception; the decoder will report it
         return False
 
 
 def _looks_whole(file: BinaryIO) -> bool:
-    head = file.read(_HEADER_BYTES)
-    kind = next(((name, reaches_end) for is_of, name, reaches_end in _FORMATS if is_of(head)), None)
+    first_bytes = file.read(_HEADER_BYTES)
+    kind = next(((name, reaches_end) for is_of, name, reaches_end in _FORMATS if is_of(first_bytes)), None)
     if kind is None:
         return False
     name, reaches_end = kind
@@ -48,7 +48,7 @@ def _looks_whole(file: BinaryIO) -> bool:
     if not reaches_end(file, size):
         return False
     file.seek(0)
-    with PillowImage.open(file, formats=(name,)) as picture:  # the header alone is read
+    with PillowImage.open(file, formats=(name,)) as picture:  # reads only the header
         readable = picture.mode in _MODES and 0 < picture.width * picture.height <= MAX_PIXELS
         return readable and (name != "TIFF" or _holds_its_parts(picture, size))
 

@@ -107,7 +107,7 @@ def answering(
     rank_env = rank_environment() if deployment.ray is None else None
     if str(deployment.model).startswith(SERVER) and (deployment.ray is not None or rank_env is not None):
         raise UsageError(
-            f"{deployment.model}: one process asks servers, as many requests at once as concurrency says.",
+            f"{deployment.model}: only one process sends requests to servers, `concurrency` at a time.",
             fix="Leave --ray and torchrun out; several servers: openai:URL1,URL2.",
         )
     if deployment.ray is not None:
@@ -154,7 +154,7 @@ def _among_ranks(
 
     size = deployment.tensor_parallel
     if any(run.ranked_by_model for run in runs):
-        raise UsageError("RICES needs the model to draw shots, which ranks cannot share.", fix="Use --ray local.")
+        raise UsageError("RICES needs the model to choose shots, which ranks cannot share.", fix="Use --ray local.")
     require_groups(rank_env, size)
     store = connect(rank_env)
     if not model_is_needed(rank_env, store):

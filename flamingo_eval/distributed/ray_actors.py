@@ -58,7 +58,7 @@ class RayHandle:
         identity = self.identity(stop)
         if identity is not None and identity != self.expected:
             raise RunError(
-                f"a replica has loaded {identity}, the first one {self.expected}.",
+                f"a replica loaded {identity}, the first one {self.expected}.",
                 fix="Use the same checkpoint and kind of device on all nodes: pass --device and --dtype.",
             )
         return identity is not None
@@ -175,7 +175,7 @@ def _require_listener(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), LISTENER_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise RunError(f"--ray {address}: nothing answers there: {error}.", fix=ADDRESSES) from error
+        raise RunError(f"--ray {address}: no answer: {error}.", fix=ADDRESSES) from error
 
 
 def _gpus_each(ray: ModuleType, deployment: Deployment) -> int:

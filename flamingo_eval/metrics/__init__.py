@@ -102,7 +102,7 @@ METRICS: Mapping[str, MetricRow] = {
     ),
     "vl_icl_count": MetricRow(
         "flamingo_eval.metrics.vl_icl:count",
-        "the same for counts (CLEVR of VL-ICL)",
+        "as vl_icl_text, for counts (CLEVR of VL-ICL)",
         "text",
         ("official", "stripped", "number"),
         title="VL-ICL acc.",
@@ -261,9 +261,9 @@ METRICS: Mapping[str, MetricRow] = {
 
 
 def metric_row(name: str) -> MetricRow:
-    """A row of METRICS, or of a metric of the user's own that is loaded. Raises ConfigError with the nearest name."""
+    """A row of METRICS, or of a metric of your own that is loaded. Raises ConfigError with the nearest name."""
     if own.is_own(name):
-        return MetricRow("", "the user's own", own.loaded(name).needs, title=name, quick=False)
+        return MetricRow("", "your own", own.loaded(name).needs, title=name, quick=False)
     if name not in METRICS:
         hint = did_you_mean(name, METRICS)
         raise ConfigError(f"unknown metric '{name}'. {hint}".rstrip(), fix=f"Known: {', '.join(METRICS)}.")
@@ -296,13 +296,14 @@ def dialect_of(spec: MetricSpec, protocol: str = "") -> str:
     A protocol's dialect that the metric does not have is passed over: protocols name the dialect of VQA accuracy, and
     their other tasks have other metrics. A task's unknown dialect is an error.
     """
-    known = metric_row(spec.name).dialects
-    if spec.dialect and spec.dialect not in known:
-        hint = did_you_mean(spec.dialect, known)
+    dialects = metric_row(spec.name).dialects
+    if spec.dialect and spec.dialect not in dialects:
+        hint = did_you_mean(spec.dialect, dialects)
         raise ConfigError(
-            f"metric '{spec.name}' has no dialect '{spec.dialect}'. {hint}".rstrip(), fix=f"Known: {', '.join(known)}."
+            f"metric '{spec.name}' has no dialect '{spec.dialect}'. {hint}".rstrip(),
+            fix=f"Known: {', '.join(dialects)}.",
         )
-    return spec.dialect or (protocol if protocol in known else known[0])
+    return spec.dialect or (protocol if protocol in dialects else dialects[0])
 
 
 def own_dialect(metrics: Sequence[MetricSpec], dialect: str) -> tuple[MetricSpec, ...]:
@@ -312,12 +313,12 @@ def own_dialect(metrics: Sequence[MetricSpec], dialect: str) -> tuple[MetricSpec
     """
     if not dialect:
         return tuple(metrics)
-    known = dict.fromkeys(d for m in metrics for d in metric_row(m.name).dialects if d)
-    if dialect not in known:
+    dialects = dict.fromkeys(d for m in metrics for d in metric_row(m.name).dialects if d)
+    if dialect not in dialects:
         names = ", ".join(m.name for m in metrics)
-        fix = f"Known: {', '.join(known)}." if known else f"{names}: no dialects. Leave --dialect out."
-        hint = did_you_mean(dialect, known)
-        raise UsageError(f"--dialect {dialect}: no metric of this task has it. {hint}".rstrip(), fix=fix)
+        fix = f"Known: {', '.join(dialects)}." if dialects else f"{names}: no dialects. Leave --dialect out."
+        hint = did_you_mean(dialect, dialects)
+        raise UsageError(f"--dialect {dialect}: no metric of this task has this dialect. {hint}".rstrip(), fix=fix)
     return tuple(replace(m, dialect=dialect) if dialect in metric_row(m.name).dialects else m for m in metrics)
 
 
@@ -326,23 +327,23 @@ def references_note(name: str, examples: Sequence[Example]) -> str:
     if own.is_own(name):
         return ""
     row = metric_row(name)
-    short = sum(len(e.references) < row.full_marks_from for e in examples if e.references)
-    if not short:
+    n_short = sum(len(e.references) < row.full_marks_from for e in examples if e.references)
+    if not n_short:
         return ""
     return (
-        f"{short:,} of {len(examples):,} queries have fewer than {row.full_marks_from} references, so that even a "
+        f"{n_short:,} of {len(examples):,} queries have fewer than {row.full_marks_from} references, so that even a "
         f"perfect answer does not reach 100: {row.short_of_that}"
     )
 
 
 def require_installed(name: str) -> None:
     """Whether a metric can be computed here. Raises MissingDependency with the one-line install."""
-    needed = metric_row(name).requires
-    if "java" in needed:
+    requirement = metric_row(name).requires
+    if "java" in requirement:
         from flamingo_eval.metrics.java import find_java
 
         find_java()
-    if "nltk" in needed:
+    if "nltk" in requirement:
         from flamingo_eval.metrics.wordnet import require_nltk_data
 
         require_nltk_data()

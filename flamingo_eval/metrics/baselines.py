@@ -1,13 +1,13 @@
-"""What shots alone are worth: the score of always repeating one of the shots' answers, by the task's own metric.
+"""Baselines from shots alone: the score of always repeating one of the shots' answers, by the task's own metric.
 
     majority of the shots   the most frequent answer; of equally frequent ones the answer that was shown first
     last shot               the answer right before the query
     random shot             the answer of one shot, drawn by (seed, query id) and nothing else
 
-Answers are counted as texts without outer white space and regardless of case; the spelling that is shown first is the
-one that is said. A query without shots is answered with an empty text, which no metric rewards more than any other
-text. A model that does no better than these may have learned nothing from its demonstrations but their answers (SMMILE,
-arXiv 2506.21355, prints the first and the last of them beside its models).
+Answers are compared without outer white space and case; the answer has the spelling shown first. A query without shots
+gets an empty answer, which scores no better than any other text. A model that does no better than these baselines may
+have learned only the answers from its demonstrations (SMMILE, arXiv 2506.21355, prints the first and the last of them
+next to its models).
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ BASELINES: Mapping[str, Baseline] = {MAJORITY: most_frequent, LAST: last_shown, 
 
 
 def baseline_answers(
-    name: str, examples: Sequence[Example], shown: Sequence[Sequence[str]], seed: int
+    name: str, examples: Sequence[Example], shot_answers: Sequence[Sequence[str]], seed: int
 ) -> tuple[str, ...]:
-    """What a baseline says to each query; `shown` are the answers of its shots in the order of the prompt, aligned."""
+    """A baseline's answer to each query; `shot_answers`: its shots' answers in the order of the prompt, aligned."""
     choose = BASELINES[name]
     return tuple(
-        choose(answers, f"{seed}:{example.id}:{name}") for example, answers in zip(examples, shown, strict=True)
+        choose(answers, f"{seed}:{example.id}:{name}") for example, answers in zip(examples, shot_answers, strict=True)
     )
 
 
 def baseline_scores(
     metric: MetricSpec,
     examples: Sequence[Example],
-    shown: Sequence[Sequence[str]],
+    shot_answers: Sequence[Sequence[str]],
     seed: int,
     *,
     dialect: str = "",
@@ -73,17 +73,17 @@ def baseline_scores(
 ) -> dict[str, Score]:
     """The score of every baseline under a metric, with its interval, over the same queries as the model's.
 
-    `shown` are the answers of each query's shots in the order of the prompt. `dialect` is the protocol's, as in
+    `shot_answers` are the answers of each query's shots in the order of the prompt. `dialect` is the protocol's, as in
     score_all; `candidates` are the split's, of a close-ended task whose queries name none. Nothing where no query has a
     shot. Raises what the metric raises (MissingDependency, MetricError).
     """
-    if not any(shown):
+    if not any(shot_answers):
         return {}
     scores: dict[str, Score] = {}
     for name in BASELINES:
-        said = baseline_answers(name, examples, shown, seed)
+        answers = baseline_answers(name, examples, shot_answers, seed)
         predictions = [
-            saying(text, example, metric.name, candidates) for text, example in zip(said, examples, strict=True)
+            saying(text, example, metric.name, candidates) for text, example in zip(answers, examples, strict=True)
         ]
         (scores[name],), _ = score_all(predictions, examples, [metric], dialect=dialect)
     return scores

@@ -43,10 +43,10 @@ def draw_counts(n_clusters: int, draws: int = DRAWS) -> Iterator[NDArray[np.int6
 @lru_cache(maxsize=2)
 def _kept_counts(n_clusters: int, draws: int) -> NDArray[np.uint16]:
     """uint16[draws, n_clusters]: runs of one task share them, and a report draws for many runs."""
-    kept = np.empty((draws, n_clusters), np.uint16)
-    for row, counts in zip(kept, _new_counts(n_clusters, draws), strict=True):
+    compact = np.empty((draws, n_clusters), np.uint16)
+    for row, counts in zip(compact, _new_counts(n_clusters, draws), strict=True):
         row[:] = counts
-    return kept
+    return compact
 
 
 def _new_counts(n_clusters: int, draws: int) -> Iterator[NDArray[np.int64]]:
@@ -74,8 +74,8 @@ def bootstrap(
     if result.resample is None and abs((mean_of(result.per_example) or 0.0) - result.value) > 1e-6:
         return None, ()  # a corpus value that nobody can resample (METEOR): the mean of its rows is another quantity
     values = _mean_draws(result, groups, draws) if result.resample is None else _draws(result, groups, draws)
-    kept = tuple(None if v is None else round(float(v), DECIMALS) for v in values)
-    return interval(kept, result.value), kept
+    draws_of_metric = tuple(None if v is None else round(float(v), DECIMALS) for v in values)
+    return interval(draws_of_metric, result.value), draws_of_metric
 
 
 def interval(draws: Sequence[float | None], value: float) -> tuple[float, float] | None:
@@ -108,22 +108,22 @@ def _middle(draws: Sequence[float] | NDArray[np.float64], value: float) -> tuple
 def draws_note(draws: Sequence[float | None], value: float) -> str:
     """What a reader must know of the draws; "" where there is nothing to say."""
     defined = [d for d in draws if d is not None]
-    lacking = len(draws) - len(defined)
-    remarks = [f"undefined on {lacking:,} of {len(draws):,} draws"] if lacking else []
+    n_undefined = len(draws) - len(defined)
+    notes = [f"undefined on {n_undefined:,} of {len(draws):,} draws"] if n_undefined else []
     if draws and interval(draws, value) is None:
         too_many = len(defined) < LEAST_DEFINED * len(draws)
-        same = "every other draw is the same" if lacking else "every draw is the same"
-        remarks.append(f"{'too many' if too_many else same}, so there is no interval")
+        all_equal = "every other draw is the same" if n_undefined else "every draw is the same"
+        notes.append(f"{'too many' if too_many else all_equal}, so there is no interval")
     elif draws and (shift := _middle(defined, value)[2]):
-        where = "below" if shift > 0 else "above"
-        remarks.append(f"the draws lie {where} the value: the interval is theirs, shifted by {shift:+.2f}")
-    return ", ".join(remarks)
+        side = "below" if shift > 0 else "above"
+        notes.append(f"the draws are {side} the value: the interval is shifted by {shift:+.2f}")
+    return ", ".join(notes)
 
 
 def _mean_draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int) -> list[float | None]:
-    given = np.array([np.nan if v is None else v for v in result.per_example], dtype=np.float64)
-    sums = np.array([np.nansum(given[rows]) for rows in groups])
-    sizes = np.array([np.count_nonzero(~np.isnan(given[rows])) for rows in groups])
+    own_values = np.array([np.nan if v is None else v for v in result.per_example], dtype=np.float64)
+    sums = np.array([np.nansum(own_values[rows]) for rows in groups])
+    sizes = np.array([np.count_nonzero(~np.isnan(own_values[rows])) for rows in groups])
     values: list[float | None] = []
     for counts in draw_counts(len(groups), draws):
         n = counts @ sizes
@@ -140,9 +140,9 @@ def mean_draws(columns: Sequence[Sequence[float | None]], media_ids: Sequence[st
     if len(groups) < 2:
         return [()] * len(columns)
     values = np.array([[np.nan if v is None else v for v in column] for column in columns], dtype=np.float64)
-    counted = ~np.isnan(values)
+    has_value = ~np.isnan(values)
     sums = np.array([np.nan_to_num(values)[:, rows].sum(axis=1) for rows in groups])
-    sizes = np.array([counted[:, rows].sum(axis=1) for rows in groups], dtype=np.float64)
+    sizes = np.array([has_value[:, rows].sum(axis=1) for rows in groups], dtype=np.float64)
     draws: list[list[float | None]] = [[] for _ in columns]
     for counts in draw_counts(len(groups)):
         for column, total, n in zip(draws, counts @ sums, counts @ sizes, strict=True):
@@ -176,14 +176,14 @@ def paired(a: float, b: float, draws_a: Sequence[float | None], draws_b: Sequenc
     """
     if not draws_a or len(draws_a) != len(draws_b):
         return None
-    both = [(x, y) for x, y in zip(draws_a, draws_b, strict=True) if x is not None and y is not None]
-    if len(both) < LEAST_DEFINED * len(draws_a):
+    pairs = [(x, y) for x, y in zip(draws_a, draws_b, strict=True) if x is not None and y is not None]
+    if len(pairs) < LEAST_DEFINED * len(draws_a):
         return None
-    differences = np.array([y - x for x, y in both])
-    observed = b - a
-    extreme = np.count_nonzero(np.abs(differences - observed) >= abs(observed))
-    low, high, _ = _middle(differences, observed)
-    return Paired(observed, (low, high), float((extreme + 1) / (len(differences) + 1)))
+    differences = np.array([y - x for x, y in pairs])
+    difference = b - a
+    n_extreme = np.count_nonzero(np.abs(differences - difference) >= abs(difference))
+    low, high, _ = _middle(differences, difference)
+    return Paired(difference, (low, high), float((n_extreme + 1) / (len(differences) + 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +209,8 @@ def over_seeds(values: Sequence[float], draws: Sequence[Sequence[float | None]])
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
     """The mean, if every value is there."""
-    given = [v for v in values if v is not None]
-    return fmean(given) if len(given) == len(values) else None
+    defined = [v for v in values if v is not None]
+    return fmean(defined) if len(defined) == len(values) else None
 
 
 def group_means(values: Sequence[float], groups: Sequence[str | None], label: str) -> dict[str, float]:
@@ -224,5 +224,5 @@ def group_means(values: Sequence[float], groups: Sequence[str | None], label: st
 
 def mean_of(values: Sequence[float | None]) -> float | None:
     """Mean of the values that are there; None if there are none."""
-    given = [v for v in values if v is not None]
-    return fmean(given) if given else None
+    defined = [v for v in values if v is not None]
+    return fmean(defined) if defined else None

@@ -34,49 +34,49 @@ def cider(predictions: Sequence[Prediction], examples: Sequence[Example], dialec
 
     from flamingo_eval.metrics.cider_bootstrap import CiderStatistics
 
-    said, given = _tokenised(predictions, examples)
-    if len(said) < 2:
+    candidates, references = _tokenised(predictions, examples)
+    if len(candidates) < 2:
         why = "CIDEr weighs words by how many pictures have them; one picture alone has no weights"
-        return MetricResult(None, (None,) * len(said), why_undefined=why, notes=_notes())
-    overall, each = Cider().compute_score(*_as_coco(said, given))
-    values = tuple(100 * float(v) for v in each)
+        return MetricResult(None, (None,) * len(candidates), why_undefined=why, notes=_notes())
+    overall, per_caption = Cider().compute_score(*_as_coco(candidates, references))
+    values = tuple(100 * float(v) for v in per_caption)
     breakdown: dict[str, float | None] = {}
-    breakdown |= _by_domain(said, given, values, [e.labels.get("domain") for e in examples])
+    breakdown |= _by_domain(candidates, references, values, [e.labels.get("domain") for e in examples])
     videos = [e.labels.get("video_id") for e in examples]
     if all(v is not None for v in videos):
         breakdown["macro"] = _macro(predictions, examples, videos)
-    resample = CiderStatistics(said, given).resample
+    resample = CiderStatistics(candidates, references).resample
     return MetricResult(100 * float(overall), values, breakdown, resample=resample, notes=_notes())
 
 
 def _by_domain(
-    said: Sequence[str], given: Sequence[Sequence[str]], values: Sequence[float], domains: Sequence[object]
+    candidates: Sequence[str], references: Sequence[Sequence[str]], values: Sequence[float], domains: Sequence[object]
 ) -> dict[str, float]:
     """CIDEr of each domain, with document frequencies from the domain, and from all pictures."""
     names = [None if d is None else str(d) for d in domains]
-    own = {
-        f"domain: {name}": _corpus_cider([i for i, d in enumerate(names) if d == name], said, given)
+    within_domain = {
+        f"domain: {name}": _corpus_cider([i for i, d in enumerate(names) if d == name], candidates, references)
         for name in sorted({d for d in names if d is not None})
     }
-    return own | group_means(values, names, "domain, frequencies of all")
+    return within_domain | group_means(values, names, "domain, frequencies of all")
 
 
 def _macro(predictions: Sequence[Prediction], examples: Sequence[Example], videos: Sequence[object]) -> float:
     """Mean over videos of the CIDEr of their clips; a video of one clip counts 0, as in the original."""
-    said, given = _tokenise_all(
+    candidates, references = _tokenise_all(
         tuple(_ascii(p.text or "") for p in predictions), tuple(tuple(map(_ascii, e.references)) for e in examples)
     )
     clips: dict[object, list[int]] = {}
     for i, video in enumerate(videos):
         clips.setdefault(video, []).append(i)
-    return fmean(_corpus_cider(rows, said, given) for rows in clips.values())
+    return fmean(_corpus_cider(rows, candidates, references) for rows in clips.values())
 
 
-def _corpus_cider(rows: Sequence[int], said: Sequence[str], given: Sequence[Sequence[str]]) -> float:
+def _corpus_cider(rows: Sequence[int], candidates: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """CIDEr x 100 of some rows among themselves."""
     from pycocoevalcap.cider.cider import Cider
 
-    overall, _ = Cider().compute_score(*_as_coco([said[i] for i in rows], [given[i] for i in rows]))
+    overall, _ = Cider().compute_score(*_as_coco([candidates[i] for i in rows], [references[i] for i in rows]))
     return 100 * float(overall)
 
 
@@ -88,18 +88,18 @@ def bleu(predictions: Sequence[Prediction], examples: Sequence[Example], dialect
     """BLEU-4 x 100 over the corpus (closest reference length), with BLEU-1 to -3 in the breakdown."""
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
-    said, given = _tokenised(predictions, examples)
+    candidates, references = _tokenised(predictions, examples)
 
     def scores(rows: Sequence[int]) -> tuple[list[float], list[list[float]]]:
         scorer = BleuScorer(n=4)
         for i in rows:
-            scorer += (said[i], list(given[i]))
-        overall, each = scorer.compute_score(option="closest", verbose=0)
-        return [float(v) for v in overall], each
+            scorer += (candidates[i], list(references[i]))
+        overall, per_caption = scorer.compute_score(option="closest", verbose=0)
+        return [float(v) for v in overall], per_caption
 
-    overall, each = scores(range(len(said)))
+    overall, per_caption = scores(range(len(candidates)))
     breakdown: dict[str, float | None] = {f"BLEU-{n}": 100 * v for n, v in enumerate(overall, 1)}
-    values = tuple(100 * float(v) for v in each[3])
+    values = tuple(100 * float(v) for v in per_caption[3])
     return MetricResult(
         100 * overall[3], values, breakdown, resample=lambda rows: 100 * scores(rows.tolist())[0][3], notes=_notes()
     )
@@ -109,17 +109,17 @@ def rouge_l(predictions: Sequence[Prediction], examples: Sequence[Example], dial
     """ROUGE-L x 100, mean over captions."""
     from pycocoevalcap.rouge.rouge import Rouge
 
-    said, given = _tokenised(predictions, examples)
-    overall, each = Rouge().compute_score(*_as_coco(said, given))
-    return MetricResult(100 * float(overall), tuple(100 * float(v) for v in each), notes=_notes())
+    candidates, references = _tokenised(predictions, examples)
+    overall, per_caption = Rouge().compute_score(*_as_coco(candidates, references))
+    return MetricResult(100 * float(overall), tuple(100 * float(v) for v in per_caption), notes=_notes())
 
 
 def meteor(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
     """METEOR 1.5 x 100 over the corpus, by its own Java program."""
     from flamingo_eval.metrics.meteor import meteor_scores
 
-    overall, each = meteor_scores(*_tokenised(predictions, examples))
-    return MetricResult(100 * overall, tuple(100 * v for v in each), notes=_notes())
+    overall, per_caption = meteor_scores(*_tokenised(predictions, examples))
+    return MetricResult(100 * overall, tuple(100 * v for v in per_caption), notes=_notes())
 
 
 def words_of(caption: str) -> str:
@@ -132,18 +132,20 @@ def _tokenised(predictions: Sequence[Prediction], examples: Sequence[Example]) -
 
 
 @lru_cache(maxsize=2)
-def _tokenise_all(said: tuple[str, ...], given: tuple[tuple[str, ...], ...]) -> Tokenised:
+def _tokenise_all(candidates: tuple[str, ...], reference_lists: tuple[tuple[str, ...], ...]) -> Tokenised:
     """One Java call for all captions; the four metrics of a task share it."""
     from flamingo_eval.metrics.ptb import tokenise
 
-    flat = tokenise([*said, *(r for references in given for r in references)])
-    words = iter(flat[len(said) :])
-    return tuple(flat[: len(said)]), tuple(tuple(next(words) for _ in references) for references in given)
+    flat = tokenise([*candidates, *(r for references in reference_lists for r in references)])
+    words = iter(flat[len(candidates) :])
+    return tuple(flat[: len(candidates)]), tuple(
+        tuple(next(words) for _ in references) for references in reference_lists
+    )
 
 
-def _as_coco(said: Sequence[str], given: Sequence[Sequence[str]]) -> tuple[dict[int, Any], dict[int, Any]]:
+def _as_coco(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[dict[int, Any], dict[int, Any]]:
     """References and predictions by number, as the toolkit wants them."""
-    return {i: list(r) for i, r in enumerate(given)}, {i: [s] for i, s in enumerate(said)}
+    return {i: list(r) for i, r in enumerate(references)}, {i: [s] for i, s in enumerate(candidates)}
 
 
 def _notes() -> dict[str, str]:

@@ -67,46 +67,51 @@ class _Sums:
         self.owns, self.unseens = np.array(self.own_sum), np.array(self.unseen_sum)
         self.pictures = np.array(self.picture, np.int64)
 
-    def of(self, idf2: NDArray[np.float64], own_idf2: NDArray[np.float64], most: float) -> NDArray[np.float64]:
+    def of(self, idf2: NDArray[np.float64], own_idf2: NDArray[np.float64], last: float) -> NDArray[np.float64]:
         """float64[segments / 4, 4], from idf^2 of the shared n-grams, of each picture's own, and of unseen ones."""
         sums = np.add.reduceat(self.coefficients * idf2[self.grams], self.firsts)
         sums[self.empty] = 0.0
-        sums += self.owns * own_idf2[self.pictures] + self.unseens * most
+        sums += self.owns * own_idf2[self.pictures] + self.unseens * last
         return sums.reshape(-1, N_GRAMS)
 
 
 class CiderStatistics:
     """What CIDEr needs of every caption, for any weighting of the pictures."""
 
-    def __init__(self, said: Sequence[str], given: Sequence[Sequence[str]]) -> None:
-        predictions = [ngrams(s) for s in said]
-        references = [[ngrams(r) for r in rs] for rs in given]
+    def __init__(self, candidates: Sequence[str], reference_texts: Sequence[Sequence[str]]) -> None:
+        predictions = [ngrams(s) for s in candidates]
+        references = [[ngrams(r) for r in rs] for rs in reference_texts]
         grams_of = [dict.fromkeys(g for counts in rs for g in counts) for rs in references]
         times = Counter(g for grams in grams_of for g in grams)
         owner = {g: picture for picture, grams in enumerate(grams_of) for g in grams if times[g] == 1}
-        lent = {g for picture, counts in enumerate(predictions) for g in counts if owner.get(g, picture) != picture}
-        shared = {g: i for i, g in enumerate(g for g, n in times.items() if n > 1 or g in lent)}
-        own = owner.keys() - lent
+        shared_candidate_grams = {
+            g for picture, counts in enumerate(predictions) for g in counts if owner.get(g, picture) != picture
+        }
+        shared = {g: i for i, g in enumerate(g for g, n in times.items() if n > 1 or g in shared_candidate_grams)}
+        own = owner.keys() - shared_candidate_grams
         self.overlap, self.norm_said, self.norm_given = (_Sums(shared, own) for _ in range(3))
         pair_picture: list[int] = []
         penalty: list[float] = []
-        for picture, (mine, rs) in enumerate(zip(predictions, references, strict=True)):
+        for picture, (candidate_counts, rs) in enumerate(zip(predictions, references, strict=True)):
             for n in range(1, N_GRAMS + 1):
-                self.norm_said.add(picture, ((g, float(c * c)) for g, c in mine.items() if len(g) == n))
-            for theirs in rs:
-                delta = _bigrams(mine) - _bigrams(theirs)
+                self.norm_said.add(picture, ((g, float(c * c)) for g, c in candidate_counts.items() if len(g) == n))
+            for reference_counts in rs:
+                delta = _bigrams(candidate_counts) - _bigrams(reference_counts)
                 pair_picture.append(picture)
                 penalty.append(float(np.exp(-(delta**2) / (2 * SIGMA**2))))
                 for n in range(1, N_GRAMS + 1):
-                    here = [(g, c) for g, c in theirs.items() if len(g) == n]
-                    self.norm_given.add(picture, ((g, float(c * c)) for g, c in here))
-                    self.overlap.add(picture, ((g, float(min(c, mine[g]) * c)) for g, c in here if g in mine))
+                    grams_of_n = [(g, c) for g, c in reference_counts.items() if len(g) == n]
+                    self.norm_given.add(picture, ((g, float(c * c)) for g, c in grams_of_n))
+                    self.overlap.add(
+                        picture,
+                        ((g, float(min(c, candidate_counts[g]) * c)) for g, c in grams_of_n if g in candidate_counts),
+                    )
         for sums in (self.overlap, self.norm_said, self.norm_given):
             sums.freeze()
-        has = [(shared[g], picture) for picture, grams in enumerate(grams_of) for g in grams if g in shared]
-        self.has_gram = np.array([g for g, _ in has], np.int64)
-        self.has_picture = np.array([p for _, p in has], np.int64)
-        self.pictures, self.vocabulary = len(said), max(1, len(shared))
+        occurrences = [(shared[g], picture) for picture, grams in enumerate(grams_of) for g in grams if g in shared]
+        self.has_gram = np.array([g for g, _ in occurrences], np.int64)
+        self.has_picture = np.array([p for _, p in occurrences], np.int64)
+        self.pictures, self.vocabulary = len(candidates), max(1, len(shared))
         self.pair_picture, self.penalty = np.array(pair_picture, np.int64), np.array(penalty)
         self.references = np.bincount(self.pair_picture, minlength=self.pictures)
 

@@ -39,45 +39,48 @@ class ShotUse:
 def shot_use(
     predictions: Sequence[Prediction],
     examples: Sequence[Example],
-    shown: Sequence[Sequence[str]],
+    shot_answers: Sequence[Sequence[str]],
     metric: MetricSpec,
     *,
     dialect: str = "",
     candidates: Sequence[str] = (),
     labelled: bool = True,
 ) -> ShotUse:
-    """Compare every answer with the answers that its shots show (`shown`, aligned, in the order of the prompt).
+    """Compare every answer with the answers that its shots show (`shot_answers`, aligned, in the order of the prompt).
 
     `metric` is the headline, `dialect` the protocol's; `candidates` are the split's, for queries that have none of
     their own; a split that is not `labelled` has neither right answers nor scores. What the metric needs and is not
     installed leaves scores out.
     """
-    rows = [i for i, answers in enumerate(shown) if answers]
+    rows = [i for i, answers in enumerate(shot_answers) if answers]
     if not rows:
         return ShotUse((None,) * len(predictions))
     part = [predictions[i] for i in rows]
-    asked = [examples[i] for i in rows]
-    answers = [shown[i] for i in rows]
-    found = [_compared(*row, metric, candidates, labelled) for row in zip(part, asked, answers, strict=True)]
+    subset = [examples[i] for i in rows]
+    answers = [shot_answers[i] for i in rows]
+    copyings = [_compared(*row, metric, candidates, labelled) for row in zip(part, subset, answers, strict=True)]
     scores: dict[str, Score] = {}
     if labelled and metric_row(metric.name).one_answer:
-        chosen = dialect_of(metric, dialect)
+        own_dialect = dialect_of(metric, dialect)
         majority, last = (
-            _result([saying(choose(a), e, metric.name, candidates) for e, a in zip(asked, answers, strict=True)],
-                    asked, metric, chosen)
+            _result([saying(choose(a), e, metric.name, candidates) for e, a in zip(subset, answers, strict=True)],
+                    subset, metric, own_dialect)
             for choose in (most_frequent, last_shown)
         )  # fmt: skip
         if majority is not None and last is not None:
             if is_mean(majority):
-                found = [
+                copyings = [
                     replace(c, majority_score=m, last_score=n)
-                    for c, m, n in zip(found, majority.per_example, last.per_example, strict=True)
+                    for c, m, n in zip(copyings, majority.per_example, last.per_example, strict=True)
                 ]
             else:
-                scores |= {MAJORITY: _score(majority, asked, metric), LAST: _score(last, asked, metric)}
-    scores |= _uncovered(part, asked, found, metric, dialect) if labelled else {}
+                scores |= {
+                    MAJORITY: _score(majority, subset, metric),
+                    LAST: _score(last, subset, metric),
+                }
+    scores |= _uncovered(part, subset, copyings, metric, dialect) if labelled else {}
     queries: list[Copying | None] = [None] * len(predictions)
-    for i, copying in zip(rows, found, strict=True):
+    for i, copying in zip(rows, copyings, strict=True):
         queries[i] = copying
     return ShotUse(tuple(queries), scores)
 
@@ -98,25 +101,25 @@ def _compared(
     candidates: Sequence[str],
     labelled: bool,
 ) -> Copying:
-    read = answer_reader(metric.name)
-    shown = [read(answer) for answer in answers]
-    said = read(answer_text(prediction, example.candidates or candidates))
-    right = {read(answer) for answer in right_answers(example, candidates)}
+    normalise = answer_reader(metric.name)
+    shot_answers = [normalise(answer) for answer in answers]
+    own_answer = normalise(answer_text(prediction, example.candidates or candidates))
+    right = {normalise(answer) for answer in right_answers(example, candidates)}
     return Copying(
-        any=said in shown,
-        majority=said == read(most_frequent(answers)),
-        last=said == shown[-1],
-        covered=not right.isdisjoint(shown) if labelled else None,
-        right=said in right if labelled else None,
+        any=own_answer in shot_answers,
+        majority=own_answer == normalise(most_frequent(answers)),
+        last=own_answer == shot_answers[-1],
+        covered=not right.isdisjoint(shot_answers) if labelled else None,
+        right=own_answer in right if labelled else None,
     )
 
 
 def answer_text(prediction: Prediction, candidates: Sequence[str]) -> str:
     """What a prediction says: the text of its best candidate, or its own text."""
-    chosen = prediction.chosen
-    if chosen is None:
+    index = prediction.chosen
+    if index is None:
         return prediction.text or ""
-    return candidates[chosen] if 0 <= chosen < len(candidates) else ""
+    return candidates[index] if 0 <= index < len(candidates) else ""
 
 
 def right_answers(example: Example, candidates: Sequence[str] = ()) -> tuple[str, ...]:
@@ -145,14 +148,14 @@ def _score(result: MetricResult, examples: Sequence[Example], metric: MetricSpec
 def _uncovered(
     predictions: Sequence[Prediction],
     examples: Sequence[Example],
-    found: Sequence[Copying],
+    copyings: Sequence[Copying],
     metric: MetricSpec,
     dialect: str,
 ) -> dict[str, Score]:
     """The score of the queries whose answer no shot shows, where it is no mean of their own scores."""
-    rows = [i for i, copying in enumerate(found) if not copying.covered]
+    rows = [i for i, copying in enumerate(copyings) if not copying.covered]
     if not rows:
         return {}
-    asked = [examples[i] for i in rows]
-    result = _result([predictions[i] for i in rows], asked, metric, dialect_of(metric, dialect))
-    return {} if result is None or is_mean(result) else {UNCOVERED: _score(result, asked, metric)}
+    subset = [examples[i] for i in rows]
+    result = _result([predictions[i] for i in rows], subset, metric, dialect_of(metric, dialect))
+    return {} if result is None or is_mean(result) else {UNCOVERED: _score(result, subset, metric)}

@@ -51,11 +51,13 @@ CLEANERS: Mapping[str, tuple[Callable[[str], str], Callable[[str], str]]] = {  #
 
 def exact_match(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
     """Share of exact matches, 0-100; other dialects' `exact` and `normalised`, and first words, in the breakdown."""
-    chosen = dialect or "exact"
-    values = {name: _values(predictions, examples, name) for name in dict.fromkeys((chosen, "exact", "normalised"))}
+    own_dialect = dialect or "exact"
+    values = {
+        name: _values(predictions, examples, name) for name in dict.fromkeys((own_dialect, "exact", "normalised"))
+    }
     breakdown: dict[str, float | None] = {name: fmean(values[name]) for name in ("exact", "normalised")}
-    breakdown |= group_means(values[chosen], [_first_word(e) for e in examples], "first word")
-    return MetricResult(fmean(values[chosen]), tuple(values[chosen]), breakdown)
+    breakdown |= group_means(values[own_dialect], [_first_word(e) for e in examples], "first word")
+    return MetricResult(fmean(values[own_dialect]), tuple(values[own_dialect]), breakdown)
 
 
 def _values(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str) -> list[float]:

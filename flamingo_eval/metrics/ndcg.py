@@ -51,8 +51,8 @@ def ndcg(predictions: Sequence[Prediction], examples: Sequence[Example], dialect
     if ranks:
         breakdown = {f"R@{k}": 100 * fmean(r <= k for r in ranks) for k in (1, 5, 10)}
         breakdown |= {"MRR": 100 * fmean(1 / r for r in ranks), "mean rank": fmean(ranks)}
-    undefined = values.count(None)
-    notes = {"without a relevant option": str(undefined)} if undefined else {}
+    n_undefined = values.count(None)
+    notes = {"without a relevant option": str(n_undefined)} if n_undefined else {}
     value = mean_of(values)
     why = "" if value is not None else "no image has an option of non-zero relevance"
     return MetricResult(value, tuple(values), breakdown, why, notes=notes)

@@ -84,7 +84,7 @@ class OwnMetric:
             except (TypeError, ValueError, OverflowError):
                 number = math.nan
             if number is not None and not (math.isfinite(number) and number >= 0):
-                raise MetricError(f"{self.name}, query {id}: expected a number from 0 up, got {value!r:.60}.")
+                raise MetricError(f"{self.name}, query {id}: expected a number of at least 0, got {value!r:.60}.")
             if value is None and self.each:
                 raise MetricError(f"{self.name}, query {id}: expected a number, got None.")
             numbers.append(number)
@@ -98,8 +98,8 @@ def loaded(name: str) -> OwnMetric:
     """A metric that `use` has loaded. Raises ConfigError for another one."""
     if name not in _loaded:
         raise ConfigError(
-            f"metric '{name}' is a user's own code, which only its task file brings.",
-            fix="Name the task by its file: flamingo-eval run ./my_task.yaml.",
+            f"metric '{name}' is your own code, which only its task file loads.",
+            fix="Give the task by its file: flamingo-eval run ./my_task.yaml.",
         )
     return _loaded[name]
 
@@ -109,9 +109,11 @@ def use(name: str, path: Path, digest: str, mode: Mode) -> OwnMetric:
 
     `digest`: the sha256 of the file; `mode`: of the task.
     """
-    known = _loaded.get(name)
-    if known is not None and known.digest != digest and known.path.resolve() != path.resolve():
-        raise ConfigError(f"two metrics are named {name}: {known.path} and {path}.", fix="Rename one of the files.")
+    loaded_metric = _loaded.get(name)
+    if loaded_metric is not None and loaded_metric.digest != digest and loaded_metric.path.resolve() != path.resolve():
+        raise ConfigError(
+            f"duplicate metric name {name}: {loaded_metric.path} and {path}.", fix="Rename one of the files."
+        )
     function_name = name.rpartition(":")[2]
     module = load_module(path, digest, ConfigError)
     function = getattr(module, function_name, None)
@@ -122,13 +124,13 @@ def use(name: str, path: Path, digest: str, mode: Mode) -> OwnMetric:
     parameters = tuple(inspect.signature(function).parameters)[:2]
     if parameters not in FORMS:
         raise ConfigError(
-            f"{path}: {function_name}({', '.join(parameters)}): neither form of a metric.",
+            f"{path}: {function_name}({', '.join(parameters)}): unknown form of a metric.",
             fix=HOW.replace("NAME", function_name),
         )
     each = parameters == FORMS[0]
     if each and mode == "close-ended":
         raise ConfigError(
-            f"{path}: {function_name}(prediction, references) is asked about texts, and the task ranks candidates.",
+            f"{path}: {function_name}(prediction, references) scores texts, but the task ranks candidates.",
             fix=f"Write {function_name}(predictions, examples).",
         )
     _loaded[name] = OwnMetric(name, path, digest, function, each, "text" if mode == "open-ended" else "scores")

@@ -38,14 +38,14 @@ def tokenise(captions: Sequence[str]) -> list[str]:
             "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase", str(source),
         ]  # fmt: skip
         try:
-            done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False, env=java_environment())
+            process = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False, env=java_environment())
         except (OSError, subprocess.SubprocessError) as error:
             raise MetricError(f"the caption tokenizer failed: {error}.") from error
-    lines = done.stdout.decode("utf-8", "replace").split("\n")
-    if done.returncode or lines[len(captions) :] != [LAST, ""]:
+    lines = process.stdout.decode("utf-8", "replace").split("\n")
+    if process.returncode or lines[len(captions) :] != [LAST, ""]:
         raise MetricError(
             f"the caption tokenizer failed ({len(lines)} lines for {len(captions)} captions): "
-            f"{done.stderr.decode(errors='replace').strip()[-300:]}",
+            f"{process.stderr.decode(errors='replace').strip()[-300:]}",
             fix="`flamingo-eval doctor` shows which Java is used.",
         )
     return [" ".join(w for w in line.rstrip().split(" ") if w not in DROPPED) for line in lines[:-2]]

@@ -38,19 +38,21 @@ class RankedRows:
 
     def __init__(self, scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> None:
         self.order = np.argsort(-scores, kind="stable")
-        falling = scores[self.order]
-        self.ends = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(falling) - 1)  # last of equal scores
+        sorted_scores = scores[self.order]
+        self.ends = np.append(
+            np.flatnonzero(sorted_scores[1:] != sorted_scores[:-1]), len(sorted_scores) - 1
+        )  # last of equal scores
         self.positive = positive[self.order]
 
     def average_precision(self, weights: NDArray[np.float64]) -> float | None:
         """Sum over thresholds of (rise in recall) x precision, as scikit-learn's; None without positive weight."""
         w = weights[self.order]
-        true = np.cumsum(w * self.positive)[self.ends]
-        found = np.cumsum(w)[self.ends]
-        if true[-1] == 0:
+        n_true = np.cumsum(w * self.positive)[self.ends]
+        n_retrieved = np.cumsum(w)[self.ends]
+        if n_true[-1] == 0:
             return None
-        precision = np.divide(true, found, out=np.zeros_like(true), where=found > 0)
-        return float(np.diff(true, prepend=0.0) @ precision / true[-1])
+        precision = np.divide(n_true, n_retrieved, out=np.zeros_like(n_true), where=n_retrieved > 0)
+        return float(np.diff(n_true, prepend=0.0) @ precision / n_true[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +79,19 @@ def actions_of(examples: Sequence[Example]) -> list[Action]:
     actions: dict[tuple[str, str], Action] = {}
     for (verb, noun), x in zip(pair, labels, strict=True):
         actions.setdefault((verb, noun), Action(f"{verb} {noun}", cast(int, x["class_id"]), [], [], []))
-    for i, own in enumerate(pair):
+    for i, pair_index in enumerate(pair):
         if annotation[i] == POSITIVE:
-            actions[own].positives.append(i)
+            actions[pair_index].positives.append(i)
             for (verb, noun), action in actions.items():
-                shared = (verb == own[0]) + (noun == own[1])
+                shared = (verb == pair_index[0]) + (noun == pair_index[1])
                 if shared == 1:
                     action.hard_negatives.append(i)
                 elif shared == 0:
                     action.negatives.append(i)
         elif annotation[i] == NEGATIVE:
-            actions[own].negatives.append(i)
+            actions[pair_index].negatives.append(i)
         else:
-            actions[own].hard_negatives.append(i)
+            actions[pair_index].hard_negatives.append(i)
     return [a for a in actions.values() if a.positives]
 
 
@@ -99,51 +101,51 @@ def mwap(predictions: Sequence[Prediction], examples: Sequence[Example], dialect
     In a bootstrap sample a clip counts as often as it was drawn; classes that lose all positives are left out of it.
     """
     scores, videos, actions = _inputs(predictions, examples)
-    nothing = (None,) * len(examples)  # average precision belongs to classes
+    no_values = (None,) * len(examples)  # average precision belongs to classes
     if not actions:
-        return MetricResult(None, nothing, why_undefined=UNDEFINED)
-    prepared: list[tuple[RankedRows, NDArray[np.int64], NDArray[np.float64]]] = []
+        return MetricResult(None, no_values, why_undefined=UNDEFINED)
+    rankings: list[tuple[RankedRows, NDArray[np.int64], NDArray[np.float64]]] = []
     for action in actions:
         rows = [i for group in action.groups for i in group]
         shares = [1 / n for group in action.groups for n in _clips_of_video(group, videos)]
         positive = np.arange(len(rows)) < len(action.positives)
-        prepared.append((RankedRows(scores[rows, action.class_id], positive), np.array(rows), np.array(shares)))
+        rankings.append((RankedRows(scores[rows, action.class_id], positive), np.array(rows), np.array(shares)))
 
     def per_class(times: NDArray[np.int64]) -> list[float | None]:
-        return [ranked.average_precision(shares * times[rows]) for ranked, rows, shares in prepared]
+        return [ranked.average_precision(shares * times[rows]) for ranked, rows, shares in rankings]
 
     def resample(indices: NDArray[np.int64]) -> float | None:
-        given = [v for v in per_class(np.bincount(indices, minlength=len(examples))) if v is not None]
-        return 100 * fmean(given) if given else None
+        defined = [v for v in per_class(np.bincount(indices, minlength=len(examples))) if v is not None]
+        return 100 * fmean(defined) if defined else None
 
-    each = [v or 0.0 for v in per_class(np.ones(len(examples), dtype=np.int64))]
+    per_action = [v or 0.0 for v in per_class(np.ones(len(examples), dtype=np.int64))]
     breakdown: dict[str, float | None] = {
-        f"class: {a.name}": 100 * v for a, v in sorted(zip(actions, each, strict=True), key=lambda x: x[0].name)
+        f"class: {a.name}": 100 * v for a, v in sorted(zip(actions, per_action, strict=True), key=lambda x: x[0].name)
     }
     notes = {"classes averaged": str(len(actions))}
-    return MetricResult(100 * fmean(each), nothing, breakdown, resample=resample, notes=notes)
+    return MetricResult(100 * fmean(per_action), no_values, breakdown, resample=resample, notes=notes)
 
 
 def msap(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
     """mSAP, 0-100, over 100 seeded draws of one clip for each video and group. No interval: mWAP has one."""
     scores, videos, actions = _inputs(predictions, examples)
-    nothing = (None,) * len(examples)
+    no_values = (None,) * len(examples)
     if not actions:
-        return MetricResult(None, nothing, why_undefined=UNDEFINED)
-    each = []
+        return MetricResult(None, no_values, why_undefined=UNDEFINED)
+    per_draw = []
     for action in actions:
         rng = np.random.default_rng([SEED, action.class_id])
         groups = [_by_video(group, videos) for group in action.groups]
         values = []
         for _ in range(DRAWS):
-            drawn = [[int(rng.choice(clips)) for clips in group] for group in groups]
-            rows = [i for group in drawn for i in group]
-            positive = np.arange(len(rows)) < len(drawn[0])
+            sampled = [[int(rng.choice(clips)) for clips in group] for group in groups]
+            rows = [i for group in sampled for i in group]
+            positive = np.arange(len(rows)) < len(sampled[0])
             value = RankedRows(scores[rows, action.class_id], positive).average_precision(np.ones(len(rows)))
             values.append(value or 0.0)
-        each.append(fmean(values))
+        per_draw.append(fmean(values))
     notes = {"classes averaged": str(len(actions)), "draws": f"{DRAWS}, seed {SEED}"}
-    return MetricResult(100 * fmean(each), nothing, notes=notes)
+    return MetricResult(100 * fmean(per_draw), no_values, notes=notes)
 
 
 def _inputs(

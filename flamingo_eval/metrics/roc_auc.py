@@ -27,9 +27,9 @@ class RankedScores:
     """Scores sorted once, so that any weighting of the rows costs one pass."""
 
     def __init__(self, scores: Sequence[float], positive: Sequence[bool]) -> None:
-        given = np.asarray(scores, dtype=np.float64)
-        self.order = np.argsort(given, kind="stable")
-        self.level = np.concatenate([[0], np.cumsum(np.diff(given[self.order]) > 0)])  # equal scores share a level
+        values = np.asarray(scores, dtype=np.float64)
+        self.order = np.argsort(values, kind="stable")
+        self.level = np.concatenate([[0], np.cumsum(np.diff(values[self.order]) > 0)])  # equal scores share a level
         self.positive = np.asarray(positive, dtype=bool)[self.order]
 
     def auc(self, weights: NDArray[np.float64]) -> float | None:
@@ -49,7 +49,7 @@ def roc_auc(predictions: Sequence[Prediction], examples: Sequence[Example], dial
     odds = [_log_odds(p, t) for p, t in zip(predictions, truth, strict=True)]
     ranked = RankedScores(odds, truth)
     accuracy = 100 * fmean((o > 0) == t for o, t in zip(odds, truth, strict=True))
-    nothing = (None,) * len(odds)  # the area belongs to pairs of rows
+    no_values = (None,) * len(odds)  # the area belongs to pairs of rows
 
     def resample(rows: NDArray[np.int64]) -> float | None:
         area = ranked.auc(np.bincount(rows, minlength=len(odds)).astype(np.float64))
@@ -58,7 +58,7 @@ def roc_auc(predictions: Sequence[Prediction], examples: Sequence[Example], dial
     value = resample(np.arange(len(odds)))
     why = "" if value is not None else f"all {len(odds)} examples are of one class, and the area needs both"
     notes = {"scores": HARD} if any(p.scores is None for p in predictions) else {}
-    return MetricResult(value, nothing, {"accuracy": accuracy}, why, resample=resample, notes=notes)
+    return MetricResult(value, no_values, {"accuracy": accuracy}, why, resample=resample, notes=notes)
 
 
 def _log_odds(prediction: Prediction, truth: bool) -> float:

@@ -19,19 +19,21 @@ def check_inputs(name: str, predictions: Sequence[Prediction], examples: Sequenc
     row = metric_row(name)
     problems: list[Problem] = []
     for prediction, example in zip(predictions, examples, strict=True):
-        lacking = [f"label '{key}'" for key in row.labels if key not in example.labels]
+        missing = [f"label '{key}'" for key in row.labels if key not in example.labels]
         if row.needs == "text" and not example.references:
-            lacking.append("references")
+            missing.append("references")
         if row.target and example.target is None:
-            lacking.append("target")
-        given = prediction.text if row.needs == "text" else prediction.scores
+            missing.append("target")
+        answer = prediction.text if row.needs == "text" else prediction.scores
         best = prediction.best is not None and row.best_suffices
-        if given is None and not best and not (row.letter_suffices and prediction.text is not None):
-            lacking.append("a predicted text" if row.needs == "text" else "candidate scores")
-        if lacking:
-            problems.append(Problem(f"'{example.id}' has no {', no '.join(lacking)}."))
+        if answer is None and not best and not (row.letter_suffices and prediction.text is not None):
+            missing.append("a predicted text" if row.needs == "text" else "candidate scores")
+        if missing:
+            problems.append(Problem(f"'{example.id}' has no {', no '.join(missing)}."))
     if problems:
-        fix = f"The task's layout does not give what {name} reads; `flamingo-eval list metrics` names other metrics."
+        fix = (
+            f"The task's layout does not provide what {name} needs; see `flamingo-eval list metrics` for other metrics."
+        )
         raise DataError(f"metric {name}: {len(problems)} of {len(examples)} examples cannot be scored", problems, fix)
 
 
@@ -55,7 +57,7 @@ def score_all(
     scores: list[Score] = []
     headline: list[float | None] = [None] * len(predictions)
     for i, spec in enumerate(metrics):
-        chosen = dialect_of(spec, dialect)
+        own_dialect = dialect_of(spec, dialect)
         if not predictions:
             why = "no query was answered"
             scores.append(Score(spec.name, None, 0, n_failed, why_undefined=why))
@@ -64,7 +66,7 @@ def score_all(
         title = metric_row(spec.name).title
         phase(f"scoring {title}")
         try:
-            result = load_metric(spec.name)(predictions, examples, chosen)
+            result = load_metric(spec.name)(predictions, examples, own_dialect)
         except (MissingDependency, MetricError) as error:
             if not keep_unscored and i == 0:
                 raise
@@ -73,11 +75,11 @@ def score_all(
             continue
         phase(f"interval of {title}")
         ci95, draws = bootstrap(result, [e.media_id for e in examples])
-        notes = {"dialect": chosen, **result.notes} if chosen else dict(result.notes)
-        if result.value is not None and (remark := draws_note(draws, result.value)):
-            notes["bootstrap"] = remark
-        if remark := references_note(spec.name, examples):
-            notes[REFERENCES] = remark
+        notes = {"dialect": own_dialect, **result.notes} if own_dialect else dict(result.notes)
+        if result.value is not None and (note := draws_note(draws, result.value)):
+            notes["bootstrap"] = note
+        if note := references_note(spec.name, examples):
+            notes[REFERENCES] = note
         scores.append(
             Score(
                 spec.name,

@@ -19,8 +19,8 @@ from flamingo_eval.records import Example, MetricResult, Prediction
 
 def rank_of(scores: Sequence[float], index: int) -> int:
     """How many candidates come before this one: those that score higher, and equal ones of lower index."""
-    given = np.asarray(scores, dtype=np.float64)
-    return int(np.count_nonzero(given > given[index]) + np.count_nonzero(given[:index] == given[index]))
+    values = np.asarray(scores, dtype=np.float64)
+    return int(np.count_nonzero(values > values[index]) + np.count_nonzero(values[:index] == values[index]))
 
 
 def right_choices(example: Example) -> tuple[int, ...]:
@@ -52,8 +52,8 @@ def hits(predictions: Sequence[Prediction], examples: Sequence[Example], k: int)
 def top1(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
     """Top-1 accuracy, 0-100; top-5 in the breakdown where more than five candidates have a score."""
     values = hits(predictions, examples, 1)
-    many = any(len(p.scores or ()) > 5 for p in predictions)
-    breakdown: dict[str, float | None] = {"top5": fmean(hits(predictions, examples, 5))} if many else {}
+    has_top5 = any(len(p.scores or ()) > 5 for p in predictions)
+    breakdown: dict[str, float | None] = {"top5": fmean(hits(predictions, examples, 5))} if has_top5 else {}
     return MetricResult(fmean(values), tuple(values), breakdown)
 
 

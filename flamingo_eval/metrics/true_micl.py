@@ -1,9 +1,9 @@
-"""TrueMICL: accuracy over queries whose answers are whole numbers, with their signs, or short texts.
+"""TrueMICL: accuracy over queries whose answers are signed integers or short texts.
 
 The benchmark's own script was not read; VL-ICL's scorer, which never reads a sign, cannot be used for it. Dialects:
 
-    answer    where the answer is a whole number, the number that the first line of the prediction names: the first one
-              behind its last `=`, or of the whole line; with its sign, and a decimal is another number. Otherwise the
+    answer    if the answer is an integer, the number in the first line of the prediction: the first one
+              after its last `=`, or of the whole line; with its sign, and a decimal is another number. Otherwise the
               first line, with or without a period at its end, regardless of case
     exact     the whole prediction without outer white space, regardless of case
 

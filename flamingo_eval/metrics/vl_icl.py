@@ -66,8 +66,8 @@ def _digits(prediction: str, answer: str) -> bool:
 
 
 def _signed(prediction: str, answer: str) -> bool:
-    number, wanted = SIGNED.search(cut(prediction)), SIGNED.fullmatch(answer.strip())
-    return number is not None and wanted is not None and _whole(number.group()) == _whole(wanted.group())
+    number, expected = SIGNED.search(cut(prediction)), SIGNED.fullmatch(answer.strip())
+    return number is not None and expected is not None and _whole(number.group()) == _whole(expected.group())
 
 
 def _whole(number: str) -> tuple[bool, str]:
@@ -77,8 +77,8 @@ def _whole(number: str) -> tuple[bool, str]:
 
 
 def _says_yes(prediction: str, answer: str) -> bool:
-    yes = "yes" in cut(prediction).lower()
-    return {"yes": yes, "no": not yes}.get(answer.lower(), False)
+    has_yes = "yes" in cut(prediction).lower()
+    return {"yes": has_yes, "no": not has_yes}.get(answer.lower(), False)
 
 
 def _yes_or_no(prediction: str, answer: str) -> bool:
@@ -135,18 +135,18 @@ def _result(
     dialects: Mapping[str, IsRight], predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str
 ) -> MetricResult:
     scores = {name: _scores(is_right, predictions, examples) for name, is_right in dialects.items()}
-    chosen = scores[dialect or "official"]
+    headline = scores[dialect or "official"]
     breakdown: dict[str, float | None] = {name: fmean(values) for name, values in scores.items()}
     for label in ("operator", "attribute"):
         groups = [str(e.labels[label]) if label in e.labels else None for e in examples]
-        breakdown |= group_means(chosen, groups, label)
+        breakdown |= group_means(headline, groups, label)
     if dialects is YES_NO:
-        breakdown |= group_means(chosen, [e.references[0] for e in examples], "answer")
+        breakdown |= group_means(headline, [e.references[0] for e in examples], "answer")
     answers = [Prediction(e.id, e.references[0]) for e in examples]
     ceiling = _scores(dialects["official"], answers, examples)
-    lost = f"{ceiling.count(0.0)} of {len(examples)} answers cannot score"
-    notes = {CEILING_NOTE: f"{fmean(ceiling):.2f} under dialect official, {lost}"}
-    return MetricResult(fmean(chosen), tuple(chosen), breakdown, notes=notes)
+    lost_text = f"{ceiling.count(0.0)} of {len(examples)} answers cannot score"
+    notes = {CEILING_NOTE: f"{fmean(ceiling):.2f} under dialect official, {lost_text}"}
+    return MetricResult(fmean(headline), tuple(headline), breakdown, notes=notes)
 
 
 def _scores(is_right: IsRight, predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[float]:

@@ -56,26 +56,26 @@ def vqa_accuracy(predictions: Sequence[Prediction], examples: Sequence[Example],
 
 def question_accuracy(prediction: str, references: Sequence[str], dialect: str = "official") -> float:
     """Accuracy of one answer, 0-1. With ten references: 0, 0.3, 0.6, 0.9, 1 for 0, 1, 2, 3, 4 or more matches."""
-    said, given = _cleaned(prediction, tuple(references), dialect)
-    same = [said == reference for reference in given]
-    matches = sum(same)
-    return fmean(min(1.0, (matches - left_out) / 3) for left_out in same)
+    answer, cleaned_references = _cleaned(prediction, tuple(references), dialect)
+    is_match = [answer == reference for reference in cleaned_references]
+    matches = sum(is_match)
+    return fmean(min(1.0, (matches - left_out) / 3) for left_out in is_match)
 
 
 @lru_cache(maxsize=4096)
 def _cleaned(prediction: str, references: tuple[str, ...], dialect: str) -> tuple[str, tuple[str, ...]]:
-    said = _one_line(prediction)
-    given = tuple(_one_line(r) for r in references)
-    differ = len(set(given)) > 1
+    answer = _one_line(prediction)
+    cleaned_references = tuple(_one_line(r) for r in references)
+    differ = len(set(cleaned_references)) > 1
     if dialect == "official":
-        return (clean(said), tuple(map(clean, given))) if differ else (said, given)
+        return (clean(answer), tuple(map(clean, cleaned_references))) if differ else (answer, cleaned_references)
     if dialect == "vizwiz":
-        return clean(said, VIZWIZ_CONTRACTIONS), references
+        return clean(answer, VIZWIZ_CONTRACTIONS), references
     if dialect == "prophet":
-        return clean(said), tuple(map(without_marks, given)) if differ else given
+        return clean(answer), tuple(map(without_marks, cleaned_references)) if differ else cleaned_references
     if dialect == "textvqa":
         return textvqa_clean(prediction), tuple(textvqa_clean(r) for r in references)
-    return clean(said), tuple(map(clean, given))
+    return clean(answer), tuple(map(clean, cleaned_references))
 
 
 def _one_line(text: str) -> str:

@@ -65,11 +65,11 @@ class WordNet:
         if word in self.exceptions[part]:
             return self._known([word, *self.exceptions[part][word]], part)
         forms = _without_endings([word], part)
-        found = self._known([word, *forms], part)
-        while forms and not found:
+        lemmas = self._known([word, *forms], part)
+        while forms and not lemmas:
             forms = _without_endings(forms, part)
-            found = self._known(forms, part)
-        return found
+            lemmas = self._known(forms, part)
+        return lemmas
 
     def _known(self, forms: list[str], part: str) -> list[str]:
         return [f for f in dict.fromkeys(forms) if f in self.index[part]]
@@ -95,8 +95,8 @@ class WordNet:
         if sense == ROOT:
             return []
         fields = self.fields(sense)
-        at = 4 + 2 * int(fields[3], 16)  # after the words comes the number of pointers, four fields each
-        pointers = [fields[at + 1 + 4 * i : at + 5 + 4 * i] for i in range(int(fields[at]))]
+        position = 4 + 2 * int(fields[3], 16)  # after the words comes the number of pointers, four fields each
+        pointers = [fields[position + 1 + 4 * i : position + 5 + 4 * i] for i in range(int(fields[position]))]
         return [Sense(part, int(offset)) for symbol, offset, part, _ in pointers if symbol in ("@", "@i")]
 
     def name(self, sense: Sense) -> str:
@@ -153,19 +153,19 @@ class WuPalmer:
         return min(shortest), max(longest)
 
     def _of_senses(self, one: Sense, other: Sense) -> float:
-        ways, others = self.ways_up(one), self.ways_up(other)
+        ways, other_ways = self.ways_up(one), self.ways_up(other)
         if one.part == "v":
             ways = {**ways, ROOT: max(ways.values()) + 1}
-            others = {**others, ROOT: max(others.values()) + 1}
-        common = [s for s in ways if s in others]
+            other_ways = {**other_ways, ROOT: max(other_ways.values()) + 1}
+        common = [s for s in ways if s in other_ways]
         if not common:
             return 0.0
         lowest = max(self.depths(s)[0] for s in common)
         candidates = [s for s in common if self.depths(s)[0] == lowest]
-        named = sorted(candidates, key=lambda s: "*ROOT*" if s == ROOT else self.wordnet.name(s))
-        shared = one if one in candidates else named[0]
+        by_name = sorted(candidates, key=lambda s: "*ROOT*" if s == ROOT else self.wordnet.name(s))
+        shared = one if one in candidates else by_name[0]
         depth = self.depths(shared)[1] + 1
-        return 2.0 * depth / (self._way(ways, shared) + depth + self._way(others, shared) + depth)
+        return 2.0 * depth / (self._way(ways, shared) + depth + self._way(other_ways, shared) + depth)
 
     def _way(self, ways: Mapping[Sense, int], to: Sense) -> int:
         """The shortest way to a common hypernym, over whichever sense above both is nearest."""
@@ -176,27 +176,27 @@ class WuPalmer:
 @lru_cache(maxsize=1)
 def load_wordnet() -> WordNet:
     """WordNet from NLTK's data folders, unpacked or as wordnet.zip. Raises MissingDependency with the install line."""
-    read = _find_wordnet()
-    if read is None:
+    reader = _find_wordnet()
+    if reader is None:
         raise _missing("wordnet")
     index: dict[str, dict[str, str]] = {}
     exceptions: dict[str, dict[str, tuple[str, ...]]] = {}
     for part, name in PARTS.items():
-        lines = read(f"index.{name}").decode("utf-8").split("\n")
+        lines = reader(f"index.{name}").decode("utf-8").split("\n")
         index[part] = {line[: line.index(" ")]: line for line in lines if line[:1].strip()}  # the licence is indented
-        irregular = [line.split() for line in read(f"{name}.exc").decode("utf-8").split("\n") if line.strip()]
+        irregular = [line.split() for line in reader(f"{name}.exc").decode("utf-8").split("\n") if line.strip()]
         exceptions[part] = {f[0]: tuple(f[1:]) for f in irregular}
-    return WordNet(index, exceptions, {part: read(f"data.{name}") for part, name in PARTS.items()})
+    return WordNet(index, exceptions, {part: reader(f"data.{name}") for part, name in PARTS.items()})
 
 
 def _find_wordnet() -> Callable[[str], bytes] | None:
     """Reads a WordNet file by name, from the first NLTK data folder that has WordNet; None where none has."""
     for root in map(Path, _nltk_paths()):
-        folder, packed = root / "corpora" / "wordnet", root / "corpora" / "wordnet.zip"
+        folder, zip_path = root / "corpora" / "wordnet", root / "corpora" / "wordnet.zip"
         if (folder / "index.noun").is_file():
             return lambda name, folder=folder: (folder / name).read_bytes()  # type: ignore[misc]
-        if packed.is_file():
-            archive = zipfile.ZipFile(packed)
+        if zip_path.is_file():
+            archive = zipfile.ZipFile(zip_path)
             return lambda name: archive.read(f"wordnet/{name}")
     return None
 

@@ -46,11 +46,11 @@ def wups(predictions: Sequence[Prediction], examples: Sequence[Example], dialect
     similarity = _similarity()
     values, strict = [], []
     for prediction, example in zip(predictions, examples, strict=True):
-        said = prepare(prediction.text or "")
-        given = [prepare(r) for r in (*example.references[:1], *_extra(example))]
+        answer = prepare(prediction.text or "")
+        prepared_references = [prepare(r) for r in (*example.references[:1], *_extra(example))]
         kind = str(example.labels["question_type"])
-        values.append(100 * max(answer_score(said, g, kind, 0.0, similarity) for g in given))
-        strict.append(100 * max(answer_score(said, g, kind, 0.9, similarity) for g in given))
+        values.append(100 * max(answer_score(answer, g, kind, 0.0, similarity) for g in prepared_references))
+        strict.append(100 * max(answer_score(answer, g, kind, 0.9, similarity) for g in prepared_references))
     types = ["TN" if t == "TP" else t for t in (str(e.labels["question_type"]) for e in examples)]
     breakdown: dict[str, float | None] = {}
     breakdown |= group_means(values, [t[:1] for t in types], "WUPS")
@@ -64,11 +64,13 @@ def _extra(example: Example) -> tuple[str, ...]:
     return cast(tuple[str, ...], example.labels.get("extra_references", ()))
 
 
-def answer_score(said: str, given: str, kind: str, threshold: float, similarity: Callable[[str, str], float]) -> float:
+def answer_score(
+    answer: str, reference: str, kind: str, threshold: float, similarity: Callable[[str, str], float]
+) -> float:
     """Score of a prepared answer against a prepared reference, 0-1."""
     if kind in EXACT_TYPES:
-        return float(said == given)
-    one, other = _tokens(said), _tokens(given)
+        return float(answer == reference)
+    one, other = _tokens(answer), _tokens(reference)
     return min(_directed(one, other, threshold, similarity), _directed(other, one, threshold, similarity))
 
 
@@ -76,13 +78,13 @@ def _directed(
     words: Sequence[str], others: Sequence[str], threshold: float, similarity: Callable[[str, str], float]
 ) -> float:
     """Product over the words of their best match; words without a match are skipped, none at all is 0."""
-    product, matched = 1.0, False
+    product, has_match = 1.0, False
     for word in words:
         best = max((_lowered(word, other, threshold, similarity) for other in others), default=0.0)
         if best:
             product *= best
-            matched = True
-    return product if matched else 0.0
+            has_match = True
+    return product if has_match else 0.0
 
 
 def _lowered(one: str, other: str, threshold: float, similarity: Callable[[str, str], float]) -> float:

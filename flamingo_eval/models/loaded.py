@@ -123,9 +123,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"no device '{name}'. Devices: auto, cpu, cuda.") from error
+        raise UsageError(f"unknown device '{name}'. Devices: auto, cpu, cuda.") from error
     if device.type == "cuda" and not cuda:
-        raise UsageError("no CUDA device is usable here.", fix="Use --device cpu, or see `flamingo-eval doctor`.")
+        raise UsageError("no usable CUDA device.", fix="Use --device cpu, or see `flamingo-eval doctor`.")
     return device
 
 
@@ -134,5 +134,5 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in DTYPES:
-        raise UsageError(f"no dtype '{name}'. Types: auto, {', '.join(DTYPES)}.")
+        raise UsageError(f"unknown dtype '{name}'. Types: auto, {', '.join(DTYPES)}.")
     return DTYPES[name]

@@ -29,7 +29,7 @@ def media_pixels(media: Image | Video | Pixels, config: PreprocessConfig) -> Ten
     pixels = media.tensor[None] if media.tensor.ndim == 3 else media.tensor
     if pixels.ndim != 4 or pixels.shape[1:] != (3, config.size, config.size) or not len(pixels):
         expected_shape = f"[3, {config.size}, {config.size}], or [T, 3, {config.size}, {config.size}] for a video"
-        raise MediaError(f"pixels of shape {list(media.tensor.shape)}: this model reads {expected_shape}.")
+        raise MediaError(f"pixels of shape {list(media.tensor.shape)}: this model expects {expected_shape}.")
     return pixels
 
 

@@ -232,5 +232,5 @@ PRESETS: dict[str, FlamingoConfig] = {
 def preset(name: str) -> FlamingoConfig:
     """The named configuration. Raises CheckpointError with the nearest name."""
     if name not in PRESETS:
-        raise CheckpointError(f"no preset '{name}'. {did_you_mean(name, PRESETS)} Presets: {', '.join(PRESETS)}.")
+        raise CheckpointError(f"unknown preset '{name}'. {did_you_mean(name, PRESETS)} Presets: {', '.join(PRESETS)}.")
     return PRESETS[name]

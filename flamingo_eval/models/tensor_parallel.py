@@ -68,7 +68,7 @@ def require_divisible(config: FlamingoConfig, ranks: int) -> None:
         "xattn.heads": xattn.heads,
         "xattn.ff_width": xattn.ff_width,
     }
-    problems = [Problem(f"{n} does not divide by {ranks} ranks.", key=key) for key, n in sizes.items() if n % ranks]
+    problems = [Problem(f"{n} is not divisible by {ranks} ranks.", key=key) for key, n in sizes.items() if n % ranks]
     if decoder.qk_norm:
         problems.append(Problem("a norm over all heads together cannot be split.", key="decoder.qk_norm"))
     if problems:

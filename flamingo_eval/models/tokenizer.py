@@ -46,9 +46,7 @@ class Tokenizer:
         ids = {name: fast.token_to_id(name) for name in (*config.stop, *filter(None, [config.around_image]))}
         missing = [name for name, id in ids.items() if id is None]
         missing += [config.image] if config.image_is_token and self.image_id is None else []
-        problems = [
-            Problem(f"there is no token '{name}'.", fix="The model's config.json names it.") for name in missing
-        ]
+        problems = [Problem(f"token '{name}' is missing.", fix="The model's config.json needs it.") for name in missing]
         problems += [
             Problem(f"token '{name}' has id {id}, the model has {vocabulary} embeddings.")
             for name, id in {**ids, config.image: self.image_id}.items()
@@ -122,8 +120,8 @@ class Tokenizer:
                 pieces.append((f"{separator}{config.image}{config.around_image}", True))
             elif config.image in part:
                 raise PromptError(
-                    f"{_named(prompt)}: the text contains '{config.image}', which stands for a picture: {part[:80]!r}.",
-                    fix="Give pictures as Image, Video or Pixels parts, and take the tag out of the text.",
+                    f"{_named(prompt)}: the text contains '{config.image}', the tag of a picture: {part[:80]!r}.",
+                    fix="Give pictures as Image, Video or Pixels parts, and remove the tag from the text.",
                 )
             elif part:
                 pieces.append((part, False))

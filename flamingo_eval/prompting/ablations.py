@@ -1,4 +1,4 @@
-"""What in-context researchers take away from a prompt to see what the model uses. Episode -> Episode, keyed and pure.
+"""Ablations: change an episode to see what a model uses. Episode -> Episode, keyed and pure.
 
 Each ablation is part of the run's record, its folder and the table. Draws are keyed by (seed, task, query id, name).
 """
@@ -29,8 +29,8 @@ def labels_shuffled(episode: Episode, key: str, answers: Sequence[str]) -> Episo
     """The shots keep their pictures and swap their answers among themselves (rotated along a random cycle)."""
     order = _permuted(len(episode.shots), key)
     shots = list(episode.shots)
-    for here, there in zip(order, order[1:] + order[:1], strict=True):
-        shots[here] = replace(episode.shots[here], answer=episode.shots[there].answer)
+    for i, j in zip(order, order[1:] + order[:1], strict=True):
+        shots[i] = replace(episode.shots[i], answer=episode.shots[j].answer)
     return replace(episode, shots=tuple(shots))
 
 
@@ -41,7 +41,7 @@ def labels_random(episode: Episode, key: str, answers: Sequence[str]) -> Episode
 
 
 def labels_replaced(episode: Episode, key: str, answers: Sequence[str]) -> Episode:
-    """Each distinct answer of the shots becomes a word that means nothing, the same word each time."""
+    """Each distinct answer of the shots becomes a nonsense word, the same word each time."""
     words = {a: f"label{i + 1}" for i, a in enumerate(dict.fromkeys(s.answer for s in episode.shots))}
     return replace(episode, shots=tuple(replace(s, answer=words[s.answer]) for s in episode.shots))
 
@@ -50,8 +50,8 @@ def images_shuffled(episode: Episode, key: str, answers: Sequence[str]) -> Episo
     """The shots keep their texts and swap their pictures among themselves (rotated along a random cycle)."""
     order = _permuted(len(episode.shots), key)
     shots = list(episode.shots)
-    for here, there in zip(order, order[1:] + order[:1], strict=True):
-        shots[here] = replace(episode.shots[here], media=episode.shots[there].media)
+    for i, j in zip(order, order[1:] + order[:1], strict=True):
+        shots[i] = replace(episode.shots[i], media=episode.shots[j].media)
     return replace(episode, shots=tuple(shots))
 
 
@@ -80,7 +80,7 @@ def order_permuted(episode: Episode, key: str, answers: Sequence[str]) -> Episod
 
 
 def query_image_removed(episode: Episode, key: str, answers: Sequence[str]) -> Episode:
-    """The query loses its picture and its tag: what is left is a text-only prior."""
+    """The query has no picture and no tag: only the text remains."""
     return replace(episode, query=replace(episode.query, media=()))
 
 
@@ -157,12 +157,12 @@ ABLATIONS_OF_SUPPORT: Mapping[str, AblationOfSupport] = {
     LABELS_PERMUTED: labels_permuted,
     "shots-irrelevant": shots_irrelevant,
 }
-QUERY_IMAGES_SHUFFLED = "query-images-shuffled"  # not of one episode: pictures change places among all queries
+QUERY_IMAGES_SHUFFLED = "query-images-shuffled"  # not of one episode: pictures are exchanged among all queries
 ABLATION_NAMES = tuple(sorted((*ABLATIONS, *ABLATIONS_OF_SUPPORT, QUERY_IMAGES_SHUFFLED)))
 
 
 def check_ablation(name: str) -> None:
-    """Raise UsageError for a name that is no ablation."""
+    """Raise UsageError for an unknown ablation."""
     if name and name not in ABLATION_NAMES:
         hint = did_you_mean(name, ABLATION_NAMES)
         raise UsageError(f"unknown ablation '{name}'. {hint}".rstrip(), fix=f"Known: {', '.join(ABLATION_NAMES)}.")
@@ -198,8 +198,8 @@ def ablate(episode: Episode, name: str, key: str, answers: Sequence[str], suppor
 def shuffle_query_images(examples: Sequence[Example], task: str) -> tuple[Example, ...]:
     """Queries exchange their pictures; none keeps its own unless one picture has more than half of all queries.
 
-    Keyed by the task over the whole split, so that --limit does not change who gets which. References, question and
-    id stay: only what the model sees is wrong.
+    Keyed by the task over the whole split, so that --limit does not change the exchange. References, question and id
+    are unchanged; only the pictures are wrong.
     """
     pictures: dict[str, list[Example]] = {}
     for example in sorted(examples, key=lambda e: e.id):
@@ -207,6 +207,6 @@ def shuffle_query_images(examples: Sequence[Example], task: str) -> tuple[Exampl
     names = sorted(pictures)
     order = [names[i] for i in endless_draw(len(names), f"{task}:{QUERY_IMAGES_SHUFFLED}")]
     cycle = [example for name in order for example in pictures[name]]
-    step = max((len(rows) for rows in pictures.values()), default=0)  # rows of a picture stand together: step over them
-    given = {e.id: cycle[(i + step) % len(cycle)].media for i, e in enumerate(cycle)}
-    return tuple(replace(e, media=given[e.id]) for e in examples)
+    step = max((len(rows) for rows in pictures.values()), default=0)  # rows of a picture are adjacent: step over them
+    media_of = {e.id: cycle[(i + step) % len(cycle)].media for i, e in enumerate(cycle)}
+    return tuple(replace(e, media=media_of[e.id]) for e in examples)

@@ -1,4 +1,4 @@
-"""Named rules that read the answer out of what a chat model says. A prompt file names one: `clean: {rule: ...}`."""
+"""Named rules that extract the answer from a chat model's text. A prompt file names one: `clean: {rule: ...}`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ QUOTES = ('"', "'", "\u201c\u201d", "\u2018\u2019")  # a pair, or one mark for b
 
 
 def short_answer(text: str) -> str:
-    """The first line that is not empty, without quotation marks around it and without the full stop at its end.
+    """The first line that is not empty, without quotation marks and without a full stop at its end.
 
-    Full stops inside stay, as do those of an abbreviation (`U.S.A.`) or an ellipsis.
+    Full stops inside, of an abbreviation (`U.S.A.`) or of an ellipsis are not removed.
     """
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     for pair in QUOTES:
@@ -35,10 +35,10 @@ def short_answer(text: str) -> str:
 
 
 def letter(text: str) -> str:
-    """The letter of a choice that an answer begins with, as a capital; "" where it begins with none.
+    """The letter of a choice at the start of an answer, as a capital; "" without one.
 
-    Read are `B`, `b.`, `(B)`, `**B**`, `B) a dog`, `B a dog`, each also behind `Answer:` or `The answer is`. `A dog`
-    and `I see` begin with words.
+    Accepts `B`, `b.`, `(B)`, `**B**`, `B) a dog`, `B a dog`, each also after `Answer:` or `The answer is`. `A dog` and
+    `I see` start with words, not letters.
     """
     match = LETTER.match(text)
     if match is None:

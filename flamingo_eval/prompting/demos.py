@@ -1,16 +1,16 @@
-"""Which shots a query gets. Pure, and keyed by what the draw is for: (seed, task, query id) and nothing else.
+"""Which shots a query gets. Pure functions; every draw is keyed by (seed, task, query id).
 
-Order, --limit, batch size, resume and rank cannot change anybody's shots, because nothing is drawn from a running
-generator. The k-shot demonstrations of a query are the first k of one endless draw, so they are contained in the
-2k-shot ones, and a curve over shots compares like with like.
+Order, --limit, batch size, resume and rank cannot change the shots, because there is no generator with state. The
+k-shot demonstrations of a query are the first k of one endless draw, so the 2k-shot ones contain them, and points of a
+curve over shots are comparable.
 
-What is drawn are shots. A shot is one row of the support set, or several that are shown together in a fixed order.
-Labels of the rows say what differs from the usual case, and no other module knows of it:
+A shot is one row of the support set, or several rows that are shown together in a fixed order. Labels of the rows
+select special cases, which only this module knows:
 
     pool         (query, support)  the query's shots come from the support rows of this pool
-    answers      (support)         the row's answer by key; the query's `answer_key` chooses
+    answers      (support)         the row's answers by key; the query's `answer_key` chooses one
     group        (support)         rows of one group are one shot, in the order of their ids
-    ways_shown   (query)           a shot is a round over so many answers: the query's own and others of its pool
+    ways_shown   (query)           a shot is a round over this many answers: the query's own and others of its pool
     order_each_round (query)       those rounds have an order of their own each, instead of one for all of them
     demonstrations   (query)       ids of the rows that come with the query: its shots, in this order and no others
 """
@@ -37,13 +37,15 @@ Shot: TypeAlias = tuple[Example, ...]  # rows that are shown together, in this o
 
 @dataclass(frozen=True)
 class Support:
-    """The examples that shots are drawn from, drawn once per seed from the support split (Flamingo v2 B.1.4)."""
+    """The support set: the examples that shots are drawn from, one per seed (Flamingo v2 B.1.4)."""
 
     task: str
     split: str
-    examples: tuple[Example, ...]  # sorted by id, so that the file's order has no say
-    given: Given | None = None  # where the demonstrations are data
-    usable: Callable[[Example], bool] | None = None  # examples that cannot be shown give way to the next of the draw
+    examples: tuple[Example, ...]  # sorted by id, so that the file's order does not matter
+    given: Given | None = None  # for fixed demonstrations
+    usable: Callable[[Example], bool] | None = (
+        None  # examples that cannot be shown are replaced by the next of the draw
+    )
     candidates: tuple[str, ...] = ()  # close-ended with one list for all rows
 
     @cached_property
@@ -78,11 +80,11 @@ class Support:
         return {e.id: e for e in self.examples}
 
     def can_show(self, shot: Shot) -> bool:
-        """Whether every row of a shot can be shown; asked in the order of the draw, so that others keep their place."""
+        """Whether every row of a shot can be shown; checked in the order of the draw, so that others do not move."""
         return self.usable is None or all(map(self.usable, shot))
 
     def pool(self, query: Example) -> tuple[Example, ...]:
-        """The rows that a query's shots come from, with the answers that they show to it."""
+        """The rows for a query's shots, with their answers for this query."""
         return self._pool(pool_of(query), str(query.labels.get("answer_key", "")))
 
     def shots(self, query: Example, seed: int) -> tuple[Shot, ...]:
@@ -97,7 +99,7 @@ class Support:
         return self._grouped(pool_of(query), str(query.labels.get("answer_key", "")))
 
     def shot_by_id(self, query: Example, seed: int) -> Mapping[str, Shot]:
-        """The shot that a row belongs to, by the row's id, among what can be drawn for a query."""
+        """The shot of a row, by the row's id, among the shots that can be drawn for a query."""
         shots = self.shots(query, seed)
         if in_own_order(query):
             return {e.id: shot for shot in shots for e in shot}
@@ -107,7 +109,7 @@ class Support:
         return self._shot_by_id[key]
 
     def answers(self, query: Example) -> tuple[str, ...]:
-        """The distinct answers of the support set, in its order; where they depend on the query, those of its pool."""
+        """The distinct answers of the support set, in order; those of the query's pool, if there are pools."""
         return self._answers_of(self.pool(query)) if "answer_key" in query.labels else self._all_answers
 
     @cached_property
@@ -148,7 +150,7 @@ class Support:
 
 
 def group_of(example: Example) -> str:
-    """What rows of one shot have in common; a row without a group is a shot of its own."""
+    """The key that rows of one shot share; a row without a group is a shot by itself."""
     return f"group {example.labels['group']}" if "group" in example.labels else f"row {example.id}"
 
 
@@ -181,19 +183,22 @@ def has_answer_under(example: Example, answer_key: str) -> bool:
 
 
 def shown_under(example: Example, answer_key: str) -> Example:
-    """The row with the answer that it shows under a query's `answer_key`; a row with one answer is left as it is."""
+    """The row with its answer for a query's `answer_key`; unchanged if it has only one answer."""
     answers = example.labels.get("answers")
     return replace(example, answer=answers[answer_key]) if isinstance(answers, Mapping) else example
 
 
 def _rounds(pool: Sequence[Example], query: Example, ways: int, key: str) -> tuple[Shot, ...]:
-    """Round i shows the i-th row of `ways` answers: the query's and others drawn by `key`, in an order drawn by it."""
+    """Round i has the i-th row of `ways` answers: the query's and others drawn by `key`, in an order drawn by `key`."""
     rows: dict[str, list[Example]] = {}
     for example in pool:
         rows.setdefault(example.answer, []).append(example)
-    others = sorted(answer for answer in rows if answer != query.answer)
-    chosen = [query.answer, *(others[i] for i, _ in zip(endless_draw(len(others), key), range(ways - 1), strict=False))]
-    order = [chosen[i] for i in endless_draw(len(chosen), f"{key}:order")]
+    other_answers = sorted(answer for answer in rows if answer != query.answer)
+    round_answers = [
+        query.answer,
+        *(other_answers[i] for i, _ in zip(endless_draw(len(other_answers), key), range(ways - 1), strict=False)),
+    ]
+    order = [round_answers[i] for i in endless_draw(len(round_answers), f"{key}:order")]
     rounds = zip(*(rows.get(answer, []) for answer in order), strict=False)
     if not query.labels.get("order_each_round"):
         return tuple(rounds)
@@ -203,38 +208,38 @@ def _rounds(pool: Sequence[Example], query: Example, ways: int, key: str) -> tup
 
 
 def pool_of(example: Example) -> str:
-    """Tasks whose labels mean something within one episode only (fast binding) name the pool their shots come from."""
+    """The pool of an example's shots, for tasks whose labels are valid only within an episode (fast binding)."""
     return str(example.labels.get("pool", ""))
 
 
 def draw_support(task: str, split: str, examples: Sequence[Example], spec: DemoSpec) -> Support:
     """The support set of one seed: `support_size` shots, or `support_per_class` examples of each class.
 
-    Pooled examples are never thinned out: their pools are the support.
+    Pooled examples are all used: their pools are the support sets.
     """
-    ordered = sorted(examples, key=lambda e: e.id)
-    if any("pool" in e.labels for e in ordered):
-        chosen = ordered
+    examples_by_id = sorted(examples, key=lambda e: e.id)
+    if any("pool" in e.labels for e in examples_by_id):
+        support = examples_by_id
     elif spec.support_per_class:
-        chosen = []
+        support = []
         classes: dict[str, list[Example]] = {}
-        for example in ordered:
+        for example in examples_by_id:
             classes.setdefault(example.answer, []).append(example)
         for name in sorted(classes):
             key = f"{spec.seed}:{task}:support:{name}"
-            chosen += _first(classes[name], spec.support_per_class, key)
-    elif spec.support_size and spec.support_size < len(ordered):
+            support += _first(classes[name], spec.support_per_class, key)
+    elif spec.support_size and spec.support_size < len(examples_by_id):
         key = f"{spec.seed}:{task}:support"
-        if any("group" in e.labels for e in ordered):
+        if any("group" in e.labels for e in examples_by_id):
             groups: dict[str, list[Example]] = {}
-            for example in ordered:
+            for example in examples_by_id:
                 groups.setdefault(group_of(example), []).append(example)
-            chosen = [example for group in _first(list(groups.values()), spec.support_size, key) for example in group]
+            support = [example for group in _first(list(groups.values()), spec.support_size, key) for example in group]
         else:
-            chosen = _first(ordered, spec.support_size, key)
+            support = _first(examples_by_id, spec.support_size, key)
     else:
-        chosen = ordered
-    return Support(task, split, tuple(sorted(chosen, key=lambda e: e.id)))
+        support = examples_by_id
+    return Support(task, split, tuple(sorted(support, key=lambda e: e.id)))
 
 
 def random_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
@@ -250,7 +255,7 @@ def random_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Exam
 
 
 def balanced_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
-    """As random_demos, but every answer comes up equally often: in each round of the draw, each answer once.
+    """Like random_demos, but every answer occurs equally often: once in each round of the draw.
 
     With shots = n x answers, every answer is shown n times ("n a way"); the rounds are nested over shots. Shots of
     several rows count by all their answers.
@@ -291,26 +296,26 @@ def fixed_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Examp
 def ranked_demos(query: Example, support: Support, spec: DemoSpec, ranking: Ranking) -> tuple[Example, ...]:
     """RICES (Flamingo v2 A.2): the nearest support examples, nearest LAST, next to the query.
 
-    A shot of several rows is as near as the nearest of them, and its rows keep their order.
+    The similarity of a shot of several rows is that of its nearest row; its rows keep their order.
     """
     shot_of = support.shot_by_id(query, spec.seed)
-    nearest = {shot_of[id][0].id: shot_of[id] for id in ranking(query) if id in shot_of}  # each where it comes first
+    nearest = {shot_of[id][0].id: shot_of[id] for id in ranking(query) if id in shot_of}  # each at its first position
     shots = _shots_taken(nearest.values(), query, support, spec)
     return tuple(example for shot in reversed(shots) for example in shot)
 
 
 def given_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
-    """The demonstrations that a file or the benchmark names, in its order.
+    """The demonstrations from a file or the benchmark, in that order.
 
-    Raises PromptError for a row that shows the query's own picture.
+    Raises PromptError for a row with the query's own picture.
     """
     if support.given is None:
-        raise AssertionError(f"{spec.method} needs demonstrations that are given")
+        raise AssertionError(f"{spec.method} needs demonstrations from a file or a benchmark")
     key = str(query.labels.get("answer_key", ""))
     shots = tuple(shown_under(support.by_id[id], key) for id in support.given(query, spec))
-    own = [e.id for e in shots if _shows_query((e,), query) and e.media]
-    if own:
-        raise PromptError(f"{support.task}: row '{own[0]}' shows the picture of its query '{query.id}'.")
+    with_query_picture = [e.id for e in shots if _shows_query((e,), query) and e.media]
+    if with_query_picture:
+        raise PromptError(f"{support.task}: row '{with_query_picture[0]}' shows the picture of its query '{query.id}'.")
     return shots
 
 
@@ -329,21 +334,21 @@ def _taken(shots: Iterable[Shot], query: Example, support: Support, spec: DemoSp
 
 
 def _shots_taken(shots: Iterable[Shot], query: Example, support: Support, spec: DemoSpec) -> list[Shot]:
-    taken: list[Shot] = []
+    taken_shots: list[Shot] = []
     for shot in shots:
-        if len(taken) == spec.shots:
+        if len(taken_shots) == spec.shots:
             break
         if not _shows_query(shot, query) and support.can_show(shot):
-            taken.append(shot)
-    if len(taken) < spec.shots and brought(query) is None:
-        raise TooFewShotsError(len(taken), query, support, spec.shots)
-    return taken
+            taken_shots.append(shot)
+    if len(taken_shots) < spec.shots and brought(query) is None:
+        raise TooFewShotsError(len(taken_shots), query, support, spec.shots)
+    return taken_shots
 
 
 def require_enough(queries: Sequence[Example], support: Support, spec: DemoSpec) -> None:
-    """Raise PromptError for the first query that cannot get its shots; drawn only where the rows might not suffice.
+    """Raise PromptError for the first query with too few shots; draws only if the rows might not be enough.
 
-    How many there are does not depend on the method.
+    The number of available shots does not depend on the method.
     """
     rows_of = support.rows_of
     usual = support.examples and all(KEYED.isdisjoint(e.labels) for e in (*support.examples, *queries))
@@ -352,19 +357,19 @@ def require_enough(queries: Sequence[Example], support: Support, spec: DemoSpec)
     for query in queries:
         if brought(query) is not None:
             continue
-        own = rows_of.get((pool_of(query), query.media_id), 0)
-        if "ways_shown" in query.labels or len(support.shots(query, spec.seed)) - own < spec.shots:
+        n_own = rows_of.get((pool_of(query), query.media_id), 0)
+        if "ways_shown" in query.labels or len(support.shots(query, spec.seed)) - n_own < spec.shots:
             random_demos(query, support, spec)
 
 
 def endless_draw(n: int, key: str) -> Iterator[int]:
-    """0..n-1 in a random order fixed by `key`, one at a time: a Fisher-Yates shuffle, as far as it is asked for."""
+    """0..n-1 in a random order fixed by `key`, one at a time: a lazy Fisher-Yates shuffle."""
     rng = Random(key)
-    moved: dict[int, int] = {}
+    swapped: dict[int, int] = {}
     for i in range(n):
         j = i + int(rng.random() * (n - i))
-        yield moved.get(j, j)
-        moved[j] = moved.get(i, i)
+        yield swapped.get(j, j)
+        swapped[j] = swapped.get(i, i)
 
 
 def _first(items: Sequence[_Item], n: int, key: str) -> list[_Item]:
@@ -373,17 +378,17 @@ def _first(items: Sequence[_Item], n: int, key: str) -> list[_Item]:
 
 
 class TooFewShotsError(PromptError):
-    """The support set has too few rows for a query: `n` demonstrations, where `wanted` are needed."""
+    """The support set has too few rows for a query: `n` demonstrations, but `wanted` are needed."""
 
     def __init__(self, n: int, query: Example, support: Support, wanted: int) -> None:
         pool = support.pool(query)
         pictures = len({e.media_id for e in pool})
         rows = f"the support set from split '{support.split}' has {len(pool)} rows on {pictures} pictures"
-        skipped = "" if support.usable is None else ", rows that cannot be read or have no answer are passed over"
+        skipped = "" if support.usable is None else ", rows that cannot be read or have no answer are skipped"
         self.task, self.n, self.wanted = support.task, n, wanted
         self.why = f"for query {query.id}: {rows}, and the query's own picture is never shown{skipped}."
         super().__init__(
-            f"{support.task}: {wanted} shots asked, but only {n} demonstrations can go with query {query.id}: {rows}, "
-            f"and the query's own picture is never shown{skipped}.",
+            f"{support.task}: {wanted} shots requested, but only {n} demonstrations are possible for query {query.id}: "
+            f"{rows}, and the query's own picture is never shown{skipped}.",
             fix=f"Lower --shots to {n} or less, or give more support data.",
         )

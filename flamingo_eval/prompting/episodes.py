@@ -1,4 +1,4 @@
-"""Examples -> Episodes: one for each query of a run, with its shots, after its ablation; made as they are needed."""
+"""Examples -> Episodes: one for each query of a run, with its shots, after its ablation; made when needed."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ DRAWN = ("random", "balanced", "fixed")  # methods that a key and the support se
 NO_SUPPORT = "this task has no split to draw shots from: run it with --shots 0."
 
 
-def ranked_by_model(asked: Asked) -> bool:
-    """Whether the model chooses the demonstrations (RICES), so that no episode is known before it is loaded."""
-    return asked.demos.method.startswith("rices") and bool(asked.demos.shots or asked.text_only_shots)
+def ranked_by_model(run: Asked) -> bool:
+    """Whether the model chooses the demonstrations (RICES), so that episodes need the loaded model."""
+    return run.demos.method.startswith("rices") and bool(run.demos.shots or run.text_only_shots)
 
 
 def chosen_queries(split: Split, task: str, limit: int | None, ablation: str) -> tuple[Example, ...]:
@@ -40,20 +40,20 @@ def chosen_queries(split: Split, task: str, limit: int | None, ablation: str) ->
     return choose_queries(examples, limit, task)
 
 
-def require_shots(asked: Asked, queries: Sequence[Example], support: Support | None) -> None:
-    """Raise UsageError, PromptError where some query cannot get the shots of the run."""
-    shots = asked.demos.shots or asked.text_only_shots
+def require_shots(run: Asked, queries: Sequence[Example], support: Support | None) -> None:
+    """Raise UsageError or PromptError if a query cannot get the shots of the run."""
+    shots = run.demos.shots or run.text_only_shots
     if shots and support is None:
         raise UsageError(NO_SUPPORT)
     if shots and support is not None:
         try:
-            require_enough(queries, support, replace(asked.demos, shots=shots))
+            require_enough(queries, support, replace(run.demos, shots=shots))
         except TooFewShotsError as error:
-            raise error if asked.demos.shots else _too_few_without_pictures(error) from error
+            raise error if run.demos.shots else _too_few_without_pictures(error) from error
 
 
 def _too_few_without_pictures(error: TooFewShotsError) -> PromptError:
-    """The same at zero shots: the user asked for none, the prompt shows some without their pictures."""
+    """The error at zero shots, where the prompt shows demonstrations without pictures."""
     return PromptError(
         f"{error.task}: at 0 shots the prompt shows {error.wanted} demonstrations without pictures, and only {error.n} "
         f"are left {error.why}",
@@ -62,7 +62,7 @@ def _too_few_without_pictures(error: TooFewShotsError) -> PromptError:
 
 
 class Usable(Protocol):
-    """What --on-error skip asks of the data: whether an example can be shown, and why its media cannot be read."""
+    """For --on-error skip: whether an example can be shown, and why its media cannot be read."""
 
     def __call__(self, example: Example) -> bool: ...
 
@@ -82,13 +82,13 @@ class Supports:
         given: Given | None = None,
         usable: Usable | None = None,
     ) -> None:
-        """`given`: where the demonstrations are data, what each query is shown. `usable`: what can be shown at all."""
+        """`given`: fixed demonstrations of each query, if any. `usable`: which examples can be shown."""
         self.task, self.split, self.given, self.usable = task, split, given, usable
         self._ordered: list[Example] = []
         self._drawn: dict[DemoSpec, Support] = {}
 
     def of(self, demos: DemoSpec) -> Support | None:
-        """What shots are drawn from; None where the task has no support split."""
+        """The support set of shots; None if the task has no support split."""
         if self.split is None:
             return None
         key = replace(demos, shots=0, method="random")
@@ -100,11 +100,11 @@ class Supports:
 
 
 def episodes_of(
-    asked: Asked, queries: Sequence[Example], support: Support | None, ranking: Ranking | None = None
+    run: Asked, queries: Sequence[Example], support: Support | None, ranking: Ranking | None = None
 ) -> Iterator[Episode]:
-    """The episode of each query, in order, after the ablation. Raises PromptError where there are too few shots."""
-    episodes = build_episodes(queries, support, asked.demos, asked.text_only_shots, ranking)
-    return ablated(episodes, asked, support)
+    """The episode of each query, in order, after the ablation. Raises PromptError if there are too few shots."""
+    episodes = build_episodes(queries, support, run.demos, run.text_only_shots, ranking)
+    return ablated(episodes, run, support)
 
 
 class Episodes(Mapping[str, Episode]):
@@ -150,25 +150,25 @@ def without(episodes: Mapping[str, Episode], ids: Container[str]) -> Mapping[str
     return {id: episode for id, episode in episodes.items() if id not in ids}
 
 
-def ablated(episodes: Iterator[Episode], asked: Asked, support: Support | None) -> Iterator[Episode]:
+def ablated(episodes: Iterator[Episode], run: Asked, support: Support | None) -> Iterator[Episode]:
     """Episodes after the run's ablation, if it has one."""
-    if not asked.ablation:
+    if not run.ablation:
         return episodes
-    key = f"{asked.demos.seed}:{asked.task.name}"
-    return (ablate(e, asked.ablation, key, support.answers(e.query) if support else (), support) for e in episodes)
+    key = f"{run.demos.seed}:{run.task.name}"
+    return (ablate(e, run.ablation, key, support.answers(e.query) if support else (), support) for e in episodes)
 
 
 def choose_queries(examples: Sequence[Example], limit: int | None, task: str) -> tuple[Example, ...]:
     """The queries to run, in file order: all, or the first `limit` of a random order keyed by the task.
 
-    Every limit is contained in the larger ones and all seeds share the queries, so that runs can be paired.
+    Larger limits contain smaller ones, and all seeds have the same queries, so that runs can be paired.
     """
     if limit is None or limit >= len(examples):
         return tuple(examples)
-    ordered = sorted(examples, key=lambda e: e.id)
-    draw = endless_draw(len(ordered), f"{task}:queries")
-    kept = {ordered[i].id for i, _ in zip(draw, range(limit), strict=False)}
-    return tuple(e for e in examples if e.id in kept)
+    examples_by_id = sorted(examples, key=lambda e: e.id)
+    draw = endless_draw(len(examples_by_id), f"{task}:queries")
+    chosen_ids = {examples_by_id[i].id for i, _ in zip(draw, range(limit), strict=False)}
+    return tuple(e for e in examples if e.id in chosen_ids)
 
 
 def build_episodes(
@@ -181,15 +181,15 @@ def build_episodes(
     """The episode of each query, in order. Raises PromptError when the support set is too small for the shots.
 
     Zero shots means `text_only_shots` demonstrations without their pictures (Flamingo v2 A.2: two for open-ended
-    tasks), drawn like any others.
+    tasks), drawn like all others.
     """
     text_only = spec.shots == 0
-    drawn = replace(spec, shots=text_only_shots) if text_only else spec
+    demo_spec = replace(spec, shots=text_only_shots) if text_only else spec
     if text_only and support is not None and support.usable is not None:
-        support = replace(support, usable=lambda example: bool(example.answer))  # their pictures are not shown
+        support = replace(support, usable=lambda example: bool(example.answer))  # without pictures
     for query in queries:
         try:
-            shots = choose_shots(query, support, drawn, ranking)
+            shots = choose_shots(query, support, demo_spec, ranking)
         except TooFewShotsError as error:
             raise _too_few_without_pictures(error) if text_only else error from error
         yield Episode(query, shots, text_only)

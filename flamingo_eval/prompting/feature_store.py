@@ -1,4 +1,4 @@
-"""RICES features on disk: one float16 vector a picture or text, in shards that are searched block by block."""
+"""RICES features on disk: one float16 vector per picture or text, in shards that are searched block by block."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from flamingo_eval.data.disk_store import DiskStore
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SEARCH_ROWS = 65_536  # rows of the support set held in memory at a time while searching
+SEARCH_ROWS = 65_536  # rows of the support set in memory at a time during a search
 
 
 class FeatureStore:
-    """Vectors by key, in append-only shards of a `DiskStore`; a vector that two processes compute is harmless."""
+    """Vectors by key, in append-only shards of a `DiskStore`; several processes may compute the same vector."""
 
     def __init__(self, folder: Path, namespace: str = "") -> None:
         self._disk = DiskStore(folder, namespace)
@@ -42,7 +42,7 @@ class FeatureStore:
             self._where.setdefault(key, (name, row))
 
     def add(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
-        """Write one shard: vectors float32[N, D], kept as float16. Raises RunError where it cannot be written."""
+        """Write one shard: vectors float32[N, D], stored as float16. Raises RunError if it cannot be written."""
         name = hashlib.sha256(b"".join(keys)).hexdigest()
         try:
             self._disk.write(name, keys, torch.from_numpy(vectors.astype(np.float16)))
@@ -53,23 +53,23 @@ class FeatureStore:
     def blocks(self, keys: Sequence[bytes], rows: int = SEARCH_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """The vectors of `keys` in their order, as (first index, float32[<=rows, D]); one block in memory at a time.
 
-        Raises FileNotFoundError where another process has deleted a shard since this store was opened.
+        Raises FileNotFoundError if another process has deleted a shard since this store was opened.
         """
         for first in range(0, len(keys), rows):
-            wanted = keys[first : first + rows]
+            block_keys = keys[first : first + rows]
             by_shard: dict[str, list[tuple[int, int]]] = {}
-            for i, key in enumerate(wanted):
+            for i, key in enumerate(block_keys):
                 name, row = self._where[key]
                 by_shard.setdefault(name, []).append((i, row))
             block: NDArray[np.float32] | None = None
-            for name, places in by_shard.items():
+            for name, positions in by_shard.items():
                 shard = self._disk.read(name, verify=False)  # verified when the store was opened
                 if shard is None:
                     raise FileNotFoundError(self._disk.path(name))
                 vectors = shard.values.numpy()
                 if block is None:
-                    block = np.empty((len(wanted), vectors.shape[1]), np.float32)
-                here, there = zip(*places, strict=True)
-                block[list(here)] = vectors[list(there)]
+                    block = np.empty((len(block_keys), vectors.shape[1]), np.float32)
+                rows_out, rows_in_shard = zip(*positions, strict=True)
+                block[list(rows_out)] = vectors[list(rows_in_shard)]
             if block is not None:
                 yield first, block

@@ -1,7 +1,7 @@
-"""Demonstrations that are data: named query by query in a file, or by the draws that a benchmark prescribes.
+"""Fixed demonstrations: from a file with the shots of each query, or from the draws that a benchmark prescribes.
 
-A file has a JSON object a line, `{"id": query, "shots": [support ids in the order of the prompt]}`; other keys are
-ignored, so that the outputs.jsonl of a run is such a file. Of n shots the first n are shown.
+A file has one JSON object per line, `{"id": query, "shots": [support ids in the order of the prompt]}`; other keys are
+ignored, so the outputs.jsonl of a run is such a file. A prompt with n shots shows the first n.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from flamingo_eval.records import Example, Split
 
 Shots = Mapping[str, tuple[str, ...]]  # query id -> support ids, in the order of the prompt
 NO_TEXT_ONLY = "--demos official: the benchmark prescribes no demonstrations without pictures at zero shots."
-METHODS = ("file", "official")  # ways of choosing that need no support set of their own
+METHODS = ("file", "official")  # methods that need no support set
 
 
 def file_digest(path: Path) -> str:
-    """`sha256:...` of a demonstrations file: what a record says of it. Raises DataError where it cannot be read."""
+    """`sha256:...` of a demonstrations file, for records. Raises DataError if it cannot be read."""
     try:
         return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     except OSError as error:
@@ -32,7 +32,7 @@ def file_digest(path: Path) -> str:
 
 
 def read_demos_file(path: Path, queries: Split, support: Split) -> Given:
-    """The shots that a file names. Raises DataError with all problems: lines, unknown and repeated ids."""
+    """The shots in a file. Raises DataError with all problems: invalid lines, unknown and duplicate ids."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
@@ -46,15 +46,15 @@ def read_demos_file(path: Path, queries: Split, support: Split) -> Given:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        id, ids, what = _entry(line)
-        if not what and id not in known_queries:
-            what = f"unknown query '{id}'. {did_you_mean(id, known_queries)}".rstrip()
-        elif not what and id in shots:
-            what = f"query '{id}' is there twice."
-        elif not what and (unknown := [s for s in ids if s not in known_shots]):
-            what = f"query '{id}': split '{support.name}' has no row '{unknown[0]}'."
-        if what:
-            problems.append(Problem(what, path, number))
+        id, ids, problem = _entry(line)
+        if not problem and id not in known_queries:
+            problem = f"unknown query '{id}'. {did_you_mean(id, known_queries)}".rstrip()
+        elif not problem and id in shots:
+            problem = f"duplicate query '{id}'."
+        elif not problem and (unknown := [s for s in ids if s not in known_shots]):
+            problem = f"query '{id}': split '{support.name}' has no row '{unknown[0]}'."
+        if problem:
+            problems.append(Problem(problem, path, number))
         else:
             shots[id] = ids
     if problems:
@@ -63,12 +63,12 @@ def read_demos_file(path: Path, queries: Split, support: Split) -> Given:
 
 
 def recorded(shots: Shots, support: Split) -> Given:
-    """The shots of a run as its record has them."""
+    """The shots of a run from its record."""
     return _first_of(shots, "the record", known_of(support))
 
 
 def known_of(support: Split) -> int:
-    """How many rows make a shot of a support split: those of its first group."""
+    """Number of rows per shot of a support split: those of its first group."""
     groups = [group_of(e) for e in support.examples]
     return groups.count(groups[0]) if groups else 1
 
@@ -82,12 +82,12 @@ def _first_of(shots: Shots, place: str, rows_of_a_shot: int) -> Given:
         ids = shots.get(query.id)
         if ids is None:
             raise DataError(
-                f"{place}: no shots for query '{query.id}'.", fix="Name the shots of every query of the run."
+                f"{place}: no shots for query '{query.id}'.", fix="Add the shots of every query of the run."
             )
         if len(ids) < rows:
             raise DataError(
-                f"{place}: {spec.shots} shots asked, {rows} rows, but query '{query.id}' has {len(ids)}.",
-                fix="Lower --shots, or name more rows.",
+                f"{place}: {spec.shots} shots requested, {rows} rows, but query '{query.id}' has {len(ids)}.",
+                fix="Lower --shots, or list more rows.",
             )
         return ids[:rows]
 
@@ -95,7 +95,7 @@ def _first_of(shots: Shots, place: str, rows_of_a_shot: int) -> Given:
 
 
 def _entry(line: str) -> tuple[str, tuple[str, ...], str]:
-    """Query id and shots of a line, and what is wrong with it."""
+    """Query id and shots of a line, and its problem, if any."""
     try:
         value = parse_json(line, "line")
     except JsonError as error:
@@ -106,7 +106,7 @@ def _entry(line: str) -> tuple[str, tuple[str, ...], str]:
     if not isinstance(ids, list) or not all(isinstance(s, str) for s in ids):
         return "", (), f"query '{value['id']}': expected \"shots\", a list of ids."
     if len(set(ids)) < len(ids):
-        return "", (), f"query '{value['id']}' shows one row twice."
+        return "", (), f"query '{value['id']}' has a duplicate row."
     return value["id"], tuple(ids), ""
 
 
@@ -178,20 +178,20 @@ def _drawn_rows(task: TaskSpec, queries: Split, support: Split, shots: Sequence[
         for n in shots:
             for query in queries.examples:
                 if n > len(rows):
-                    raise UsageError(f"{task.name}: {n} shots asked, the support split has {len(rows)}.")
+                    raise UsageError(f"{task.name}: {n} shots requested, the support split has {len(rows)}.")
                 table[n, query.id] = tuple(id for i in rng.sample(range(len(rows)), n) for id in rows[i])
         return table
 
     return _of_table(drawn, shots)
 
 
-def official_again(task: TaskSpec, queries: Split, support: Split, given: str) -> Given:
-    """The same from what a record says of it, `shots 0,1,2`."""
-    return official_draws(task, queries, support, [int(n) for n in given.removeprefix("shots ").split(",")])
+def official_again(task: TaskSpec, queries: Split, support: Split, shots: str) -> Given:
+    """The official draws from a record's entry, `shots 0,1,2`."""
+    return official_draws(task, queries, support, [int(n) for n in shots.removeprefix("shots ").split(",")])
 
 
 def _of_query(queries: Split, support: Split, shots: Sequence[int]) -> Given:
-    """open_mi: another class and a coin for the order, drawn at zero shots too; then the pictures in their order."""
+    """open_mi: another class and a random order, drawn at zero shots too; then the pictures in order."""
     classes: dict[str, dict[str, list[str]]] = {}
     for example in support.examples:
         pool = classes.setdefault(str(example.labels["pool"]), {})
@@ -203,10 +203,12 @@ def _of_query(queries: Split, support: Split, shots: Sequence[int]) -> Given:
         table: dict[tuple[int, str], tuple[str, ...]] = {}
         for n in shots:
             for query in queries.examples:
-                own = classes[query.id]
-                other = rng.choice([name for name in own if name != query.answer])
-                order = (query.answer, other) if rng.choice([True, False]) else (other, query.answer)
-                table[n, query.id] = tuple(own[name][i] for i in range(n) for name in order if i < len(own[name]))
+                classes_of_query = classes[query.id]
+                other_class = rng.choice([name for name in classes_of_query if name != query.answer])
+                order = (query.answer, other_class) if rng.choice([True, False]) else (other_class, query.answer)
+                table[n, query.id] = tuple(
+                    classes_of_query[name][i] for i in range(n) for name in order if i < len(classes_of_query[name])
+                )
         return table
 
     return _of_table(drawn, shots)

@@ -1,9 +1,9 @@
 """Stemming of OK-VQA answers as OpenFlamingo's evaluation does it (open_flamingo/eval/ok_vqa_utils.py).
 
-OK-VQA's references are stemmed (`race boat` for `racing boats`), so an answer that is not stemmed alike scores 0. The
-stemmer of the release was not published; OpenFlamingo's comes near: a table of words its rules would get wrong, verb
-lemmas of words in -ing, singulars of plural nouns, everything else as it is. Part of a run's cleaning
-(CleanSpec.stem_okvqa), never of the score.
+OK-VQA's references are stemmed (`race boat` for `racing boats`), so an answer that is not stemmed scores 0. The stemmer
+of the release was not published. OpenFlamingo's is similar: a table of exceptions, verb lemmas of words in -ing,
+singulars of plural nouns, all other words unchanged. It is part of a run's cleaning (CleanSpec.stem_okvqa), not of the
+score.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flamingo_eval.metrics.wordnet import load_wordnet, require_nltk_data
 
 
 def require_stemming() -> None:
-    """Check that answers can be stemmed here. Raises MissingDependency without nltk, its data or inflection."""
+    """Check that answers can be stemmed. Raises MissingDependency without nltk, its data or inflection."""
     require_nltk_data()
     _inflection()
 
@@ -43,7 +43,7 @@ def _stem(word: str, tag: str) -> str:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, str]:
-    """Words that the rules would get wrong, `word stem` a line."""
+    """Exceptions from the rules, one `word stem` per line."""
     text = resources.files(__package__).joinpath("okvqa_words.txt").read_text(encoding="utf-8")
     return dict(line.split() for line in text.split("\n") if line and not line.startswith("#"))
 

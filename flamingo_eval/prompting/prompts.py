@@ -1,8 +1,8 @@
-"""Episode + PromptSpec -> Prompt: a pure function, strings and media in, strings and media out.
+"""Episode + PromptSpec -> Prompt: a pure function of strings and media.
 
 Templates are Jinja in an immutable sandbox: they see the example's fields, `answer`, and the marks `image` and
-`end_of_chunk`, and can run nothing. A mark is a Unicode noncharacter while the template renders, so that no text of a
-dataset can be taken for one.
+`end_of_chunk`, and cannot run code. During rendering a mark is a Unicode noncharacter, so that no text of a data set
+can be read as a mark.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEFAULT_VARIANT = "default"
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
     env = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    env.globals.clear()  # no range, lipsum, cycler: a template repeats what the example has and nothing else
+    env.globals.clear()  # no range, lipsum, cycler: templates may only use the example's values
     return env
 
 
@@ -42,34 +42,35 @@ def _fill(source: str, what: str, spec: PromptSpec, values: Mapping[str, Any], i
     try:
         return _template(source).render(values)
     except jinja2.UndefinedError as error:
-        known = ", ".join(sorted(values))
+        value_names = ", ".join(sorted(values))
         raise PromptError(
-            f"prompt '{spec.name}', {what}, example {id}: {error}.", fix=f"Known here: {known}."
+            f"prompt '{spec.name}', {what}, example {id}: {error}.", fix=f"Known here: {value_names}."
         ) from error
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
         raise PromptError(f"prompt '{spec.name}', {what}, example {id}: {error}.") from error
 
 
 def _checked(values: Mapping[str, object], reserved: Iterable[str], id: str) -> Mapping[str, object]:
-    """The fields of an example; text that would be read as a mark is an error, never a mark."""
+    """The fields of an example. Raises PromptError for text that would be read as a mark."""
     for name, value in values.items():
         text = str(value)
         for word in (IMAGE_MARK, END_OF_CHUNK_MARK, *reserved):
             if word and word in text:
-                raise PromptError(f"example {id}: {name} contains the reserved text {word!r}.", fix="Remove it there.")
+                raise PromptError(
+                    f"example {id}: {name} contains the reserved text {word!r}.", fix="Remove it from the data."
+                )
     return values
 
 
 def render(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec, candidates: Sequence[str] = ()) -> Prompt:
     """The prompt of one episode: prefix, demonstrations, query stem (Flamingo v2 B.1.5, Fig. 8).
 
-    In chat style a system turn, a user and an assistant turn a demonstration, and the query as the last user turn; in
-    style one-turn all of it in one user turn.
+    In chat style: a system turn, a user and an assistant turn per demonstration, and the query as the last user turn.
+    In style one-turn: everything in one user turn.
 
-    With `episode.text_only` the demonstrations keep their text and end-of-chunk marks and lose pictures and tags
-    (v2 A.2). An example without media renders no tag. `candidates` are the split's, which prompts with lettered choices
-    show for examples that have none of their own. Raises PromptError for a template that asks for what the example does
-    not have.
+    With `episode.text_only` the demonstrations have text and end-of-chunk marks but no pictures and tags (v2 A.2). An
+    example without media has no tag. `candidates` are the split's, used in prompts with letters for examples without
+    their own. Raises PromptError if a template needs a field that the example does not have.
     """
     if protocol.style == "chat":
         return Prompt(_turns(episode, spec, protocol, candidates), id=episode.query.id)
@@ -90,14 +91,14 @@ def render(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec, candidate
 
 
 def _query_values(query: Example, spec: PromptSpec, candidates: Sequence[str]) -> Mapping[str, object]:
-    """What the template of a query may show."""
+    """The values for the template of a query."""
     if spec.rank.wanted != "letter":
         return query.fields
     return {**query.fields, "choices": listed(query.candidates or candidates)}
 
 
 def _shot_values(shot: Example, spec: PromptSpec, candidates: Sequence[str]) -> Mapping[str, object]:
-    """What the template of a demonstration may show."""
+    """The values for the template of a demonstration."""
     values = {**_query_values(shot, spec, candidates), "answer": shot.answer}
     if spec.rank.wanted == "letter":
         values["letter"] = letter_of(shot, shot.candidates or candidates)
@@ -105,7 +106,7 @@ def _shot_values(shot: Example, spec: PromptSpec, candidates: Sequence[str]) -> 
 
 
 def _prefix(spec: PromptSpec, id: str) -> str:
-    """What stands before the demonstrations, with the wording of the instruction where the prompt has one."""
+    """The text before the demonstrations, with the instruction, if there is one."""
     if not spec.instructions:
         return spec.prefix
     return _fill(spec.prefix, "prefix", spec, {"instruction": _instruction(spec)}, id)
@@ -128,7 +129,7 @@ def _spaced(media: Iterable[Part], protocol: ProtocolSpec) -> tuple[Part, ...]:
 
 
 def _turns(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec, candidates: Sequence[str]) -> list[Turn]:
-    """The same as a conversation, which ends with what the user asks."""
+    """The prompt as a conversation, which ends with the user's question."""
     reserved = (protocol.image,)
     instruction = {"instruction": _instruction(spec)}
     prefix = _prefix(spec, episode.query.id)
@@ -151,7 +152,7 @@ def _turns(episode: Episode, spec: PromptSpec, protocol: ProtocolSpec, candidate
 
 
 def with_variant(spec: PromptSpec, variant: str) -> PromptSpec:
-    """The prompt with one wording of its instruction: the variant's, where it has one of its own, or `default`."""
+    """The prompt with one instruction: the variant's if it exists, otherwise `default`."""
     if not spec.instructions:
         return spec
     name = variant if variant in spec.instructions else DEFAULT_VARIANT
@@ -189,23 +190,23 @@ def _pieces(text: str) -> Iterable[str]:
 
 
 def _joined(parts: Iterable[Part]) -> list[Part]:
-    """Neighbouring texts become one, so that the parts do not depend on how a template was cut."""
-    joined: list[Part] = []
+    """Joins adjacent texts, so that the parts do not depend on the structure of a template."""
+    merged: list[Part] = []
     for part in parts:
-        if isinstance(part, str) and joined and isinstance(joined[-1], str):
-            joined[-1] += part
+        if isinstance(part, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += part
         else:
-            joined.append(part)
-    return joined
+            merged.append(part)
+    return merged
 
 
 def candidate_text(candidate: str, spec: PromptSpec) -> str:
-    """What is appended to the query's stem when a candidate is scored."""
+    """The text appended to the query's stem to score a candidate."""
     return _fill(spec.candidate, "candidate", spec, {"candidate": candidate}, repr(candidate))
 
 
 def shown(prompt: Prompt, protocol: ProtocolSpec) -> str:
-    """The prompt as text, with the protocol's own marks: what `flamingo-eval show` prints."""
+    """The prompt as text, with the protocol's own marks, for `flamingo-eval show`."""
     if prompt.turns:
         return "".join(f"[{t.role}]\n{_shown_parts(t.parts, protocol)}\n" for t in prompt.turns) + "[assistant]\n"
     return protocol.begin + _shown_parts(prompt.parts, protocol)
@@ -222,7 +223,7 @@ def _shown_parts(parts: Iterable[Part], protocol: ProtocolSpec) -> str:
 
 
 def clean(text: str, spec: CleanSpec) -> str:
-    """Generated text -> the prediction that is scored, by the protocol's rules and in their order."""
+    """Generated text -> the prediction to score, by the protocol's rules, in order."""
     text = RULES[spec.rule](text)
     for words in (spec.cut_at, spec.cut_at_after):
         cuts = [text.find(word) for word in words if word in text]

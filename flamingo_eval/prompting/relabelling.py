@@ -1,10 +1,10 @@
-"""Labels change places: one keyed permutation of a task's answers for the whole run, in shots and references alike.
+"""Permuted labels: one keyed permutation of a task's answers for the whole run, in shots and references alike.
 
-What a label means can then be found from the shots alone; a model that answers from its training is wrong throughout.
-Answers change places among those of their form (yes and no, whole numbers, single words, longer texts), in a cycle, so
-that every one of them is another one afterwards where its form has two. Where labels hold within a pool, its answers
-change places among themselves; where one list of candidates serves all rows, the candidates do, by index, for names of
-classes may collide. A reference that no support row shows keeps its place.
+The meaning of a label then follows only from the shots; a model that answers from its training is always wrong. Answers
+are permuted within their form (yes and no, integers, single words, longer texts), in a cycle, so that every answer
+changes if its form has at least two. If labels are valid within a pool, its answers are permuted; if all rows have one
+list of candidates, the candidates are, by index, because names of classes may collide. A reference that no support row
+has is not changed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """RICES (Flamingo v2 A.2, B.2.1): the demonstrations are the support examples most similar to the query.
 
-The paper does not say which feature; here it is the mean of the frozen vision encoder's output over positions (and
+The paper does not state the feature; here it is the mean of the frozen vision encoder's output over positions (and
 over frames of a clip), L2-normalised, compared by dot product. `rices-text` compares texts by the mean of the language
 model's frozen input embeddings; `rices-both` adds the two similarities with a weight, each standardised over the rows
 that the query's shots come from. Where queries have pools of their own, neighbours come from the pool. The search is
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
     from flamingo_eval.runs.runner import TaskData
 
-SHARD_ROWS = 1024  # rows computed and written at a time: what an interruption can cost
-ATTEMPTS = 3  # to rank, where another process clears the cache meanwhile
+SHARD_ROWS = 1024  # rows computed and written at a time; an interruption loses at most one shard
+ATTEMPTS = 3  # attempts to rank while another process clears the cache
 QUERY_ROWS = 1024  # queries that share one pass over the support set
 
 
 class Encoder(Protocol):
-    """What RICES needs of a model: one L2-normalised float32[D] vector a picture, clip or text."""
+    """The interface of a model for RICES: one L2-normalised float32[D] vector per picture, clip or text."""
 
     @property
     def sha256(self) -> str: ...
@@ -51,30 +51,30 @@ def nearest(
 ) -> NDArray[np.int64]:
     """Indices int64[Q, <=k] of the k most similar rows, nearest first, exactly; equal similarity: lower index first.
 
-    queries is float32[Q, D]. Memory is Q x (k + one block), whatever the number of rows: 1.3 million rows of
-    768 and 1024 queries take 1.4 GB and 20 s on two cores. All but a few rows fall to one comparison with the k-th best
-    so far.
+    queries is float32[Q, D]. Memory is Q x (k + one block), independent of the number of rows: 1.3 million rows of 768
+    and 1024 queries take 1.4 GB and 20 s on two cores. Most rows are rejected by one comparison with the k-th best so
+    far.
     """
     best_value = np.full((len(queries), k), -np.inf, np.float32)
     best_index = np.full((len(queries), k), -1, np.int64)
-    seen = 0
+    n_seen = 0
     for first, block in blocks:
-        seen += len(block)
+        n_seen += len(block)
         similarity = queries @ block.T
-        np.round(similarity, 5, out=similarity)  # so that the order does not depend on how the product was blocked
+        np.round(similarity, 5, out=similarity)  # so that the order does not depend on the blocks of the product
         if len(block) > k and not first:
             floor = np.partition(similarity, -k, axis=1)[:, -k]
         else:
-            # a later row must be nearer than the k-th so far: on equal similarity the lower index stays
+            # a later row must be nearer than the k-th so far; ties go to the lower index
             floor = np.nextafter(best_value[:, -1], np.float32(np.inf))
         for query, row in enumerate(similarity):
-            here = np.flatnonzero(row >= floor[query])
-            if len(here):
-                value = np.concatenate([best_value[query], row[here]])
-                index = np.concatenate([best_index[query], here + first])
+            candidates = np.flatnonzero(row >= floor[query])
+            if len(candidates):
+                value = np.concatenate([best_value[query], row[candidates]])
+                index = np.concatenate([best_index[query], candidates + first])
                 order = np.argsort(-value, kind="stable")[:k]
                 best_value[query], best_index[query] = value[order], index[order]
-    return best_index[:, : min(k, seen)]
+    return best_index[:, : min(k, n_seen)]
 
 
 def ranking_of(
@@ -83,10 +83,10 @@ def ranking_of(
     encoder: Encoder,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Ranking:
-    """The ranking that `--demos rices` or `rices-text` asks for, over the support set of the run.
+    """The ranking of `--demos rices`, `rices-text` and `rices-both` over the support set of a run.
 
-    Similarities of all queries are computed block by block; each query keeps as many neighbours as its shots and the
-    rows of its own picture can need.
+    Similarities of all queries are computed block by block; each query keeps enough neighbours for its shots and the
+    rows of its own picture.
     """
     if data.support is None:
         raise DataError(f"{spec.task.name}: {spec.demos.method} needs a support split, and the task has none.")
@@ -97,32 +97,34 @@ def ranking_of(
     key_of = _text_key if by_text else _media_key
     folder = cache_dir() / "features"
     namespace = f"{'text' if by_text else 'media'} {encoder.sha256}"
-    place = folder / ("text" if by_text else "media") / encoder.sha256[:16]
+    folder_of_features = folder / ("text" if by_text else "media") / encoder.sha256[:16]
     queries = data.queries.examples
     key_by_id = {id(e): key_of(e) for e in (*support.examples, *queries)}  # a picture's bytes are hashed once
     pools = support.pools
-    own = max(
+    n_own = max(
         _rows_per_media(support.examples).values()
     )  # up to this many of the nearest rows show the query's own picture
     single = not any("group" in e.labels for e in support.examples)
-    needed = max(spec.demos.shots, spec.text_only_shots) + own
+    n_neighbours = max(spec.demos.shots, spec.text_only_shots) + n_own
 
     def enough(query: Example, rows: int) -> int:
-        return min(rows, needed) if single and "ways_shown" not in query.labels else rows
+        return min(rows, n_neighbours) if single and "ways_shown" not in query.labels else rows
 
     def ranked(store: FeatureStore) -> dict[str, list[str]]:
         neighbours: dict[str, list[str]] = {}
         for part in _parts(queries):
             rows = pools.get(pool_of(part[0]), ())
             keys = [key_by_id[id(e)] for e in rows]
-            wanted = np.concatenate([block for _, block in store.blocks([key_by_id[id(e)] for e in part])])
-            found = nearest(wanted, store.blocks(keys), enough(part[0], len(keys))) if keys else [()] * len(part)
-            for query, row in zip(part, found, strict=True):
+            query_features = np.concatenate([block for _, block in store.blocks([key_by_id[id(e)] for e in part])])
+            nearest_rows = (
+                nearest(query_features, store.blocks(keys), enough(part[0], len(keys))) if keys else [()] * len(part)
+            )
+            for query, row in zip(part, nearest_rows, strict=True):
                 neighbours[query.id] = [rows[i].id for i in row]
         return neighbours
 
     for _ in range(ATTEMPTS):
-        store = FeatureStore(place, namespace)
+        store = FeatureStore(folder_of_features, namespace)
         _fill(store, {key_by_id[id(e)]: e for e in (*support.examples, *queries)}, encoder, by_text, on_progress)
         try:
             neighbours = ranked(store)
@@ -134,7 +136,9 @@ def ranking_of(
 
 
 def _cleared(folder: Path) -> RunError:
-    return RunError(f"{folder}: another process clears this cache again and again.", fix="Set FLAMINGO_EVAL_CACHE.")
+    return RunError(
+        f"{folder}: another process keeps clearing this cache.", fix="Set FLAMINGO_EVAL_CACHE to another folder."
+    )
 
 
 def _parts(queries: Sequence[Example]) -> Iterator[list[Example]]:
@@ -155,21 +159,21 @@ def _joint_ranking(
 ) -> Ranking:
     """All rows of a query's pool by weight x picture + (1 - weight) x text, both standardised over the pool."""
     weight = spec.demos.picture_weight
-    everything = (*support.examples, *queries)
-    keys = {"media": [_media_key(e) for e in everything], "text": [_text_key(e) for e in everything]}
+    all_examples = (*support.examples, *queries)
+    keys = {"media": [_media_key(e) for e in all_examples], "text": [_text_key(e) for e in all_examples]}
     vectors: dict[str, dict[int, NDArray[np.float32]]] = {}
     folder = cache_dir() / "features"
     for kind, of_kind in keys.items():
         for attempt in range(ATTEMPTS):
             store = FeatureStore(folder / kind / encoder.sha256[:16], f"{kind} {encoder.sha256}")
-            _fill(store, dict(zip(of_kind, everything, strict=True)), encoder, kind == "text", on_progress)
+            _fill(store, dict(zip(of_kind, all_examples, strict=True)), encoder, kind == "text", on_progress)
             try:
                 rows = np.concatenate([block for _, block in store.blocks(of_kind)])
                 break
             except FileNotFoundError:  # cleared or trimmed by another process
                 if attempt == ATTEMPTS - 1:
                     raise _cleared(folder) from None
-        vectors[kind] = {id(e): row for e, row in zip(everything, rows, strict=True)}
+        vectors[kind] = {id(e): row for e, row in zip(all_examples, rows, strict=True)}
     trim(folder, cache_bytes())
 
     def ranking(query: Example) -> list[str]:
@@ -186,7 +190,7 @@ def _joint_ranking(
 
 
 def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values with mean 0 and standard deviation 1; all the same: zeros."""
+    """Values with mean 0 and standard deviation 1; zeros if all are equal."""
     spread = float(np.round(values, 5).std())
     return (values - values.mean()) / spread if spread else np.zeros_like(values)
 
@@ -199,7 +203,7 @@ def _rows_per_media(examples: Sequence[Example]) -> dict[str, int]:
 
 
 def text_of(example: Example) -> str:
-    """What rices-text compares: the question, else all the text that a prompt may show."""
+    """The text for rices-text: the question, or all text that a prompt may show."""
     fields = example.fields
     return str(fields["question"]) if "question" in fields else " ".join(str(v) for v in fields.values())
 
@@ -223,7 +227,7 @@ def _fill(
     by_text: bool,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Compute what the store does not have yet, shard by shard."""
+    """Compute the missing features, shard by shard."""
     missing = {key: e for key, e in examples.items() if key not in store}
     keys = list(missing)
     for first in range(0, len(keys), SHARD_ROWS):

@@ -1,6 +1,6 @@
-"""Published scores beside our own: only where task, split, metric and shots agree, every difference of protocol marked.
+"""Published scores next to our own, if task, split, metric and shots agree; differences of protocol are noted.
 
-A source that does not name its split agrees with nothing. Scores on the embedded sample are never put beside published
+A source that does not state its split is never shown. Scores on the embedded sample are never compared with published
 ones.
 """
 
@@ -19,16 +19,16 @@ from flamingo_eval.report.tables import Cell, Row, Table
 from flamingo_eval.runs.folder import RunFolder
 from flamingo_eval.runs.record import RunRecord
 
-OFFICIAL = "official"  # scored as the benchmark's own scorer does
+OFFICIAL = "official"  # the benchmark's own scorer
 
 # STAR's `top-1` is read as the mean over question types (MetricRow.published), as its leaderboard does; the paper's
 # text leaves that open (see `Practice.unstated`).
 
 
 def compared(table: Table, folders: Sequence[RunFolder], names: Sequence[str]) -> Table:
-    """The table with a row of each named model's published scores below every row they can be compared with.
+    """The table with a row of each given model's published scores below every row that they can be compared with.
 
-    What cannot be compared is left out, and a note of the table says why.
+    Other published scores are left out; a note of the table says why.
     """
     model_names = [find_model(n) for n in names]
     records = {key: [r.run for r in differing] for key, differing in rows_of(folders).items()}
@@ -63,9 +63,9 @@ _Given = tuple[Published, dict[int, Cell], tuple[str, ...]]
 
 
 def _beside(row: Row, model: str, records: Sequence[RunRecord]) -> tuple[list[_Given], list[str]]:
-    """The published scores that may stand below a row, and why others of the same task may not."""
+    """The published scores for a row, and why others of the same task are left out."""
     if "@sample" in row.task:
-        return [], [f"{model} is not put beside {row.task}: sample scores are never compared with published ones"]
+        return [], [f"{model} is not shown next to {row.task}: sample scores are never compared with published ones"]
     all_shots = next((r.spec.demos.shots for r in records if r.spec.demos.every), None)
     candidates = [p.at_all_shots(all_shots) for p in published() if p.model == model and p.task == row.task]
     if not candidates:
@@ -88,11 +88,11 @@ def _beside(row: Row, model: str, records: Sequence[RunRecord]) -> tuple[list[_G
 
 
 def disagreement(p: Published, row: Row) -> str:
-    """Why a published score is of something else than a row, or "" if task, split, metric and shots agree."""
+    """Why a published score cannot be compared with a row; "" if task, split, metric and shots agree."""
     if row.metric not in METRICS or METRICS[row.metric].published != p.metric:
         return f"its metric is {p.metric}, ours {row.metric}"
     if p.split == "not stated":
-        return "its source does not name the split"
+        return "its source does not state the split"
     if _split_name(p.split) != _split_name(row.split):
         return f"it is of split {p.split}, ours of {row.split}"
     if not set(p.values) & set(row.cells):
@@ -108,7 +108,7 @@ def _split_name(split: str) -> str:
 
 
 def differences(p: Published, row: Row, records: Sequence[RunRecord]) -> tuple[str, ...]:
-    """How a source measured otherwise than our runs (their run.json), as far as it says how."""
+    """How a source's protocol differs from our runs' (their run.json), as far as it states it."""
     spec = records[0].spec
     practice = PRACTICES[p.source]
     is_open = spec.task.mode == "open-ended"
@@ -132,7 +132,7 @@ def differences(p: Published, row: Row, records: Sequence[RunRecord]) -> tuple[s
     if row.metric == "vqa_accuracy" or p.metric == "vl_icl_accuracy" or (is_open and practice.dialect == "smmile"):
         pairs.append(("answer scoring", practice.dialect or OFFICIAL, _dialect(spec)))
     if row.metric == "star_mean":
-        pairs.append(("metric", "top-1, taken for the mean over question types", "mean over question types"))
+        pairs.append(("metric", "top-1, used as the mean over question types", "mean over question types"))
     if p.seeds is not None:
         pairs.append(("seeds", p.seeds, len({r.spec.demos.seed for r in records})))
     texts = [
@@ -151,7 +151,7 @@ def differences(p: Published, row: Row, records: Sequence[RunRecord]) -> tuple[s
 
 
 def _dialect(spec: RunSpec) -> str:
-    """`official` for each benchmark's own scorer, whatever it is called; else the dialect's name."""
+    """`official` for each benchmark's own scorer, whatever its name; otherwise the dialect's name."""
     dialect = spec.task.metrics[0].dialect or spec.prompt.metric_dialect
     return OFFICIAL if dialect in ("", "textvqa", "vizwiz") else dialect
 

@@ -1,7 +1,7 @@
-"""The browser's data: a sample of each task's queries, their prompts as the runs showed them, answers and references.
+"""The page's data: a sample of each task's queries, with prompts, answers and references.
 
-Prompts are rendered again from the record's spec and the data at hand, never guessed: where the data's digests or the
-shots are not those of the record, the page shows the answers alone and says why.
+Prompts are rendered again from the record's spec and the data. If the data's digests or the shots differ from the
+record, the page shows only the answers and says why.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from flamingo_eval.runs.record import RunRecord, ScoresRecord
 from flamingo_eval.runs.recorded import recorded_data, recorded_episodes
 from flamingo_eval.runs.runner import TaskData
 
-QUERY, SHOT = 0, 1  # query pictures get their places first; then both go round the tasks, query by query
+QUERY, SHOT = 0, 1  # query pictures have priority; then tasks take turns, query by query
 TOP_CANDIDATES = 5
-MOST_TYPES = 24  # a label with more values than this is no type
+MOST_TYPES = 24  # a label with more values than this is not a type
 RIGHT = 50.0  # of 100: from here on a query's own score counts as right
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run as the page needs it."""
+    """One run, with the data that the page needs."""
 
     folder: RunFolder
     spec: RunSpec
     record: RunRecord
     scores: ScoresRecord
     outputs: Mapping[str, Output]
-    variant: str = ""  # what tells it from runs of the same name (rows.py)
+    variant: str = ""  # distinguishes it from runs of the same name (rows.py)
 
     @property
     def words(self) -> list[str]:
-        """What else than model and protocol names its line: `rices`, `labels-shuffled`, `limit 100`."""
+        """The rest of its name, besides model and protocol: `rices`, `labels-shuffled`, `limit 100`."""
         method = self.spec.demos.method
         return [w for w in (method if method != "random" else "", self.spec.ablation, self.variant) if w]
 
 
 @dataclass(slots=True)
 class Pool:
-    """Values that many prompts share, each kept once and spoken of by number."""
+    """Values that many prompts share; each is stored once and referred to by number."""
 
     items: list[Any] = field(default_factory=list)
     _numbers: dict[Any, int] = field(default_factory=dict)
@@ -83,7 +83,7 @@ def _order(run: Run) -> tuple[Any, ...]:
 
 
 def chosen_ids(runs: Sequence[Run], limit: int, task: str) -> list[str]:
-    """The queries the page shows of a task: those that most runs have, drawn by a key, in the first run's order."""
+    """The queries of a task on the page: those that most runs have, drawn by a key, in the first run's order."""
     times = Counter(id for run in runs for id in run.outputs)
     order = sorted(times, key=lambda i: (-times[i], Random(f"report:{task}:{i}").random()))
     first_ids = set(order[:limit])
@@ -101,9 +101,9 @@ class TaskPrompts:
         self.supports = Supports(data.task.name, data.support, data.given)
 
     def episodes(self, run: Run, ids: Iterable[str]) -> dict[str, Episode]:
-        """The episodes of some of a run's queries, after its ablation; none where the record does not know them."""
+        """The episodes of some of a run's queries, after its ablation; empty if the record does not have them."""
         if run.record.answers is not None and not run.spec.prompt.query:
-            return {}  # another program's answers, to prompts of its own
+            return {}  # another program's answers to its own prompts
         outputs = {id: run.outputs[id] for id in ids if id in run.outputs}
         return recorded_episodes(run.record, outputs, self.data, self.supports)
 
@@ -114,19 +114,19 @@ class TaskPrompts:
         return queries | {id: episode.query for id, episode in changed.items()}
 
     def prompt(self, run: Run, id: str) -> tuple[Prompt | None, str]:
-        """The prompt of one of the run's queries, or None and why it cannot be shown."""
+        """The prompt of one of the run's queries; or None and the reason."""
         episode = self.episodes(run, [id]).get(id)
         if episode is None:
-            return None, "the record does not say what was shown"
+            return None, "the record does not contain the shots"
         return recorded_prompt(episode, run.outputs[id], run.spec, self.data.queries.candidates)
 
 
 def recorded_prompt(
     episode: Episode, output: Output, spec: RunSpec, candidates: Sequence[str] = ()
 ) -> tuple[Prompt | None, str]:
-    """The prompt of an episode that is the record's, or None and why there is none; `candidates` are the split's."""
+    """The recorded prompt of an episode; or None and the reason. `candidates`: the split's."""
     if tuple(s.id for s in episode.shots) != output.shots:
-        return None, "the shots at hand are not those of the record"
+        return None, "the shots differ from those in the record"
     try:
         return render(episode, spec.prompt, spec.protocol, candidates), ""
     except PromptError as error:
@@ -138,7 +138,7 @@ def recorded_prompt(
 
 @dataclass(slots=True)
 class Browser:
-    """Collects what the page's script reads."""
+    """Collects the data for the page's script."""
 
     book: PictureBook
     cards: Pool = field(default_factory=Pool)
@@ -287,7 +287,7 @@ class Browser:
     def _prompt(
         self, episode: Episode, output: Output, spec: RunSpec, candidates: Sequence[str], priority: tuple[int, int]
     ) -> list[int] | str:
-        """The prompt as numbers of cards, or why it cannot be shown."""
+        """The prompt as numbers of cards, or the reason for its absence."""
         prompt, reason = recorded_prompt(episode, output, spec, candidates)
         if prompt is None:
             return visible(reason)
@@ -297,7 +297,7 @@ class Browser:
             spec.demos.seed,
             spec.demos.shots,
             *priority,
-        )  # whole prompts of the first seed before others
+        )  # complete prompts of the first seed before others
         return [self._card(*card, picture_priority) for card in cards]
 
     def _card(
@@ -309,14 +309,14 @@ class Browser:
 
 
 def cards_of(prompt: Prompt) -> list[tuple[tuple[Image | Video, ...], str, bool]]:
-    """A prompt cut where pictures begin and chunks end: media, text, and whether a chunk ends there."""
+    """A prompt divided at pictures and ends of chunks: media, text, and whether a chunk ends there."""
     cards: list[tuple[list[Image | Video], list[str], bool]] = [([], [], False)]
     for part in prompt.parts:
         media, text, closed = cards[-1]
         if isinstance(part, EndOfChunk):
             cards[-1] = (media, text, True)
         elif isinstance(part, str):
-            if closed and not part.strip():  # white space after a chunk belongs to it
+            if closed and not part.strip():  # white space after a chunk is part of it
                 text.append(part)
             elif closed:
                 cards.append(([], [part], False))
@@ -331,7 +331,7 @@ def cards_of(prompt: Prompt) -> list[tuple[tuple[Image | Video, ...], str, bool]
 
 
 def _task_prompts(runs: Sequence[Run], data: str | None, images: tuple[str, ...]) -> tuple[TaskPrompts | None, str]:
-    """The data that the runs of a task share, or why there is none to show."""
+    """The data that the runs of a task share; or None and the reason."""
     try:
         inputs = [r.record.files for r in runs]
         if any(i != inputs[0] for i in inputs):
@@ -355,7 +355,7 @@ def _labels(example: Example) -> list[str]:
 
 
 def _types(examples: Sequence[Example]) -> list[str]:
-    """`answer_type: number` and the like: labels with a handful of values, for the filter."""
+    """Labels with few values, such as `answer_type: number`, for the filter."""
     values: dict[str, dict[str, None]] = {}
     for example in examples:
         for name in _labels(example):

@@ -1,8 +1,8 @@
-"""How much of a row's answers is copied from the shots, at each number of shots, and what copying alone would score.
+"""The share of copied answers at each number of shots, and the score of copying alone.
 
 Every share and score is a mean over queries, in per cent, with a 95 % bootstrap interval over pictures; seeds are
-averaged as everywhere (docs/scores.md has the arithmetic). Runs of earlier versions do not record what was copied: it
-is computed from the data where those are at hand.
+averaged as in tables (docs/scores.md explains the computation). Runs of earlier versions do not record copying: it is
+computed from the data, if present.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from flamingo_eval.runs.folder import read_outputs
 from flamingo_eval.runs.recorded import copying_again
 from flamingo_eval.runs.runner import TaskData
 
-DataOf: TypeAlias = Callable[[Recorded], TaskData]  # raises FlamingoEvalError where the data are not at hand
+DataOf: TypeAlias = Callable[[Recorded], TaskData]  # raises FlamingoEvalError if the data is missing
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its 95 % bootstrap interval over pictures; both None where it is undefined."""
+    """A number with its 95 % bootstrap interval over pictures; both None if undefined."""
 
     value: float | None
     ci95: tuple[float, float] | None = None
@@ -39,7 +39,7 @@ class Estimate:
 
 NOTHING = Estimate(None)
 
-# The figures of a run, each a value of every query that has a part in it
+# The numbers of a run, each with the value of every query that counts
 Value: TypeAlias = Callable[[Copying, float | None], float | None]
 FIGURES: Mapping[str, Value] = {
     "copied": lambda c, score: 100.0 * c.any,
@@ -59,9 +59,9 @@ RECORDED_SCORES = {"always_majority": MAJORITY, "always_last": LAST, "uncovered"
 
 @dataclass(frozen=True, slots=True)
 class CopyingAt:
-    """What the answers of a row took over from the shots, at one number of shots. In per cent, or the metric's points.
+    """What the answers of a row copied from the shots, at one number of shots. In per cent, or the metric's points.
 
-    `above_majority` and `above_last` are the score minus that of always saying the shots' most frequent or last answer,
+    `above_majority` and `above_last` are the score minus that of always giving the shots' most frequent or last answer,
     over the same pictures.
     """
 
@@ -80,11 +80,11 @@ class CopyingAt:
     uncovered_last: Estimate = NOTHING
     above_majority: Paired | None = None
     above_last: Paired | None = None
-    why: str = ""  # why there are no figures
+    why: str = ""  # why there are no numbers
 
 
 def copying_at(records: Sequence[Recorded], data_of: DataOf) -> CopyingAt:
-    """The figures of runs that differ in their seed alone."""
+    """The numbers of runs that differ only in the seed."""
     headlines = [r.scores.headline for r in records]
     values = [s.value for s in headlines if s.value is not None]
     score = over_seeds(values, [r.draws(r.scores.headline.metric) for r in records]) if values else None
@@ -117,7 +117,7 @@ def copying_at(records: Sequence[Recorded], data_of: DataOf) -> CopyingAt:
 
 @dataclass(frozen=True, slots=True)
 class _Marked:
-    """The answered queries of a run with what they took over, and the scores of a corpus metric."""
+    """The answered queries of a run with what they copied, and the scores of a corpus metric."""
 
     outputs: tuple[Output, ...]
     scores: Mapping[str, Score] = field(default_factory=dict)
@@ -144,25 +144,25 @@ class _Marked:
         return table
 
     def _score(self, figure: str, output: Output, copying: Copying) -> float | None:
-        """A query's own score; where the metric is no mean of those, whether its answer is right."""
+        """A query's own score; for corpus metrics, whether its answer is right."""
         if self.is_mean:
             return output.score
         return None if copying.right is None else 100.0 * copying.right
 
 
 def _marked(record: Recorded, data_of: DataOf) -> _Marked:
-    """Raises FlamingoEvalError where it is neither recorded nor to be computed."""
+    """What a run's answers copied. Raises FlamingoEvalError if it is not recorded and cannot be computed."""
     outputs, scores = read_outputs(record.folder.outputs)[0], record.scores.copying
     answered = [o for o in outputs if not o.error]
     if any(o.shots for o in answered) and all(o.copying is None for o in answered):
         answered, scores = copying_again(record.run, answered, data_of(record))
         if all(o.copying is None for o in answered):
-            raise FlamingoEvalError("the shots at hand are not those of the record")
+            raise FlamingoEvalError("the shots differ from those in the record")
     return _Marked(tuple(answered), scores, is_mean_of_queries(record.scores.headline, answered))
 
 
 def _over_seeds(parts: Sequence[tuple[Estimate, Draws]]) -> OverSeeds | None:
-    """None where a seed has no value. Without draws one seed keeps its own interval, several have none."""
+    """The mean over seeds; None if a seed has no value. Without draws, one seed has its own interval, several none."""
     values = [estimate.value for estimate, _ in parts]
     defined = [value for value in values if value is not None]
     if len(defined) < len(values):

@@ -1,4 +1,4 @@
-"""What shots add to a row of the table: zero-shot score, peak, efficiency, change from the fewest to the most shots.
+"""In-context gain of a row: zero-shot score, peak, efficiency, change from the fewest to the most shots.
 
 Efficiency is VL-ICL Bench's (arXiv 2403.13164): the area between the curve over shots and the line at the zero-shot
 score, by trapezoids over a linear axis of shots, divided by the largest number of shots. It is the mean gain over zero
@@ -16,9 +16,9 @@ from flamingo_eval.report.copying import NOTHING, Estimate
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What shots add to one row of the table, in points of its metric."""
+    """The in-context gain of one row of the table, in points of its metric."""
 
-    zero: Estimate  # at zero shots; undefined where that was not run
+    zero: Estimate  # at zero shots; undefined if not run
     peak: Estimate
     peak_shots: int
     efficiency: Estimate  # undefined without zero shots
@@ -28,7 +28,7 @@ class Curve:
 
 
 def curve_of(scores: Mapping[int, OverSeeds]) -> Curve | None:
-    """The curve of a row's scores by shots; None where there are none. All draws resample the same pictures."""
+    """The curve of a row's scores by shots; None without scores. All draws resample the same pictures."""
     if not scores:
         return None
     shots = sorted(scores)

@@ -1,4 +1,4 @@
-"""Two run records side by side: what was chosen, where it ran, what went in, what came out, and how sure the gap is."""
+"""Two run records compared: settings, machine, inputs, outputs, and whether the scores differ significantly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from flamingo_eval.runs.record import Provenance, read_run, read_scores
 
 @dataclass(frozen=True, slots=True)
 class ScoreDifference:
-    """One metric of both runs; `paired` is None, and `why` says it, where nothing pairs the two."""
+    """One metric of both runs. `paired` is None if the two cannot be paired; `why` gives the reason."""
 
     metric: str
     a: float | None
@@ -32,7 +32,7 @@ class ScoreDifference:
 
 @dataclass(frozen=True, slots=True)
 class ChangedAnswer:
-    """A query that both runs answered, differently. `a` and `b` are texts, or the index of the best candidate."""
+    """A query with different answers `a` and `b`: texts, or the best candidate."""
 
     id: str
     a: str
@@ -43,7 +43,7 @@ class ChangedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All that differs between runs a and b."""
+    """All differences between runs a and b."""
 
     a: RunFolder
     b: RunFolder
@@ -59,7 +59,7 @@ class Comparison:
 
     @property
     def same_results(self) -> bool:
-        """Same inputs, configuration, answers and scores. Versions and machines may differ: they are no result."""
+        """Whether inputs, configuration, answers and scores are equal; versions and machines may differ."""
         gaps = any(s.a != s.b for s in self.scores)
         return not (gaps or self.configuration or self.inputs or self.changed or self.only_a or self.only_b)
 
@@ -69,7 +69,9 @@ def one_run(path: Path) -> RunFolder:
     runs = find_runs([path])
     if len(runs) > 1:
         names = ", ".join(str(r.path.relative_to(path)) for r in runs[:5])
-        raise RunError(f"{path}: {len(runs)} runs lie below it ({names}{', ...' if len(runs) > 5 else ''}): give one.")
+        raise RunError(
+            f"{path}: {len(runs)} runs are below it ({names}{', ...' if len(runs) > 5 else ''}): choose one."
+        )
     return runs[0]
 
 
@@ -94,15 +96,15 @@ def compare(a: RunFolder, b: RunFolder) -> Comparison:
 
 
 def outputs_by_id(folder: RunFolder) -> dict[str, Output]:
-    """The outputs of a complete run in query order. Raises RunError for a file that is cut."""
+    """The outputs of a complete run in query order. Raises RunError for a truncated file."""
     outputs, whole = read_outputs(folder.outputs)
     if not folder.outputs.is_file() or whole != folder.outputs.stat().st_size:
-        raise RunError(f"{folder.outputs}: missing, or cut at byte {whole}.", fix="Run the same command again.")
+        raise RunError(f"{folder.outputs}: missing, or truncated at byte {whole}.", fix="Run the same command again.")
     return {o.id: o for o in outputs}
 
 
 def answer_of(output: Output) -> str:
-    """What a query was answered with: the cleaned text, or `candidate 3` (the best one, counted from 0)."""
+    """The answer to a query: the cleaned text, or `candidate 3` (the best one, from 0)."""
     if output.error:
         return f"failed: {output.error}"
     best_index = Prediction.of(output).chosen
@@ -110,7 +112,7 @@ def answer_of(output: Output) -> str:
 
 
 def _moved(a: Output, b: Output) -> bool:
-    """Whether candidates score differently, as far as both say: all of them, or the best one."""
+    """Whether candidate scores differ, as far as both runs have them: of all candidates, or of the best one."""
     if a.best is None and b.best is None:
         return a.scores != b.scores
     return _best(a) != _best(b)
@@ -163,8 +165,8 @@ def _paired(
     outputs_b: Mapping[str, Output],
     headline: bool,
 ) -> tuple[Paired | None, str]:
-    """The paired difference b - a. Runs over the same queries share their bootstrap draws; over partly the same ones,
-    the queries that both have are compared by their own scores, where the metric is a mean of such."""
+    """The paired difference b - a. Runs over the same queries share their bootstrap draws; otherwise the common queries
+    are compared by their own scores, if the metric is the mean of such scores."""
     if x.value is None or y.value is None:
         return None, x.why_undefined or y.why_undefined
     answered_a = {id for id, o in outputs_a.items() if not o.error}
@@ -173,13 +175,16 @@ def _paired(
         if not (x.draws and y.draws):
             return None, "this metric is not bootstrapped"
         difference = paired(x.value, y.value, x.draws, y.draws)
-        return difference, "" if difference else "too few bootstrap draws have a value in both (a single picture?)"
+        return (
+            difference,
+            "" if difference else "too few bootstrap draws have a value in both (is there only one picture?)",
+        )
     common_ids = [id for id in outputs_a if id in answered_a & answered_b]
     own_a, own_b = _own_scores(x, outputs_a), _own_scores(y, outputs_b)
     if not headline or not common_ids or own_a is None or own_b is None:
         return None, "the runs are over different queries"
     clusters = [outputs_a[id].media or id for id in common_ids]  # records of earlier versions do not name the picture
-    method = "whole pictures drawn" if all(outputs_a[id].media for id in common_ids) else "each drawn for itself"
+    method = "whole pictures drawn" if all(outputs_a[id].media for id in common_ids) else "each query drawn separately"
     (mean_a, draws_a), (mean_b, draws_b) = (
         _mean_draws([values[id] for id in common_ids], clusters) for values in (own_a, own_b)
     )

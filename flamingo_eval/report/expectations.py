@@ -1,4 +1,4 @@
-"""What a run is expected to score: `run --expect 'vqav2 4 >= 60'`, for the CI of a model repository."""
+"""Expected scores of a run: `run --expect 'vqav2 4 >= 60'`, for the CI of a model repository."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An expectation and what was measured; `value` is None where the score is undefined."""
+    """An expectation and the measured score; `value` is None if undefined."""
 
     expectation: Expectation
     value: float | None
@@ -57,7 +57,7 @@ def parse_expectations(
 
     Without `runs` their form alone is checked.
 
-    Raises UsageError with every text that is not of the form, and every one that no run answers.
+    Raises UsageError with every invalid text, and every one that matches no run.
     """
     problems: list[Problem] = []
     expectations: list[Expectation] = []
@@ -85,9 +85,9 @@ def parse_expectations(
 
 
 def check_expectations(expectations: Sequence[Expectation], table: Table) -> list[Outcome]:
-    """Each expectation against the table, which holds every metric of the runs.
+    """Check each expectation with a table of all metrics of the runs.
 
-    Raises UsageError where an expectation fits no score, or scores of several splits or rows.
+    Raises UsageError if an expectation matches no score, or scores of several splits or rows.
     """
     return [_outcome(expectation, table) for expectation in expectations]
 
@@ -96,10 +96,10 @@ def _outcome(expectation: Expectation, table: Table) -> Outcome:
     cells = _cells(expectation, table)
     if not cells:
         metrics = ", ".join(dict.fromkeys(r.metric for r in table.rows if _names_task(expectation, r.task)))
-        raise UsageError(f"--expect '{expectation.text}': no such score.", fix=f"Metrics of the task: {metrics}.")
+        raise UsageError(f"--expect '{expectation.text}': unknown score.", fix=f"Metrics of the task: {metrics}.")
     if len(cells) > 1:
         splits = ", ".join(f"{row.label}:{row.split}" for row, _ in cells)
-        raise UsageError(f"--expect '{expectation.text}': several scores fit ({splits}).", fix="Name the split.")
+        raise UsageError(f"--expect '{expectation.text}': several scores match ({splits}).", fix="Add the split.")
     ((_, cell),) = cells
     met = cell.value is not None and OPERATORS[expectation.operator](cell.value, expectation.value)
     return Outcome(expectation, cell.value, met)

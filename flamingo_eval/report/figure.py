@@ -1,8 +1,8 @@
-"""Score over shots, a panel a task: the paper's figure, as SVG.
+"""Score over shots, one panel per task: the paper's figure, as SVG.
 
-Drawn here and not by a plotting library: a panel is a hundred lines of markup, follows the page's light and dark
-colours through CSS, needs no script, and adds no dependency; matplotlib's SVG fixes its colours and fonts, and the
-JavaScript libraries weigh more than the rest of the page.
+It is drawn without a plotting library: a panel is a hundred lines of markup, follows the page's light and dark colours
+through CSS, and needs no script and no dependency. matplotlib's SVG has fixed colours and fonts, and JavaScript
+libraries are larger than the rest of the page.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GAP = 20  # between the panels of a file
 LEGEND_LINE = 20
 COLOURS = 8
 FONTS = "system-ui, sans-serif"
-PLAIN_FONT = "Bitstream Vera Sans"  # comes with the PDF library: the same letters on every machine
+PLAIN_FONT = "Bitstream Vera Sans"  # part of the PDF library, so letters are equal on every machine
 DASHES = ("7 3", "2 3", "9 3 2 3", "4 2")  # of the second and later lines of a model
 INK, MUTED, RULE, SURFACE = "#1d1a20", "#67616c", "#e7e2e6", "#ffffff"
 LIGHT = ("#c81d6b", "#1f6fc4", "#1a8a5f", "#b06a00", "#7446b8", "#00808c", "#8a4b32", "#5a6472")
@@ -35,15 +35,15 @@ SeriesKey: TypeAlias = tuple[str, str, str, str, str, str]  # model, protocol, d
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of the figure: a way of measuring, the same in every panel.
+    """One line of the figure: a model and its settings, with the same style in every panel.
 
-    Lines of one model share its colour and differ in their dashes; where there is one model alone, each line has a
-    colour of its own.
+    Lines of one model have the same colour and different dashes; if there is only one model, lines have different
+    colours.
     """
 
     number: int
     label: str
-    kind: str  # ours, published, or ceiling: what only guessing can exceed, or what always repeating a shot scores
+    kind: str  # ours, published, or ceiling (only guessing can exceed it), or what always repeating a shot scores
     colour: int
     dash: int = 0
 
@@ -66,12 +66,12 @@ class Panel:
 
 
 def series_of(table: Table) -> dict[SeriesKey, Series]:
-    """Every line of the table's figure, in the table's order: ours, then published ones, then the ceiling."""
+    """Every line of the figure, in the table's order: ours, then published ones, then the ceiling."""
     order = ("ours", "published", "ceiling")
     keys = sorted(dict.fromkeys(map(series_key, table.rows)), key=lambda k: order.index(k[-1]))
     several_protocols = len({k[1] for k in keys if k[-1] == "ours"}) > 1
     models = list(dict.fromkeys(k[0] for k in keys if k[-1] != "ceiling"))
-    lines_of = dict.fromkeys(models, 0)  # how many lines of a model have their dashes
+    lines_of = dict.fromkeys(models, 0)  # number of lines of a model that have dashes
     series = {}
     for number, key in enumerate(keys):
         model, protocol, demos, ablation, variant, kind = key
@@ -90,7 +90,7 @@ def series_of(table: Table) -> dict[SeriesKey, Series]:
 
 
 def series_key(row: Row) -> SeriesKey:
-    """Which line of the figure a row belongs to."""
+    """The key of the line that a row belongs to."""
     if row.metric in BELOW:
         return (METRIC_TITLES[row.metric], "", "random", "", row.variant, "ceiling")
     kind = "published" if row.published else "ours"
@@ -98,7 +98,7 @@ def series_key(row: Row) -> SeriesKey:
 
 
 def panels_of(table: Table) -> list[Panel]:
-    """A panel for each task, split and metric that has a number; a ceiling stands in the panel of its task."""
+    """A panel for each task, split and metric with a number; a ceiling is in the panel of its task."""
     series = series_of(table)
     groups: dict[tuple[str, str, str], dict[Series, list[_Point]]] = {}
     metric = ""
@@ -129,14 +129,14 @@ def _points(row: Row) -> list[_Point]:
 
 
 def _described(title: str, metric: str, lines: Sequence[_Line]) -> str:
-    """What a screen reader says for the panel."""
+    """The panel's description for screen readers."""
     parts = [f"{s.label}: " + ", ".join(f"{v:.1f} at {k}" for k, v, _ in points) for s, points in lines]
     return f"{title}, {metric} over shots. " + "; ".join(parts)
 
 
 def _drawn(title: str, metric: str, lines: Sequence[_Line], shots: Sequence[int], extent: Sequence[float]) -> str:
     low, high, step = axis(extent)
-    xs = [math.log2(k + 2) for k in shots]  # 0, 4, 8, 16, 32 stand at nearly equal distances, as in the paper
+    xs = [math.log2(k + 2) for k in shots]  # 0, 4, 8, 16, 32 at nearly equal distances, as in the paper
     span = (xs[-1] - xs[0]) or 1.0
 
     def x(k: int) -> float:
@@ -151,10 +151,12 @@ def _drawn(title: str, metric: str, lines: Sequence[_Line], shots: Sequence[int]
         value = low + i * step
         out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
         out.append(_text(LEFT - 6, y(value) + 3.5, f"{value:g}", "tick end"))
-    ticks = sorted({k for _, points in lines for k, _, _ in points})  # the axis is everybody's, the ticks its own
+    ticks = sorted(
+        {k for _, points in lines for k, _, _ in points}
+    )  # the axis is common, the ticks are the panel's own
     out += [_text(x(k), HEIGHT - BOTTOM + 15, str(k), "tick middle") for k in ticks]
     out.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "shots", "small middle"))
-    for s, points in sorted(lines, key=lambda line: -line[0].number):  # the first series on top
+    for s, points in sorted(lines, key=lambda line: -line[0].number):  # draw the first series last, on top
         out += _line_marks(s, [(x(k), k, v, c) for k, v, c in points], y)
     return "\n".join(out)
 
@@ -189,7 +191,7 @@ def axis(values: Sequence[float]) -> tuple[float, float, float]:
     low, high = min(values), max(values)
     pad = max((high - low) * 0.08, 1.0)
     low, high = (max(0.0, low - pad) if low >= 0 else low - pad), high + pad
-    high = 100.0 if max(values) <= 100 < high else high  # most metrics end there
+    high = 100.0 if max(values) <= 100 < high else high  # the maximum of most metrics
     rough = (high - low) / 4
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size >= rough)
@@ -233,7 +235,7 @@ def colour_variables(colours: Sequence[str]) -> str:
 
 
 def plain_style() -> str:
-    """The light style with every colour written out, for readers of SVG that know no CSS variables."""
+    """The light style with explicit colours, for SVG readers without CSS variables."""
     colours = {"--ink": INK, "--muted": MUTED, "--rule": RULE, "--surface": SURFACE}
     rules = []
     for rule in style().splitlines():
@@ -253,7 +255,7 @@ def plain_style() -> str:
 
 
 def svg_file(table: Table, columns: int = 3, *, plain: bool = False) -> str:
-    """The whole figure as one SVG document, light or dark as its reader prefers; `plain`: light, without variables."""
+    """The figure as one SVG document, light or dark as the viewer prefers; `plain`: light, without variables."""
     panels = panels_of(table)
     columns = max(1, min(columns, len(panels)))
     rows = math.ceil(len(panels) / columns)
@@ -281,7 +283,7 @@ def svg_file(table: Table, columns: int = 3, *, plain: bool = False) -> str:
 
 
 def _legend(series: Sequence[Series], width: int) -> tuple[str, int]:
-    """Entries laid out in lines by an estimate of their width; their markup and height."""
+    """The legend's markup and height; entries are laid out in lines by their estimated width."""
     out, x, y = [], 0.0, 0
     for s in series:
         entry_width = 42 + 6.4 * len(s.label)

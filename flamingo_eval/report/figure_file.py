@@ -1,4 +1,4 @@
-"""The figure as a file: SVG, or PDF and PNG through libraries of the extra `figures`."""
+"""The figure as a file: SVG, or PDF and PNG with the extra `figures`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ INSTALL = "pip install 'flamingo-eval[figures]'"
 
 
 def figure_bytes(path: Path, table: Table) -> bytes:
-    """The figure in the format that the name's suffix says.
+    """The figure in the format of the file name's suffix.
 
-    Raises UsageError for another suffix, MissingDependency where the extra is missing.
+    Raises UsageError for another suffix, MissingDependency if the extra is missing.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:

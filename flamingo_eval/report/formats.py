@@ -29,7 +29,7 @@ CSV_COLUMNS = (
 
 
 def csv_text(table: Table) -> str:
-    """One line a number, with all that tells it from the others."""
+    """One line per number, with all columns that identify it."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -56,7 +56,7 @@ def csv_text(table: Table) -> str:
     return out.getvalue()
 
 
-PLUS_MINUS = "\ue000"  # stands for the sign until the rest of a cell is escaped
+PLUS_MINUS = "\ue000"  # placeholder for the sign until the rest of a cell is escaped
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -66,7 +66,7 @@ _LATEX = str.maketrans(
 def latex(table: Table, caption: str = "", label: str = "tab:few-shot") -> str:
     """A table environment with booktabs rules, caption, label and the notes below.
 
-    Columns with one value in all rows stand in the caption.
+    Columns with one value in all rows are in the caption.
     """
     titles, cells = header(table), lines(table, PLUS_MINUS)
     constants, names = name_columns(table)

@@ -26,16 +26,16 @@ def load_results(
     per: Literal["score", "query", "shots"] = "score",
     data: str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
-    """The complete runs in or below one or several folders, a row a score (all metrics), a query or a number of shots.
+    """The complete runs in or below some folders: one row per score (all metrics), query or number of shots.
 
-    Scores: value, low and high (95 % interval), n, n_failed, why_undefined, beside what tells runs apart. `row`
-    names the row of the table that a run belongs to: runs with the same `row`, `metric` and `shots` differ in the
-    seed alone. `variant` names what else differs among runs of one name (`limit 100`). Queries: id, media (rows of
+    Scores: value, low and high (95 % interval), n, n_failed, why_undefined, and the run's settings. `row` names the row
+    of the table that a run belongs to: runs with the same `row`, `metric` and `shots` differ only in the seed.
+    `variant` names other differences between runs of one name (`limit 100`). Queries: id, media (rows of
     one picture share it), shot ids, tokens, answer, own score of the headline metric (0-100, None where it has
-    none), error, and what the answer took over from its shots: copied, majority, last, covered (docs/scores.md). Shots:
+    none), error, and what the answer copied from its shots: copied, majority, last, covered (docs/scores.md). Shots:
     the in-context card, seeds averaged: score, copied, ... with `_low` and `_high`, the curve of the row (the same at
-    all of its shots) and the verdict; `data` is where the official files of runs are that do not record what was
-    copied. Raises RunError.
+    all of its shots) and the verdict; `data` is the folder of official files, for runs that do not record copying.
+    Raises RunError.
     """
     if per not in ("score", "query", "shots"):
         raise ValueError(f"per='{per}': 'score', 'query' or 'shots'")
@@ -59,7 +59,7 @@ def _identity(folder: RunFolder, key: RowKey) -> tuple[dict[str, Any], tuple[Sco
 
 
 def _row_label(key: RowKey) -> str:
-    """`vqav2 val, tiny, flamingo, rices`: what makes a row of the table a row, the metric apart."""
+    """`vqav2 val, tiny, flamingo, rices`: the settings that identify a row of the table, without the metric."""
     task, split, _, model, protocol, demos, ablation, variant = key
     return ", ".join(filter(None, (f"{task} {split}", model, protocol, demos, ablation, variant)))
 

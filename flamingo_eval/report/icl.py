@@ -1,4 +1,4 @@
-"""The in-context card, from finished runs: for every row what shots add, what is copied from them, and a verdict."""
+"""The in-context card of finished runs: gain, copying and a verdict for every row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flamingo_eval.runs.runner import TaskData
 
 @dataclass(frozen=True, slots=True)
 class CardRow:
-    """One row of the results table: its curve over shots, and what was copied at each number of shots."""
+    """One row of the results table: its curve over shots, and copying at each number of shots."""
 
     task: str
     split: str
@@ -28,7 +28,7 @@ class CardRow:
     protocol: str
     demos: str  # the method that chose the shots
     ablation: str
-    variant: str  # what else tells it from rows of its name
+    variant: str  # distinguishes it from rows of the same name
     curve: Curve | None  # None: no score at any number of shots
     copying: tuple[CopyingAt, ...]  # by number of shots
     verdict: Verdict
@@ -41,15 +41,15 @@ class CardRow:
 
 
 class DataAtHand:
-    """The data of finished runs, for those that do not record what was copied; the newest task's are kept."""
+    """The data of finished runs, for runs that do not record copying; the last task's data is cached."""
 
     def __init__(self, data: str | None = None) -> None:
-        """`data`: where the official files are; runs on the sample need none."""
+        """`data`: folder of the official files; runs on the sample need none."""
         self.data = data
         self._newest: tuple[object, TaskData] | None = None
 
     def __call__(self, record: Recorded) -> TaskData:
-        """Raises FlamingoEvalError where they are not at hand or not those of the run."""
+        """The data of a run. Raises FlamingoEvalError if it is missing or differs from the run's."""
         key = (record.run.task, record.run.spec.split, repr(record.run.spec.task), tuple(record.run.files.items()))
         if self._newest is None or self._newest[0] != key:
             self._newest = key, recorded_data(record.run, self.data)
@@ -57,7 +57,7 @@ class DataAtHand:
 
 
 def card_rows(folders: Sequence[RunFolder], data: str | None = None) -> list[CardRow]:
-    """The card of every row; seeds are averaged. `data` is for runs whose record does not hold what was copied."""
+    """The card of every row; seeds are averaged. `data` is for runs that do not record copying."""
     data_of = DataAtHand(data)
     return [_row(key, records, data_of) for key, records in rows_of(folders).items()]
 
@@ -102,7 +102,7 @@ NOTES = (
 
 
 def names_of(rows: Sequence[CardRow]) -> list[str]:
-    """What a row is called in the second and third table: with its model where there are several."""
+    """The name of a row in the second and third table, with its model if there are several."""
     several = len({(row.model, row.protocol) for row in rows}) > 1
     return [f"{row.name}, {row.model}, {row.protocol}" if several else row.name for row in rows]
 
@@ -170,7 +170,7 @@ def copying_line(name: str, at: CopyingAt) -> list[str]:
 
 
 def copying_figures(at: CopyingAt) -> tuple[Estimate, ...]:
-    """The figures under COPYING_TITLES, from the score on."""
+    """The numbers of COPYING_TITLES, from the score on."""
     return (
         at.score, at.copied, at.copied_right, at.majority, at.last, at.always_majority, at.always_last, at.covered,
         at.uncovered, at.uncovered_copied,
@@ -178,7 +178,7 @@ def copying_figures(at: CopyingAt) -> tuple[Estimate, ...]:
 
 
 def whys(rows: Sequence[CardRow]) -> list[str]:
-    """Why figures are blank, a line a reason."""
+    """Why numbers are missing, one line per reason."""
     reasons: dict[str, dict[str, None]] = {}
     for row in rows:
         for at in row.copying:
@@ -188,7 +188,7 @@ def whys(rows: Sequence[CardRow]) -> list[str]:
 
 
 def in_words(estimate: Estimate, signed: bool = False) -> str:
-    """`48.3 ±5.0`: the value and half its interval; `-` where it is undefined."""
+    """`48.3 ±5.0`: the value and half its interval; `-` if undefined."""
     if estimate.value is None:
         return "-"
     value = f"{estimate.value:+.1f}" if signed else f"{estimate.value:.1f}"

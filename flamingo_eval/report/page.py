@@ -1,8 +1,8 @@
-"""The report page: one HTML file with everything in it, safe to open whatever a model wrote.
+"""The report page: one self-contained HTML file that is safe to open, whatever a model wrote.
 
-What a model or a dataset wrote is made visible (text.py), escaped by Jinja or by JSON, and put into the page by its
-script as text, never as markup. A content security policy allows this page's own style and script, by their digests,
-and pictures from data URIs; nothing else, and no network.
+Text from a model or a data set is made visible (visible.py), escaped by Jinja or as JSON, and inserted by the page's
+script as text, never as markup. A content security policy allows only the page's own style and script, by their
+digests, and pictures from data URIs; no network.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DARK_THEME = """color-scheme: dark;
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
-    """What goes onto the page."""
+    """Options of the page."""
 
     title: str = "Few-shot results"
     data: str | None = None  # root of the official files; runs on the sample need none
@@ -62,7 +62,7 @@ class PageOptions:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The file's text, and what its reader should know: data that was not at hand, pictures left out."""
+    """The file's text, and notes for the user: missing data, pictures left out."""
 
     html: str
     notes: tuple[str, ...]
@@ -116,7 +116,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         finalize=lambda v: visible(v) if isinstance(v, str) and not isinstance(v, Markup) else v,
     )
-    env.filters["markup"] = Markup  # for what this package drew itself
+    env.filters["markup"] = Markup  # for pictures made by this package
     return env
 
 
@@ -159,7 +159,7 @@ def _count(n: int) -> str:
 
 
 def _score_table(table: Table) -> ShownTable:
-    """Rows as in the terminal: what is the same everywhere stands above, and on a phone below the task's name."""
+    """Rows as in the terminal: columns with one value are above the table, and on a phone below the task's name."""
     series = figure.series_of(table)
     constants, names = name_columns(table)
     titles = header(table)
@@ -249,7 +249,7 @@ def _run_cells(run: Run) -> list[ShownCell]:
 
 
 def _input_table(runs: Sequence[Run]) -> ShownTable:
-    """Every input once: file, its digest, the tasks it went into."""
+    """Every input once: file, digest, and the tasks that use it."""
     names_of: dict[tuple[str, str], dict[str, None]] = {}
     for run in runs:
         for name, digest in run.record.inputs.items():

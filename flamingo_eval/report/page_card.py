@@ -1,4 +1,4 @@
-"""The in-context card on the page: a table of curves with their verdicts, and one of what was copied."""
+"""The in-context card on the page: a table of curves with their verdicts, and a table of copying."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CURVE_TITLES = ("task", "what the curve shows", "metric", "0 shots", "peak", "at
 
 
 def curve_table(rows: Sequence[CardRow]) -> ShownTable:
-    """A line a row of the results: what its curve shows, and the curve's figures."""
+    """One line per row of the results: the verdict, and the curve's numbers."""
     lines = []
     for name, row in zip(names_of(rows), rows, strict=True):
         sentence = ShownCell(row.verdict.text, row.verdict.text, verdict=COLOURS.get(row.verdict.kind, "plain"))
@@ -42,7 +42,7 @@ def _curve_cells(row: CardRow) -> tuple[ShownCell, ...]:
 
 
 def copying_table(rows: Sequence[CardRow]) -> ShownTable:
-    """A line a row of the results and number of shots: shares of copied answers, baselines, coverage."""
+    """One line per row of the results and number of shots: shares of copied answers, baselines, coverage."""
     lines = [
         ShownRow((ShownCell(name, name), ShownCell(str(at.shots), str(at.shots)), *map(_cell, copying_figures(at))))
         for name, row in zip(names_of(rows), rows, strict=True)

@@ -1,4 +1,4 @@
-"""Published scores and how their sources measured.
+"""Published scores and the protocols of their sources.
 
 The numbers, their sources and the contradictions between the sources are in published_results.yaml.
 """
@@ -23,7 +23,7 @@ FILE = Path(__file__).resolve().parent / "published_results.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The scores of one model on one task as a source prints them, on our 0-100 scale, by number of shots."""
+    """The scores of one model on one task as printed in a source, on our 0-100 scale, by number of shots."""
 
     model: str
     source: str  # key of Practice and of `sources` in the file
@@ -39,7 +39,7 @@ class Published:
     support_size: int | None = None
     support_per_class: int | str | None = None
     notes: str = ""
-    conflicts: Mapping[int, str] = field(default_factory=dict)  # where sources contradict each other, by shots
+    conflicts: Mapping[int, str] = field(default_factory=dict)  # contradictions between sources, by shots
     all_shots: float | None = None  # with every demonstration that a query brings
     protocol: str = ""  # where the source asked this model otherwise than others
 
@@ -57,7 +57,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Practice:
-    """How a source measured, as far as it says so. None: it does not say."""
+    """The protocol of a source, as far as it is stated. None: not stated."""
 
     protocol: str
     text_only_open: int = 2
@@ -118,7 +118,7 @@ def published() -> tuple[Published, ...]:
 
 
 def _content() -> dict[str, Any]:
-    """The file as plain values: it is part of the package and pinned by tests, so it needs no schema of problems."""
+    """The file as plain values; it is part of the package and checked by tests, so it needs no schema."""
     content: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     return content
 
@@ -153,7 +153,7 @@ def _of_block(
 
 
 def _place(source: str, selection: str) -> str:
-    """The one of a source's tables that holds few-shot scores of a way of choosing shots; all of them if none says."""
+    """The source's table with few-shot scores for a method of choosing shots; all tables if none states it."""
     tables = re.split(r", (?=Table)", source)
     matching = [t for t in tables if "few-shot" in t or selection in t.lower()]
     return matching[0] if matching else source
@@ -197,7 +197,7 @@ def models() -> tuple[str, ...]:
 
 
 def find_model(name: str) -> str:
-    """The published model of that name, whatever its case. Raises UsageError with the nearest one."""
+    """The published model of that name, in any case. Raises UsageError with the nearest name."""
     by_lower_case = {m.lower(): m for m in models()}
     if name.lower() not in by_lower_case:
         hint = did_you_mean(name.lower(), by_lower_case)

@@ -1,8 +1,8 @@
-"""Which runs share a row of a table: those that differ in nothing but shots and seed.
+"""Which runs share a row of a table: those that differ only in shots and seed.
 
-Task, split, metric, model, protocol, choice of shots and ablation name a row. Whatever else differs among runs of that
-name (the limit, the support size, the weights, the data) splits the row, and is written beside its parts: a mean over
-`seeds` must not be one over other things.
+Task, split, metric, model, protocol, choice of shots and ablation name a row. Any other difference between runs of that
+name (the limit, the support size, the weights, the data) splits the row and is part of the label: a mean over seeds
+must not be a mean over other settings.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Recorded:
 
 
 def rows_of(folders: Sequence[RunFolder]) -> dict[RowKey, list[Recorded]]:
-    """The runs of each row, by its sorted key, whose last word says what tells it from others of its name.
+    """The runs of each row, by its sorted key, whose last word distinguishes it from others of the same name.
 
-    The same run given twice counts once; a repetition with other scores gets a row of its own.
+    A duplicate run counts once; a repetition with other scores gets a separate row.
     """
     by_name: dict[tuple[str, ...], list[Recorded]] = {}
     for folder in folders:
@@ -65,7 +65,7 @@ def _name(scores: ScoresRecord) -> tuple[str, ...]:
 
 
 def _parts(records: Sequence[Recorded]) -> Iterator[tuple[str, list[Recorded]]]:
-    """The runs that differ in shots and seed alone, and what tells them from the others ("" if there are none)."""
+    """Groups of runs that differ only in shots and seed, with what distinguishes each ("" for a single one)."""
     settings = [_settings(record.run) for record in records]
     indices_of: dict[str, list[int]] = {}
     for i, differing in enumerate(settings):
@@ -83,7 +83,7 @@ def _parts(records: Sequence[Recorded]) -> Iterator[tuple[str, list[Recorded]]]:
 
 
 def _repetitions(records: Sequence[Recorded]) -> list[list[Recorded]]:
-    """Runs of one setting, such that no list holds the same shots and seed twice; equal records count once."""
+    """Lists of runs of one setting, without duplicate shots and seed in a list; equal records count once."""
     repetitions: list[dict[tuple[int, int], Recorded]] = []
     for record in records:
         key = (record.scores.shots, record.scores.seed)
@@ -97,12 +97,12 @@ def _repetitions(records: Sequence[Recorded]) -> list[list[Recorded]]:
 
 
 def _numbers(record: Recorded) -> list[Score]:
-    """What was scored; schemas differ in where the draws are."""
+    """The scores, for comparison; schemas store the draws in different places."""
     return [replace(score, draws=()) for score in record.scores.scores]
 
 
 def _settings(run: RunRecord) -> dict[str, Any]:
-    """What decides a run's scores beside its row's name, shots and seed, as flat keys."""
+    """The settings that decide a run's scores, except its row's name, shots and seed, as flat keys."""
     inputs = {"weights": run.inputs.get(CHECKPOINT), "data": _digest(sorted(run.files.values()))}
     return row_settings(run.spec) | inputs
 

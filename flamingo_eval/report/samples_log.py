@@ -1,8 +1,8 @@
-"""A finished run's answers as a per-sample log, in the form that lm-evaluation-harness and lmms-eval write.
+"""A finished run's answers as a per-sample log, in the format of lm-evaluation-harness and lmms-eval.
 
-One JSON line an answered query: `doc`, `target`, `arguments`, `resps`, `filtered_resps`, and the headline metric's
-value for the query, 0 to 1 as the harnesses write it. What a run does not record (is a candidate greedy) is null.
-Prompts and targets need the data; without them these keys are empty.
+One JSON line per answered query: `doc`, `target`, `arguments`, `resps`, `filtered_resps`, and the headline metric's
+value for the query, 0 to 1 as in the harnesses. Values that a run does not record (is a candidate greedy) are null.
+Prompts and targets need the data; without it these keys are empty.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flamingo_eval.runs.recorded import recorded_data
 
 
 def task_prompts(run: Run, data: str | None, images: tuple[str, ...] = ()) -> tuple[TaskPrompts | None, str]:
-    """The data of a run, or None and why they are not at hand."""
+    """The data of a run; or None and the reason."""
     try:
         return TaskPrompts(recorded_data(run.record, data, images)), ""
     except FlamingoEvalError as error:
@@ -26,7 +26,7 @@ def task_prompts(run: Run, data: str | None, images: tuple[str, ...] = ()) -> tu
 
 
 def sample_lines(run: Run, prompts: TaskPrompts | None) -> Iterator[dict[str, Any]]:
-    """The lines of one run, in query order; failed queries have none, for the harnesses know no failures."""
+    """The lines of one run, in query order; failed queries are omitted, as the harnesses have no failures."""
     examples = prompts.queries(run) if prompts else {}
     metric = run.scores.headline.metric
     index_of = {id: i for i, id in enumerate(examples or run.outputs)}
@@ -56,7 +56,7 @@ def _candidates(example: Example | None, prompts: TaskPrompts | None) -> tuple[s
 
 
 def _fields(example: Example | None) -> dict[str, str]:
-    """The fields of the row that are text, under names of their own."""
+    """The text fields of the row."""
     fields = example.fields if example is not None else {}
     return {k: v for k, v in fields.items() if isinstance(v, str) and k != "id"}
 

@@ -1,4 +1,4 @@
-"""A table of the page: cells with what they sort by, a tooltip, a smaller text beside."""
+"""A table of the page: cells with a sort value, a tooltip and a smaller second text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ShownCell:
-    """A table cell: its text, a smaller text beside it, what it sorts by, a tooltip, a text for phones, a colour."""
+    """A table cell: its text, a smaller second text, a sort value, a tooltip, a text for phones, a colour."""
 
     text: str
     sort: str
@@ -26,7 +26,7 @@ class ShownRow:
 
 @dataclass(frozen=True, slots=True)
 class ShownTable:
-    """A sortable table; columns from `numbers_from` on hold numbers, those before `names` give way on a phone."""
+    """A sortable table; columns from `numbers_from` on are numbers, those before `names` are hidden on a phone."""
 
     caption: str
     titles: tuple[str, ...]

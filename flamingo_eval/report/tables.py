@@ -1,7 +1,7 @@
 """Run records -> a table of plain data (rendered by text_table.py and formats.py). Never imports a model.
 
 Tasks are rows and shots are columns. A cell is the mean over seeds with a 95 % interval over queries (pictures) and,
-apart from it, the spread over seeds: the two doubts are not mixed.
+separately, the spread over seeds.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class Cell:
     ci95: tuple[float, float] | None
     seeds: tuple[int, ...]
     spread: float | None  # standard deviation over seeds; None for a single one
-    n: int | None  # queries; None where a source does not say
+    n: int | None  # queries; None if a source does not state it
     n_failed: int
     why_undefined: str = ""
     notes: tuple[str, ...] = ()
-    passed_over: tuple[str, ...] = ()  # support examples that could not be shown: `20 (digest ...)`, a word a seed
+    passed_over: tuple[str, ...] = ()  # skipped support examples: `20 (digest ...)`, one word per seed
     text_only_shots: int | None = None  # demonstrations without pictures at zero shots; None: more shots, or unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One task as one model, protocol and way of choosing shots was measured on it."""
+    """One task with one model, protocol and method of choosing shots."""
 
     task: str
     split: str
@@ -56,10 +56,10 @@ class Row:
     demos: str
     ablation: str
     cells: dict[int, Cell]  # by shots
-    published: str = ""  # where the numbers are printed; empty: they are ours
-    differences: tuple[str, ...] = ()  # published: how it was measured otherwise than ours
+    published: str = ""  # source of the numbers; empty: ours
+    differences: tuple[str, ...] = ()  # published: differences from our protocol
     footnote: int = 0  # published: number of its note below the table
-    variant: str = ""  # what tells it from rows of the same name (rows.py): `limit 100`
+    variant: str = ""  # distinguishes it from rows of the same name (rows.py): `limit 100`
 
     @property
     def key(self) -> RowKey:
@@ -74,25 +74,25 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The task, with whatever differs from a plain run beside it."""
+        """The task, followed by differences from a plain run."""
         extra = [x for x in (self.demos if self.demos != "random" else "", self.ablation, self.variant) if x]
         return f"{self.task} ({', '.join(extra)})" if extra else self.task
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows in the order of task, model, protocol; the shots that occur in any of them."""
+    """Rows in the order of task, model, protocol; and all numbers of shots in them."""
 
     rows: tuple[Row, ...]
     shots: tuple[int, ...]
-    footnotes: tuple[str, ...] = ()  # sources and differences of published rows, and what was left out
+    footnotes: tuple[str, ...] = ()  # sources and differences of published rows, and rows that were left out
 
 
 def table_of(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> Table:
-    """The table of complete runs: runs that differ only in seed share a cell.
+    """The table of complete runs; runs that differ only in the seed share a cell.
 
-    `metrics` names the metrics of each task to show, `all` for every one; the headline where it is empty. Raises
-    UsageError for a metric that none of the runs has.
+    `metrics` are the metrics to show of each task, `all` for every one; the headline if empty. Raises UsageError for a
+    metric that none of the runs has.
     """
     rows: list[Row] = []
     groups = rows_of(folders)
@@ -139,7 +139,7 @@ def _below(runs: Sequence[Recorded], name: str) -> Cell | None:
 
 
 def _cell(runs: Sequence[Recorded], metric: str) -> Cell | None:
-    """Mean over seeds, its interval over queries, and apart from it the standard deviation over seeds."""
+    """Mean over seeds, its interval over queries, and the standard deviation over seeds."""
     scores = [s for r in runs for s in r.scores.scores if s.metric == metric]
     if len(scores) != len(runs):
         return None
@@ -170,7 +170,7 @@ def _passed_over(runs: Sequence[Recorded]) -> tuple[str, ...]:
 
 
 def _text_only_shots(runs: Sequence[Recorded]) -> int | None:
-    """What the records say about demonstrations without pictures, at zero shots."""
+    """Demonstrations without pictures at zero shots, from the records."""
     numbers = {r.scores.text_only_shots for r in runs if r.scores.shots == 0}
     return numbers.pop() if len(numbers) == 1 else None
 
@@ -191,7 +191,7 @@ def _aligned(runs: Sequence[Recorded]) -> bool:
 
 
 def cell_text(cell: Cell | None, plus_minus: str = "±") -> str:
-    """`63.1 ±2.4`: the mean and half the width of its 95 % interval; `undefined` where there is no number."""
+    """`63.1 ±2.4`: the mean and half the width of its 95 % interval; `undefined` if there is no number."""
     if cell is None:
         return "-"
     if cell.value is None:
@@ -211,9 +211,9 @@ def header(table: Table) -> list[str]:
 
 
 def name_columns(table: Table) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """What is the same in all rows, as words for a line above, and the columns before the numbers that are left.
+    """The columns with one value in all rows, as words for a line above, and the other columns before the numbers.
 
-    A ceiling repeats its score's names and does not count; the task stays in any case.
+    A ceiling repeats its score's names and does not count. The task is always a column.
     """
     titles = header(table)
     rows = [cells for cells, row in zip(lines(table), table.rows, strict=True) if row.metric not in BELOW]
@@ -246,7 +246,7 @@ def lines(table: Table, plus_minus: str = "±") -> list[list[str]]:
 
 
 def _zero_shot_notes(table: Table) -> list[str]:
-    """What the prompts at zero shots held, as the records say."""
+    """Notes about the prompts at zero shots, from the records."""
     tasks: dict[int, dict[str, None]] = {}
     for row in table.rows:
         cell = row.cells.get(0)
@@ -261,13 +261,13 @@ def _zero_shot_notes(table: Table) -> list[str]:
 
 
 def notes_of(table: Table) -> list[str]:
-    """What stands below a table: seeds and intervals, zero shots, sample data, failures, undefined cells."""
+    """Notes below a table: seeds and intervals, zero shots, sample data, failures, undefined cells."""
     cells = [c for row in table.rows for c in row.cells.values() if not row.published]
     seeds = sorted({s for c in cells for s in c.seeds})
     notes = [f"± is half a 95 % bootstrap interval over pictures; seeds {', '.join(map(str, seeds))}"]
     if any("@sample" in row.task for row in table.rows):
         notes.append(
-            "@sample: drawn by flamingo-eval itself to try things out; never to be put beside published scores"
+            "@sample: made by flamingo-eval itself for trying things out; never compare it with published scores"
         )
     notes += _zero_shot_notes(table)
     if any(row.metric in (MAJORITY, RANDOM) for row in table.rows):
@@ -282,7 +282,7 @@ def notes_of(table: Table) -> list[str]:
                 notes.append(f"!{cell.n_failed}: {row.label}, {shots} shots: {queries} failed, not scored")
             if cell.passed_over and not row.published:
                 counts = ", ".join(cell.passed_over)
-                notes.append(f"{row.label}, {shots} shots: support examples passed over: {counts}")
+                notes.append(f"{row.label}, {shots} shots: support examples skipped: {counts}")
             letters = dict.fromkeys(n for n in cell.notes if n.startswith(f"{LETTERS}: "))
             notes += [f"{row.label}, {shots} shots, {note}" for note in letters]
             if cell.value is None:

@@ -1,8 +1,8 @@
-"""A table of results as lines of text for a terminal of any width: every number, and what it is of.
+"""A table of results as lines of text, for a terminal of any width.
 
-Columns with one value in all rows move into a line above the table. Shot columns that do not fit beside each other go
-into a second block below the first, with the names of the rows written again. On the narrowest screens each row is a
-heading with its numbers below it. Nothing is ever cut.
+Columns with one value in all rows move into a line above the table. Shot columns that do not fit go into a second block
+below the first, with the names of the rows repeated. On very narrow screens each row is a heading with its numbers
+below it. Nothing is truncated.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from flamingo_eval.report.tables import NUMBERS_FROM, Row, Table, header, lines,
 from flamingo_eval.runs.folder import BELOW
 
 GAP = "  "
-LEAST_LABEL = 12  # cells that a folded name gets at least
+LEAST_LABEL = 12  # minimum width of a folded name
 
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Names and numbers of a table as text, with the columns that are the same everywhere taken out."""
+    """Names and numbers of a table as text, without columns that have one value in all rows."""
 
     constants: tuple[str, ...]
     titles: tuple[str, ...]
@@ -32,7 +32,7 @@ class _Grid:
 
 
 def text_table(table: Table, width: int | None = None) -> str:
-    """The table within `width` cells, of any length where it is None (a pipe, a file)."""
+    """The table within `width` cells; without a limit if None (a pipe, a file)."""
     grid = _grid(table)
     limit = width or 10**6
     blocks = _blocks(grid, limit)
@@ -55,9 +55,9 @@ def _grid(table: Table) -> _Grid:
 
 
 def _names(row: Row, cells: Sequence[str], columns: Sequence[int]) -> tuple[str, ...]:
-    """The texts before a row's numbers; a ceiling stands indented below its score and repeats none of its names."""
+    """The texts before a row's numbers; a ceiling is indented below its score, without the names."""
     if row.metric in BELOW:
-        return (f"  {row.metric}", *("" for _ in columns[1:]))  # its meaning stands in the notes
+        return (f"  {row.metric}", *("" for _ in columns[1:]))  # explained in the notes
     return tuple(cells[c] for c in columns)
 
 
@@ -65,7 +65,7 @@ def _names(row: Row, cells: Sequence[str], columns: Sequence[int]) -> tuple[str,
 
 
 def _blocks(grid: _Grid, limit: int) -> list[range] | None:
-    """Which shot columns stand beside each other, block by block; None where not even one fits beside the names."""
+    """The shot columns of each block; None if not even one fits next to the names."""
     widths = [_width([title, *(row[i] for row in grid.numbers)]) for i, title in enumerate(grid.shots)]
     space = limit - sum(_folded_widths(grid, limit)) - len(GAP) * (len(grid.titles) - 1)
     blocks: list[range] = []
@@ -83,7 +83,7 @@ def _blocks(grid: _Grid, limit: int) -> list[range] | None:
 
 
 def _folded_widths(grid: _Grid, limit: int) -> list[int]:
-    """Widths of the name columns: as long as the longest name, or folded so that they take half of the screen."""
+    """Widths of the name columns: that of the longest name, or folded to half of the screen."""
     natural = [_width([title, *(row[i] for row in grid.names)]) for i, title in enumerate(grid.titles)]
     longest_word = [
         _width([w for text in (title, *(row[i] for row in grid.names)) for w in text.split()] or [""])
@@ -115,7 +115,7 @@ def _side_by_side(grid: _Grid, blocks: Sequence[range], limit: int) -> Iterator[
 
 
 def _line(texts: Sequence[str], numbers: Sequence[str], names: Sequence[int], columns: Sequence[int]) -> Iterator[str]:
-    """One row: names to the left and folded where they must be, numbers to the right and on the first line."""
+    """One row: names on the left, folded if necessary; numbers on the right, on the first line."""
     folded = [_fold(text, width) for text, width in zip(texts, names, strict=True)]
     for i in range(max(map(len, folded))):
         name_cells = [
@@ -153,6 +153,6 @@ def _pad(text: str, width: int, right: bool = False) -> str:
 
 
 def _fold(text: str, width: int) -> list[str]:
-    """The text in lines of at most `width` cells, broken at spaces, inside words only where one is too long."""
+    """The text in lines of at most `width` cells, broken at spaces, or inside a word that is too long."""
     indent = text[: len(text) - len(text.lstrip())]
     return textwrap.wrap(text, max(width, 1), subsequent_indent=indent, break_on_hyphens=False) or [""]

@@ -1,4 +1,4 @@
-"""Small JPEG copies of pictures and clips as data URIs, as many as the page may hold, the most wanted first."""
+"""Small JPEG copies of pictures and clips as data URIs, up to the page's limit, by priority."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from flamingo_eval.report.visible import visible
 
 QUALITY = 74
 STRIP_FRAMES = 4  # of a clip, side by side
-SAMPLED_FRAMES = 30  # what the model is shown of a clip (Flamingo v2 B.1.2); the strip is spread over them
+SAMPLED_FRAMES = 30  # frames of a clip for the model (Flamingo v2 B.1.2); the strip is a selection of them
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A picture of the page: its data URI, or why there is none; `about` is its text alternative."""
+    """A picture of the page: its data URI, or the reason for its absence; `about` is its text alternative."""
 
     uri: str
     about: str
@@ -33,7 +33,7 @@ class Copy:
 
 @dataclass(slots=True)
 class PictureBook:
-    """Pictures asked for by number; copies are made at the end, in the order of how much they are wanted."""
+    """Collects pictures and numbers them; copies are made at the end, in the order of priority."""
 
     size: int  # pixels of the longer side; frames of a clip are half as large
     limit: int
@@ -52,7 +52,7 @@ class PictureBook:
         return len(self._numbers)
 
     def copies(self) -> list[Copy]:
-        """All pictures by number; those beyond the limit, and those that cannot be read, without their pixels."""
+        """All pictures by number; those above the limit, and unreadable ones, without pixels."""
         media = list(self._numbers)
         by_priority = sorted(range(len(media)), key=lambda i: (self._wanted[i], i))[: self.limit]
         included = set(by_priority)

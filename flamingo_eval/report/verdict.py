@@ -1,10 +1,10 @@
-"""What a curve over shots shows, in one sentence: that it cannot show anything, that it copies, or what shots add.
+"""The verdict on a curve over shots, in one sentence.
 
-The first that holds, at the most shots (docs/scores.md):
+The first one that applies, at the largest number of shots (docs/scores.md):
 
-    nothing   0 at every number of shots, or full marks at the fewest: there is no learning in context to be seen
+    nothing   0 at every number of shots, or full marks at the fewest: it cannot show learning in context
     copies    at least 90 % of the answers are the shots' most frequent answer, or the last shot's
-    no more   the score is not above that of always saying one of these two (paired over pictures, p < 0.05)
+    no more   the score is not above that of always giving one of these two answers (paired over pictures, p < 0.05)
     flat      the change from the fewest shots to the most could be chance
     falls     the score falls
     shown     it rises, but only among queries whose answer a shot shows
@@ -23,7 +23,7 @@ from flamingo_eval.report.curve import Curve
 
 Kind: TypeAlias = Literal["nothing", "copies", "no more", "flat", "falls", "shown", "rises", ""]
 
-MOSTLY = 90.0  # per cent of the answers: what is said of them is said of the run
+MOSTLY = 90.0  # per cent of the answers, from which on the run as a whole copies
 ZERO, FULL = 0.5, 98.0  # points: up to it none was right, from it on there is no room above
 CHANCE = 0.05  # p-value from which on a difference could be chance
 UNBOUNDED = ("cider",)  # metrics that have no full marks
@@ -31,14 +31,14 @@ UNBOUNDED = ("cider",)  # metrics that have no full marks
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a row shows; `kind` is empty where too little was run to say."""
+    """The verdict on a row; `kind` is empty if there are too few runs."""
 
     kind: Kind
     text: str
 
 
 def verdict(metric: str, curve: Curve | None, copying: Sequence[CopyingAt]) -> Verdict:
-    """The verdict on a row: its curve, and what was copied at each number of shots, in ascending order."""
+    """The verdict on a row, from its curve and copying at each number of shots, in ascending order."""
     scored = [c for c in copying if c.score.value is not None]
     if not scored:
         return Verdict("", "no score")
@@ -78,7 +78,7 @@ def _no_more(at: CopyingAt) -> Verdict | None:
 
 
 def _above(score: float, baseline: float, difference: Paired | None) -> bool:
-    """Whether the score is above a baseline; where there is no test, by its value alone."""
+    """Whether the score is above a baseline; without a test, by the values."""
     return score > baseline and (difference is None or difference.p_value < CHANCE)
 
 

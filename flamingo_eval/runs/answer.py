@@ -1,6 +1,6 @@
-"""Episodes -> outputs with an engine: prompts, generation or ranking of candidates, and the cleaning of what was said.
+"""Episodes -> outputs with an engine: prompts, generation or ranking of candidates, cleaning of generated text.
 
-Each episode is answered from itself alone, so any process may answer any part of a run.
+An answer depends on its episode only, so any process may answer any part of a run.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Episode, Example
 
 
 class Engine(Protocol):
-    """What answers prompts: two methods suffice, so that any model can be measured.
+    """Answers prompts. Any object with these two methods can be evaluated.
 
     Both take prompts one at a time and yield (index of the prompt, Answer) pairs, in any order, each index once. A
     prompt that cannot be answered gives an Answer with its `error`. `generate` is called for open-ended tasks, `score`
-    for close-ended ones: the candidates of each prompt come in step with the prompts, and an answer has one
-    log-likelihood for each of them. What an engine may have besides:
+    for close-ended ones: `candidates` yields one list for each prompt, and an answer has one log-likelihood for each
+    candidate. Optional members:
 
-    - `best(prompts, candidates, spec)`: as `score`, but answers hold the best candidate alone. Without it, `score` is
-      asked.
+    - `best(prompts, candidates, spec)`: like `score`, but answers contain only the best candidate. Without it, `score`
+      is called.
     - `stats`: a mapping of counts that grow, for the run's record.
     """
 
@@ -40,19 +40,19 @@ class Engine(Protocol):
 
 @runtime_checkable
 class OutputSource(Protocol):
-    """What stands in an engine's place where several processes answer: episodes in, outputs in any order."""
+    """Replaces an engine when several processes answer: episodes in, outputs in any order."""
 
     def outputs(self, episodes: Collection[Episode], spec: RunSpec, split: Split) -> Iterator[Output]: ...
 
 
 def stats_of(engine: Engine | OutputSource) -> Mapping[str, Any]:
-    """The counts that an engine keeps; none where it keeps none."""
+    """The counts of an engine; empty if it has none."""
     stats: Mapping[str, Any] = getattr(engine, "stats", {})
     return stats
 
 
 def answer(episodes: Iterable[Episode], spec: RunSpec, split: Split, engine: Engine) -> Iterator[Output]:
-    """One Output an episode, in the order in which the engine finishes them."""
+    """One Output per episode, in the order in which the engine finishes them."""
     if spec.generates:
         yield from _generated(episodes, spec, split, engine)
     else:
@@ -125,17 +125,17 @@ def _generated(episodes: Iterable[Episode], spec: RunSpec, split: Split, engine:
 
 
 def _lettered(output: Output, choices: Sequence[str]) -> Best | None:
-    """The choice that a letter names, with score 1; None for an answer without one, which metrics count as wrong."""
+    """The choice with the answer's letter, with score 1; None for an answer without a letter, which counts as wrong."""
     index = choice_of(output.prediction or "", len(choices))
     return None if index is None else Best(index, 1.0)
 
 
 def _broken(what: str) -> RunError:
-    return RunError(f"the engine does not keep to its protocol: {what}.", fix="See docs/python.md.")
+    return RunError(f"the engine violates its protocol: {what}.", fix="See docs/python.md.")
 
 
 def _raw(answer: Answer) -> str:
-    """The text as it came, with what was thought before it between marks."""
+    """The raw text, preceded by the model's thinking between marks."""
     return f"<think>{answer.thought}</think>{answer.text}" if answer.thought else answer.text or ""
 
 
@@ -160,7 +160,7 @@ def _ranked(episodes: Iterable[Episode], spec: RunSpec, split: Split, engine: En
                 yield episode, replace(episode, shots=tuple(episode.shots[i] for i in order))
 
     rendering = _Rendering(in_orders(), spec, split.candidates)
-    texts: dict[tuple[str, ...], list[str]] = {}  # a thousand class names are filled into the template once
+    texts: dict[tuple[str, ...], list[str]] = {}  # a thousand class names are inserted into the template once
 
     def candidates_of(example: Example) -> list[str]:
         names = example.candidates or split.candidates
@@ -190,7 +190,7 @@ def _averaged(episode: Episode, answers: Sequence[Answer]) -> Output:
     if error_answer is not None:
         return _output(episode, error_answer)
     best = answers[0].best
-    if best is not None:  # of one order: check_wanted has refused more
+    if best is not None:  # one order only: check_wanted raises for more
         return replace(_output(episode, answers[0]), best=replace(best, score=round(best.score, SCORE_DECIMALS)))
     rows = [a.scores or () for a in answers]
     means = tuple(sum(sorted(column)) / len(rows) for column in zip(*rows, strict=True))
@@ -198,7 +198,7 @@ def _averaged(episode: Episode, answers: Sequence[Answer]) -> Output:
 
 
 def _best_alone(output: Output) -> Output:
-    """An output with the best candidate in the place of all scores, where an engine has scored all."""
+    """An output with only the best candidate, for an engine that scored all of them."""
     if not output.scores:
         return output
     best = best_of(output.scores)

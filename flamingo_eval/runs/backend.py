@@ -1,6 +1,6 @@
-"""A model by name -> what a session needs of it: its identity, an engine, and features for RICES.
+"""A model by name -> what a session needs: its identity, an engine, and features for RICES.
 
-The one place where a name becomes an engine. `identity_of` says the same identity without loading any weights.
+Names become engines only here. `identity_of` gives the same identity without loading weights.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class Backend:
     identity: ModelIdentity
     engine: Engine | OutputSource
     encoder: Callable[[], Encoder] | None = None
-    record: Mapping[str, Any] = field(default_factory=dict)  # what else a run's record says of the model
+    record: Mapping[str, Any] = field(default_factory=dict)  # further entries about the model in a run's record
     check: Callable[[Image], None] | None = None
     require: Callable[[Sequence[str]], None] | None = None  # raises UsageError for tasks it cannot rank candidates of
 
     def close(self) -> None:
-        """End what the engine runs beside this process, if anything."""
+        """End the engine's other processes and threads, if any."""
         close = getattr(self.engine, "close", None)
         if close is not None:
             close()
 
 
 def identity_of(model: str | Path | ModelChoice, device: str = "auto", dtype: str = "auto") -> ModelIdentity:
-    """What the record will say of a model; its weights are not loaded. Raises CheckpointError, UsageError."""
+    """Identity of a model for the record, without loading weights. Raises CheckpointError, UsageError."""
     from flamingo_eval.models.identity import model_identity, resolved_device
 
     choice = choose_model(model)
@@ -78,7 +78,7 @@ def load_backend(
         return _hf_backend(choice, device, dtype, batch_size, mesh)
     if choice.scheme in ("openai", "own"):
         if mesh is not None:
-            raise UsageError(f"--tensor-parallel: {choice} is not shared by ranks.", fix="Leave it out.")
+            raise UsageError(f"--tensor-parallel: {choice} cannot be shared by ranks.", fix="Leave it out.")
         identity = identity_of(choice, device, dtype)
         if choice.scheme == "own":
             return _own_backend(choice, identity, batch_size)
@@ -129,14 +129,14 @@ def _hf_backend(choice: ModelChoice, device: str, dtype: str, batch_size: str, m
 
     if mesh is not None:
         raise UsageError(
-            f"--tensor-parallel: {choice} is not shared by ranks.",
-            fix="Spread it over this machine's GPUs with --model-args device_map=auto.",
+            f"--tensor-parallel: {choice} cannot be shared by ranks.",
+            fix="Distribute it over this machine's GPUs with --model-args device_map=auto.",
         )
     return hf_backend_of(HFModel(choice, device, dtype, rows_of(batch_size), keep=True))
 
 
 def hf_backend_of(model: HFModel) -> Backend:
-    """The backend of a transformers model that is loaded already."""
+    """The backend of a transformers model that is already loaded."""
     from flamingo_eval.backends.hf.embedding import HFEncoder
 
     kind = str(model.dtype).removeprefix("torch.")
@@ -145,7 +145,7 @@ def hf_backend_of(model: HFModel) -> Backend:
 
 
 def backend_of(model: LoadedModel, batch_size: str = "auto", workers: int | None = None) -> Backend:
-    """The backend of a model that is loaded already. Raises UsageError."""
+    """The backend of a model that is already loaded. Raises UsageError."""
     from flamingo_eval.engine import Engine as LocalEngine
     from flamingo_eval.engine import build_engine
     from flamingo_eval.engine.embedding import ModelEncoder

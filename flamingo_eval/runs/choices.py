@@ -1,4 +1,4 @@
-"""Answers to close-ended queries, as other programs write them -> Predictions with scores or a best candidate."""
+"""Other programs' answers to close-ended queries -> Predictions with scores or a best candidate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Predictions = tuple[dict[str, Prediction], str]
 
 
 def is_one_text(value: Any) -> bool:
-    """Whether a harness's response is one generated text and no list of log-likelihoods."""
+    """Whether a harness's response is one generated text, not a list of log-likelihoods."""
     return isinstance(_single(value), str)
 
 
@@ -55,7 +55,7 @@ def _scores(value: Any, n: int) -> tuple[float, ...] | str:
 
 
 def _number(value: Any) -> float | None:
-    """A score; None for what is no number, NaN, or too large for a float. Minus infinity is a score."""
+    """A score; None for NaN, for anything that is not a number, or too large for a float. Minus infinity is a score."""
     try:
         number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
@@ -82,7 +82,7 @@ def choices_of(
 ) -> Predictions:
     """The best candidate of every query as its text, letter or index (from 0), read in one way for the whole file.
 
-    Readings that fit every answer and disagree about one are an error, for then nobody can know what was meant.
+    If two readings fit every answer but disagree about one, the file is ambiguous, which is an error.
     """
     values = {id: _single(row.values.get(key)) for id, row in rows.items()}
     readings: dict[str, dict[str, int]] = {}
@@ -99,14 +99,14 @@ def choices_of(
         for id, value in values.items():
             if READINGS[closest](value, names[id]) is None:
                 listing = ", ".join(f"'{c}'" for c in names[id][:8]) + (", ..." if len(names[id]) > 8 else "")
-                what = f"{key} of '{id}' is no {closest} of one candidate: {str(value)[:60]!r}. Candidates: {listing}."
+                what = f"{key} of '{id}' is not the {closest} of one candidate: {str(value)[:60]!r}. Known: {listing}."
                 problems.append(rows[id].problem(what, path))
         return {}, ""
     first, *other_readings = readings
     for other in other_readings:
         differ = next((id for id in values if readings[first][id] != readings[other][id]), None)
         if differ is not None:
-            what = f"{key} of '{differ}', {str(values[differ])[:60]!r}, can be read as {first} and as {other}."
+            what = f"{key} of '{differ}', {str(values[differ])[:60]!r}, is ambiguous: {first} or {other}."
             problems.append(rows[differ].problem(f"{what} Write the scores of all candidates instead.", path))
             return {}, ""
     predictions = {id: Prediction(id, best=Best(index, 0.0)) for id, index in readings[first].items()}
@@ -114,7 +114,7 @@ def choices_of(
 
 
 def _single(value: Any) -> Any:
-    """The one value of a list of one, and the candidate of a run's own `best`."""
+    """The value in a list of one; the candidate in a run's own `best`."""
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
     return value.get("candidate") if isinstance(value, dict) else value

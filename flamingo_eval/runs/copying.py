@@ -1,4 +1,4 @@
-"""What the answers of a run took over from their shots' answers: part of outputs.jsonl."""
+"""What the answers of a run copy from their shots' answers: part of outputs.jsonl."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from flamingo_eval.records import Episode, Output, Prediction, Score, Split
 def with_copying(
     outputs: Sequence[Output], episodes: Mapping[str, Episode], spec: RunSpec, split: Split
 ) -> tuple[list[Output], Mapping[str, Score]]:
-    """The outputs with what each took over from its shots, and the scores of corpus metrics that follow from it.
+    """The outputs with what each copied from its shots, and scores of corpus metrics derived from it.
 
-    `episodes` are those of the outputs, by query id; an output without one, or that failed, is left as it is.
+    `episodes` are those of the outputs, by query id; failed outputs, and outputs without an episode, are not changed.
     """
     rows = [i for i, o in enumerate(outputs) if not o.error and o.id in episodes]
     use = shot_use(

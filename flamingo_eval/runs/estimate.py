@@ -1,7 +1,7 @@
-"""What runs would compute, before anything is computed: queries, tokens, operations (`run --dry-run`).
+"""What runs would compute: queries, tokens, operations (`run --dry-run`).
 
-Every picture is encoded once, every prompt read once, beams and candidates cost their own tokens alone: this is the
-arithmetic of the engine, and a floor for any machine. Decoding is counted to its full length.
+Every picture is encoded once, every prompt is read once, and beams and candidates cost only their own tokens. These are
+the engine's operations, so they are a lower bound for any machine. Decoding is counted to its full length.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from flamingo_eval.models.flops import ModelFlops
     from flamingo_eval.models.tokenizer import Tokenizer
 
-LOOKED_AT = 200  # queries of a task and number of shots whose prompts are written and counted
-CHARACTERS_A_TOKEN = 4  # where there is no tokenizer: of English text, about
+LOOKED_AT = 200  # queries, per task and number of shots, whose prompts are rendered and counted
+CHARACTERS_A_TOKEN = 4  # of English text, about; used without a tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """A task at one number of shots, over all seeds. `official` is the split's published size, None if unknown.
 
-    `tokens` is the mean over the prompts looked at, `longest` the most; `flops` of all prompts, pictures left out.
+    `tokens` is the mean over the sampled prompts, `longest` the maximum; `flops` of all prompts, without pictures.
     """
 
     task: str
@@ -50,13 +50,13 @@ class Work:
 
     @property
     def scale(self) -> float:
-        """How many times the queries here the official split has."""
+        """The size of the official split divided by the number of queries here."""
         return self.official / self.queries if self.official else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """All work of a command. Pictures and clips are counted once, however often prompts show them."""
+    """All work of a command. Each picture and clip counts once, however often prompts show it."""
 
     works: tuple[Work, ...]
     pictures: int
@@ -66,12 +66,12 @@ class Estimate:
 
     @property
     def flops(self) -> float:
-        """Of everything."""
+        """Operations of all work."""
         return sum(w.flops for w in self.works) + self.picture_flops
 
     @property
     def official_flops(self) -> float:
-        """The same at the official number of queries, with prompts like these."""
+        """Operations at the official number of queries, with prompts like these."""
         return sum(w.flops * w.scale for w in self.works) + self.official_picture_flops
 
 
@@ -92,7 +92,7 @@ class Reader:
     def tree(self, names: Sequence[str], spec: Asked) -> int:
         """Tokens that have to be read to rank candidates: inner nodes of their tree; without a tokenizer, all.
 
-        For the best one alone at least its own, of which nobody knows how many: those of the shortest.
+        To find only the best candidate, at least its own nodes; as it is unknown, those of the shortest are counted.
         """
         texts = [candidate_text(name, spec.prompt) for name in names]
         best = spec.rank.wanted == "best"
@@ -105,7 +105,7 @@ class Reader:
 
 
 def estimate(runs: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, n_sampled: int = LOOKED_AT) -> Estimate:
-    """Count the work of some runs. No picture is opened and no model made."""
+    """Count the work of some runs, without opening pictures or making a model."""
     groups: dict[tuple[str, int], list[PlannedRun]] = {}
     for run in runs:
         groups.setdefault((run.task_label, run.demos.shots), []).append(run)
@@ -130,7 +130,7 @@ def estimate(runs: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, n_sa
 
 
 def _drawn(run: PlannedRun) -> PlannedRun:
-    """The run itself; where the model would choose the shots (RICES), one of random shots, which are as long."""
+    """The run; if the model would choose the shots (RICES), one with random shots, whose prompts are as long."""
     return replace(run, demos=replace(run.demos, method="random")) if run.ranked_by_model else run
 
 
@@ -146,7 +146,7 @@ def _picture_flops(media: Media, flops: ModelFlops) -> int:
 
 
 def _work(group: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, n_sampled: int) -> Work:
-    """Of the first seed's prompts, as many times as there are seeds."""
+    """The work of the first seed's prompts, times the number of seeds."""
     run = group[0]
     sample = _drawn(run).episodes(every=max(1, len(run.queries) // n_sampled))
     trees: dict[tuple[str, ...], int] = {}
@@ -187,7 +187,7 @@ def _work(group: Sequence[PlannedRun], flops: ModelFlops, reader: Reader, n_samp
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """A task at one number of shots, over all seeds: prompts, and their tokens with the pictures' own."""
+    """A task at one number of shots, over all seeds: prompts and their tokens, including pictures."""
 
     task: str
     shots: int
@@ -200,7 +200,7 @@ class TokenCount:
 
 
 def token_counts(runs: Sequence[PlannedRun], shape: Shape, n_sampled: int = 16) -> list[TokenCount]:
-    """For models whose operations are not counted. Pictures of the prompts looked at are opened, no model is made."""
+    """Token counts, for models whose operations are not counted. Opens pictures of sampled prompts, makes no model."""
     groups: dict[tuple[str, int], list[PlannedRun]] = {}
     for run in runs:
         groups.setdefault((run.task_label, run.demos.shots), []).append(run)

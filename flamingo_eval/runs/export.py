@@ -1,8 +1,8 @@
-"""Planned runs -> prompts as data, one JSON line a query and run, so that any program can answer them.
+"""Planned runs -> prompts as data, one JSON line per query and run, so that any program can answer them.
 
-A line holds what a model is shown and asked, and nothing of the answer that is expected: references and targets stay
-here. Pictures and clips are references to files: the paths of the data, or copies named by their content beside the
-exported file. The answers come back through `flamingo-eval score --name`.
+A line contains what a model is shown and asked, but no references or targets. Pictures and clips are paths: of the
+data's own files, or of copies next to the exported file, named by content. `flamingo-eval score --name` reads the
+answers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class MediaCopies:
     names: dict[tuple[Path, str, int], str] = field(default_factory=dict)
 
     def name(self, media: Media) -> str:
-        """The copy's path relative to the exported file; made when it is asked for first. Raises MediaError."""
+        """The copy's path relative to the exported file; copied at first use. Raises MediaError."""
         image = media if isinstance(media, Image) else Image(media.path)  # a clip is copied whole, not by segments
         key = (image.path, image.column, image.row)
         if key not in self.names:
@@ -78,7 +78,7 @@ def _orders(run: PlannedRun, episode: Episode) -> list[Episode]:
 
 
 def _suffix(content: bytes) -> str:
-    """The suffix of a picture that comes without a file name, by its content; none where Pillow does not know it."""
+    """The suffix of a picture without a file name, from its content; empty if Pillow does not know the format."""
     from PIL import Image as PillowImage
     from PIL import UnidentifiedImageError
 
@@ -91,11 +91,11 @@ def _suffix(content: bytes) -> str:
 
 @dataclass(slots=True)
 class Exporter:
-    """Makes the lines, and counts the queries that are left out because a file of theirs cannot be read."""
+    """Makes the lines, and counts the queries that are skipped because one of their files cannot be read."""
 
     copies: MediaCopies | None = None  # None: references to the data's own files
-    backend: Backend | None = None  # of runs whose demonstrations a model chooses (RICES)
-    first: Episode | None = None  # of all that were written
+    backend: Backend | None = None  # for runs whose demonstrations a model chooses (RICES)
+    first: Episode | None = None  # of all written queries
     failed: dict[str, str] = field(default_factory=dict)  # query -> why
 
     def lines(self, runs: Iterable[PlannedRun]) -> Iterator[dict[str, Any]]:
@@ -165,7 +165,7 @@ class Exporter:
         if isinstance(part, EndOfChunk):
             return {"type": "end_of_chunk", "text": protocol.end_of_chunk}
         if not isinstance(part, (Image, Video)):
-            raise AssertionError(f"a prompt of a data set holds {type(part).__name__}")
+            raise AssertionError(f"a prompt of a data set contains {type(part).__name__}")
         if cause := why_missing(part.path):
             raise unreadable(part.path, cause)
         kind = "image" if isinstance(part, Image) else "video"

@@ -1,7 +1,7 @@
-"""Answers that another program made -> a run like any other, in the same folders, tables, comparisons and pages.
+"""Another program's answers -> a run like any other, with the same folders, tables, comparisons and pages.
 
-What the answers rest on is said by the lines of `flamingo-eval export` where the program copied them, and by the user;
-the rest is named in the record as unknown. Nothing is answered again: `rerun` has nothing to repeat.
+Their settings come from the lines of `flamingo-eval export`, if the program copied them, and from the user; all others
+are unknown in the record. `rerun` cannot repeat such a run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ALWAYS_UNKNOWN = ("weights", "decoding", "device", "dtype")
 
 @dataclass(frozen=True, slots=True)
 class ExportedRun:
-    """What the lines of an export say of one run."""
+    """The settings of one run in the lines of an export."""
 
     task: str
     split: str
@@ -65,9 +65,9 @@ class ExportedRun:
 
 
 def exported_run(rows: Sequence[Row], task: str, shots: int | None, seed: int | None) -> ExportedRun | None:
-    """The one exported run that a file's lines name for a task; None for lines of no export.
+    """The exported run of a task in a file's lines; None if the lines are not of an export.
 
-    Raises UsageError where they name several, or none with these shots and this seed.
+    Raises UsageError if there are several such runs, or none with these shots and this seed.
     """
     runs = dict.fromkeys(_exported(row.values) for row in rows if is_exported(row.values))
     if not runs:
@@ -81,8 +81,10 @@ def exported_run(rows: Sequence[Row], task: str, shots: int | None, seed: int | 
         return matching[0]
     names = "; ".join(f"{r.task}, {r.shots} shots, seed {r.seed}, protocol {r.protocol}" for r in (matching or runs))
     if matching:
-        raise UsageError(f"the file answers {len(matching)} runs: {names}.", fix="Choose one with --shots and --seed.")
-    raise UsageError(f"the file answers no run of {task} with these --shots and --seed. It answers: {names}.")
+        raise UsageError(
+            f"the file has answers of {len(matching)} runs: {names}.", fix="Choose one with --shots and --seed."
+        )
+    raise UsageError(f"the file has no answers of {task} with these --shots and --seed. It has: {names}.")
 
 
 def _exported(values: Mapping[str, Any]) -> ExportedRun:
@@ -97,19 +99,19 @@ def _exported(values: Mapping[str, Any]) -> ExportedRun:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a user says of answers made elsewhere; None: nothing."""
+    """What the user states about answers made elsewhere; None: not stated."""
 
     name: str  # of the model, in tables
     shots: int | None = None
     seed: int | None = None
-    limit: int | None = None  # that of the run or the export whose queries are scored
+    limit: int | None = None  # of the run or export whose queries are scored
     dialect: str = ""
-    protocol: str = ""  # where the protocol of exported prompts is, if not under the name that they give
+    protocol: str = ""  # folder of the protocol of exported prompts, if not found by its name
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalRun:
-    """A run made of another program's answers."""
+    """A run made from another program's answers."""
 
     folder: RunFolder
     scores: tuple[Score, ...]
@@ -117,7 +119,7 @@ class ExternalRun:
 
 
 def load_answered(task: TaskSpec, root: Path | DataRoot, split: str, ablation: str = "") -> TaskData:
-    """The data that answers are scored with: the query split, and the support split where it is at hand."""
+    """The data for scoring answers: the query split, and the support split if present."""
     try:
         return load_data(task, root, split, media=False, ablation=ablation)
     except DataError:
@@ -127,9 +129,9 @@ def load_answered(task: TaskSpec, root: Path | DataRoot, split: str, ablation: s
 def external_spec(
     data: TaskData, data_name: str, stated: Stated, exported: ExportedRun | None
 ) -> tuple[RunSpec, tuple[str, ...]]:
-    """The spec of answers made elsewhere, and what in it is not known.
+    """The spec of answers made elsewhere, and which of its settings are unknown.
 
-    Raises ConfigError where the protocol that the answered lines name is not found.
+    Raises ConfigError if the protocol in the answered lines does not exist.
     """
     task, unknown = data.task, list(ALWAYS_UNKNOWN)
     question = Question(task, NO_PROTOCOL, PromptSpec(task.name, "", ""))
@@ -169,14 +171,14 @@ def _exported_question(task: TaskSpec, protocol: str) -> Question:
     except ConfigError as error:
         raise ConfigError(
             f"the answered lines were exported with protocol '{protocol}': {error}",
-            fix="Name its folder with --protocol DIR.",
+            fix="Give its folder with --protocol DIR.",
         ) from error
 
 
 def write_external(
     spec: RunSpec, data: TaskData, file: PredictionFile, path: Path, unknown: tuple[str, ...], out: Path
 ) -> ExternalRun:
-    """Score the answers and write their run folder. Raises RunError where it cannot be written."""
+    """Score the answers and write their run folder. Raises RunError if it cannot be written."""
     start = time.monotonic()
     answers = ExternalAnswers(printable(path.name), sha256_file(path), file.form, file.partial, unknown)
     queries = [e.id for e in file.examples]
@@ -199,7 +201,7 @@ def write_external(
     examples = [episodes[e.id].query if e.id in episodes else e for e in file.examples]  # after the ablation
     shown = support | {shot.id: shot for episode in episodes.values() for shot in episode.shots}
     scores, per_example = scored(outputs, examples, spec, data.queries, shown)
-    if not any(o.shots for o in outputs):  # a ceiling says what the shots show, and they are not known
+    if not any(o.shots for o in outputs):  # a ceiling needs the shots, which are unknown
         scores = [replace(s, breakdown={k: v for k, v in s.breakdown.items() if k != CEILING}) for s in scores]
     if file.partial:
         scores = [replace(s, notes={**s.notes, PARTIAL_NOTE: file.partial}) for s in scores]
@@ -218,7 +220,7 @@ def write_external(
 
 
 def _output(prediction: Prediction, shots: tuple[str, ...], support: Mapping[str, Example]) -> Output:
-    """The record of one answer; shots that are not in the support split at hand are not recorded."""
+    """The output of one answer; shots that are not in the support split are not recorded."""
     shots = shots if all(id in support for id in shots) else ()
     return Output(
         prediction.id,

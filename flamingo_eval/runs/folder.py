@@ -1,8 +1,8 @@
 """A run and its folder: run.json, outputs.jsonl, scores.json (design 4.5).
 
-run.json is written first (status `running`) and replaced at the end; outputs.jsonl grows by a line a query, flushed
-as it is finished, and is put in query order at the end; scores.json appears only when a run is complete. Whole files
-are written under a temporary name and renamed, so that a half-written one cannot look finished.
+run.json is written first (status `running`) and replaced at the end. outputs.jsonl gets one line per finished query,
+flushed at once, and is sorted into query order at the end. scores.json appears only when a run is complete. Complete
+files are written under a temporary name and renamed, so that a half-written file cannot look finished.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MEDIA_INDEX = "media.jsonl"
 CEILING = "ceiling"  # in a score's breakdown: how many queries had their answer among their shots (fast binding)
 BELOW = (CEILING, MAJORITY, RANDOM)  # in a score's breakdown, and rows of their own below it: no model's scores
 
-FLAGS = ("any", "majority", "last")  # of Copying: left out of a line where they are false
+FLAGS = ("any", "majority", "last")  # of Copying; omitted from a line if false
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class RunFolder:
 
 @contextmanager
 def locked(folder: RunFolder) -> Iterator[None]:
-    """Hold the run folder against a second process. Raises RunError if another one is writing it."""
+    """Lock the run folder. Raises RunError if another process is writing it."""
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         handle = folder.lock.open("w")
@@ -67,8 +67,8 @@ def locked(folder: RunFolder) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RunError(
-                f"{folder.path}: another process is writing this run; it is left alone.",
-                fix="Wait for it, or write elsewhere with --out.",
+                f"{folder.path}: another process is writing this run.",
+                fix="Wait for it, or use another --out.",
             ) from error
         try:
             yield
@@ -77,7 +77,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON under a temporary name, then rename: the file is old or new, never half."""
+    """Write JSON under a temporary name, then rename it: the file is the old or the new one, never half of it."""
     _write(path, json_text(value))
 
 
@@ -89,9 +89,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def write_error(path: Path, error: OSError) -> FlamingoEvalError:
-    """A RunError that says why a file cannot be written, and what to do."""
+    """The RunError for a file that cannot be written, with the reason and a fix."""
     if error.errno == errno.ENOSPC:
-        return RunError(f"{path}: the disk is full.", fix="Free some space and start the same command: it continues.")
+        return RunError(f"{path}: the disk is full.", fix="Free some space, then run the same command: it resumes.")
     return RunError(f"{path}: cannot be written: {error.strerror}.")
 
 
@@ -116,7 +116,7 @@ def _score_json(score: float) -> float | str:
 
 
 def parse_output(line: str) -> Output:
-    """The Output of a line of outputs.jsonl. Raises ValueError for a torn or foreign line."""
+    """The Output of a line of outputs.jsonl. Raises ValueError for a truncated or foreign line."""
     value = parse_json(line)
     if not isinstance(value, dict) or "id" not in value:
         raise ValueError("not an output")
@@ -161,10 +161,10 @@ def _parse_copying(value: Any) -> Copying:
 
 
 def read_outputs(path: Path) -> tuple[list[Output], int]:
-    """The finished queries in an outputs.jsonl and how many bytes of it are whole lines.
+    """The finished queries in an outputs.jsonl, and the length of its valid lines in bytes.
 
-    A last line without its end (power cut, full disk, kill) is left out; so is everything from the first line on that
-    cannot be read, for nothing after a torn line was written knowing it.
+    The first line that cannot be read (truncated by a power cut, a full disk, a kill) and everything after it are
+    ignored, because lines after a truncated one may be wrong too.
     """
     outputs: list[Output] = []
     valid_bytes = 0
@@ -184,7 +184,7 @@ def read_outputs(path: Path) -> tuple[list[Output], int]:
 
 @contextmanager
 def appending(path: Path, valid_bytes: int) -> Iterator[IO[str]]:
-    """outputs.jsonl, cut to its whole lines and opened to append."""
+    """outputs.jsonl, truncated to its valid lines and opened to append."""
     try:
         with path.open("ab") as file:
             file.truncate(valid_bytes)
@@ -195,25 +195,25 @@ def appending(path: Path, valid_bytes: int) -> Iterator[IO[str]]:
 
 
 def write_outputs(path: Path, outputs: Sequence[Output]) -> None:
-    """Replace outputs.jsonl by the same outputs in query order, with per-example scores."""
+    """Rewrite outputs.jsonl in query order, with per-example scores."""
     _write(path, "".join(output_line(o) for o in outputs))
 
 
 def find_runs(roots: Sequence[Path]) -> list[RunFolder]:
-    """All complete runs below the given folders, sorted by path. Raises RunError for a place without any."""
+    """All complete runs below the given folders, sorted by path. Raises RunError for a folder without runs."""
     folders: dict[Path, RunFolder] = {}
     for path in roots:
         if not path.exists():
             raise RunError(f"{path}: there is no such folder.", fix="`flamingo-eval run` writes runs below results/.")
         paths = sorted(p.parent for p in path.rglob("scores.json"))
         if not paths:
-            raise RunError(f"{path}: no complete run in it.", fix="A run that was cut continues with the same command.")
+            raise RunError(f"{path}: no complete run in it.", fix="The same command resumes an interrupted run.")
         folders.update({p: RunFolder(p) for p in paths})
     return [folders[p] for p in sorted(folders)]
 
 
 def remove_run(folder: RunFolder) -> None:
-    """Forget a run (--fresh). Removes its files and the lock's folder, nothing a user may have put beside."""
+    """Remove a run (--fresh): its own files and the lock's folder, but no files a user may have added."""
     for path in (folder.scores, folder.outputs, folder.run, folder.path / MEDIA_INDEX):
         path.unlink(missing_ok=True)
     if folder.path.is_dir() and not any(folder.path.iterdir()):

@@ -1,9 +1,9 @@
-"""The identity of a run: which choices and files decide its outputs. Everything that compares runs derives from here.
+"""The identity of a run: the choices and files that decide its outputs. All comparisons of runs use this module.
 
-Fields of the specs count unless their metadata say otherwise (config/specs.py): prose, official counts and what is
-folded into a resolved value do not. Of a benchmark's files the contents count, by the order in which a split reads
-them; the names of files and folders do not, so that a data folder can be renamed or its files moved. The fingerprint,
-folder names, rows of tables, comparisons and the line that says why a run is new all read the same flat mapping.
+Fields of the specs count unless their metadata says otherwise (config/specs.py): prose, official counts and fields that
+are folded into a resolved value do not. The contents of a benchmark's files count, in the order in which a split reads
+them; names of files and folders do not, so a data folder can be renamed and its files moved. The fingerprint, folder
+names, rows of tables, comparisons and the line that says why a run is new all use the same flat mapping.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_NAMED = 3  # differences in a sentence
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One key that is not the same in both of two runs."""
+    """A key whose value differs between two runs."""
 
     key: str
     a: Any
@@ -46,7 +46,7 @@ def identity(spec: RunSpec) -> dict[str, Any]:
 
 
 def row_settings(spec: RunSpec) -> dict[str, Any]:
-    """What of the identity splits the rows of a table: all but what names a row or its columns."""
+    """The part of the identity that splits rows of a table: all but the name of a row and its columns."""
     without_row = {key for key, field in _all_fields(RunSpec, "") if not field.metadata.get("row", True)}
     return {k: v for k, v in identity(spec).items() if k not in without_row and k != "data"}
 
@@ -64,23 +64,23 @@ def folder_name(spec: RunSpec, mark: str) -> str:
 
 
 def family(spec: RunSpec) -> str:
-    """What the folder names of runs begin with that differ in nothing a name says."""
+    """The folder name without the fingerprint: runs of one family have the same name otherwise."""
     name = f"{spec.demos.shots}shot-{spec.demos.method}-s{spec.demos.seed}"
     return f"{name}-{spec.ablation}" if spec.ablation else name
 
 
 def explain(a: RunRecord, b: RunRecord) -> tuple[Difference, ...]:
-    """What makes two runs two: choices, weights and contents of files that differ. Empty: they are the same run."""
+    """Why two runs are different: choices, weights and file contents. Empty if they are the same run."""
     return (*choices_differ(a, b), *inputs_differ(a, b))
 
 
 def choices_differ(a: RunRecord, b: RunRecord) -> tuple[Difference, ...]:
-    """The choices that decide outputs and are not the same in both records."""
+    """The choices that decide outputs and differ between two records."""
     return differences(identity(a.spec), identity(b.spec))
 
 
 def inputs_differ(a: RunRecord, b: RunRecord) -> tuple[Difference, ...]:
-    """The inputs (checkpoint, annotation files) with other contents; a file that only has another name is no input."""
+    """The inputs (checkpoint, annotation files) with different contents; a renamed file is not a difference."""
     common = set(a.inputs.values()) & set(b.inputs.values())
     left, right = ({k: v for k, v in r.inputs.items() if v not in common} for r in (a, b))
     return differences(left, right)
@@ -108,13 +108,13 @@ def _in_words(difference: Difference) -> str:
 
 @cache
 def resolved_names(kind: type) -> tuple[str, ...]:
-    """The properties of RunSpec that fields are folded into, as their metadata say: decode, rank, text_only_shots."""
+    """The properties of RunSpec that replace fields (see their metadata): decode, rank, text_only_shots."""
     names = (field.metadata.get("resolved") for _, field in _all_fields(kind, ""))
     return tuple(dict.fromkeys(n for n in names if n))
 
 
 def _data(spec: RunSpec) -> dict[str, Any]:
-    """Which data: the sample, a mirror or files; and the words (no file names) of the splits that are read."""
+    """The data: the sample, a mirror or files; and the options (not file names) of the splits that are read."""
     data = spec.task.data
     values: dict[str, Any] = {"data": spec.data if is_sample(spec.data) or spec.data == HUB else "files"}
     if spec.data == HUB and data.hub is not None:
@@ -129,9 +129,9 @@ def _data(spec: RunSpec) -> dict[str, Any]:
 
 
 def _counted(value: Any, key: str, mark: str) -> Iterator[tuple[str, Any]]:
-    """Dotted key and plain value of every field, but for those whose metadata set `mark` to False.
+    """Dotted key and plain value of every field, except those whose metadata sets `mark` to False.
 
-    A field that came later (`absent` in its metadata, schema.py) is left out where it means what was before it, so that
+    A field added later (`absent` in its metadata, schema.py) is omitted if it has the old behaviour's value, so that
     older runs keep their folders.
     """
     for field in dataclasses.fields(value):

@@ -1,6 +1,6 @@
-"""media.jsonl of a run folder: size and time of every picture and clip that was shown, to notice when one changes.
+"""media.jsonl of a run folder: size and time of every picture and clip in its prompts, to detect changes.
 
-One `os.stat` a file, nothing is opened. A line is [path below the data root, bytes, modification time in ns]; a file
+One `os.stat` per file; no file is opened. A line is [path below the data root, bytes, modification time in ns]; a file
 that several rows share (Parquet, a long clip) has one line.
 """
 
@@ -22,13 +22,13 @@ Stamp = tuple[int, int]  # bytes, modification time in ns
 
 
 class Seen(Protocol):
-    """Takes note of the examples that an answer was given to or shown."""
+    """Records the media of an answered query and its shots."""
 
     def __call__(self, examples: Iterable[Example]) -> None: ...
 
 
 def read_index(folder: Path) -> dict[str, Stamp]:
-    """Size and time by path below the data root; empty for a run without an index. Damaged lines are passed over."""
+    """Size and time by path below the data root; empty for a run without an index. Damaged lines are skipped."""
     path = folder / MEDIA_INDEX
     try:
         text = path.read_bytes().decode("utf-8", "replace")
@@ -45,7 +45,7 @@ def read_index(folder: Path) -> dict[str, Stamp]:
 
 
 def changed_media(folder: Path, root: Path | DataRoot) -> list[str]:
-    """The files of a run's index that are there and have another size or time than when they were shown."""
+    """The existing files of a run's index whose size or time has changed since they were shown."""
     folders = _folders(root)
     changed = []
     for name, stamp in read_index(folder).items():
@@ -57,7 +57,7 @@ def changed_media(folder: Path, root: Path | DataRoot) -> list[str]:
 
 @contextmanager
 def indexing(folder: Path, root: Path | DataRoot) -> Iterator[Seen]:
-    """Adds the media of examples to a run's index while it goes on; files that are in it are not looked at again."""
+    """Adds the media of examples to a run's index during a run; files already in it are skipped."""
     names, folders = set(read_index(folder)), _folders(root)
     paths: set[Path] = set()
     with (folder / MEDIA_INDEX).open("a", encoding="utf-8") as file:
@@ -72,7 +72,7 @@ def indexing(folder: Path, root: Path | DataRoot) -> Iterator[Seen]:
         def note(path: Path) -> None:
             name = next((path.relative_to(f).as_posix() for f in folders if path.is_relative_to(f)), "")
             if not name or name in names:
-                return  # outside the data root is what the program brings along: a blank picture
+                return  # outside the data root: files of the package itself, such as a blank picture
             names.add(name)
             stamp = _stamp(path)
             if stamp is not None:
@@ -82,7 +82,7 @@ def indexing(folder: Path, root: Path | DataRoot) -> Iterator[Seen]:
 
 
 def _folders(root: Path | DataRoot) -> tuple[Path, ...]:
-    """Where pictures are looked for: folders of their own first, then below the data root."""
+    """The folders to search for pictures: separate picture folders first, then the data root."""
     data = as_data_root(root)
     return (*data.images, data.folder)
 

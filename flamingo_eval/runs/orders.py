@@ -12,7 +12,7 @@ ORDER, SCORES = "order", "scores"
 
 
 def averaged_orders(rows: Sequence[Row], path: Path) -> list[Row]:
-    """The rows, those of one query's orders as one. Raises PredictionError where an order or its scores are missing."""
+    """One row per query, averaged over its orders. Raises PredictionError if an order or its scores are missing."""
     orders: dict[str, dict[int, Row]] = {}
     kept: list[Row] = []
     problems: list[Problem] = []
@@ -28,7 +28,7 @@ def averaged_orders(rows: Sequence[Row], path: Path) -> list[Row]:
     for id, by_order in orders.items():
         first = by_order[min(by_order)]
         if len(by_order) < most:
-            problems.append(first.problem(f"query '{id}' is answered in {len(by_order)} of {most} orders.", path))
+            problems.append(first.problem(f"query '{id}' has answers in {len(by_order)} of {most} orders.", path))
             continue
         scores = [_numbers(row.values.get(SCORES)) for row in by_order.values()]
         if not all(scores) or len({len(s) for s in scores}) > 1:

@@ -1,6 +1,6 @@
-"""From what the user asked to the runs that answer it: tasks x shots x seeds, each a PlannedRun.
+"""Plans the runs of a command: tasks x shots x seeds, each a PlannedRun.
 
-What can be wrong with names, files, splits and numbers of shots is found here; preflight.py looks at media and lengths.
+Problems with names, files, splits and numbers of shots are found here; preflight.py checks media and lengths.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class Question(Resolved):
     task: TaskSpec
     protocol: ProtocolSpec
     prompt: PromptSpec
-    data: str = ""  # a fresh copy that this task names: `sample:7`; empty: what the command chose
+    data: str = ""  # a fresh copy for this task only: `sample:7`; empty: the command's choice
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the command line says about a set of runs."""
+    """The options of a set of runs."""
 
     shots: tuple[
         int | None, ...
@@ -84,7 +84,7 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun(Resolved):
-    """One run to be done: all that is known of it before there is a model. Its episodes are made when asked for."""
+    """One run before its model is loaded. Its episodes are made when needed."""
 
     question: Question
     demos: DemoSpec
@@ -92,7 +92,7 @@ class PlannedRun(Resolved):
     data: TaskData
     queries: tuple[Example, ...]  # those of the run, in file order
     supports: Supports
-    data_name: str  # what a record calls the data: `sample`, `sample:7` or the name of the folder
+    data_name: str  # the data's name in a record: `sample`, `sample:7` or the name of the folder
 
     @property
     def task(self) -> TaskSpec:
@@ -124,7 +124,7 @@ class PlannedRun(Resolved):
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What tells it from the other runs of its command."""
+        """Distinguishes it from the other runs of its command."""
         return self.task_label, self.demos.shots, self.demos.seed
 
     @property
@@ -134,7 +134,7 @@ class PlannedRun(Resolved):
 
     @property
     def support(self) -> Support | None:
-        """What its shots are drawn from."""
+        """The support set of its shots."""
         return self.supports.of(self.demos)
 
     def episodes(
@@ -142,7 +142,7 @@ class PlannedRun(Resolved):
     ) -> Iterator[Episode]:
         """Its episodes, or those of every n-th query; `excluded_ids`: queries that are left out.
 
-        `ranking` is the model's, where it chooses the shots.
+        `ranking`: the model's, if it chooses the shots.
         """
         queries = self.queries[::every]
         if excluded_ids:
@@ -188,17 +188,17 @@ def load_question(task: str, protocol: str, rank: Wanted | None = None, *, usual
 
 
 def load_named_task(name: str) -> tuple[TaskSpec, list[str]]:
-    """A task as the command line names it, its own metrics loaded, and lines that say whose code runs.
+    """A task by name or file, with its own metrics loaded, and lines that say which code runs.
 
-    Code runs only for a task that is named by its file. Raises ConfigError.
+    Code runs only for a task given by its file. Raises ConfigError.
     """
     path = find_task(name)
     task = load_task(path)
     own = [m.name for m in task.metrics if is_own(m.name)]
     if own and not is_task_file(name):
         raise ConfigError(
-            f"task '{name}': {', '.join(own)} is code, which runs only for a task that is named by its file.",
-            fix=f"Write ./{path} in the place of {name}.",
+            f"task '{name}': {', '.join(own)} is code, which runs only for a task given by its file.",
+            fix=f"Write ./{path} instead of {name}.",
         )
     return task, use_own_metrics(task, path)
 
@@ -226,13 +226,13 @@ def question_of(task: TaskSpec, protocol: str, rank: Wanted | None = None) -> Qu
 
 
 def _parted(protocol: str) -> tuple[str, str]:
-    """`chat:lmms-eval` -> a protocol and its variant; the path of a folder is a protocol alone."""
+    """`chat:lmms-eval` -> protocol and variant; the path of a folder has no variant."""
     name, _, variant = protocol.partition(":") if not Path(protocol).is_dir() else (protocol, "", "")
     return name, variant
 
 
 def _prompts_used(questions: Sequence[Question], protocol: str) -> list[str]:
-    """Which files ask which tasks, where a protocol extends another; and its own files that ask none of them."""
+    """For a protocol that extends another: which file each task uses, and its own files that no task uses."""
     folder = find_protocol(_parted(protocol)[0])
     chain = protocol_chain(folder)
     if len(chain) == 1:
@@ -245,7 +245,7 @@ def _prompts_used(questions: Sequence[Question], protocol: str) -> list[str]:
     inherited = {name for below in chain[1:] for name in prompt_files(below)}
     unused = [name for name, path in own.items() if path not in tasks and name not in inherited]
     lines = [f"protocol {folder.resolve().name} extends {chain[1].name}: {'; '.join(usage)}"]
-    return lines + [f"{folder.resolve().name}/{name}.yaml asks none of these tasks" for name in unused]
+    return lines + [f"{folder.resolve().name}/{name}.yaml is not used by these tasks" for name in unused]
 
 
 def _has_letters(task: TaskSpec, protocol: str) -> bool:
@@ -259,7 +259,7 @@ def _has_letters(task: TaskSpec, protocol: str) -> bool:
 
 
 def _check_letter_form(task: TaskSpec, protocol: str) -> None:
-    """Raise NoPromptError where a task cannot be asked for a letter in a protocol."""
+    """Raise NoPromptError if a task cannot be answered with a letter in a protocol."""
     try:
         check_wanted(task, replace(task.rank, wanted="letter", permutations=1))
         find_prompt(find_protocol(f"{protocol}{LETTER_FORM}"), task.prompt)
@@ -274,7 +274,7 @@ def _check_letter_form(task: TaskSpec, protocol: str) -> None:
 
 
 def named_copy(task: str) -> tuple[str, str]:
-    """`vl_icl_clevr@sample:7` -> the task and its data; another text is a task alone."""
+    """`vl_icl_clevr@sample:7` -> the task and its data; any other text is only a task."""
     name, _, copy = task.rpartition(f"@{FRESH}")
     return (name, f"{FRESH}{copy}") if name else (task, "")
 
@@ -290,13 +290,12 @@ def own_protocol(task: TaskSpec, usual: str) -> str:
 def load_questions(
     tasks: Sequence[str], protocol: str, rank: Wanted | None = None, *, usual: bool = False
 ) -> tuple[list[Question], list[str]]:
-    """The questions of the tasks, each once, and remarks. All that is wrong with any of them is in one error.
+    """The questions of the tasks, each once, and notes. All problems are in one error.
 
     `usual` as in load_question.
 
-    A group (`all`, `vl_icl`, ...) means those of its tasks that the protocol covers. What it leaves out, and what it
-    can answer but not score here, is in the remarks; of a task that is asked for by name both are errors, before a
-    model is loaded.
+    A group (`all`, `vl_icl`, ...) means those of its tasks that the protocol covers. Notes list the tasks of a group
+    that are skipped, and those that can be answered but not scored here; for a task given by name both are errors.
     """
     requested = tuple(dict.fromkeys(t for t in tasks if t not in group_names()))
     from_groups = expanded([t for t in tasks if t in group_names()])
@@ -312,7 +311,7 @@ def load_questions(
             if task in requested:
                 errors.append(error)
             else:
-                notes.append(f"{task} is left out: {_line(error)}")
+                notes.append(f"{task} is skipped: {_line(error)}")
             continue
         except FlamingoEvalError as error:
             errors.append(error)
@@ -342,7 +341,7 @@ def _what(error: FlamingoEvalError) -> str:
 
 
 def _missing_scorers(question: Question) -> list[MissingDependency]:
-    """What the task's metrics need and this machine does not have."""
+    """The missing dependencies of the task's metrics."""
     missing = []
     for metric in question.task.metrics:
         try:
@@ -353,7 +352,7 @@ def _missing_scorers(question: Question) -> list[MissingDependency]:
 
 
 def _chosen(question: Question, choices: Choices) -> Question:
-    """The question with what the choices change in its decoding and ranking."""
+    """The question with decoding and ranking changed by the choices."""
     task, prompt = question.task, question.prompt
     generates = task.mode == "open-ended"
     if generates and choices.beams is not None:
@@ -381,7 +380,7 @@ def _within(task: TaskSpec, choices: Choices) -> bool:
 def _limit(task: TaskSpec) -> str:
     """Why none of the numbers of shots asked for is run."""
     if task.max_shots is None:
-        return f"{task.name}: no query brings so many demonstrations. --shots all shows all that they bring."
+        return f"{task.name}: no query has this many demonstrations. --shots all uses all of them."
     return f"{task.name} goes up to {task.max_shots} shots: {task.notes}".strip()
 
 
@@ -402,16 +401,16 @@ def _shots_of(task: TaskSpec, data: TaskData, choices: Choices) -> list[int]:
 
 
 def _given(task: TaskSpec, data: TaskData, choices: Choices, shots: Sequence[int]) -> Given:
-    """The demonstrations that are data: those of the file, or those that the benchmark prescribes."""
+    """Fixed demonstrations: those of a file, or those that the benchmark prescribes."""
     if data.support is None:
-        raise UsageError(f"{task.name} has no split to take demonstrations from.", fix="Run it with --shots 0.")
+        raise UsageError(f"{task.name} has no split for demonstrations.", fix="Run it with --shots 0.")
     if choices.demos_file is not None:
         return read_demos_file(choices.demos_file, data.queries, data.support)
     return official_draws(task, data.queries, data.support, shots)
 
 
 def _check_decoding(questions: Sequence[Question], choices: Choices) -> None:
-    """Raise UsageError for options of decoding where no task asks for text."""
+    """Raise UsageError for decoding options if no task generates text."""
     options = (("--beams", choices.beams), ("--max-new-tokens", choices.max_new_tokens))
     given_options = [name for name, value in options if value is not None]
     if given_options and all(q.task.mode == "close-ended" for q in questions):
@@ -419,11 +418,9 @@ def _check_decoding(questions: Sequence[Question], choices: Choices) -> None:
 
 
 def _check_rank(questions: Sequence[Question], choices: Choices) -> None:
-    """Raise UsageError for every task that the best candidate alone does not suffice for, and where no task has any."""
+    """Raise UsageError for every task whose metrics need all scores, or if no task has candidates."""
     if choices.rank is not None and all(q.task.mode == "open-ended" for q in questions):
-        raise UsageError(
-            f"--rank {choices.rank}: {_names(questions)} asks for text, not for the best of some candidates."
-        )
+        raise UsageError(f"--rank {choices.rank}: {_names(questions)} generates text, there are no candidates to rank.")
     problems: list[str] = []
     for question in questions:
         try:
@@ -441,7 +438,7 @@ def _names(questions: Sequence[Question]) -> str:
 def plan_runs(questions: Sequence[Question], choices: Choices) -> list[PlannedRun]:
     """Every run of the command, in the order of tasks, shots and seeds. Raises before any model is loaded.
 
-    Numbers of shots beyond a task's maximum are passed over, as in the paper's tables, unless nothing remains to run.
+    Numbers of shots above a task's maximum are skipped, as in the paper's tables, unless no run remains.
     """
     check_ablation(choices.ablation)
     if choices.features and not choices.demos.startswith("rices"):
@@ -473,7 +470,7 @@ def _runs_of(question: Question, choices: Choices) -> Iterator[PlannedRun]:
     shots = _shots_of(task, data, choices)
     most = most_brought(data.queries.examples)
     check_ablation_of(task, choices.ablation, data.support)
-    has_fixed_rows = choices.demos in METHODS  # the rows are named: nothing is drawn, so no support set either
+    has_fixed_rows = choices.demos in METHODS  # the rows are fixed: nothing is drawn, so there is no support set
     if has_fixed_rows:
         data = replace(data, given=_given(task, data, choices, shots))
     queries = chosen_queries(data.queries, task.name, choices.limit, choices.ablation)
@@ -484,17 +481,17 @@ def _runs_of(question: Question, choices: Choices) -> Iterator[PlannedRun]:
             demos = replace(_demos(task, choices, k, seed, shots), every=k > 0 and k == most)
             run = PlannedRun(question, demos, choices, data, queries, supports, name)
             if has_fixed_rows:
-                for _ in run.episodes():  # every query must be named, with enough rows: said before a model is loaded
+                for _ in run.episodes():  # raises, before a model is loaded, if a query has no shots or too few
                     pass
             else:
                 require_shots(run, queries, run.support)
             yield run
 
 
-def _demos(task: TaskSpec, choices: Choices, shots: int, seed: int, over: Sequence[int]) -> DemoSpec:
+def _demos(task: TaskSpec, choices: Choices, shots: int, seed: int, shot_counts: Sequence[int]) -> DemoSpec:
     size = task.support_size if choices.support_size is None else choices.support_size
     if choices.demos not in METHODS:
         weight, features = choices.picture_weight, choices.features
         return DemoSpec(choices.demos, shots, seed, size, task.support_per_class, weight, features=features)
-    source = file_digest(choices.demos_file) if choices.demos_file else f"shots {','.join(map(str, over))}"
+    source = file_digest(choices.demos_file) if choices.demos_file else f"shots {','.join(map(str, shot_counts))}"
     return DemoSpec(choices.demos, shots, seed, support_size=0, support_per_class=0, given=source)

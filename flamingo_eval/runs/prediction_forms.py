@@ -1,11 +1,11 @@
-"""A file of predictions, as any program wrote it -> rows of keys and values, and the name of the form.
+"""A file of predictions from any program -> rows of keys and values, and the name of its form.
 
     JSON lines      one object a line: ours, a run's outputs.jsonl, per-sample logs of the two big harnesses
     JSON list       the results lists of evaluation servers (VQA, COCO, GQA, VizWiz, VisDial)
     JSON object     id to answer; lists by question type (STAR's server); a list under `results`, `logs`, ...
     table           CSV, or separated by tabs or semicolons
 
-What a row means is decided in predictions.py. UTF-8 or UTF-16, with or without a byte order mark.
+predictions.py interprets the rows. UTF-8 or UTF-16, with or without a byte order mark.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from flamingo_eval.errors import PredictionError, Problem, problems_in
 from flamingo_eval.files import JsonError, json_lines, parse_json
 
 LISTS = ("results", "predictions", "answers", "annotations", "logs", "samples", "outputs", "data")
-MAP_ID, MAP_ANSWER = "id", "prediction"  # the keys under which an id-to-answer object's entries stand here
+MAP_ID, MAP_ANSWER = "id", "prediction"  # the keys of rows from an object of ids and answers
 MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 SEPARATORS = ",\t;"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One entry of the file: its keys and values, and where it stands."""
+    """One entry of the file: its keys and values, and its place."""
 
     values: Mapping[str, Any]
     line: int | None = None  # in files of lines
     entry: str = ""  # in files of one JSON value
 
     def problem(self, what: str, path: Path, fix: str = "") -> Problem:
-        """Something wrong with this row."""
+        """A problem with this row."""
         return Problem(what, path, self.line, self.entry, fix)
 
 
@@ -51,11 +51,13 @@ class Rows:
 def read_rows(path: Path, example: str) -> Rows:
     """The file's entries, in order. `example` is a line of our own form, for messages.
 
-    Raises PredictionError: a file that cannot be read, is empty, or is in no known form, with every broken line.
+    Raises PredictionError for a file that cannot be read, is empty or has an unknown form; names every broken line.
     """
     text = _text(path)
     if not text.strip():
-        raise PredictionError(f"--predictions {path}: the file is empty.", fix=f"One line a query: {example}")
+        raise PredictionError(
+            f"--predictions {path}: the file is empty.", fix=f"Expected one line per query: {example}"
+        )
     start = text.lstrip()[0]
     if start not in "[{":
         table = _table(text, path)
@@ -69,7 +71,7 @@ def read_rows(path: Path, example: str) -> Rows:
         raise problems_in(path, [Problem(f"{error}.", path, fix=error.fix)], PredictionError) from error
     if not value:
         what = f"the {'list' if isinstance(value, list) else 'object'} is empty."
-        raise problems_in(path, [Problem(what, path, fix=f"One entry a query: {example}")], PredictionError)
+        raise problems_in(path, [Problem(what, path, fix=f"Expected one entry per query: {example}")], PredictionError)
     return _whole(value, path, example)
 
 
@@ -156,7 +158,7 @@ def _table(text: str, path: Path) -> Rows | None:
                 names = [name.strip() for name in cells]
             elif len(cells) != len(names):
                 what = f"{len(cells)} columns, but {len(names)} names in the first line."
-                problems.append(Problem(what, path, reader.line_num, fix="Put quotes around text with separators."))
+                problems.append(Problem(what, path, reader.line_num, fix="Quote texts that contain separators."))
             else:
                 rows.append(Row(dict(zip(names, cells, strict=True)), line=reader.line_num))
     except csv.Error as error:

@@ -1,9 +1,9 @@
 """Predictions of any program -> Predictions aligned with a split. Forms of files: prediction_forms.py.
 
-Which key holds the id and which the answer is decided for the whole file: the id by the split's own ids, the answer by
-the names below. Both are said. Text is taken as it is: cleaning generated text belongs to whoever wrote it; what a
-scorer cleans is part of the metric. Answers to close-ended queries may be scores, ranks, or the best candidate as its
-text, letter or index (from 0), where that cannot be read in two ways (choices.py).
+The keys of ids and answers are chosen for the whole file: the id by the split's own ids, the answer by the names below.
+The output names both. Text is not changed: cleaning generated text is the author's job, cleaning for a scorer is part
+of the metric. Answers to close-ended queries may be scores, ranks, or the best candidate as its text, letter or index
+(from 0), unless that is ambiguous (choices.py).
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ PARTIAL_NOTE = "queries"  # key of the note of a score over some of the queries
 
 @dataclass(frozen=True, slots=True)
 class PredictionFile:
-    """Predictions with their examples, in the split's order, and what was read to get them."""
+    """Predictions with their examples, in the split's order, and how they were read."""
 
     predictions: tuple[Prediction, ...]
     examples: tuple[Example, ...]
-    of: int  # queries that there are to answer
-    form: str  # as said to the user
-    passed_over: int = 0  # answers to queries that are not asked about
-    shots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # query -> what it was shown, if a line says it
+    of: int  # number of queries to answer
+    form: str  # for the user
+    passed_over: int = 0  # answers to other queries, skipped
+    shots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # query -> its shots, if a line has them
 
     @property
     def partial(self) -> str:
-        """What must stand beside every number; "" if every query is answered."""
+        """The note for every number; "" if every query is answered."""
         n = len(self.predictions)
         return f"partial: {n:,} of {self.of:,} queries are answered and scored" if n < self.of else ""
 
@@ -66,10 +66,10 @@ def read_predictions(
 ) -> PredictionFile:
     """The predictions of a file for the queries of a split (or for those named in `queries`).
 
-    `only`: of answered lines of `flamingo-eval export`, those with these values (one run of several).
+    `only`: use only lines of `flamingo-eval export` with these values (one run of several).
 
-    Raises PredictionError with every problem: broken lines, unknown, duplicate and missing ids, answers that are none.
-    Answers to other queries are passed over where every query has one; missing ones are an error unless `partial`.
+    Raises PredictionError with every problem: broken lines, unknown, duplicate and missing ids, invalid answers.
+    Answers to other queries are skipped if every query has one; missing ones are an error unless `partial`.
     """
     query_ids = set(queries) if queries is not None else None
     examples = {e.id: e for e in split.examples if query_ids is None or e.id in query_ids}
@@ -77,7 +77,7 @@ def read_predictions(
     file = read_rows(path, example_line(task))
     kept_rows = [row for row in file.rows if not is_exported(row.values) or _has(row.values, only or {})]
     if not kept_rows:
-        raise PredictionError(f"{path}: no line belongs to the run {dict(only or {})}.")
+        raise PredictionError(f"{path}: no line matches the run {dict(only or {})}.")
     kept_rows = averaged_orders(kept_rows, path)
     rows = [Row(_flat(row.values), row.line, row.entry) for row in kept_rows]
     id_key, ids = _ids(rows, examples, other_ids, path)
@@ -94,7 +94,7 @@ def read_predictions(
         raise problems_in(path, problems, PredictionError)
     form = file.form if file.is_map else f"{file.form}: ids from '{id_key}', {source}"
     if other_rows:
-        form += f"; {len(other_rows):,} answers to other queries are passed over"
+        form += f"; {len(other_rows):,} answers to other queries are skipped"
     answered_examples = tuple(e for id, e in examples.items() if id in row_of)
     shots = {id: tuple(map(str, row.values["shot_ids"])) for id, row in row_of.items() if is_exported(row.values)}
     return PredictionFile(
@@ -124,7 +124,7 @@ def example_line(task: TaskSpec) -> str:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A per-sample log's own keys and those of the data set's row; the latter under their own names."""
+    """The keys of a per-sample log together with those of the data set's row in it."""
     doc = values.get(DOC)
     if not isinstance(doc, dict):
         return dict(values)
@@ -138,10 +138,10 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 def _ids(
     rows: Sequence[Row], examples: Mapping[str, Example], other_ids: set[str], path: Path
 ) -> tuple[str, list[str | None]]:
-    """The key that holds the ids, and every row's id as the split writes it; None for a row without one.
+    """The key of the ids, and every row's id in the split's spelling; None for a row without an id.
 
-    It is the key under which most queries of the split are found, the first of ID_KEYS where several are equal.
-    `doc_id` is a place in somebody's order of the data, so it counts only where it is all there is and every one fits.
+    It is the key that matches most queries of the split; ties go to the first in ID_KEYS. `doc_id` is only an index
+    into some order of the data, so it counts only if there is no other key and every id matches.
     """
     split_ids = {**{id: id for id in other_ids}, **{id: id for id in examples}}
     aliases = _aliases(split_ids)
@@ -159,13 +159,13 @@ def _ids(
         keys = ", ".join(f"'{k}'" for k in list(rows[0].values)[:12])
         hint = next((h for k in rows[0].values if (h := did_you_mean(k, ID_KEYS))), "")
         fix = f"Known keys of ids: {', '.join(ID_KEYS[:-1])}."
-        what = f"no key holds the queries' ids; the keys are {keys}. {hint}".rstrip()
+        what = f"no key has the queries' ids; the keys are {keys}. {hint}".rstrip()
         raise problems_in(path, [rows[0].problem(what, path, fix)], PredictionError)
     return best[1], best[2]
 
 
 def _as_id(value: Any) -> str | None:
-    """Ids are text or whole numbers."""
+    """Ids are text or integers."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else None
@@ -184,7 +184,7 @@ def _plain(id: str) -> str:
 
 
 def _aliases(split_ids: Iterable[str]) -> dict[str, str]:
-    """Plain form of an id -> the id, where only one id has it."""
+    """Plain form of an id -> the id, if it is the only id with that form."""
     ids_by_plain: dict[str, list[str]] = {}
     for id in split_ids:
         ids_by_plain.setdefault(_plain(id), []).append(id)
@@ -199,7 +199,7 @@ def _matched(
     path: Path,
     problems: list[Problem],
 ) -> tuple[dict[str, Row], list[tuple[Row, str]], int]:
-    """Rows by the query they answer, rows of other queries, and how many say that their query failed."""
+    """Rows by the query they answer, rows of other queries, and the number of queries that failed."""
     row_of: dict[str, Row] = {}
     other_rows: list[tuple[Row, str]] = []
     n_failed = 0
@@ -207,7 +207,7 @@ def _matched(
     if len(filters) > 1:
         filter_name = "none" if "none" in filters else ""
         if not filter_name:
-            what = f"the log has every query under several filters: {', '.join(filters)}."
+            what = f"the log has every query with several filters: {', '.join(filters)}."
             problems.append(Problem(what, path, fix="Keep the lines of one of them."))
             return row_of, other_rows, n_failed
         pairs = [(r, i) for r, i in zip(rows, ids, strict=True) if r.values.get("filter") == filter_name]
@@ -215,7 +215,7 @@ def _matched(
     for row, id in zip(rows, ids, strict=True):
         if id is None:
             keys = ", ".join(f"'{k}'" for k in list(row.values)[:12])
-            problems.append(row.problem(f"no id, or one that is neither text nor a whole number; keys: {keys}.", path))
+            problems.append(row.problem(f"the id is missing, or neither text nor an integer; keys: {keys}.", path))
         elif id not in examples:
             other_rows.append((row, id))
         elif row.values.get("error") and "tokens" in row.values:  # a run's own record of a query that failed
@@ -223,7 +223,7 @@ def _matched(
         elif id in row_of and dict(row_of[id].values) != dict(row.values):
             first = row_of[id].line or row_of[id].entry
             where = f"line {first}" if row_of[id].line else str(first)
-            problems.append(row.problem(f"duplicate id '{id}': {where} answers it otherwise.", path))
+            problems.append(row.problem(f"duplicate id '{id}': {where} has another answer.", path))
         else:
             row_of[id] = row
     return row_of, other_rows, n_failed
@@ -240,7 +240,7 @@ def _missing(missing: Sequence[str], n: int, n_failed: int, split: Split, path: 
     return Problem(
         f"{len(missing):,} of {n:,} queries of split '{split.name}' have no prediction{why}: {first_ids}.",
         path,
-        fix="Answer every query (an empty text is an answer), or score what is there with --partial.",
+        fix="Answer every query (an empty text is an answer), or score the answered ones with --partial.",
     )
 
 
@@ -255,7 +255,7 @@ def _predictions(
     path: Path,
     problems: list[Problem],
 ) -> tuple[dict[str, Prediction], str]:
-    """The predictions by id, and what was read to get them, in words."""
+    """The predictions by id, and a description of how they were read."""
     rows = list(row_of.values())
     if not rows:
         return {}, ""
@@ -267,8 +267,8 @@ def _predictions(
         return scores_of(row_of, key, candidates, path, problems)
     need_scores = [m.name for m in task.metrics if not metric_row(m.name).best_suffices]
     if need_scores:
-        what = f"{need_scores[0]} needs a score of every candidate, and the file has none."
-        fix = f"A line is like {example_line(task)}, one number a candidate."
+        what = f"{need_scores[0]} needs a score of every candidate, and the file has no scores."
+        fix = f"Expected lines like {example_line(task)}, one number per candidate."
         problems.append(Problem(what, path, fix=fix))
         return {}, ""
     key = _first_key(rows, ("best", *TEXT_KEYS))
@@ -280,7 +280,7 @@ def _predictions(
 
 
 def _first_key(rows: Sequence[Row], keys: Sequence[str]) -> str | None:
-    """The first of the keys that rows have; a key of every row comes before one of some."""
+    """The first of these keys in the rows; a key that every row has comes before others."""
     for least in (len(rows), 1):
         for key in keys:
             if sum(row.values.get(key) is not None for row in rows) >= least:
@@ -291,7 +291,7 @@ def _first_key(rows: Sequence[Row], keys: Sequence[str]) -> str | None:
 def _no_answer(row: Row, keys: Sequence[str], path: Path) -> Problem:
     names = [k for k in row.values if k not in ID_KEYS]
     hint = next((h for k in names if (h := did_you_mean(k, keys))), "")
-    what = f"no key holds an answer; the keys are {', '.join(repr(k) for k in row.values)}. {hint}".rstrip()
+    what = f"no key has an answer; the keys are {', '.join(repr(k) for k in row.values)}. {hint}".rstrip()
     return row.problem(what, path)
 
 

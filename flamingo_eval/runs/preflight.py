@@ -1,4 +1,4 @@
-"""What can be known to go wrong before a model's weights are loaded: metrics, pictures, prompts that are too long."""
+"""Checks before a model's weights are loaded: metrics, pictures, lengths of prompts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from flamingo_eval.runs.plan import PlannedRun
 
 SURELY_DRAWN = 32  # draws for each support example: the chance that one is in none of them is exp(-32)
-CHECKED_QUERIES = 16  # of a task and number of shots, whose prompts are written and counted
+CHECKED_QUERIES = 16  # queries, per task and number of shots, whose prompts are rendered and counted
 
 
 def check_wanted(task: TaskSpec, rank: RankSpec) -> None:
-    """Raise UsageError where the best candidate or its letter alone is wanted and the scores of all are needed."""
+    """Raise UsageError if only the best candidate or a letter is requested but the scores of all are needed."""
     if task.mode == "open-ended" or rank.wanted == "all":
         return
     if rank.wanted == "letter":
@@ -32,7 +32,7 @@ def check_wanted(task: TaskSpec, rank: RankSpec) -> None:
     needing = [m.name for m in task.metrics if not metric_row(m.name).best_suffices]
     if needing:
         raise UsageError(
-            f"{task.name}: {', '.join(needing)} cannot be computed from the best candidate alone.",
+            f"{task.name}: {', '.join(needing)} cannot be computed from the best candidate only.",
             fix="Rank all: --rank all.",
         )
     if rank.permutations > 1:
@@ -46,7 +46,7 @@ def _check_letters(task: TaskSpec, rank: RankSpec) -> None:
     needing = [m.name for m in task.metrics if not metric_row(m.name).letter_suffices]
     if needing:
         raise UsageError(
-            f"{task.name}: {', '.join(needing)} cannot be computed from the letter of one choice.",
+            f"{task.name}: {', '.join(needing)} cannot be computed from a letter.",
             fix="Rank all candidates (--rank all), or leave this task out.",
         )
     if rank.permutations > 1:
@@ -57,7 +57,7 @@ def _check_letters(task: TaskSpec, rank: RankSpec) -> None:
 
 
 def require_letters(runs: Sequence[PlannedRun]) -> None:
-    """Raise UsageError that lists the tasks whose candidates cannot be lettered choices, and why."""
+    """Raise UsageError that lists the tasks whose candidates cannot have letters, and why."""
     problems: dict[str, Problem] = {}
     for run in runs:
         if run.task.mode == "close-ended" and run.rank.wanted == "letter" and run.task_label not in problems:
@@ -66,9 +66,9 @@ def require_letters(runs: Sequence[PlannedRun]) -> None:
                 problems[run.task_label] = Problem(why, key=run.task_label)
     if problems:
         raise UsageError(
-            "these tasks cannot be asked for a letter:",
+            "these tasks cannot be answered with a letter:",
             list(problems.values()),
-            fix="Leave these tasks out, or score their candidates: --rank all.",
+            fix="Remove these tasks, or score their candidates: --rank all.",
         )
 
 
@@ -79,14 +79,14 @@ def _why_no_letters(run: PlannedRun) -> str:
     shots = support.examples if support is not None and (run.demos.shots or run.text_only_shots) else ()
     most = max(len(e.candidates or split) for e in (*run.queries, *shots))
     if most > len(LETTERS):
-        return f"{most} candidates, and letters end at {LETTERS[-1]}."
+        return f"{most} candidates, but only {len(LETTERS)} letters."
     replaced = run.ablation == "labels-replaced" or (
         run.ablation.startswith("labels-") and any(e.candidates for e in shots)
     )
     if shots and replaced:
-        return f"--ablation {run.ablation}: the answers it shows are none of the choices."
+        return f"--ablation {run.ablation}: the answers it shows are not among the choices."
     strange = next((e for e in shots if e.answer not in (e.candidates or split)), None)
-    return f"example {strange.id}: its answer {strange.answer[:60]!r} is none of its choices." if strange else ""
+    return f"example {strange.id}: its answer {strange.answer[:60]!r} is not one of its choices." if strange else ""
 
 
 def require_supported(choice: ModelChoice, runs: Sequence[PlannedRun]) -> None:
@@ -128,13 +128,13 @@ def media_of(episodes: Iterable[Episode]) -> Iterator[Media]:
 
 
 def media_shown(run: PlannedRun, answered_ids: Collection[str] = ()) -> Iterator[Media]:
-    """The pictures and clips that the queries of a run need which are not answered yet; some may come twice.
+    """The pictures and clips of a run's unanswered queries; some may occur twice.
 
-    Of random draws so many that every support example is among them, the episodes are not made for it: the chance
-    that this names a picture nobody is shown is below one in a million.
+    If the shots of a run contain every support example, the whole support set is returned without making
+    episodes: the chance that one of its pictures is not shown is below one in a million.
     """
     if run.ranked_by_model:
-        return  # what it will show is not known
+        return  # its shots are unknown
     unanswered = [e for e in run.queries if e.id not in answered_ids] if answered_ids else run.queries
     support = run.support
     if not run.demos.shots and not run.ablation:  # demonstrations without their pictures, if any
@@ -148,7 +148,7 @@ def media_shown(run: PlannedRun, answered_ids: Collection[str] = ()) -> Iterator
 
 
 def _shows_all(run: PlannedRun, queries: int) -> bool:
-    """Whether so many queries of a run show every example of its support set: all but surely, with random shots."""
+    """Whether this many queries almost certainly show every example of the support set, with random shots."""
     support = run.support
     if support is None or run.demos.method != "random" or len(support.pools) > 1:
         return False
@@ -156,9 +156,9 @@ def _shows_all(run: PlannedRun, queries: int) -> bool:
 
 
 def require_readable(media: Iterable[Media]) -> None:
-    """Raise MediaError that lists every missing or cut file, each once.
+    """Raise MediaError that lists every missing or truncated file, each once.
 
-    Pictures that look whole are not decoded: the engine does it, once, and what it finds follows --on-error.
+    Files that look complete are not decoded here; the engine decodes them once and treats errors by --on-error.
     """
     objects = {id(m): m for m in media}  # shared by many rows and runs, and quicker to tell apart than their values
     problems = unreadable_media(dict.fromkeys(objects.values()), decode=False)
@@ -175,7 +175,7 @@ def require_readable(media: Iterable[Media]) -> None:
 def require_short(runs: Sequence[PlannedRun], shape: Shape) -> None:
     """Raise PromptError that lists every task and number of shots too long for the model.
 
-    A few queries of each are counted; the engine checks every prompt, perhaps after an hour.
+    Counts a few queries of each; the engine checks every prompt, possibly after an hour.
     """
     problems: list[Problem] = []
     checked: set[tuple[str, int]] = set()

@@ -20,7 +20,7 @@ REPORTED = (
 
 
 def provenance(device: str, dtype: str) -> Provenance:
-    """What ran: our version and commit, Python, the packages a score can depend on, processor or GPU, dtype."""
+    """Version and commit of flamingo-eval, Python, packages that scores can depend on, processor or GPU, dtype."""
     head, dirty = commit()
     return Provenance(
         flamingo_eval=__version__,
@@ -56,7 +56,7 @@ def _git(root: Path, *words: str) -> str:
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that can move a score."""
+    """Installed versions of the packages that scores can depend on."""
     by_name: dict[str, str] = {}
     for name in REPORTED:
         try:
@@ -83,12 +83,12 @@ def device_name(device: str) -> str:
 
 
 def name_below(path: Path, root: Path) -> str:
-    """A file's name in a record: its path below `root`, the name alone for a file elsewhere."""
+    """A file's name in a record: its path below `root`; only the name for a file elsewhere."""
     return printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
 
 
 def sha256_files(paths: Iterable[Path], root: Path) -> dict[str, str]:
-    """Digest by path relative to `root` (the name alone for a file elsewhere): records hold no machine paths."""
+    """Digest by path relative to `root` (only the name for a file elsewhere): records contain no machine paths."""
     digests: dict[str, str] = {}
     for path in paths:
         digests[name_below(path, root)] = sha256_file(path)

@@ -1,7 +1,7 @@
-"""run.json and scores.json as dataclasses. Writing is `asdict`, reading is schema.py; schema 1 is brought up to date.
+"""run.json and scores.json as dataclasses. Written by `asdict`, read by schema.py; schema 1 is converted.
 
 Schema 2 (this one): bootstrap draws are in scores.json only where they do not follow from outputs.jsonl
-(runs/draws.py), and settings of a spec that nobody chose are written like any other.
+(runs/draws.py), and default settings of a spec are written like all others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flamingo_eval.schema import JsonTree, try_read
 
 SCHEMA = 2
 READABLE = (1, 2)
-CHECKPOINT = "checkpoint"  # among the inputs: the sha256 of what the model computes with
+CHECKPOINT = "checkpoint"  # key of the checkpoint's sha256 among the inputs
 LARGEST_RECORD = 64 * 2**20  # bytes of a run.json or scores.json that is read
 
 Kind = TypeVar("Kind")
@@ -56,7 +56,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """Support examples that could not be shown and gave way to others (--on-error skip)."""
+    """Support examples that could not be shown and were replaced by others (--on-error skip)."""
 
     count: int
     digest: str  # of their ids
@@ -64,13 +64,13 @@ class PassedOver:
 
 @dataclass(frozen=True, slots=True)
 class ExternalAnswers:
-    """Where the answers of a run came from that another program made (`score --name`)."""
+    """The source of answers that another program made (`score --name`)."""
 
     file: str  # its name
     sha256: str
     form: str  # what was read from it
     partial: str = ""  # how many queries are answered, where some are not
-    unknown: tuple[str, ...] = ()  # what a run of ours would know
+    unknown: tuple[str, ...] = ()  # settings that our own runs would have
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +82,22 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """run.json: what was asked, of which inputs, where, and how it went."""
+    """run.json: the settings, inputs, machine and counts of a run."""
 
     schema: int
     status: Literal["running", "complete"]
     fingerprint: str  # sha256 of what decides the outputs (identity.py); its beginning is in the folder's name
     task: str  # the task's label: `vqav2`, `vqav2@sample`
     spec: RunSpec  # every choice, defaults included
-    settings: Mapping[str, Any] = field(default_factory=dict)  # what changes no output: batch size
-    model: Mapping[str, Any] = field(default_factory=dict)  # what a backend says of its model beyond the spec
+    settings: Mapping[str, Any] = field(default_factory=dict)  # settings that do not change outputs: batch size
+    model: Mapping[str, Any] = field(default_factory=dict)  # a backend's further entries about its model
     provenance: Provenance = field(default_factory=Provenance)
     inputs: Mapping[str, str] = field(default_factory=dict)  # sha256 of the checkpoint and of each annotation file
-    passed_over: PassedOver | None = None  # None: every demonstration drawn was shown
-    answers: ExternalAnswers | None = None  # None: made here
+    passed_over: PassedOver | None = None  # None: every drawn demonstration was shown
+    answers: ExternalAnswers | None = None  # None: made by flamingo-eval
     counts: Counts = field(default_factory=Counts)
     timings: Timings = field(default_factory=Timings)
-    engine: Mapping[str, Any] = field(default_factory=dict)  # what the engine counted: batches, tokens, cache hits
+    engine: Mapping[str, Any] = field(default_factory=dict)  # the engine's counts: batches, tokens, cache hits
 
     @property
     def files(self) -> dict[str, str]:
@@ -107,7 +107,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class ScoresRecord:
-    """scores.json: the numbers and what they are numbers of; no times, so that repetitions can be compared."""
+    """scores.json: the scores and what they measure; no times, so that repetitions can be compared."""
 
     schema: int
     task: str
@@ -153,7 +153,7 @@ def scores_record(spec: RunSpec, scores: tuple[Score, ...], copying: Mapping[str
 
 
 def spec_json(spec: RunSpec) -> dict[str, Any]:
-    """The resolved spec with all defaults as plain JSON, and beside it what its parts resolve to, for readers."""
+    """The resolved spec with all defaults as plain JSON, plus the resolved values, for readers."""
     value = dataclasses.asdict(spec)
     for name in resolved_names(RunSpec):
         part = getattr(spec, name)
@@ -175,7 +175,7 @@ def run_json(record: RunRecord) -> dict[str, Any]:
         "inputs": dict(record.inputs),
         "engine": dict(record.engine),
     }
-    for name in ("model", "passed_over", "answers"):  # only where there is something to say
+    for name in ("model", "passed_over", "answers"):  # only if not empty
         if not value[name]:
             del value[name]
     return value
@@ -211,7 +211,7 @@ def _object(path: Path) -> dict[str, Any]:
     value = read_json_object(path, RunError, LARGEST_RECORD)
     if value.get("schema") not in READABLE or isinstance(value.get("schema"), bool):
         raise RunError(
-            f"{path}: schema {str(value.get('schema'))[:20]}, this version reads {' and '.join(map(str, READABLE))}."
+            f"{path}: schema {str(value.get('schema'))[:20]}; this version reads {' and '.join(map(str, READABLE))}."
         )
     return value
 
@@ -220,5 +220,5 @@ def _read(value: dict[str, Any], kind: type[Kind], path: Path) -> Kind:
     record, problems = try_read(JsonTree(value), kind, path)
     if record is None:
         error = problems_in(path, problems, RunError)
-        raise RunError(str(error), fix="Was it changed by hand? `flamingo-eval rerun` makes the run again.")
+        raise RunError(str(error), fix="If it was edited by hand, run it again with `flamingo-eval rerun`.")
     return record

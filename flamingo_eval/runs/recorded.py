@@ -1,4 +1,4 @@
-"""A run again, from its record: run.json -> the resolved spec, without a look at today's tasks/ and prompts/."""
+"""A run from its record: run.json -> the resolved spec, without reading today's tasks/ and prompts/."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from flamingo_eval.runs.folder import RunFolder
 from flamingo_eval.runs.record import RunRecord, read_run
 from flamingo_eval.runs.runner import TaskData, load_data
 
-AS_RECORDED = ("rices", "file", "official")  # ways of choosing whose shots are taken from the record
+AS_RECORDED = ("rices", "file", "official")  # methods whose shots are read from the record
 
 
 def recorded_spec(folder: RunFolder) -> RunSpec:
-    """The spec a run was made with. Raises RunError for a record that this version cannot read."""
+    """The spec of a run. Raises RunError for a record that this version cannot read."""
     return read_run(folder.run).spec
 
 
 def data_of(spec: RunSpec, data: str | None, images: tuple[str, ...] = ()) -> DataRoot:
-    """The data root of a recorded run: the sample, or what the user gives. Records hold no machine paths."""
+    """The data root of a recorded run: the sample, or a folder from the user. Records contain no machine paths."""
     if not is_sample(spec.data) and data is None:
         raise RunError(
-            f"the run was over '{spec.data}', whose place the record does not hold.", fix="Give it with --data DIR."
+            f"the run was over '{spec.data}', and the record does not contain its folder.",
+            fix="Give it with --data DIR.",
         )
     return data_root(spec.data if is_sample(spec.data) else str(data), spec.task.name, images)
 
@@ -49,7 +50,7 @@ def recorded_data(record: RunRecord, data: str | None, images: tuple[str, ...] =
     before = record.files
     changed = sorted(k for k in before | dict(loaded.inputs) if before.get(k) != loaded.inputs.get(k))
     if changed:
-        raise FlamingoEvalError(f"the data at hand is not that of the run: {', '.join(changed)}")
+        raise FlamingoEvalError(f"the data differs from that of the run: {', '.join(changed)}")
     return loaded
 
 
@@ -58,8 +59,8 @@ def recorded_episodes(
 ) -> dict[str, Episode]:
     """The episodes of a run's queries after its ablation, by query id; of the queries in `outputs`.
 
-    Shots are drawn again where a draw decides them, else taken from the outputs: no model is loaded. Raises PromptError
-    where the support at hand is too small.
+    Shots are drawn again if a draw decides them, otherwise read from the outputs; no model is loaded. Raises
+    PromptError if the support set is too small.
     """
     spec = record.spec
     chosen = chosen_queries(data.queries, spec.task.name, None, spec.ablation)
@@ -69,7 +70,7 @@ def recorded_episodes(
         episodes = episodes_of(spec, queries, support)
     else:
         episodes = _of_outputs(queries, outputs, data, text_only=spec.demos.shots == 0)
-        if not spec.ablation.startswith("order-"):  # the record holds the shots in the order they were shown
+        if not spec.ablation.startswith("order-"):  # the record has the shots in the order shown
             episodes = ablated(episodes, spec, support)
     return {e.query.id: e for e in episodes}
 
@@ -87,10 +88,9 @@ def _of_outputs(
 def copying_again(
     record: RunRecord, outputs: Sequence[Output], data: TaskData
 ) -> tuple[list[Output], Mapping[str, Score]]:
-    """The outputs of a finished run with what each took over from its shots, where its record does not hold it.
+    """The outputs of a finished run with what each copied from its shots, for records without it.
 
-    `data` is what the run was made from. Outputs whose shots are not those of the record are left as they are. See
-    copying.with_copying.
+    `data`: the run's data. Outputs whose shots differ from the record are not changed. See copying.with_copying.
     """
     supports = Supports(data.task.name, data.support, data.given)
     episodes = recorded_episodes(record, {o.id: o for o in outputs}, data, supports)

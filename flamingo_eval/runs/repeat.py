@@ -1,4 +1,4 @@
-"""Finished runs again, from their records: models and data are loaded once for all that share them."""
+"""Repeats finished runs from their records; runs that share a model or data load it once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Repeater:
-    """Repeats runs below `out`. `model`, `data` and `device` stand in the place of the records' own where given."""
+    """Repeats runs below `out`. `model`, `data` and `device`, if given, replace the records' own."""
 
     def __init__(
         self,
@@ -49,14 +49,16 @@ class Repeater:
         self._data: tuple[tuple[DataRoot, str, str, str], TaskData] | None = None  # the newest
 
     def repeat(self, old: RunFolder) -> RunFolder:
-        """The folder of the new run. Raises RunError for a record that cannot be repeated, and what runs raise."""
+        """Repeat a run; returns its new folder. Raises RunError if it cannot be repeated, and the errors of runs."""
         if (answers := read_run(old.run).answers) is not None:
-            raise RunError(f"{old.path}: the answers are those of another program ({answers.file}), not made here.")
+            raise RunError(
+                f"{old.path}: the answers come from another program ({answers.file}) and cannot be repeated."
+            )
         spec = recorded_spec(old)
         own = [m.name for m in spec.task.metrics if is_own(m.name)]
         if own:
             raise RunError(
-                f"{old.path}: scored with {', '.join(own)}, code that a record does not hold.",
+                f"{old.path}: scored with {', '.join(own)}, code that a record does not contain.",
                 fix="Repeat it with `flamingo-eval run ./TASK.yaml --fresh --out ANOTHER`, then compare with `diff`.",
             )
         data = _with_given(old, spec, self._data_of(spec))
@@ -75,7 +77,7 @@ class Repeater:
         return Session(backend, self.out, True, settings, self.observer).run(repeated_spec, data).folder
 
     def close(self) -> None:
-        """End what the engines run beside this process."""
+        """End the engines' other processes and threads."""
         for backend in self._backends.values():
             backend.close()
 
@@ -87,13 +89,13 @@ class Repeater:
         return self._data[1]
 
     def _choice_of(self, old: RunFolder, spec: RunSpec, recorded_model: Mapping[str, Any]) -> ModelChoice:
-        """The model to repeat a run with, and its options. Raises RunError where a record's model has to be named."""
+        """The model to repeat a run with, and its options. Raises RunError if the user must name the model."""
         if recorded_model.get("backend") != "hf":
             return choose_model(self.model or spec.model, self.model_args)
         if self.model is None:
             raise RunError(
-                f"{old.path}: the record names the model {spec.model}, not its folder.",
-                fix="Add --model hf:FOLDER; its options are taken from the record.",
+                f"{old.path}: the record has the name of the model, {spec.model}, not its folder.",
+                fix="Add --model hf:FOLDER; its options come from the record.",
             )
         hf = self.model.startswith("hf:")
         return choose_model(self.model, self.model_args or (dict(recorded_model.get("args", {})) if hf else ""))
@@ -117,7 +119,7 @@ class Repeater:
 
 
 def _with_given(old: RunFolder, spec: RunSpec, data: TaskData) -> TaskData:
-    """The data with the demonstrations that are data: drawn as the benchmark prescribes, or taken from the record."""
+    """The data with its fixed demonstrations: drawn as the benchmark prescribes, or read from the record."""
     if data.support is None or spec.demos.method not in METHODS:
         return data
     if spec.demos.method == "official":

@@ -1,7 +1,7 @@
-"""The whole flow in one place: examples, episodes, prompts, outputs, scores, record (design section 2).
+"""The flow of one run in one place: examples, episodes, prompts, outputs, scores, record (docs/architecture.md).
 
-No stage reaches back. Whatever is finished is on disk at once, and the same command continues an interrupted run:
-episodes depend on nothing that is drawn while a run goes on, so what is left is answered as it would have been.
+No stage changes an earlier one. Finished queries are on disk at once, and the same command resumes an interrupted run:
+episodes do not depend on anything drawn during a run, so remaining queries get the same answers.
 """
 
 from __future__ import annotations
@@ -68,21 +68,21 @@ class TaskData:
     queries: Split
     support: Split | None
     inputs: Mapping[str, str] = field(default_factory=dict)  # sha256 by file
-    given: Given | None = None  # demonstrations that are data
+    given: Given | None = None  # fixed demonstrations
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is."""
+    """The progress of a run."""
 
     total: int
-    outputs: Mapping[str, Output]  # by query id, those of earlier processes included
+    outputs: Mapping[str, Output]  # by query id, including those of earlier processes
     newest: Output
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A finished run: where it lies and what it scored."""
+    """A finished run: its folder and scores."""
 
     folder: RunFolder
     spec: RunSpec
@@ -92,7 +92,7 @@ class FinishedRun:
     seconds: float
     resumed: int = 0  # queries that were already answered when this process started
     cached: bool = False  # True: the run was complete before, nothing was computed
-    changed_media: tuple[str, ...] = ()  # pictures and clips with another size or time than when they were used
+    changed_media: tuple[str, ...] = ()  # pictures and clips whose size or time has changed since they were used
 
 
 def load_data(
@@ -122,7 +122,7 @@ def load_data(
 
 
 def fingerprint(spec: RunSpec, data: TaskData) -> str:
-    """What decides the outputs: the choices and the contents of the data files. Part of the folder's name."""
+    """Hash of all that decides the outputs: choices and contents of data files. Part of the folder's name."""
     return identity.fingerprint(spec, _contents(data.queries, data), _contents(data.support, data))
 
 
@@ -189,7 +189,7 @@ def run(
         with appending(folder.outputs, valid_bytes) as file, indexing(folder.path, data.root) as note:
             for output in _outputs(unanswered.values(), spec, data.queries, engine):
                 if output.error and spec.on_error == "stop":
-                    reason = output.error.removeprefix(f"{output.id}: ")  # the engine names the query too
+                    reason = output.error.removeprefix(f"{output.id}: ")  # the engine's text also names the query
                     raise RunError(f"{spec.task.name}, query {output.id}: {reason}", fix=SKIP_HINT)
                 outputs[output.id] = output
                 episode = unanswered[output.id]
@@ -208,11 +208,11 @@ SKIP_HINT = (
 
 
 def _passed_over(folder: RunFolder, examples: Mapping[str, str], resumed: bool) -> PassedOver | None:
-    """What run.json says of demonstrations that could not be shown. Raises RunError where a resumed run had others."""
+    """The record of demonstrations that were skipped. Raises RunError if a resumed run had skipped others."""
     value = PassedOver(len(examples), digest_of(examples)) if examples else None
     if resumed and folder.run.is_file() and read_run(folder.run).passed_over != value:
         raise RunError(
-            f"{folder.path}: other demonstrations can be shown now than when this run began: files came or went.",
+            f"{folder.path}: usable demonstrations have changed since this run started (files added or removed).",
             fix="Restore the files, or start again with --fresh.",
         )
     return value
@@ -247,10 +247,10 @@ def _close(
     resumed: int,
     phase: Callable[[str, int, int], None],
 ) -> FinishedRun:
-    """Score what was answered and write the three files in their final form."""
+    """Score the answers and write the three files in their final form."""
     in_order = [outputs[id] for id in by_id]
     if in_order and all(o.error for o in in_order):
-        folder.outputs.unlink(missing_ok=True)  # nothing to resume: the same command tries all of them again
+        folder.outputs.unlink(missing_ok=True)  # do not resume: the same command tries all queries again
         raise RunError(
             f"{spec.task.name}: all {len(in_order)} queries failed, so there is no score.\n{in_order[0].error}"
         )
@@ -280,9 +280,9 @@ def _close(
 
 
 def _submit(folder: RunFolder, data: TaskData, outputs: Sequence[Output]) -> None:
-    """submission.json for the evaluation server, where its format is known; queries not answered get an empty one.
+    """submission.json for the evaluation server, if its format is known; unanswered queries get an empty answer.
 
-    Servers want every query of a split, VQAv2's every query of `test` also for the test-dev phase.
+    Servers require every query of a split; VQAv2's requires all of `test`, also for the test-dev phase.
     """
     if data.task.data.layout not in FORMATS:
         return
@@ -298,10 +298,9 @@ def _submit(folder: RunFolder, data: TaskData, outputs: Sequence[Output]) -> Non
 
 
 def coverage(answered: Sequence[tuple[Output, Example]], shots: Mapping[str, Example]) -> float:
-    """Share of queries (0-100) whose answer one of their shots shows.
+    """Share of queries (0-100) with a shot that shows their answer.
 
-    Where labels mean something within an episode only (fast binding), it is the ceiling: no model does better but by
-    guessing.
+    If labels have a meaning only within an episode (fast binding), this is the ceiling: only guessing can exceed it.
     """
     covered = [any(_answer_to(e, shots[s]) in e.references for s in o.shots) for o, e in answered]
     return 100 * sum(covered) / len(covered)
@@ -342,7 +341,7 @@ def scored(
     value_of = {o.id: v for (o, _), v in zip(answered, values, strict=True)}
     unread = sum(p.chosen is None for p in predictions) if _by_letter(spec) else 0
     if unread:
-        note = f"{unread} of {len(predictions)} answers name no choice: counted as wrong"
+        note = f"{unread} of {len(predictions)} answers contain no choice: counted as wrong"
         scores = [replace(score, notes={**score.notes, LETTERS: note}) for score in scores]
     if scores and any(brought(e) is not None for _, e in answered):
         scores = [_with_baselines(scores[0], answered, spec, shots), *scores[1:]]
@@ -382,9 +381,9 @@ def _outputs(
 
 
 def finished(folder: RunFolder, spec: RunSpec, root: Path | DataRoot) -> FinishedRun | None:
-    """A run that is complete on disk; None where queries are left, or scores that can be made now.
+    """A run that is complete on disk; None if queries are unanswered, or if missing scores can be computed now.
 
-    `root` is where the run's data lie now: pictures that are there and have changed are named.
+    `root`: today's folder of the run's data, to detect changed pictures.
     """
     if not folder.scores.is_file():
         return None
@@ -397,12 +396,12 @@ def finished(folder: RunFolder, spec: RunSpec, root: Path | DataRoot) -> Finishe
     return FinishedRun(folder, spec, scores.scores, n, counts.failed, seconds, cached=True, changed_media=changed)
 
 
-STATES = ("batch_size", "replicas")  # what is so now, not what was counted
+STATES = ("batch_size", "replicas")  # states, not counts
 HITS, MISSES, HIT_RATE = ("hits_memory", "hits_disk"), "misses", "hit_rate"
 
 
 def since(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What an engine's counts have beyond `before`; shares are those of the difference, states are as they are."""
+    """The difference of an engine's counts; shares are computed from it, states are copied."""
     difference: dict[str, Any] = {}
     for name, value in now.items():
         if isinstance(value, Mapping):

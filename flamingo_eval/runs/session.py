@@ -1,6 +1,6 @@
-"""One loaded model, many runs: finished ones are looked up, the others are checked, answered and scored.
+"""One loaded model, many runs: finished runs are read from disk, the others are checked, answered and scored.
 
-A finished run needs neither its pictures nor the model; what needs them is only loaded where a run is left.
+A finished run needs neither its pictures nor the model; both are loaded only if a run is unfinished.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ OpenBackend: TypeAlias = Callable[[Sequence[PlannedRun]], AbstractContextManager
 
 
 class Observer:
-    """Is told how the runs of a session go on. This one says nothing; subclasses print."""
+    """Gets the progress of a session's runs. This one is silent; subclasses print."""
 
     @contextmanager
     def answering(self, spec: RunSpec, data: TaskData, total: int) -> Iterator[Watch]:
-        """Around the answering of one run of `total` queries: what it yields is called after each answer."""
+        """Context of answering one run of `total` queries; yields a function that is called after each answer."""
         yield lambda _: None
 
     def phase(self, name: str, done: int = 0, total: int = 0) -> None:
@@ -48,18 +48,18 @@ class Observer:
         """What is about to be answered."""
 
     def passed_over(self, spec: RunSpec, examples: Mapping[str, str]) -> None:
-        """Support examples that cannot be shown gave way to others: why, by id."""
+        """Support examples were skipped; `examples`: the reason, by id."""
 
     def say(self, line: str) -> None:
-        """Something to know about the run that is about to be answered."""
+        """A line about the run that is about to start."""
 
     def finished(self, record: FinishedRun) -> None:
-        """A run is complete: just now, or `record.cached` before."""
+        """A run is complete; `record.cached`: it was complete before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A loaded model, where its run folders go, and who watches. `settings` are for the record and change nothing."""
+    """A loaded model, the folder for its runs, and an observer. `settings` go into the record and change no output."""
 
     backend: Backend
     out: Path
@@ -68,9 +68,9 @@ class Session:
     observer: Observer = field(default_factory=Observer)
 
     def run(self, spec: RunSpec, data: TaskData, supports: Supports | None = None) -> FinishedRun:
-        """Answer and score one run, or find it complete. Its episodes live as long as it does.
+        """Answer and score one run, unless it is complete. Its episodes are in memory only during the run.
 
-        Raises UsageError where the model has to choose the shots and cannot, and what runner.run raises.
+        Raises UsageError if the model has to choose the shots and cannot, and the errors of runner.run.
         """
         record = None if self.fresh else _finished(spec, data, self.out)
         if record is not None:
@@ -122,7 +122,7 @@ def ranked_episodes(
     """
     if usable is None or not ranked_by_model(spec) or support is None:
         return episodes_by_id(spec, queries, support, _ranking(backend, spec, data, phase))
-    # what cannot be read has no features: such support rows are left out, and such queries fail without shots
+    # unreadable examples have no features: such support rows are skipped, such queries fail without shots
     readable = [q for q in queries if not usable.unreadable(q)]
     examples = tuple(e for e in data.support.examples if usable(e)) if data.support is not None else ()
     split = None if data.support is None else replace(data.support, examples=examples)
@@ -136,7 +136,7 @@ def _ranking(backend: Backend, spec: RunSpec, data: TaskData, phase: Callable[[s
         return None
     if backend.encoder is None:
         raise UsageError(
-            f"{spec.demos.method}: {spec.model} gives no features to choose demonstrations by.",
+            f"{spec.demos.method}: {spec.model} has no features for choosing demonstrations.",
             fix="Take those of another model: --features-of MODEL.",
         )
     from flamingo_eval.prompting.rices import ranking_of
@@ -203,7 +203,7 @@ def _preflight(
     out: Path,
     shape: Callable[[], Shape] | None,
 ) -> None:
-    """What can go wrong is said before any weights are loaded."""
+    """Checks before any weights are loaded."""
     require_readable(
         media for run in runs if run.on_error != "skip" for media in media_shown(run, _answered(run, identity, out))
     )
@@ -212,7 +212,7 @@ def _preflight(
 
 
 def _answered(run: PlannedRun, identity: ModelIdentity | None, out: Path) -> frozenset[str]:
-    """Ids of the queries that an interrupted run has answers of."""
+    """Ids of the answered queries of an interrupted run."""
     if identity is None:
         return frozenset()
     outputs, _ = read_outputs(_folder(run.spec(identity), run.data, out).outputs)

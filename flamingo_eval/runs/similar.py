@@ -1,4 +1,4 @@
-"""Why a run is new although a similar one lies beside it, and which pictures changed since a run: one line each."""
+"""Lines for the user: why a run is new although there is a similar one, and which pictures have changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_NAMED = 3  # pictures in a sentence
 
 
 def why_new(folder: RunFolder, record: RunRecord) -> str:
-    """What a run that is about to start has otherwise than the most similar one beside it; "" if there is none."""
+    """How a new run differs from the most similar existing one; "" if there is none."""
     same_name = re.compile(re.escape(family(record.spec)) + r"-[0-9a-f]{8}")
     similar = []
     for path in sorted(folder.path.parent.iterdir()):
@@ -23,12 +23,12 @@ def why_new(folder: RunFolder, record: RunRecord) -> str:
         try:
             similar.append((explain(read_run(RunFolder(path).run), record), path.name))
         except RunError:
-            continue  # damaged, or of a version to come: nothing to compare with
+            continue  # damaged, or from a later version: cannot be compared
     if not similar:
         return ""
     differences, name = min(similar, key=lambda candidate: len(candidate[0]))
     if not differences:
-        return f"new run: {name} is of an earlier version of flamingo-eval"
+        return f"new run: {name} is from an earlier version of flamingo-eval"
     return f"new run, not {name}: {in_words(differences)} differ{'s' if len(differences) == 1 else ''}"
 
 

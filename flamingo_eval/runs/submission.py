@@ -1,7 +1,7 @@
-"""Files for evaluation servers: splits whose answers are held there give a submission instead of a score.
+"""Files for evaluation servers: a split whose answers are not public gives a submission instead of a score.
 
-FORMATS is the table. Answers are written as predicted; what a server cleans is its part. Every query of the split must
-be answered, and nothing else, before anything is written.
+FORMATS is the table. Answers are written as predicted; servers do their own cleaning. The predictions must be exactly
+those of the split's queries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Answer = tuple[Example, Prediction]
 def write_submission(
     task: TaskSpec, split: Split, predictions: Sequence[Prediction], path: Path, unanswered: Split | None = None
 ) -> Path:
-    """Write the file that the benchmark's server takes, whole or not at all; its path comes back.
+    """Write the file for the benchmark's server, atomically; returns its path.
 
     `unanswered`: a larger split whose other queries are answered with "" (VQAv2's server wants all of test, also for
     the test-dev phase).
@@ -32,8 +32,8 @@ def write_submission(
     if task.data.layout not in FORMATS:
         layouts = ", ".join(sorted(FORMATS))
         raise UsageError(
-            f"{task.name}: no evaluation server's format is known for split '{split.name}'.",
-            fix=f"Layouts with one: {layouts}.",
+            f"{task.name}: no known format of an evaluation server for split '{split.name}'.",
+            fix=f"Layouts with a known format: {layouts}.",
         )
     answers = _paired(task, split, predictions)
     if unanswered is not None:
@@ -67,7 +67,7 @@ def _paired(task: TaskSpec, split: Split, predictions: Sequence[Prediction]) -> 
 
 
 def _number(id: str) -> int | str:
-    """Servers want numbers where the official files have them."""
+    """A number if the official files use numbers, as servers require."""
     return int(id) if id.isdecimal() else id
 
 
@@ -122,4 +122,4 @@ FORMATS: Mapping[str, Callable[[Sequence[Answer]], object]] = {
     "visdial": _visdial,
     "star": _star,
 }
-BEST_SUFFICES = ("star",)  # layouts whose file names the best candidate alone
+BEST_SUFFICES = ("star",)  # layouts whose file has only the best candidate

@@ -27,7 +27,7 @@ def sample_root(task: str) -> Path:
 
     if task not in BUILDERS:
         raise DataError(
-            f"{task}: there is no embedded sample of this task.",
+            f"{task}: this task has no embedded sample.",
             fix=f"Give its files with --data DIR. Samples: {', '.join(sorted(BUILDERS))}.",
         )
     return _rendered(cache_dir() / "sample" / SAMPLE_VERSION / task, lambda root: build(task, root))
@@ -41,8 +41,8 @@ def fresh_root(task: str, copy: str) -> Path:
     from flamingo_eval.sample.fresh.copies import copy_of
     from flamingo_eval.sample.world.scenes import SAMPLE_VERSION
 
-    chosen = copy_of(task, copy)
-    return _rendered(cache_dir() / "sample" / SAMPLE_VERSION / "fresh" / chosen.name / task, chosen.write)
+    fresh_copy = copy_of(task, copy)
+    return _rendered(cache_dir() / "sample" / SAMPLE_VERSION / "fresh" / fresh_copy.name / task, fresh_copy.write)
 
 
 def _rendered(root: Path, write: Callable[[Path], None]) -> Path:

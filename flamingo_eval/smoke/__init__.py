@@ -1,1 +1,1 @@
-"""Does a checkpoint still work? Checks for the CI of a model repository, on the embedded sample."""
+"""Checks of a checkpoint on the embedded sample, for the CI of a model repository."""

@@ -1,6 +1,6 @@
 """The checks of `flamingo-eval smoke`, in order: load, answer, rank, batches, resume, pictures, shots, memory.
 
-Each check is a function of a Bench. It returns what it saw in one line, or raises CheckFailedError with the figures.
+Each check is a function of a Bench. It returns its result in one line, or raises CheckFailedError with the numbers.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ WAYS = 5
 LEAST_CHANGED = 0.1  # share of answers that exchanged query pictures must change
 SIGNIFICANT = 0.05
 KILL_AFTER = 3  # answered queries on disk before the process is killed
-PATIENCE_SECONDS = 120.0  # for the process that is to be killed to answer so many
-GROWTH_MB = 64.0  # more memory after answering again is a leak
+PATIENCE_SECONDS = 120.0  # seconds for the process to answer that many queries
+GROWTH_MB = 64.0  # a larger increase after answering again is a leak
 
 Status = Literal["passed", "failed", "skipped"]
 
 
 class CheckFailedError(Exception):
-    """A check ran and what it saw is wrong."""
+    """A check ran and failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One check: its name, how it ended, what it saw, and how long it took."""
+    """The result of one check: name, status, a line of text, and seconds."""
 
     name: str
     status: Status
@@ -68,11 +68,11 @@ class Bench:
 
     @cached_property
     def model(self) -> Model | HFModel:
-        """Loaded once, by the first check."""
+        """The model, loaded once, by the first check."""
         return load_model(self.name, self.device, self.dtype, self.model_args)
 
     def run(self, out: str, task: str = "vqav2", shots: int = 4, limit: int | None = None, **options: str) -> RunFolder:
-        """The folder of one finished run below this bench's."""
+        """The folder of one finished run of this bench."""
         batch_size = options.pop("batch_size", "8")
         evaluation = evaluate(
             self.model,
@@ -93,12 +93,12 @@ class Bench:
 
 
 def outputs_of(folder: RunFolder) -> list[Output]:
-    """Every query of a finished run, failed ones included."""
+    """Outputs of all queries of a finished run, including failed ones."""
     return read_outputs(folder.outputs)[0]
 
 
 def loads(bench: Bench) -> str:
-    """The checkpoint loads strictly: every tensor, none left over."""
+    """The checkpoint loads without missing or unexpected tensors."""
     model = bench.model
     return f"{model.name} on {model.device}, {str(model.dtype).removeprefix('torch.')}"
 
@@ -126,45 +126,45 @@ def ranks(bench: Bench) -> str:
 
 
 def batches(bench: Bench) -> str:
-    """The same text whatever the batch."""
-    alone, together = (outputs_of(bench.run(f"batch-{n}", batch_size=str(n))) for n in (1, 16))
-    changed = [a.id for a, b in zip(alone, together, strict=True) if a.raw != b.raw]
-    if changed:
+    """Texts do not depend on the batch."""
+    alone, batched = (outputs_of(bench.run(f"batch-{n}", batch_size=str(n))) for n in (1, 16))
+    changed_ids = [a.id for a, b in zip(alone, batched, strict=True) if a.raw != b.raw]
+    if changed_ids:
         raise CheckFailedError(
-            f"{len(changed)} of {len(alone)} answers differ between batch size 1 and 16, for example query "
-            f"{changed[0]}; float32 gives the same text, low precision may not"
+            f"{len(changed_ids)} of {len(alone)} answers differ between batch size 1 and 16, for example query "
+            f"{changed_ids[0]}; float32 gives the same text, low precision may not"
         )
-    return f"{len(alone)} answers, batch size 1 and 16: the same"
+    return f"{len(alone)} answers are equal with batch size 1 and 16"
 
 
 def resumes(bench: Bench) -> str:
-    """Killed with SIGKILL and started again, a run ends with the same bytes."""
-    killed = _killed_run(bench)
+    """A run killed with SIGKILL and resumed gives the same bytes."""
+    n_answered = _killed_run(bench)
     folder = bench.run("resumed")
     if outputs_of(folder) != outputs_of(bench.answered) or _bytes(folder) != _bytes(bench.answered):
         raise CheckFailedError(f"{folder.outputs.name} differs from that of an uninterrupted run")
-    return f"killed after {killed} of {QUERIES} queries, resumed: the same bytes"
+    return f"killed after {n_answered} of {QUERIES} queries, resumed: equal bytes"
 
 
 def looks(bench: Bench) -> str:
-    """Exchanged query pictures change answers."""
+    """Answers change when query pictures are exchanged."""
     exchanged = outputs_of(bench.run("exchanged", ablation="query-images-shuffled"))
-    own = {o.id: o.prediction for o in outputs_of(bench.answered)}
-    changed = sum(o.prediction != own[o.id] for o in exchanged)
-    if changed < LEAST_CHANGED * len(exchanged):
-        raise CheckFailedError(f"exchanged query pictures change {changed} of {len(exchanged)} answers")
-    return f"exchanged query pictures change {changed} of {len(exchanged)} answers"
+    own_answers = {o.id: o.prediction for o in outputs_of(bench.answered)}
+    n_changed = sum(o.prediction != own_answers[o.id] for o in exchanged)
+    if n_changed < LEAST_CHANGED * len(exchanged):
+        raise CheckFailedError(f"exchanged query pictures change {n_changed} of {len(exchanged)} answers")
+    return f"exchanged query pictures change {n_changed} of {len(exchanged)} answers"
 
 
 def uses_shots(bench: Bench) -> str:
-    """In fast binding the right name can come from the shots alone: exchanged labels make the answers wrong."""
-    kept = _binding(bench, "")
-    exchanged = _binding(bench, "labels-shuffled")
-    better = sum(kept[id] > exchanged[id] for id in kept)
-    worse = sum(kept[id] < exchanged[id] for id in kept)
-    p = sign_test(better, worse)
+    """In fast binding only the shots give the right name, so exchanged labels must make the answers wrong."""
+    is_right = _binding(bench, "")
+    swapped = _binding(bench, "labels-shuffled")
+    n_better = sum(is_right[id] > swapped[id] for id in is_right)
+    n_worse = sum(is_right[id] < swapped[id] for id in is_right)
+    p = sign_test(n_better, n_worse)
     figures = (
-        f"{_percent(kept)} % right in {WAYS}-way binding with 8 shots, {_percent(exchanged)} % with their labels "
+        f"{_percent(is_right)} % right in {WAYS}-way binding with 8 shots, {_percent(swapped)} % with their labels "
         f"exchanged (p {p:.3f})"
     )
     if p >= SIGNIFICANT:
@@ -173,15 +173,15 @@ def uses_shots(bench: Bench) -> str:
 
 
 def stays_in_memory(bench: Bench) -> str:
-    """Answering again needs no more memory, and the peak is below the limit, where there is one."""
+    """Answering again needs no more memory, and the peak is below the limit, if given."""
     bench.run("memory-0")
-    before = peak_memory_mb()
+    peak_before = peak_memory_mb()
     for i in (1, 2):
         bench.run(f"memory-{i}")
     peak = peak_memory_mb()
-    if peak - before > GROWTH_MB:
+    if peak - peak_before > GROWTH_MB:
         raise CheckFailedError(
-            f"the peak grew from {before:,.0f} to {peak:,.0f} MB while the same queries were answered"
+            f"peak memory grew from {peak_before:,.0f} to {peak:,.0f} MB while the same queries were answered"
         )
     if bench.max_memory_gb is not None and peak > bench.max_memory_gb * 1000:
         raise CheckFailedError(f"the peak is {peak / 1000:.2f} GB, above {bench.max_memory_gb:g} GB")
@@ -201,23 +201,23 @@ CHECKS: Mapping[str, Callable[[Bench], str]] = {
 
 
 def run_checks(bench: Bench, skip: Sequence[str] = ()) -> Iterator[CheckResult]:
-    """Every check, each as soon as it ends. Where the model does not load, the others are skipped."""
+    """Run all checks; yields each result when it is ready. If the model does not load, the others are skipped."""
     loaded = True
     for name, check in CHECKS.items():
         if name in skip or not loaded:
             yield CheckResult(name, "skipped", "asked for" if name in skip else "the model does not load", 0.0)
             continue
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             status, message = "passed", check(bench)
         except (CheckFailedError, FlamingoEvalError) as error:
             status, message = "failed", str(error)
             loaded = name != "loads"
-        yield CheckResult(name, "passed" if status == "passed" else "failed", message, time.monotonic() - began)
+        yield CheckResult(name, "passed" if status == "passed" else "failed", message, time.monotonic() - start)
 
 
 def sign_test(better: int, worse: int) -> float:
-    """One-sided p-value of at least `better` of all untied pairs, where either side is as likely."""
+    """One-sided p-value of at least `better` wins among all untied pairs, if both sides are equally likely."""
     n = better + worse
     return float(sum(comb(n, k) for k in range(better, n + 1)) / 2**n)
 
@@ -229,9 +229,9 @@ def peak_memory_mb() -> float:
 
 
 def _require_answered(outputs: Sequence[Output]) -> None:
-    failed = [o for o in outputs if o.error]
-    if failed:
-        raise CheckFailedError(f"{len(failed)} of {len(outputs)} queries failed: {failed[0].error}")
+    failed_outputs = [o for o in outputs if o.error]
+    if failed_outputs:
+        raise CheckFailedError(f"{len(failed_outputs)} of {len(outputs)} queries failed: {failed_outputs[0].error}")
 
 
 def _binding(bench: Bench, ablation: str) -> dict[str, float]:
@@ -250,7 +250,7 @@ def _bytes(folder: RunFolder) -> bytes:
 
 
 def _killed_run(bench: Bench) -> int:
-    """Start the run in a process of its own and kill it in the middle; how many queries it had answered."""
+    """Start the run in a separate process and kill it; returns the number of queries it had answered."""
     words = [sys.executable, "-m", "flamingo_eval", "run", "vqav2", "--shots", "4", "--limit", str(QUERIES)]
     words += ["--model", bench.name, "--out", str(bench.folder / "resumed"), "--batch-size", "1"]
     words += ["--device", bench.model.device.type, "--dtype", str(bench.model.dtype).removeprefix("torch.")]

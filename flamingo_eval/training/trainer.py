@@ -136,8 +136,8 @@ def _check_frozen(frozen: Model, config: FlamingoConfig, collate: Collator) -> N
     differing = [part for part, same in equal.items() if not same]
     if differing:
         raise CheckpointError(
-            f"{frozen.folder}does not fit the recipe: another {', another '.join(differing)}.",
-            fix="--frozen takes a checkpoint of the same preset, made by `flamingo-eval train`.",
+            f"{frozen.folder}does not match the recipe: another {', another '.join(differing)}.",
+            fix="--frozen needs a checkpoint of the same preset, made by `flamingo-eval train`.",
         )
 
 
@@ -162,8 +162,8 @@ def _check_folder(recipe: Recipe, frozen: Model | None, out: Path) -> None:
     if marker.is_file():
         if marker.read_text(encoding="utf-8") != run:
             raise CheckpointError(
-                f"{out} holds a run of another recipe, or on another encoder and decoder.",
-                fix="Pass another --out, or remove that folder.",
+                f"{out} contains a run of another recipe, or of another encoder and decoder.",
+                fix="Use another --out, or remove that folder.",
             )
         return
     write_atomically(marker, run)

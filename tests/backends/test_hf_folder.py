@@ -53,13 +53,13 @@ def remove(*names: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove("config.json"), "no config.json"),
+        (remove("config.json"), "config.json is missing"),
         (remove("processor_config.json"), "no processor"),
         (remove("model.safetensors"), "no weights"),
         (remove("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
         (pickled_weights, "only safetensors"),
         (remote_code, r"own code .* never run"),
-        (of_a_language_model, "'llama' is no vision-language family"),
+        (of_a_language_model, "'llama' is not a vision-language family"),
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON: truncated"),
     ],
 )

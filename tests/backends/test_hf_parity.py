@@ -188,7 +188,7 @@ def test_an_answer_ends_before_the_first_stop_string(loaded: Loaded, beams: int)
 def test_text_alone_is_answered(loaded: Loaded) -> None:
     prompt = Prompt([Turn("user", "What is snow?")])
     if loaded.family == "paligemma":
-        with pytest.raises(PromptError, match="refuses a prompt with no picture"):
+        with pytest.raises(PromptError, match="rejects a prompt with no picture"):
             loaded.model.encode(prompt)
         return
     inputs = loaded.processor.tokenizer(loaded.model.shape.reader.text(prompt), add_special_tokens=False)

@@ -167,7 +167,7 @@ def test_a_wrong_key_a_missing_one_and_the_key_itself(tmp_path: Path, monkeypatc
         assert "OPENAI_API_KEY is not set" in str(run(server, tmp_path).exception)
         monkeypatch.setenv("MY_KEY", "sk-wrong-987654")
         wrong = run(server, tmp_path, args="key_env=MY_KEY")
-        assert "refuses the key of MY_KEY" in str(wrong.exception)
+        assert "rejects the key in MY_KEY" in str(wrong.exception)
         assert "987654" not in str(wrong.exception)
         monkeypatch.setenv("MY_KEY", KEY)
         right = run(server, tmp_path, args="key_env=MY_KEY")
@@ -194,9 +194,9 @@ def test_an_unknown_model_is_said_with_those_that_are_served(tmp_path: Path) -> 
     with ChatServer(echo).running() as server:
         words = ("run", "vqav2", "--limit", "2", "--out", tmp_path, "--model", f"openai:{server.url}")
         result = command(*words, "--model-args", "model=tiny-vml")
-        assert "no model 'tiny-vml'" in str(result.exception)
+        assert "unknown model 'tiny-vml'" in str(result.exception)
         assert "It serves: tiny-vlm" in str(result.exception)
-        assert "the server names tiny-vlm" in str(command(*words).exception)
+        assert "the server has tiny-vlm" in str(command(*words).exception)
     assert server.n <= 2
 
 
@@ -205,7 +205,7 @@ def test_a_server_that_is_down_is_said(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = ("run", "vqav2", "--out", tmp_path, "--model", f"openai:http://127.0.0.1:{port}", "--model-args", "model=m")
-    assert "no server answers there" in str(command(*words).exception)
+    assert "no server answers at this address" in str(command(*words).exception)
 
 
 def test_of_several_servers_those_that_answer_are_asked() -> None:

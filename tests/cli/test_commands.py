@@ -47,15 +47,15 @@ def test_help_needs_nothing_heavy(command: str) -> None:
         (
             ["run", "vqav2", "--shots", "4,x"],
             2,
-            "invalid value for --shots: '4,x' ('x'). Expected whole numbers, for example 0,4,8.",
+            "invalid value for --shots: '4,x' ('x'). Expected integers, for example 0,4,8.",
         ),
         (
             ["run", "vqav2", "--seeds", "a"],
             2,
-            "invalid value for --seeds: 'a'. Expected whole numbers, for example 0,1,2.",
+            "invalid value for --seeds: 'a'. Expected integers, for example 0,1,2.",
         ),
         (["run", "vqav2", "--model", "tinny"], 1, "Did you mean 'tiny'?"),
-        (["run", "--shots", "4"], 2, "no task is named."),
+        (["run", "--shots", "4"], 2, "the task is missing."),
         (["run", "vqav2", "--demos", "randm"], 2, "Did you mean 'random'?"),
         (["run", "vqav2", "--ablation", "labels"], 2, "unknown ablation 'labels'."),
         (["run", "vqav2", "--protocol", "openflaming"], 1, "Did you mean 'openflamingo'?"),
@@ -165,7 +165,7 @@ def test_show_prints_the_prompt_and_nothing_else(vqa_root: Path) -> None:
 def test_too_many_shots_say_how_many_there_are(vqa_root: Path) -> None:
     done = flamingo_eval("run", "vqav2", "--shots", "32", "--data", vqa_root)
     assert done.returncode == 1
-    assert "32 shots asked" in done.stderr
+    assert "32 shots requested" in done.stderr
     assert "has 10 rows on 10 pictures" in done.stderr
 
 

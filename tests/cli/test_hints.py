@@ -19,11 +19,11 @@ from flamingo_eval.errors import FlamingoEvalError, UsageError
         ("check VQAv2", "Did you mean 'vqav2'?"),
         ("run vqav2,cocoo", "unknown task 'cocoo'. Did you mean 'coco'?"),
         ("run vqav2 --model tinny", "tinny: there is no such folder. Did you mean 'tiny'?"),
-        ("run vqav2 --shots 4-8", "invalid value for --shots: '4-8'. Expected whole numbers, for example 0,4,8.\n"
+        ("run vqav2 --shots 4-8", "invalid value for --shots: '4-8'. Expected integers, for example 0,4,8.\n"
                                   "Write 4,5,6,7,8."),
         ("run vqav2 --shots 4;8", "Write 4,8."),
-        ("run vqav2 --shots 0.5", "invalid value for --shots: '0.5'. Expected whole numbers"),
-        ("run vqav2 --seeds a", "invalid value for --seeds: 'a'. Expected whole numbers, for example 0,1,2."),
+        ("run vqav2 --shots 0.5", "invalid value for --shots: '0.5'. Expected integers"),
+        ("run vqav2 --seeds a", "invalid value for --seeds: 'a'. Expected integers, for example 0,1,2."),
         ("run vqav2 --seeds 0..2", "Write 0,1,2."),
         ("run vqav2 --split vall", "vqav2 has no split 'vall'. Did you mean 'val'?"),
         ("run vqav2 --protocol Flamingoo", "Did you mean 'flamingo'?"),

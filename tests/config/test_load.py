@@ -59,7 +59,7 @@ def test_all_problems_come_at_once_with_their_lines(tmp_path: Path) -> None:
         "line 3, modality: expected one of image, video, got 'imagee'. Did you mean 'image'?",
         "line 13, metrics[0].name: unknown metric 'vqa_acuracy'. Did you mean 'vqa_accuracy'?",
         "line 14, decode: unknown key 'max_tokens'. Did you mean 'max_new_tokens'?",
-        "line 14, decode.beams: expected a whole number, got 'three'.",
+        "line 14, decode.beams: expected an integer, got 'three'.",
         "line 15, file: unknown key 'foo'. Keys here: data, decode, max_shots, metrics, modality, mode, name, notes, "
         "prompt, protocols, rank, support_per_class, support_size, title.",
     ]
@@ -94,7 +94,7 @@ def test_each_kind_of_problem(tmp_path: Path, change: tuple[str, str], line: str
         (b"a: [1, 2", "line 1, column 9: not YAML"),
         (b"\xff\xfea", "not UTF-8 text (byte 0)"),
         (b"a: " + b"[" * 5000, "not YAML"),
-        (b"x" * (4 * 2**20 + 1), "too many for such a file"),
+        (b"x" * (4 * 2**20 + 1), "too many for this file"),
         (b"&a [*a]", "expected keys and values, got a list"),
         (b"!!python/object/apply:os.system ['true']", "expected keys and values, got a list"),
     ],

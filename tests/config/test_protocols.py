@@ -80,7 +80,7 @@ def test_a_folder_that_is_no_protocol_says_what_is_missing(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="there is no such folder"):
         find_protocol(str(tmp_path / "other"))
     (tmp_path / "mine" / "qa.yaml").write_text(QA)
-    with pytest.raises(ConfigError, match=r"it is a file\.\nName its folder: .*mine\."):
+    with pytest.raises(ConfigError, match=r"expected a folder, got a file\.\nGive its folder: .*mine\."):
         find_protocol(str(tmp_path / "mine" / "qa.yaml"))
 
 
@@ -89,7 +89,7 @@ def test_it_is_said_which_file_asks_which_task_and_which_none(tmp_path: Path) ->
     _, remarks = load_questions(["vqav2", "coco"], str(mine))
     assert remarks == [
         "protocol mine extends flamingo: vqav2 asked by mine/qa.yaml; coco asked by flamingo/caption.yaml",
-        "mine/qaa.yaml asks none of these tasks",
+        "mine/qaa.yaml is not used by these tasks",
     ]
 
 

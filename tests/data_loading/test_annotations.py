@@ -32,7 +32,7 @@ def test_every_bad_line_of_a_json_lines_file_is_a_problem(write: Write) -> None:
     assert [row.line for row in rows] == [1, 5]
     assert [(p.line, p.what) for p in log.problems] == [
         (3, "not JSON: truncated, the line ends in the middle of a value (7 characters)."),
-        (4, "expected an object, found a list of 1."),
+        (4, "expected an object, got a list of 1."),
     ]
 
 
@@ -78,10 +78,10 @@ def test_readers_of_a_record_log_and_go_on(write: Write) -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == f"{path}: 7 problems"
     assert lines[1:] == [
-        "  [0].id: expected an id (number or text), found true.",
-        "  [0].text: expected a text, found 5.",
-        '  [0].number: expected a number, found "x".',
-        "  [0].list: expected a list of texts, found a list of 2.",
+        "  [0].id: expected an id (number or text), got true.",
+        "  [0].text: expected a text, got 5.",
+        '  [0].number: expected a number, got "x".',
+        "  [0].list: expected a list of texts, got a list of 2.",
         "  [0].answer: is empty.",
         "  [0].null: is null.",
         "  [0].image_id: is missing. Is it 'imageid'?",
@@ -92,4 +92,4 @@ def test_a_duplicated_id_names_both_places(write: Write) -> None:
     log = ProblemLog()
     records = read_list(write("a.json", [{"id": 7}, {"id": 8}, {"id": 7}]), log)
     assert list(unique([(r.id("id"), r) for r in records], "id")) == ["7", "8"]
-    assert [str(p) for p in log.problems] == ["[2].id: id 7 stands here again; first at [0]. Remove one of them."]
+    assert [str(p) for p in log.problems] == ["[2].id: duplicate id 7; first at [0]. Remove one of them."]

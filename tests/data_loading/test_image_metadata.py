@@ -226,5 +226,5 @@ def test_other_files_under_a_pictures_name_are_named(tmp_path: Path) -> None:
         (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC photo"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
     ]:
-        with pytest.raises(MediaError, match=rf"a\.jpg: this is no picture that Pillow knows, but {cause}"):
+        with pytest.raises(MediaError, match=rf"a\.jpg: expected a picture that Pillow can read, got {cause}"):
             opened(tmp_path / "a.jpg", data)

@@ -139,7 +139,7 @@ def test_flickr30k_is_known_by_file_stem(write: Write, task: TaskNamed, tmp_path
 def test_a_caption_that_stands_twice_is_named(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     rows = [{"image_id": "a", "caption_id": 7, "caption_str": c} for c in ("One.", "Two.")]
     write("TextCaps_0.1_val.json", {"dataset_type": "val", "data": rows})
-    with pytest.raises(DataError, match=r"data\[1\]\.caption_id: id 7 stands here again; first at data\[0\]"):
+    with pytest.raises(DataError, match=r"data\[1\]\.caption_id: duplicate id 7; first at data\[0\]"):
         load_split(task("textcaps"), tmp_path, "val")
 
 
@@ -147,5 +147,5 @@ def test_a_pool_that_stands_twice_is_named(write: Write, task: TaskNamed, tmp_pa
     pool = {"id": "p", "part": "seen", "ways": 2, "names": ["dax", "wug"]}
     pool |= {"support": [{"image": "a.jpg", "name": "dax"}], "queries": [{"image": "b.jpg", "name": "dax"}]}
     write("fastbind.json", {"pools": [pool, pool]})
-    with pytest.raises(DataError, match=r"pools\[1\]\.id: id p stands here again"):
+    with pytest.raises(DataError, match=r"pools\[1\]\.id: duplicate id p"):
         load_split(task("fastbind"), tmp_path, "seen-2")

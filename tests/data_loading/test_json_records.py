@@ -105,7 +105,7 @@ def test_records_know_their_place_and_the_rest_of_the_file_is_there_after_them(w
     records = JsonRecords(path, log, "data.rows")
     assert [(record.place, record.id("id")) for record in records] == [("data.rows[0]", "1"), ("data.rows[2]", "2")]
     assert records.rest.values == {"split": "val", "data": {"rows": [], "texts": ["a"]}, "n": 3}
-    assert [str(p) for p in log.problems] == ["data.rows[1]: expected an object, found 5."]
+    assert [str(p) for p in log.problems] == ["data.rows[1]: expected an object, got 5."]
 
 
 @pytest.mark.parametrize("value", [{"questoins": [{"id": 1}]}, {"rows": {"id": 1}}, {"rows": None}])
@@ -128,7 +128,7 @@ def test_a_file_of_another_kind_is_named_as_with_whole_files(write: Write, value
     assert str(streamed.value) == str(whole.value)
     path = write("list.json", "[1]")
     for entries in (JsonRecords(path, ProblemLog(), "rows"), object_entries(path, ProblemLog())):
-        with pytest.raises(DataError, match=r"list.json: expected an object at the top, found a list of 1"):
+        with pytest.raises(DataError, match=r"list.json: expected an object at the top, got a list of 1"):
             list(entries)
 
 

@@ -50,7 +50,7 @@ def test_a_flat_folder_of_pictures_is_found(write: Write, task: TaskNamed, tmp_p
 
 def test_a_split_that_the_file_does_not_have_says_which_it_has(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     write("dataset_coco.json", {"images": [image(1, "train"), image(3, "val")]})
-    with pytest.raises(DataError, match=r"Its pictures are of train, val, none of test\."):
+    with pytest.raises(DataError, match=r"Expected pictures of test, got train, val\."):
         load_split(task("coco"), tmp_path, "test")
     assert load_labelled(task("coco"), tmp_path).name == "val"
 
@@ -62,7 +62,7 @@ def test_broken_records_are_all_named(write: Write, task: TaskNamed, tmp_path: P
     with pytest.raises(DataError) as caught:
         load_split(task("coco"), tmp_path, "test")
     assert [str(p) for p in caught.value.problems] == [
-        "images[1].cocoid: id 3 stands here again; first at images[0]. Remove one of them.",
+        "images[1].cocoid: duplicate id 3; first at images[0]. Remove one of them.",
         "images[2].split: 'tset' is not one of train, restval, val, test.",
         "images[3].sentences[0].raw: is empty.",
     ]

@@ -101,7 +101,7 @@ def test_unreadable_pictures_are_named_with_their_cause(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     causes = {
         "empty.jpg": "the file is empty",
-        "text.jpg": "no picture that Pillow knows",
+        "text.jpg": "a picture that Pillow can read",
         "folder.jpg": "is a folder",
         "gone.jpg": "no such file",
     }

@@ -116,7 +116,7 @@ def test_a_name_that_is_none_is_a_named_problem_in_short(
     with pytest.raises(MediaError):
         opened(load_split(mine, tmp_path, "val").examples[0].media[0])
     if "/9j" in name or "iVBOR" in name:
-        assert "encoded data (base64), not a file name" in problem
+        assert "expected a file name, got encoded data (base64)" in problem
     if name.startswith("xxx"):
         assert "at most 255 bytes, this one has 304" in problem
 
@@ -148,15 +148,17 @@ def test_a_cell_without_a_picture_is_named_by_row_and_cause(mine: TaskSpec, tmp_
     missing = [{"bytes": png(), "path": None}, {"bytes": None, "path": "gone.png"}, {"bytes": b"", "path": None}, None]
     path = table(tmp_path / "val.parquet", missing, HUB_IMAGE)
     assert [str(p) for p in check_task(mine, tmp_path).problems] == [
-        f"{path}, row 2: column 'image' holds the path 'gone.png' and no bytes, and there is no such file.",
-        f"{path}, row 3: column 'image' holds no bytes.",
+        f"{path}, row 2: column 'image' has the path 'gone.png' and no bytes, and there is no such file.",
+        f"{path}, row 3: column 'image' has no bytes.",
         f"{path}, row 4: column 'image' is empty.",
     ]
     table(path, [[{"bytes": png(), "path": None}]] * 2)
     assert str(check_task(mine, tmp_path).problems[1]) == (
-        f"{path}, row 2: column 'image' holds a list of 1; one picture a row is expected."
+        f"{path}, row 2: column 'image' has a list of 1; expected one picture per row."
     )
     table(path, [3, 4])
     assert "row 1: column 'image' holds 3, not a picture's bytes" in str(check_task(mine, tmp_path).problems[0])
     table(path, [b"<html>"])
-    assert "row 1: this is no picture that Pillow knows, but a web page" in str(check_task(mine, tmp_path).problems[0])
+    assert "row 1: expected a picture that Pillow can read, got a web page" in str(
+        check_task(mine, tmp_path).problems[0]
+    )

@@ -91,7 +91,7 @@ def test_permutations_of_one_picture_are_one_picture_for_the_intervals(
         ({"order": 1}, "problem a has order 1 twice"),
         ({"answer": None}, "answer: is null"),
         ({"image": None}, "neither a picture nor the address of one"),
-        ({"order": "last"}, "expected a whole number, found"),
+        ({"order": "last"}, "expected an integer, got"),
         ({"problem_id": None}, "problem_id: is null"),
     ],
 )

@@ -88,7 +88,7 @@ def test_another_encoding_is_named_with_its_line(own: TaskSpec, write: Write, tm
     assert "'b.png,What?,café'" in text
     assert "Save it as UTF-8." in text
     write("val.csv", ROWS.encode("utf-16"))
-    assert "not UTF-8 text but UTF-16" in told(own, tmp_path)[0]
+    assert "expected UTF-8 text, got UTF-16" in told(own, tmp_path)[0]
 
 
 def test_no_column_of_pictures_is_one_problem_and_not_one_a_row(own: TaskSpec, write: Write, tmp_path: Path) -> None:
@@ -103,11 +103,11 @@ def test_what_is_there_is_counted_beside_the_official_rows(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["check", "./own.yaml", "--data", "."]
-    assert "everything is there" in CliRunner().invoke(app, command).output
+    assert "all files are present" in CliRunner().invoke(app, command).output
     write("val.csv", "".join(ROWS.splitlines(keepends=True)[:2]))
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0
-    assert "not all of the benchmark: val 1 of 3 rows" in result.output
+    assert "parts of the benchmark are missing: val 1 of 3 rows" in result.output
     parsed = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     assert (parsed["ok"], parsed["complete"]) == (True, False)
     (tmp_path / "train.csv").unlink()

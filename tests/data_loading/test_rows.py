@@ -103,7 +103,7 @@ def test_candidates_of_a_row_and_classes_of_all(write: Write, mine: MakeTask, tm
     split = load_split(mine(mode="close-ended"), tmp_path, "val")
     assert (split.candidates, [e.target for e in split.examples]) == (("ant", "cat"), [1, 0])
     write("val.jsonl", [{"image": "a.jpg", "label": 2}, {"image": "b.jpg", "label": "aunt"}])
-    with pytest.raises(DataError, match=r"'aunt' is none of the 3 classes. Is it 'ant'"):
+    with pytest.raises(DataError, match=r"'aunt' is not one of the 3 classes. Is it 'ant'"):
         load_split(mine(mode="close-ended", classes="[ant, bee, cat]"), tmp_path, "val")
 
 
@@ -174,7 +174,7 @@ def test_a_hub_mirror_is_read_through_its_columns(mine: MakeTask, tmp_path: Path
 
 
 def test_a_task_without_a_mirror_says_where_its_data_are(task: TaskNamed, mine: MakeTask, offline: None) -> None:
-    with pytest.raises(UsageError, match="coco has no mirror on the Hub"):
+    with pytest.raises(UsageError, match="coco has no complete mirror on the Hub"):
         load_split(task("coco"), HUB_ROOT, "test")
     spec = mine()
     gone = replace(spec, data=replace(spec.data, hub=HubSpec(("/nowhere/a", "/nowhere/b"), {"val": "val"}, {})))

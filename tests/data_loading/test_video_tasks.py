@@ -57,7 +57,7 @@ def test_vatex_ids_are_split_from_the_right(write: Write, task: TaskNamed, tmp_p
     write("vatex_private_test_without_annotations.json", [{"videoID": id}])
     assert not load_split(vatex, tmp_path, "private_test").labelled
     write("vatex_public_test_english_v1.1.json", [{"videoID": "abc", "enCap": ["One."]}])
-    with pytest.raises(DataError, match="expected <youtube id>_<start>_<end>, found 'abc'"):
+    with pytest.raises(DataError, match="expected <youtube id>_<start>_<end>, got 'abc'"):
         load_split(vatex, tmp_path, "test")
 
 
@@ -87,7 +87,7 @@ def test_youcook2_queries_are_segments(write: Write, task: TaskNamed, tmp_path: 
         ("Qq_0", ("slice",), Video(path, 22.0, 39.0)),
         ("Qq_3", ("fry",), Video(path, 40.0, 41.5)),
     ]
-    with pytest.raises(DataError, match="Its videos are of validation, none of training"):
+    with pytest.raises(DataError, match="Expected videos of training, got validation"):
         load_split(task("youcook2"), tmp_path, "train")
     steps[0]["segment"], steps[1]["id"] = [39, 22], 0
     write("youcookii_annotations_trainval.json", {"database": {"Qq": video}})

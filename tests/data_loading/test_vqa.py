@@ -111,7 +111,7 @@ def test_all_problems_of_both_files_are_raised_at_once(write: Write, task: TaskN
         load_split(task("vqav2"), tmp_path, "val")
     text = str(caught.value)
     assert "vqav2, split 'val': 4 problems in 2 files" in text
-    assert f"{QUESTIONS}: questions[1].question_id: id 11 stands here again; first at questions[0]." in text
+    assert f"{QUESTIONS}: questions[1].question_id: duplicate id 11; first at questions[0]." in text
     assert f"{QUESTIONS}: questions[2].question_id: question 12 has no annotation in {ANNOTATIONS}." in text
     assert f"{ANNOTATIONS}: annotations[1].image_id: question 13 is about picture 3." in text
     assert f"{ANNOTATIONS}: annotations[1].answers: is empty." in text

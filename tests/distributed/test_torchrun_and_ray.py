@@ -138,7 +138,7 @@ def test_replicas_without_a_cluster_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--ray", "127.0.0.1:9"), "nothing answers there"),
+        (("--ray", "127.0.0.1:9"), "no answer"),
         (("--ray", "cluster"), "invalid address, expected HOST:PORT"),
         (("--ray", "ray://127.0.0.1:10001"), "invalid address, expected HOST:PORT"),
         (("--ray", "local", "--replicas", "0"), "give `auto` or a number from 1"),

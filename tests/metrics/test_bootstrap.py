@@ -257,7 +257,7 @@ def test_an_interval_always_contains_its_value(value: float) -> None:
     ends = interval(draws, value)
     assert ends is not None
     assert 0 <= ends[0] <= value <= ends[1]
-    assert "the draws lie above the value" in draws_note(draws, 5.0)
+    assert "the draws are above the value" in draws_note(draws, 5.0)
     assert draws_note(draws, 25.0) == ""
     assert interval(draws, 25.0) == pytest.approx((20.24975, 29.74025))
 

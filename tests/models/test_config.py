@@ -47,8 +47,8 @@ def test_all_problems_of_a_config_at_once(tmp_path: Path) -> None:
         "decoder: unknown key 'layer'. Did you mean 'layers'?",
         "decoder: key 'layers' is missing.",
         "decoder.norm: expected one of layernorm, rmsnorm, got 'rmsnrom'. Did you mean 'rmsnorm'?",
-        "xattn.heads: expected a whole number, got 'six'.",
-        "resampler.width: expected a whole number, got 1.5.",
+        "xattn.heads: expected an integer, got 'six'.",
+        "resampler.width: expected an integer, got 1.5.",
         "vision.depths: expected a list, got 3.",
         "preprocess: expected keys and values, got a list.",
     ):

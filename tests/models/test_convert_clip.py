@@ -157,7 +157,7 @@ def test_pixels_that_do_not_fit_the_tower(tmp_path: Path) -> None:
         (folder / file.name).write_bytes(file.read_bytes())
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "crop_size": 64}))
-    with pytest.raises(CheckpointError, match="crops to 64, the tower reads 32"):
+    with pytest.raises(CheckpointError, match="crops to 64, the tower expects 32"):
         read_tower(folder, None)
 
 

@@ -187,7 +187,7 @@ def test_files_that_were_never_fetched(files: dict[str, Any], file: str) -> None
     path = files["checkpoint"].parent / file
     path.write_text(POINTER)
     message = problem(files)
-    assert f"{path}: a Git LFS pointer, not the file itself. Fetch it with `git lfs pull`" in message
+    assert f"{path}: a Git LFS pointer, not the file itself. Get it with `git lfs pull`" in message
     assert "weights_only" not in message
     path.write_text("<!DOCTYPE html><html>Log in")
     assert f"{path}: a web page, not the file itself" in problem(files)

@@ -171,7 +171,7 @@ def test_options_that_are_off_or_harmless_pass(tmp_path: Path, mpt: tuple[Files,
         tokenizer_name="x",
     )
     (note,) = convert_openflamingo(**mpt[0].arguments(), out=tmp_path / "out")
-    assert note == "config.json: unknown options, taken to change nothing: tokenizer_name."
+    assert note == "config.json: unknown options, ignored: tokenizer_name."
 
 
 @pytest.mark.parametrize(("name", "ours"), [("silu", "silu"), ("relu", "relu"), ("gelu", "gelu")])

@@ -126,9 +126,9 @@ def test_unknown_names_devices_and_types(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
         load_flamingo_model(tmp_path / "absent")
     folder = save_small(tmp_path / "small")
-    with pytest.raises(UsageError, match="no dtype 'int8'"):
+    with pytest.raises(UsageError, match="unknown dtype 'int8'"):
         load_flamingo_model(folder, dtype="int8")
-    with pytest.raises(UsageError, match="no device 'gpu'"):
+    with pytest.raises(UsageError, match="unknown device 'gpu'"):
         load_flamingo_model(folder, device="gpu")
 
 

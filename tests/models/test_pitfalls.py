@@ -56,7 +56,7 @@ def test_2_a_query_reads_its_own_picture_after_text_only_demonstrations(small: M
 
 def test_3_tags_without_pictures_are_refused_and_rows_do_not_touch(small: Model) -> None:
     """The peer attends to all pictures at once, lets one row change the others, and crashes without pictures."""
-    with pytest.raises(PromptError, match="stands for a picture"):
+    with pytest.raises(PromptError, match="the tag of a picture"):
         small.generate([Prompt([A, "x<image>y"])])
     spec = DecodeSpec(max_new_tokens=4)
     lone = small.generate([Prompt(["text"])], spec)  # a batch without pictures

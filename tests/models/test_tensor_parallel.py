@@ -169,7 +169,7 @@ def test_a_cut_takes_the_same_heads_of_queries_keys_and_values() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"heads": 6, "kv_heads": 6}, "decoder.heads: 6 does not divide by 4"),
+        ({"heads": 6, "kv_heads": 6}, "decoder.heads: 6 is not divisible by 4"),
         ({"ff_width": 770}, "decoder.ff_width: 770"),
         ({"qk_norm": True}, "decoder.qk_norm: a norm over all heads"),
     ],

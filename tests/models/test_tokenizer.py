@@ -71,9 +71,7 @@ def test_end_of_chunk_in_text_is_that_token() -> None:
 @pytest.mark.parametrize("make", [special, plain])
 def test_an_image_tag_without_a_picture_is_an_error(make: Callable[[], Tokenizer]) -> None:
     tokenizer = make()
-    with pytest.raises(
-        PromptError, match=r"q3: the text contains '<image>', which stands for a picture: 'see <image>'"
-    ):
+    with pytest.raises(PromptError, match=r"q3: the text contains '<image>', the tag of a picture: 'see <image>'"):
         tokenizer.encode(Prompt([A, "see <image>"], id="q3"))
 
 
@@ -106,5 +104,5 @@ def test_tokens_that_are_missing_or_beyond_the_embeddings() -> None:
     with pytest.raises(CheckpointError) as caught:
         Tokenizer(byte_tokenizer("<EOC>"), SPECIAL, 200, "folder/tokenizer.json")
     assert "folder/tokenizer.json: 2 problems" in str(caught.value)
-    assert "there is no token '<image>'" in str(caught.value)
+    assert "token '<image>' is missing" in str(caught.value)
     assert "'<EOC>' has id 256, the model has 200 embeddings" in str(caught.value)

@@ -66,7 +66,7 @@ def test_balanced_shots_are_of_the_querys_own_too(root: Path) -> None:
 
 
 def test_more_than_any_query_brings_cannot_be_asked_for_and_all_only_of_such_tasks(root: Path) -> None:
-    with pytest.raises(UsageError, match="no query brings so many demonstrations"):
+    with pytest.raises(UsageError, match="no query has this many demonstrations"):
         planned(root, Choices(shots=(4, 8), data=str(root)))
     with pytest.raises(UsageError, match="--shots all: isekai_10 draws its shots"):
         planned(root, Choices(shots=(0, None)), "isekai_10", "isekai")

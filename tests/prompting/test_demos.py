@@ -134,7 +134,7 @@ def test_pools_keep_to_themselves() -> None:
 def test_too_few_rows_say_how_many_there_are() -> None:
     with pytest.raises(PromptError) as caught:
         random_demos(QUERY, support(ROWS[:10]), DemoSpec(shots=32))
-    assert "32 shots asked, but only 8 demonstrations can go with query 0007" in str(caught.value)
+    assert "32 shots requested, but only 8 demonstrations are possible for query 0007" in str(caught.value)
     assert "has 10 rows on 5 pictures" in str(caught.value)
     assert "Lower --shots to 8" in str(caught.value)
 
@@ -232,5 +232,5 @@ def test_a_round_shows_the_querys_answer_and_another_always_in_the_same_order() 
 
 def test_more_rounds_than_there_are_say_so() -> None:
     query = Example("q", (), "q", answer="c", labels={"pool": "q", "ways_shown": 2})
-    with pytest.raises(PromptError, match="6 shots asked, but only 5"):
+    with pytest.raises(PromptError, match="6 shots requested, but only 5"):
         random_demos(query, support(WAYS), DemoSpec(shots=6))

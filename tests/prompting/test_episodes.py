@@ -66,7 +66,7 @@ def test_too_few_shots_for_a_query_are_known_before_any_episode_is_made(
     planned: Callable[[int, DemoMethod, str], PlannedRun],
 ) -> None:
     run = planned(2, "random", "")
-    with pytest.raises(PromptError, match="shots asked, but only"):
+    with pytest.raises(PromptError, match="shots requested, but only"):
         episodes_by_id(planned(2, "random", ""), run.queries, _cut(run))
 
 

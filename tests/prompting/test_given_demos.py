@@ -116,10 +116,10 @@ def test_official_draws_are_in_the_record_with_the_shots_they_ran_over(tmp_path:
         ("{", "not JSON"),
         ("[]", 'expected an object with a text "id"'),
         ('{"id": "q1"}', "query 'q1': expected \"shots\""),
-        ('{"id": "q1", "shots": ["s1", "s1"]}', "query 'q1' shows one row twice"),
+        ('{"id": "q1", "shots": ["s1", "s1"]}', "query 'q1' has a duplicate row"),
         ('{"id": "q99", "shots": ["s1"]}', "unknown query 'q99'"),
         ('{"id": "q1", "shots": ["s99"]}', "split 's' has no row 's99'"),
-        ('{"id": "q1", "shots": ["s1"]}\n{"id": "q1", "shots": ["s1"]}', "query 'q1' is there twice"),
+        ('{"id": "q1", "shots": ["s1"]}\n{"id": "q1", "shots": ["s1"]}', "duplicate query 'q1'"),
     ],
 )
 def test_what_is_wrong_with_a_line_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -138,7 +138,7 @@ def test_queries_without_shots_too_few_and_own_pictures_are_errors(tmp_path: Pat
     given = read_demos_file(file, rows(3, "q"), rows(3, "s"))
     with pytest.raises(FlamingoEvalError, match="no shots for query 'q2'"):
         given(Example("q2", (), "q2"), DemoSpec(shots=1))
-    with pytest.raises(FlamingoEvalError, match="2 shots asked, 2 rows, but query 'q1' has 1"):
+    with pytest.raises(FlamingoEvalError, match="2 shots requested, 2 rows, but query 'q1' has 1"):
         given(Example("q1", (), "q1"), DemoSpec(shots=2))
     shot = Example("s1", (Image("x.jpg"),), "x.jpg")
     support = draw_support("t", "s", [shot], DemoSpec(support_size=0))

@@ -119,14 +119,14 @@ def test_data_of_another_digest_is_not_shown(make_run: Any, vqa_root: Path) -> N
     record["inputs"][name] = "0" * 64
     folder.run.write_text(json.dumps(record))
     page, _ = value([folder], str(vqa_root))
-    assert page["tasks"][0]["why"] == f"the data at hand is not that of the run: {name}"
+    assert page["tasks"][0]["why"] == f"the data differs from that of the run: {name}"
 
 
 def test_shots_other_than_the_recorded_ones_are_not_passed_off(make_run: Any, vqa_root: Path) -> None:
     folder = make_run("red", shots=4)
     folder.outputs.write_text(folder.outputs.read_text().replace('"shots": ["9', '"shots": ["8'))
     page, _ = value([folder], str(vqa_root))
-    assert page["tasks"][0]["runs"][0]["answers"][0]["prompt"] == "the shots at hand are not those of the record"
+    assert page["tasks"][0]["runs"][0]["answers"][0]["prompt"] == "the shots differ from those in the record"
 
 
 def test_no_machine_path_reaches_the_page(make_run: Any, vqa_root: Path, tmp_path: Path) -> None:

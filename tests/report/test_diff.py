@@ -71,7 +71,7 @@ def test_runs_over_partly_the_same_queries_are_paired_over_those(make_run: Any) 
     b.outputs.write_text("".join(json.dumps({k: v for k, v in x.items() if k != "media"}) + "\n" for x in lines))
     a.outputs.write_text(a.outputs.read_text().replace('"media"', '"unknown"'))  # as earlier versions wrote them
     (score,) = compare(a, b).scores
-    assert score.why == "over the 9 queries in both, each drawn for itself"
+    assert score.why == "over the 9 queries in both, each query drawn separately"
 
 
 def test_a_corpus_metric_over_other_queries_has_no_paired_difference(make_run: Any) -> None:
@@ -94,7 +94,7 @@ def test_candidates_compare_by_the_best_one() -> None:
 def test_a_cut_outputs_file_is_named(make_run: Any) -> None:
     a, b = make_run("1"), make_run("red", out="b")
     b.outputs.write_bytes(b.outputs.read_bytes()[:-5])
-    with pytest.raises(RunError, match=r"outputs\.jsonl: missing, or cut at byte"):
+    with pytest.raises(RunError, match=r"outputs\.jsonl: missing, or truncated at byte"):
         compare(a, b)
 
 
@@ -102,7 +102,7 @@ def test_one_run_or_none(make_run: Any, tmp_path: Path) -> None:
     a = make_run("1")
     assert one_run(tmp_path / "results").path == a.path
     make_run("1", shots=4)
-    with pytest.raises(RunError, match="2 runs lie below it"):
+    with pytest.raises(RunError, match="2 runs are below it"):
         one_run(tmp_path / "results")
 
 
@@ -139,7 +139,7 @@ def test_the_spec_comes_back_from_its_record(make_run: Any) -> None:
     ("change", "says"),
     [
         ({"demos": {"method": "magic"}}, "spec.demos.method: expected one of random"),
-        ({"limit": "many"}, "spec.limit: expected a whole number, got 'many'"),
+        ({"limit": "many"}, "spec.limit: expected an integer, got 'many'"),
         ({"surprise": 1}, "spec: unknown key 'surprise'"),
         ({"task": 3}, "spec.task: expected keys and values, got 3"),
     ],

@@ -94,7 +94,7 @@ def test_split_names_that_mean_the_same() -> None:
 
 def test_a_source_without_splits_agrees_with_nothing() -> None:
     idefics = next(p for p in published() if p.model == "IDEFICS-9B" and p.task == "vqav2")
-    assert disagreement(idefics, ROW) == "its source does not name the split"
+    assert disagreement(idefics, ROW) == "its source does not state the split"
 
 
 def record(counts: Counts | None = None, decode: DecodeOverride | None = None, **changes: Any) -> RunRecord:
@@ -158,7 +158,7 @@ def test_what_is_left_out_says_why(make_run: Any) -> None:
     assert len(table.rows) == 1
     assert table.footnotes == (
         "Flamingo-9B on vqav2 is left out: it is of split test-dev, ours of val",
-        "IDEFICS-9B on vqav2 is left out: its source does not name the split",
+        "IDEFICS-9B on vqav2 is left out: its source does not state the split",
     )
 
 

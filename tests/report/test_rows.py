@@ -107,5 +107,5 @@ def test_hostile_values_in_a_record_are_only_words(make_run: MakeRun, tmp_path: 
     assert len(labels(tmp_path / "results")) == 2
     run["spec"]["limit"] = ["a", {"b": None}]
     folder.run.write_text(json.dumps(run))
-    with pytest.raises(RunError, match=r"spec\.limit: expected a whole number, got a list"):
+    with pytest.raises(RunError, match=r"spec\.limit: expected an integer, got a list"):
         labels(tmp_path / "results")

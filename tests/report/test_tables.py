@@ -82,7 +82,7 @@ def test_latex_escapes() -> None:
     assert r"\begin{tabular}{llllrrr}" in text
     assert r"protocol flamingo" in text.splitlines()[3]
     assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
-    assert r"never to be put beside published scores\par" in text
+    assert r"never compare it with published scores\par" in text
     assert latex(TABLE, "A caption & more", "tab:mine").count(r"\label{tab:mine}") == 1
 
 
@@ -90,7 +90,7 @@ def test_json_and_notes() -> None:
     value = json_value(TABLE)
     assert json.loads(json.dumps(value))["rows"][0]["cells"]["0"]["value"] == 63.149
     notes = " ".join(notes_of(TABLE))
-    assert "never to be put beside published scores" in notes
+    assert "never compare it with published scores" in notes
     assert "undefined: one picture" in notes
     assert "3 queries failed, not scored" in notes
 

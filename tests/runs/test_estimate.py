@@ -111,7 +111,7 @@ def test_a_shape_without_weights_and_a_price() -> None:
         "vqav2", "--limit", "20", "--model", "openflamingo-9b", "--dry-run", "--tflops", "400", "--price", "2"
     )
     assert code == 0, err
-    assert "a token is taken for four characters" in err
+    assert "estimated as four characters per token" in err
     assert "price" in out
 
 

@@ -120,7 +120,7 @@ def test_every_order_of_the_shots_is_a_line_and_answers_are_averaged(tmp_path: P
         means = tuple((a + b) / 2 for a, b in zip(first["scores"], second["scores"], strict=True))
         assert by_id[first["id"]] == means
     answers.write_text("".join(json.dumps(line) + "\n" for line in lines[:-1]), encoding="utf-8")
-    with pytest.raises(PredictionError, match="is answered in 1 of 2 orders"):
+    with pytest.raises(PredictionError, match="has answers in 1 of 2 orders"):
         read_predictions(answers, task, split, queries=ids)
 
 

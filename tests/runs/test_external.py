@@ -87,7 +87,7 @@ def test_the_page_shows_the_exported_prompts_and_the_answers(answers: Path, tmp_
 def test_a_file_of_several_runs_needs_one_chosen(answers: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Choose one with --shots and --seed"):
         written(answers, tmp_path)
-    with pytest.raises(UsageError, match="answers no run of vqav2"):
+    with pytest.raises(UsageError, match="has no answers of vqav2"):
         written(answers, tmp_path, "--shots", "8")
 
 

@@ -104,9 +104,7 @@ def test_the_record_and_the_table_say_how_many(run: Run, broken_root: Path) -> N
     value = read_run(folder.run).passed_over
     assert value is not None
     assert value.count == 2
-    assert f"4 shots: support examples passed over: 2 (digest {value.digest})" in "\n".join(
-        notes_of(table_of([folder]))
-    )
+    assert f"4 shots: support examples skipped: 2 (digest {value.digest})" in "\n".join(notes_of(table_of([folder])))
 
 
 def test_a_query_without_its_picture_is_counted_and_never_scored(run: Run, broken_root: Path) -> None:
@@ -133,7 +131,7 @@ def test_a_row_without_an_answer_is_passed_over(run: Run, broken_root: Path) -> 
 
 
 def test_too_few_that_can_be_shown_is_an_error_that_says_so(run: Run, broken_root: Path) -> None:
-    with pytest.raises(PromptError, match="rows that cannot be read or have no answer are passed over"):
+    with pytest.raises(PromptError, match="rows that cannot be read or have no answer are skipped"):
         run(broken_root, 9)
 
 
@@ -146,5 +144,5 @@ def test_files_that_came_back_do_not_mix_into_an_interrupted_run(run: Run, vqa_r
     folder.outputs.write_bytes(b"".join(lines[:5]))
     folder.scores.unlink()
     shutil.copytree(vqa_root, broken_root, dirs_exist_ok=True)
-    with pytest.raises(RunError, match="other demonstrations can be shown now"):
+    with pytest.raises(RunError, match="usable demonstrations have changed"):
         run(broken_root, 4)

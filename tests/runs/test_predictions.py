@@ -52,19 +52,19 @@ def test_scores(tmp_path: Path) -> None:
         ("{}", "the object is empty"),
         ("[3]", "entry 1: expected an object"),
         ('{"id": "10", "prediction": "x"}\n3', "line 2: expected an object"),
-        ('{"id": "10"}', "line 1: no key holds an answer"),
+        ('{"id": "10"}', "line 1: no key has an answer"),
         (
             '{"prediction": "x", "n": [1]}\n{"n": [2]}',
-            "line 1: no key holds the queries' ids; the keys are 'prediction'",
+            "line 1: no key has the queries' ids; the keys are 'prediction'",
         ),
         ('{"id": "10", "predicton": "x"}', "the keys are 'id', 'predicton'. Did you mean 'prediction'?"),
         ('{"id": "10", "prediction": "x"}\n{"id": "11", "caption": "x"}', "line 2: key 'prediction' is missing"),
         ('{"id": "12", "prediction": "x"}', "unknown id '12': split 'val' has no such query."),
-        ('{"id": 1.5, "prediction": "x"}', "neither text nor a whole number"),
+        ('{"id": 1.5, "prediction": "x"}', "neither text nor an integer"),
         ('{"id": "10", "prediction": 3}', "prediction of '10' must be a text"),
         (
             '{"id": "10", "prediction": "x"}\n{"id": "10", "prediction": "y"}',
-            "line 2: duplicate id '10': line 1 answers it otherwise",
+            "line 2: duplicate id '10': line 1 has another answer",
         ),
         ('{"id": "10", "prediction": "x"}', "1 of 2 queries of split 'val' have no prediction: '11'"),
         ("[" * 100_000, "not JSON"),
@@ -184,7 +184,7 @@ def test_answers_to_other_queries_are_passed_over_where_nothing_is_missing(tmp_p
     path = write(tmp_path, json.dumps({"10": "a", "11": "b", "999": "c"}))
     read = read_predictions(path, VQA, SPLIT)
     assert (len(read.predictions), read.passed_over) == (2, 1)
-    assert "1 answers to other queries are passed over" in read.form
+    assert "1 answers to other queries are skipped" in read.form
     assert len(read_predictions(path, VQA, SPLIT, queries=["11"]).predictions) == 1
 
 
@@ -247,9 +247,9 @@ def test_the_best_candidate_as_text_letter_or_index(tmp_path: Path, answers: lis
     ("answers", "what"),
     [
         (["2", "2"], None),
-        (["a bird", "a cat"], "entry 1: answer of '10' is no text of one candidate: 'a bird'"),
-        ([3, 0], "answer of '10' is no index of one candidate: '3'"),
-        (["D", "A"], "answer of '10' is no letter"),
+        (["a bird", "a cat"], "entry 1: answer of '10' is not the text of one candidate: 'a bird'"),
+        ([3, 0], "answer of '10' is not the index of one candidate: '3'"),
+        (["D", "A"], "answer of '10' is not the letter"),
     ],
 )
 def test_choices_that_cannot_be_read(tmp_path: Path, answers: list[Any], what: str | None) -> None:
@@ -293,7 +293,7 @@ def test_a_metric_that_ranks_wants_scores(tmp_path: Path) -> None:
 
 def test_a_log_with_every_query_under_two_filters_is_an_error(tmp_path: Path) -> None:
     rows = [{"doc": {"id": i}, "filter": f, "filtered_resps": ["x"]} for i in (10, 11) for f in ("strict", "flexible")]
-    with pytest.raises(PredictionError, match="under several filters: strict, flexible"):
+    with pytest.raises(PredictionError, match="with several filters: strict, flexible"):
         read_predictions(write(tmp_path, "".join(json.dumps(r) + "\n" for r in rows)), VQA, SPLIT)
 
 

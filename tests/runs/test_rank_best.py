@@ -163,7 +163,7 @@ def test_tasks_that_need_all_scores_refuse() -> None:
         (("visdial", "imagenet"), "visdial: ndcg cannot be computed from the best candidate alone"),
         (("hateful_memes", "kinetics700"), "kinetics700: top1_top5_mean cannot"),
         (("imagenet", "--permutations", "3"), "an average over 3 orders of the shots needs the scores of all"),
-        (("vqav2",), "--rank best: vqav2 asks for text"),
+        (("vqav2",), "--rank best: vqav2 generates text"),
     ],
 )
 def test_the_command_line_says_why(words: Sequence[str], said: str, tmp_path: Path) -> None:

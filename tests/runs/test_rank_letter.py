@@ -69,7 +69,7 @@ def test_answers_without_a_letter_are_counted_as_wrong_and_said(tmp_path: Path) 
     assert [s.value for s in star.scores] == [0.0, 0.0]
     assert [s.value for s in memes.scores] == [0.0, 0.0]
     notes = notes_of(table_of([star.folder, memes.folder]))
-    assert sum("8 of 8 answers name no choice: counted as wrong" in note for note in notes) == 2
+    assert sum("8 of 8 answers contain no choice: counted as wrong" in note for note in notes) == 2
 
 
 def test_letters_and_scores_never_share_a_row(tmp_path: Path) -> None:
@@ -100,13 +100,13 @@ def test_the_area_of_hard_answers_is_the_mean_of_sensitivity_and_specificity() -
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("visdial",), "visdial: ndcg cannot be computed from the letter"),
-        (("imagenet",), "imagenet@sample: 32 candidates, and letters end at Z"),
-        (("star", "--ablation", "labels-shuffled"), "the answers it shows are none of the choices"),
-        (("hateful_memes", "--ablation", "labels-replaced"), "the answers it shows are none of the choices"),
+        (("visdial",), "visdial: ndcg cannot be computed from a letter"),
+        (("imagenet",), "imagenet@sample: 32 candidates, but only 26 letters"),
+        (("star", "--ablation", "labels-shuffled"), "the answers it shows are not among the choices"),
+        (("hateful_memes", "--ablation", "labels-replaced"), "the answers it shows are not among the choices"),
         (("star", "--protocol", "idefics"), "no prompt with lettered choices in protocol idefics"),
         (("star", "--permutations", "2"), "not averaged over 2 orders"),
-        (("vqav2",), "asks for text"),
+        (("vqav2",), "generates text"),
     ],
 )
 def test_what_cannot_be_asked_so_is_named_before_anything_is_loaded(

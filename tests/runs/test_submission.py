@@ -61,6 +61,6 @@ def test_nothing_is_written_unless_every_query_is_answered(task: TaskNamed, tmp_
     ]
     with pytest.raises(PredictionError, match="'7' needs 3 scores"):
         write_submission(task("visdial"), split("7"), [Prediction("7", scores=(1.0,))], tmp_path / "a.json")
-    with pytest.raises(UsageError, match="no evaluation server's format"):
+    with pytest.raises(UsageError, match="no known format of an evaluation server"):
         write_submission(task("coco"), split("7"), [Prediction("7", "x")], tmp_path / "a.json")
     assert not list(tmp_path.iterdir())

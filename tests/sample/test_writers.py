@@ -85,7 +85,7 @@ def test_two_processes_may_render_at_once(small: Path, monkeypatch: pytest.Monke
 
 
 def test_unknown_task_is_named(small: Path) -> None:
-    with pytest.raises(DataError, match="nope: there is no embedded sample"):
+    with pytest.raises(DataError, match="nope: this task has no embedded sample"):
         sample_root("nope")
 
 

@@ -110,8 +110,8 @@ def test_a_recipe_may_be_like_one_that_is_like_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("like: tinny", "line 1, like: expected a known name, got 'tinny'"),
-        ("name: a\nlike: [tiny]", "line 2, like: expected a known name, got a list"),
+        ("like: tinny", "line 1, like: expected the name of a base task, got 'tinny'"),
+        ("name: a\nlike: [tiny]", "line 2, like: expected the name of a base task, got a list"),
         ("like: tiny\nlike: base", "duplicate key 'like'"),
         ("like: tiny\nname: a\nname: b", "line 3, file: duplicate key 'name'"),
         ("like: tiny\nflamingo: 3", "line 2, flamingo: expected keys and values"),

@@ -1,4 +1,4 @@
-"""The self-check at load: one prompt with two pictures, answered by the model's own code and by the fast ways."""
+"""The self-check at load: one prompt with two pictures, computed by the model's own code and by the fast code."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def difference(engine: HFEngine) -> float:
         expected = network.prefill([plain], len(plain.ids), engine.pad_id).logits[0]
         features = pictures.features([PROMPT, SHORTER])
         got = network.prefill(fast, len(plain.ids) + PADDING, engine.pad_id, features).logits[0]
-    except Exception as error:  # whatever a family's own code raises for inputs that it does not take
-        log.info("self-check: features cannot be given: %s: %s", type(error).__name__, error)
+    except Exception as error:  # a family's own code may raise anything for unsupported inputs
+        log.info("self-check: the model does not accept features: %s: %s", type(error).__name__, error)
         return float("inf")
     return float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
 
@@ -89,7 +89,7 @@ def head_difference(engine: HFEngine) -> float:
         got = network.prefill([read, read], len(read.ids) + padding, engine.pad_id, behind, state).logits
         expected = network.prefill([read], len(read.ids), engine.pad_id, joined_features(features)).logits
     except Exception as error:
-        log.info("self-check: no shared beginning: %s: %s", type(error).__name__, error)
+        log.info("self-check: no shared prefix: %s: %s", type(error).__name__, error)
         return float("inf")
     finally:
         engine.heads.forget()

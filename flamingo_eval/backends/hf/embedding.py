@@ -27,7 +27,7 @@ class HFEncoder:
 
     @property
     def sha256(self) -> str:
-        """Of the model and its options: features of another one are never mixed in."""
+        """Hash of the model and its options, so that features of different models are never mixed."""
         return self.model.sha256
 
     def embed_media(self, media: Sequence[Media]) -> NDArray[np.float32]:

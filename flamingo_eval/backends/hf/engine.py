@@ -1,7 +1,7 @@
 """Prompts in, answers out, through a model of transformers: pictures encoded once, batches of one padded length.
 
-The padded length is a function of a prompt alone, and candidates are scored prompt by prompt from one prefill, so what
-a prompt's numbers come out of does not depend on its neighbours.
+The padded length depends on the prompt alone, and candidates are scored prompt by prompt from one prefill, so results
+do not depend on the other prompts of a batch.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ CHECK_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}  # in log-p
 FULL = "full_attention"
 AUTO_ROWS = {"cpu": 8, "cuda": 32}
 LENGTH_STEPS = {"cpu": 16, "cuda": 64}
-WINDOW = 8  # batches' worth of prompts to choose from
+WINDOW = 8  # prompts to choose from, in batches
 TOKEN_BUDGET = {"cpu": 32_768, "cuda": 131_072}  # of a batch; out of memory halves it
-CANDIDATE_ROWS = 64  # candidates continued at once where they cannot be a tree
+CANDIDATE_ROWS = 64  # candidates per pass, if they cannot be a tree
 
 Asked: TypeAlias = Iterator[tuple[int, Prompt, tuple[tuple[int, ...], ...], int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One prompt made ready: what the model reads, its pictures, the token ids of its candidates."""
+    """A prepared prompt: the model's inputs, its pictures, the token ids of its candidates."""
 
     index: int
     prompt: Prompt
@@ -62,7 +62,7 @@ class Query:
 
     @property
     def cost(self) -> int:
-        """Tokens that it takes of a batch."""
+        """Number of tokens that it uses of a batch."""
         return self.padded
 
 
@@ -94,11 +94,11 @@ class HFEngine:
         return CHECK_TOLERANCE[str(self.network.dtype).removeprefix("torch.")]
 
     def close(self) -> None:
-        """Nothing is left running."""
+        """Do nothing: there are no worker processes to end."""
 
     @property
     def stats(self) -> Mapping[str, Any]:
-        """What was done since it was made."""
+        """Counts since the engine was made."""
         counts = {**self._counts, "heads": self.heads.read_count, "batch_size": self.limits.rows}
         return {**counts, **self.pictures.stats}
 
@@ -107,7 +107,7 @@ class HFEngine:
     def generate(self, prompts: Iterable[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
         """The best continuation of each prompt, as (index, Answer), batch by batch in the order of finishing.
 
-        A prompt that cannot be answered (too long, a picture that cannot be opened) gives an Answer with its error.
+        A prompt that cannot be answered (too long, a picture that cannot be opened) gives an Answer with an error.
         """
 
         def answered(queries: list[Query]) -> list[Answer]:
@@ -131,37 +131,39 @@ class HFEngine:
     def best(
         self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]:
-        """The best candidate of each prompt and its score: the one that `score` puts first."""
+        """The best candidate of each prompt and its score, as from `score`."""
         for index, answer in self.score(prompts, candidates, spec):
             if answer.scores is None:
                 yield index, answer
                 continue
-            place = best_of([round(s, SCORE_DECIMALS) for s in answer.scores])
-            yield index, Answer(answer.tokens, best=Best(place, answer.scores[place]))
+            best_index = best_of([round(s, SCORE_DECIMALS) for s in answer.scores])
+            yield index, Answer(answer.tokens, best=Best(best_index, answer.scores[best_index]))
 
     def _ranked(self, prompts: Iterable[Prompt], candidates: Iterable[Sequence[str]], spec: RankSpec) -> Asked:
-        known: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {}
+        ids_of: dict[tuple[str, ...], tuple[tuple[int, ...], ...]] = {}
         names_of = iter(candidates)
         for i, prompt in enumerate(prompts):
             names = next(names_of, None)
             if names is None:
                 raise PromptError(f"more prompts than lists of candidates ({i}).")
             key = tuple(names)
-            if key not in known:
-                if len(known) > 64:
-                    known.clear()
-                known[key] = self._candidate_ids(key, spec)
-            yield i, prompt, known[key], max(map(len, known[key]), default=0)
+            if key not in ids_of:
+                if len(ids_of) > 64:
+                    ids_of.clear()
+                ids_of[key] = self._candidate_ids(key, spec)
+            yield i, prompt, ids_of[key], max(map(len, ids_of[key]), default=0)
 
     def _candidate_ids(self, names: Sequence[str], spec: RankSpec) -> tuple[tuple[int, ...], ...]:
         end = self.reader.end_ids if spec.end_of_chunk else ()
         return tuple(self.reader.continuation(name) + end for name in names)
 
-    def _answers(self, asked: Asked, answered: Callable[[list[Query]], list[Answer]]) -> Iterator[tuple[int, Answer]]:
+    def _answers(
+        self, requests: Asked, answer_batch: Callable[[list[Query]], list[Answer]]
+    ) -> Iterator[tuple[int, Answer]]:
         failed: list[tuple[int, Answer]] = []
 
         def prepare() -> Iterator[Query]:
-            for index, prompt, candidates, room in asked:
+            for index, prompt, candidates, room in requests:
                 try:
                     yield self._prepared(index, prompt, candidates, room)
                 except FlamingoEvalError as error:
@@ -169,7 +171,7 @@ class HFEngine:
 
         for batch in batches(prepare(), self.limits if self.fast else Limits(1, 1, 1)):
             yield from self._settled(failed)
-            yield from self._answered(batch, answered, failed)
+            yield from self._answered(batch, answer_batch, failed)
         yield from self._settled(failed)
 
     def _settled(self, failed: list[tuple[int, Answer]]) -> Iterator[tuple[int, Answer]]:
@@ -195,12 +197,12 @@ class HFEngine:
     def _answered(
         self,
         batch: list[Query],
-        answered: Callable[[list[Query]], list[Answer]],
+        answer_batch: Callable[[list[Query]], list[Answer]],
         failed: list[tuple[int, Answer]],
     ) -> Iterator[tuple[int, Answer]]:
-        """One batch; in halves where the device's memory does not suffice."""
+        """Answer one batch; split it in halves when the device runs out of memory."""
         try:
-            answers = answered(batch)
+            answers = answer_batch(batch)
         except torch.OutOfMemoryError:
             answers = None  # leaving the block first frees what the failed attempt still holds
         if answers is not None:
@@ -220,8 +222,8 @@ class HFEngine:
         self._counts["memory_halvings"] += 1
         half = (len(batch) + 1) // 2
         self.limits.rows = min(self.limits.rows, half)
-        yield from self._answered(batch[:half], answered, failed)
-        yield from self._answered(batch[half:], answered, failed)
+        yield from self._answered(batch[:half], answer_batch, failed)
+        yield from self._answered(batch[half:], answer_batch, failed)
 
     # ---------------------------------------------------------------------------------------------------- the model
 
@@ -231,10 +233,12 @@ class HFEngine:
             return self.network.prefill(reads, queries[0].length, self.pad_id)
         features = [self.pictures.features_of(q.prompt) for q in queries]
         padded, head = queries[0].padded, self._common_head(queries, features)
-        skipped = 0 if head is None else head.pictures
+        n_read = 0 if head is None else head.pictures
         state = None if head is None else self.heads.state(head, reads[0], features[0], len(queries))
-        shown = [f for row in features for f in row[skipped:]]
-        return self.network.prefill(reads, padded, self.pad_id, joined_features(shown) if shown else None, state)
+        new_features = [f for row in features for f in row[n_read:]]
+        return self.network.prefill(
+            reads, padded, self.pad_id, joined_features(new_features) if new_features else None, state
+        )
 
     def _common_head(self, queries: Sequence[Query], features: Sequence[Sequence[Any]]) -> Head | None:
         """The head that all prompts of a batch share, if they do."""
@@ -276,10 +280,10 @@ class HFEngine:
         state = self._prefilled(queries)
         rows = []
         for i, query in enumerate(queries):
-            place = torch.tensor([i], device=self.network.device)
+            row = torch.tensor([i], device=self.network.device)
             trie = TokenTrie.of(query.candidates)
-            own = state if len(queries) == 1 else state.rows(place)
-            sums = self.tree_sums(own, trie) if self.tree else self.row_sums(own, query.candidates)
+            own_state = state if len(queries) == 1 else state.rows(row)
+            sums = self.tree_sums(own_state, trie) if self.tree else self.row_sums(own_state, query.candidates)
             if spec.normalise == "mean":
                 sums = sums / torch.tensor(trie.lengths, dtype=torch.float64)
             rows.append(sums.tolist())
@@ -291,17 +295,17 @@ class HFEngine:
         first = torch.log_softmax(state.logits[0], dim=-1)
         tokens, parents = torch.tensor(trie.tokens), torch.tensor(trie.parents)
         scores = torch.empty(len(trie.tokens))
-        top = parents < 0
-        scores[top] = first[tokens[top].to(device)].cpu()
+        is_root = parents < 0
+        scores[is_root] = first[tokens[is_root].to(device)].cpu()
         if trie.inner:
             inner = torch.tensor(trie.inner)
-            place = torch.full((len(trie.tokens),), -1)
-            place[inner] = torch.arange(len(inner))
+            index_of = torch.full((len(trie.tokens),), -1)
+            index_of[inner] = torch.arange(len(inner))
             depths = torch.tensor(trie.depths)[inner]
             logits = self.network.branch(state, tokens[inner].to(device), depths.to(device), trie.ancestry().to(device))
             log_probs = torch.log_softmax(logits, dim=-1)
-            below = ~top
-            scores[below] = log_probs[place[parents[below]].to(device), tokens[below].to(device)].cpu()
+            below = ~is_root
+            scores[below] = log_probs[index_of[parents[below]].to(device), tokens[below].to(device)].cpu()
         return trie.sums(scores)
 
     def row_sums(self, state: Prefilled, candidates: Sequence[Sequence[int]]) -> Tensor:
@@ -310,25 +314,25 @@ class HFEngine:
         first = torch.log_softmax(state.logits[0], dim=-1)
         sums: list[Tensor] = []
         for start in range(0, len(candidates), CANDIDATE_ROWS):
-            some = candidates[start : start + CANDIDATE_ROWS]
-            longest = max(map(len, some))
-            total = first[torch.tensor([ids[0] for ids in some], device=device)].double()
+            part = candidates[start : start + CANDIDATE_ROWS]
+            longest = max(map(len, part))
+            total = first[torch.tensor([ids[0] for ids in part], device=device)].double()
             if longest > 1:
-                rows = state.rows(torch.zeros(len(some), dtype=torch.long, device=device))
-                ids = torch.zeros(len(some), longest, dtype=torch.long)
-                for row, candidate in enumerate(some):
+                rows = state.rows(torch.zeros(len(part), dtype=torch.long, device=device))
+                ids = torch.zeros(len(part), longest, dtype=torch.long)
+                for row, candidate in enumerate(part):
                     ids[row, : len(candidate)] = torch.tensor(candidate)
-                real = torch.arange(longest)[None] < torch.tensor([len(c) for c in some])[:, None]
-                ids, real = ids.to(device), real.to(device)
-                logits = self.network.extend(rows, ids[:, :-1], real[:, :-1].long())
+                is_token = torch.arange(longest)[None] < torch.tensor([len(c) for c in part])[:, None]
+                ids, is_token = ids.to(device), is_token.to(device)
+                logits = self.network.extend(rows, ids[:, :-1], is_token[:, :-1].long())
                 log_probs = torch.log_softmax(logits, dim=-1).gather(2, ids[:, 1:, None])[:, :, 0]
-                total = total + (log_probs * real[:, 1:]).double().sum(dim=1)
+                total = total + (log_probs * is_token[:, 1:]).double().sum(dim=1)
             sums.append(total)
         return torch.cat(sums).cpu()
 
 
 def _may_take_tree(network: Network) -> bool:
-    """Whether every layer may be given a mask of its own: full attention, computed by a kernel that takes masks."""
+    """Whether the model accepts our own mask in every layer: full attention, by a kernel with masks."""
     kernel = network.model.config.get_text_config()._attn_implementation
     return _layer_kinds(network) == {FULL} and kernel in ("sdpa", "eager")
 

@@ -1,4 +1,4 @@
-"""Where families of transformers differ in what the adapter has to know; most need no row at all."""
+"""Special cases of families of transformers; most families need none."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from flamingo_eval.backends.choice import ArgValue
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What is special about one family.
+    """The special cases of one family.
 
     `image_args`: options of the image processor that decide how many tokens a picture has; few, so that many shots fit.
-    `lone_differs`: a picture alone in a prompt is cut otherwise than among several.
-    `plain`: one prompt at a time, as the model's own code does it: nothing is kept, shared or batched.
+    `lone_differs`: a single picture in a prompt is cropped differently from one of several.
+    `plain`: one prompt at a time, by the model's own code, without caches or batches.
     """
 
     image_args: Mapping[str, ArgValue] = field(default_factory=dict)
@@ -37,5 +37,5 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(model_type: str) -> Family:
-    """The row of a family; an empty one for the many that need none."""
+    """The row of a family; an empty one if it has none."""
     return FAMILIES.get(model_type, Family())

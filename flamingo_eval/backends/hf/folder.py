@@ -1,4 +1,4 @@
-"""A model folder in the form of transformers: is everything there, and what is it? Nothing heavy is loaded here."""
+"""A model folder of transformers: checks its files and reads its kind, without loading weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flamingo_eval.files import read_json_object, sha256_file
 INSTALL = "pip install 'flamingo-eval[hf]'"
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
-TEXT_FILES = ("*.json", "*.jinja", "*.txt", "*.model")  # of the files that decide outputs, beside the weights
+TEXT_FILES = ("*.json", "*.jinja", "*.txt", "*.model")  # of the files that decide outputs, except the weights
 WEIGHTS = "*.safetensors"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _SNAPSHOT = re.compile(r"[0-9a-f]{40}")
@@ -24,7 +24,7 @@ _DULL_NAMES = ("model", "checkpoint", "final", "snapshot", "weights")
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A folder that holds a model whose code transformers has: configuration, processor and safetensors weights."""
+    """A folder with configuration, processor and safetensors weights of a model whose code is in transformers."""
 
     path: Path
     config: Mapping[str, Any]
@@ -36,7 +36,7 @@ class ModelFolder:
 
     @property
     def name(self) -> str:
-        """What tables call it: the folder's own name, or the Hub's."""
+        """Its name in tables: the folder's name, or the Hub's."""
         path = self.path.resolve()
         if _SNAPSHOT.fullmatch(path.name) and path.parent.name == "snapshots":
             return path.parent.parent.name.split("--")[-1]
@@ -46,7 +46,7 @@ class ModelFolder:
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether it can be asked in turns."""
+        """Whether it can read turns."""
         if any((self.path / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
             return True
         if (self.path / "additional_chat_templates").is_dir():
@@ -66,9 +66,9 @@ class ModelFolder:
 
 
 def open_folder(target: str) -> ModelFolder:
-    """Find the folder of a model and check it. A name with one slash that is no folder is fetched from the Hub.
+    """Find and check the folder of a model. A name with one slash that is not a folder is downloaded from the Hub.
 
-    Raises MissingDependency, and CheckpointError in one sentence with a fix.
+    Raises MissingDependency and CheckpointError.
     """
     require_transformers()
     path = Path(target)
@@ -82,8 +82,8 @@ def open_folder(target: str) -> ModelFolder:
     config_path = path / "config.json"
     if not config_path.is_file():
         raise CheckpointError(
-            f"{path}: no config.json, so this is no model in the form of transformers.",
-            fix="Give the folder that `save_pretrained` wrote or the Hub holds.",
+            f"{path}: config.json is missing: this is not a model of transformers.",
+            fix="Give a folder written by `save_pretrained` or downloaded from the Hub.",
         )
     config = read_json_object(config_path, CheckpointError)
     _check_family(path, config)
@@ -98,16 +98,16 @@ def open_folder(target: str) -> ModelFolder:
             fix="Copy the tokenizer's files from the original model into the folder.",
         )
     if not any(path.glob(WEIGHTS)):
-        other = next((f.name for pattern in ("*.bin", "*.pt", "*.pth") for f in path.glob(pattern)), "")
-        what = f"its weights are in {other}, which can hold code" if other else "there are no weights"
+        pickle_file = next((f.name for pattern in ("*.bin", "*.pt", "*.pth") for f in path.glob(pattern)), "")
+        reason = f"its weights are in {pickle_file}, which may contain code" if pickle_file else "there are no weights"
         raise CheckpointError(
-            f"{path}: {what}; only safetensors are read.", fix="Save the model with `safe_serialization=True`."
+            f"{path}: {reason}; only safetensors are read.", fix="Save the model with `safe_serialization=True`."
         )
     return ModelFolder(path, config)
 
 
 def require_transformers() -> None:
-    """Raise MissingDependency unless a transformers that is new enough is installed."""
+    """Raise MissingDependency unless a recent transformers is installed."""
     from importlib import metadata
 
     try:
@@ -136,13 +136,13 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> None:
     import transformers
 
     raise CheckpointError(
-        f"{path}: model_type {family!r} is no vision-language family of transformers {transformers.__version__}.",
+        f"{path}: model_type {family!r} is not a vision-language family of transformers {transformers.__version__}.",
         fix="Use a vision-language model, or a newer transformers.",
     )
 
 
 def _fetched(name: str) -> Path:
-    """The Hub's snapshot of a model by name, from the local cache where it is complete."""
+    """The Hub's snapshot of a model by name, from the local cache if complete."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -150,9 +150,9 @@ def _fetched(name: str) -> Path:
     patterns = [*TEXT_FILES, WEIGHTS]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # many kinds: no network, no such name, gated; the library has no common class
+    except Exception as error:  # many kinds of errors without a common class: no network, unknown name, gated
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"hf:{name}: there is no such folder, and the Hub does not give it: {reason}.",
+            f"hf:{name}: there is no such folder, and it cannot be loaded from the Hub: {reason}.",
             fix="Check the name, log in with `hf auth login` if it is gated, or give a local folder.",
         ) from error

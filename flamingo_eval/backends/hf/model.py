@@ -1,4 +1,4 @@
-"""Load a model of transformers: its folder checked, its processor and weights read, its fast ways compared once."""
+"""Loads a model of transformers: checks its folder, reads processor and weights, runs the self-check."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from flamingo_eval.records import Prompt
 
 log = logging.getLogger(__name__)
 
-UNKNOWN_CONTEXT = 1_000_000_000  # where neither configuration nor tokenizer says how long a prompt may be
+UNKNOWN_CONTEXT = 1_000_000_000  # if neither configuration nor tokenizer states the context length
 LOADING: dict[str, Any] = {
     "attn_implementation": "",
     "device_map": "",
@@ -41,18 +41,18 @@ LOADING: dict[str, Any] = {
 
 
 class HFShape:
-    """What is known of a model without its weights: name, processor, how long a prompt is and may be."""
+    """A model without its weights: name, processor, lengths of prompts and of the context."""
 
     def __init__(self, choice: ModelChoice) -> None:
-        """Raises CheckpointError, MissingDependency, UsageError: all that is wrong before weights are read."""
+        """Raises CheckpointError, MissingDependency and UsageError for all problems before weights are read."""
         self.choice = choice
         self.folder: ModelFolder = open_folder(choice.target)
         self.family = family_of(self.folder.model_type)
         self.options: dict[str, Any] = {**LOADING, **{k: v for k, v in choice.args.items() if k in LOADING}}
         self._check_options()
         self.processor = load_processor(self.folder, str(self.options["image_backend"]))
-        rest = {k: v for k, v in choice.args.items() if k not in LOADING}
-        self.image_args = image_options(self.processor, self.folder.model_type, rest)
+        image_args = {k: v for k, v in choice.args.items() if k not in LOADING}
+        self.image_args = image_options(self.processor, self.folder.model_type, image_args)
         at_call = call_options(self.processor, self.image_args)
         self.reader = Reader(self.processor, int(self.options["frames"]), at_call)
 
@@ -62,32 +62,32 @@ class HFShape:
         for name in ("frames", "context"):
             value = self.options[name]
             if not isinstance(value, int) or isinstance(value, bool) or value < (1 if name == "frames" else 0):
-                raise UsageError(f"--model-args {name}={value}: give a whole number from 1.")
+                raise UsageError(f"--model-args {name}={value}: expected an integer of at least 1.")
 
     @property
     def name(self) -> str:
-        """What tables call it: the folder's name, and the options that change its outputs."""
+        """Its name in tables: the folder's name and the options that change its outputs."""
         args = args_text(self.choice.args)
         return f"{self.folder.name}[{args}]" if args else self.folder.name
 
     @property
     def default_protocol(self) -> str:
-        """chat where the model has a chat template."""
+        """`chat` if the model has a chat template."""
         return "chat" if self.reader.has_template else "flamingo"
 
     @property
     def context_length(self) -> int:
-        """Tokens it reads at once."""
+        """Context length in tokens."""
         if self.options["context"]:
             return int(self.options["context"])
         text = self.folder.config.get("text_config") or self.folder.config
-        known = [text.get("max_position_embeddings"), self.processor.tokenizer.model_max_length]
-        lengths = [int(n) for n in known if n and n < UNKNOWN_CONTEXT]
+        stated_lengths = [text.get("max_position_embeddings"), self.processor.tokenizer.model_max_length]
+        lengths = [int(n) for n in stated_lengths if n and n < UNKNOWN_CONTEXT]
         return min(lengths, default=UNKNOWN_CONTEXT)
 
     @property
     def advice(self) -> str:
-        """How prompts that are too long are made shorter."""
+        """Advice for prompts that are too long."""
         return ADVICE
 
     @cached_property
@@ -95,7 +95,7 @@ class HFShape:
         return Pictures(self.reader, None, self.family)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Tokens of a prompt, those of its pictures included; no weights are needed, pictures are opened once."""
+        """Number of tokens of a prompt, including pictures. Needs no weights; pictures are opened once."""
         if self.family.plain:
             return len(self._counting.read_opened(prompt).ids)
         return len(self._counting.read(prompt).ids)
@@ -113,7 +113,7 @@ class HFShape:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a run's record says of it."""
+        """Its entries in a run's record."""
         import transformers
 
         digests = self.folder.digests
@@ -135,7 +135,7 @@ class HFShape:
 
 @lru_cache(maxsize=2)
 def hf_shape(choice: ModelChoice) -> HFShape:
-    """The shape of a model, read once a process."""
+    """The shape of a model, read once per process."""
     return HFShape(choice)
 
 
@@ -150,17 +150,17 @@ class HFModel:
         batch_size: int | None = None,
         keep: bool = False,
     ) -> None:
-        """`keep`: features of pictures also on disk, for later runs.
+        """`keep`: store features of pictures also on disk, for later runs.
 
         Raises CheckpointError, MissingDependency, UsageError.
         """
         self.shape = hf_shape(choice)
-        where = choose_device(device)
-        kind = choose_dtype(dtype, where)
-        self.network = Network(_weights(self.shape, where, kind))
+        target = choose_device(device)
+        kind = choose_dtype(dtype, target)
+        self.network = Network(_weights(self.shape, target, kind))
         store = None
         if keep:
-            namespace = f"hf {self.shape.sha256} {kind} {where.type} {_attention(self.network)}"
+            namespace = f"hf {self.shape.sha256} {kind} {target.type} {_attention(self.network)}"
             store = VisionCache(namespace, cache_dir() / "vision", disk_bytes=cache_bytes())
         self.pictures = Pictures(self.shape.reader, self.network, self.shape.family, store)
         stop = _stop_ids(self.network.model, self.shape.processor.tokenizer)
@@ -169,7 +169,7 @@ class HFModel:
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
         return self.shape.name
 
     @property
@@ -179,22 +179,22 @@ class HFModel:
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs go."""
+        """Device of its inputs."""
         return self.network.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What its weights are."""
+        """Number format of its weights."""
         return self.network.dtype
 
     @property
     def context_length(self) -> int:
-        """Tokens it reads at once."""
+        """Context length in tokens."""
         return self.shape.context_length
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a run's record says of it, with which ways of computing were found usable."""
+        """Its entries in a run's record, with the results of the self-check."""
         ways = {
             "features_kept": self.engine.fast,
             "candidate_tree": self.engine.tree,
@@ -220,7 +220,7 @@ class HFModel:
     def score(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
     ) -> list[list[float]]:
-        """Log-likelihood of each candidate, continued exactly as given, one list a prompt."""
+        """Log-likelihood of each candidate, appended exactly as given, one list per prompt."""
         check_pairs(prompts, candidates)
         answers = dict(self.engine.score(prompts, candidates, rank or RankSpec()))
         return [list(a.scores or ()) for a in in_order(answers)]
@@ -295,18 +295,18 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
             fix="Use a model that takes several pictures in a prompt: see docs/models.md.",
         )
     if not engine.fast:
-        return ["this family is read one prompt at a time, as its own code does it"]
+        return ["this family reads one prompt at a time, as its own code does"]
     limit = engine.tolerance
     notices = []
     if not difference(engine) <= limit:
         engine.fast = engine.tree = engine.shares_heads = False
-        notices.append("features of pictures cannot be given to this family: one prompt at a time, nothing is kept")
+        notices.append("this family does not accept picture features: one prompt at a time, no cache")
     elif engine.tree and not tree_difference(engine) <= limit:
         engine.tree = False
-        notices.append("this family takes no tree of candidates: each is continued from a copy of the cache")
+        notices.append("this family cannot rank a tree of candidates: each one continues a copy of the cache")
     if engine.shares_heads and not head_difference(engine) <= limit:
         engine.shares_heads = False
-        notices.append("the beginning that prompts share cannot be kept for this family: each is read whole")
+        notices.append("this family has no prefix cache: every prompt is read in full")
     for notice in notices:
         log.warning("%s: %s", family, notice)
     return notices

@@ -1,8 +1,7 @@
 """The model's forward pass behind one interface: features of pictures, prefill, steps. Positions are always explicit.
 
 Shapes: B prompts padded on the left to S tokens, T new tokens, V vocabulary. Families with three-part positions (Qwen)
-keep the offset behind pictures as state of the model; here it is part of what a prefill returns, so prompts do not
-see each other.
+store the offset after pictures as state of the model; here a prefill returns it, so prompts do not affect each other.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ CROSS_MASK = "cross_attention_mask"  # of Mllama: which pictures each token sees
 
 @dataclass(slots=True)
 class Prefilled:
-    """A batch of prompts that the model has read: its cache, and where each row goes on.
+    """A batch of prompts after prefill: its cache, and the next position of each row.
 
     `logits` float32[B, V] of the next token; `mask` int[B, S] with 0 for padding; `next_position` int[B]; `pictures`
     [B, 1, N, T], where the family has cross-attention: which pictures' tiles the last token and later ones see.
@@ -60,13 +59,13 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """Device of inputs."""
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What its weights are."""
+        """Number format of its weights."""
         dtype: torch.dtype = self.model.dtype
         return dtype
 
@@ -74,9 +73,9 @@ class Network:
 
     @torch.inference_mode()
     def features(self, read: Read) -> Any:
-        """What the language model takes of a prompt's pictures: the output of the family's own `get_image_features`."""
-        takes = inspect.signature(inspect.unwrap(self.inner.get_image_features)).parameters
-        inputs = {k: self._moved(v) for k, v in read.by_picture.items() if k in takes}
+        """Features of a prompt's pictures: the output of the family's own `get_image_features`."""
+        parameters = inspect.signature(inspect.unwrap(self.inner.get_image_features)).parameters
+        inputs = {k: self._moved(v) for k, v in read.by_picture.items() if k in parameters}
         return self.inner.get_image_features(**inputs, return_dict=True)
 
     # ----------------------------------------------------------------------------------------------------- positions
@@ -84,19 +83,19 @@ class Network:
     def positions(self, mask: Tensor, read: Sequence[Read]) -> tuple[Tensor, Tensor]:
         """Position of every token, int[B, S] or int[3, B, S], and that of the token after the last, int[B]."""
         n = mask.sum(dim=1)
-        plain = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        text_positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         if self._rope_index is None:
-            return plain, n
-        takes = inspect.signature(self._rope_index).parameters
-        positions = plain[None].repeat(3, 1, 1)
+            return text_positions, n
+        parameters = inspect.signature(self._rope_index).parameters
+        positions = text_positions[None].repeat(3, 1, 1)
         following = n.clone()
-        for row, one in enumerate(read):  # one by one: not every family takes grids of several prompts
-            inputs = {k: self._moved(v) for k, v in one.by_picture.items() if k in takes}
-            inputs |= {k: self._moved(v)[None] for k, v in one.by_token.items() if k in takes}
+        for row, one in enumerate(read):  # one by one: not every family accepts grids of several prompts
+            inputs = {k: self._moved(v) for k, v in one.by_picture.items() if k in parameters}
+            inputs |= {k: self._moved(v)[None] for k, v in one.by_token.items() if k in parameters}
             if not any(k.endswith("grid_thw") for k in inputs):
                 continue
-            found, delta = self._rope_index(input_ids=self._moved(one.ids)[None], **inputs)
-            positions[:, row, mask.shape[1] - len(one.ids) :] = found[-3:, 0]
+            rope_positions, delta = self._rope_index(input_ids=self._moved(one.ids)[None], **inputs)
+            positions[:, row, mask.shape[1] - len(one.ids) :] = rope_positions[-3:, 0]
             following[row] = n[row] + int(delta.reshape(-1)[0])
         return positions, following
 
@@ -113,17 +112,17 @@ class Network:
     ) -> Prefilled:
         """Read a batch of prompts, each padded on the left to `padded` tokens; `features` of all their pictures.
 
-        Without features there is one prompt, whose pixels go in. With the cache of a `head` that all begin with, only
-        what follows it is read: padding stands between the two, `features` are of the pictures behind it.
+        Without features there is one prompt, and its pixels are the input. With the cache of a common prefix, `head`,
+        only the tokens after it are read: padding is between the two, and `features` are of the pictures after it.
         """
-        seen = 0 if head is None else head.mask.shape[1]
-        width = padded - seen
-        ids = self._moved(torch.stack([_left(r.ids[seen:], width, pad_id) for r in read]))
-        mask = self._moved(torch.stack([_left(torch.ones_like(r.ids[seen:]), width, 0) for r in read]))
+        n_cached = 0 if head is None else head.mask.shape[1]
+        width = padded - n_cached
+        ids = self._moved(torch.stack([_left(r.ids[n_cached:], width, pad_id) for r in read]))
+        mask = self._moved(torch.stack([_left(torch.ones_like(r.ids[n_cached:]), width, 0) for r in read]))
         if head is not None:
             mask = torch.cat([head.mask, mask], dim=1)
         extra: dict[str, Any] = {
-            name: self._moved(torch.stack([_left(r.by_token[name][seen:], width, 0) for r in read]))
+            name: self._moved(torch.stack([_left(r.by_token[name][n_cached:], width, 0) for r in read]))
             for name in read[0].by_token
         }
         if features is not None:
@@ -132,7 +131,7 @@ class Network:
             extra |= {k: self._moved(v) for k, v in read[0].by_picture.items()}
         positions, following = self.positions(mask, read)
         cache = None if head is None else head.cache
-        out = self._forward(ids, mask, positions[..., seen:], cache, 1, **extra)
+        out = self._forward(ids, mask, positions[..., n_cached:], cache, 1, **extra)
         seen_pictures = extra.get(CROSS_MASK)
         pictures = None if seen_pictures is None else seen_pictures[:, -1:]
         return Prefilled(out.logits[:, -1].float(), out.past_key_values, mask, following, pictures)
@@ -155,10 +154,10 @@ class Network:
 
     @torch.inference_mode()
     def branch(self, state: Prefilled, tokens: Tensor, depths: Tensor, sees: Tensor) -> Tensor:
-        """Logits behind each of N branching tokens of one prompt, read in one pass. -> float32[N, V]
+        """Logits after each of N branching tokens of one prompt, read in one pass. -> float32[N, V]
 
-        `depths` int[N]: how far each is from the prompt's end; `sees` bool[N, N]: which of the others it continues.
-        The cache of `state`, which has one row, is used up.
+        `depths` int[N]: its distance from the prompt's end; `sees` bool[N, N]: which of the others it continues. The
+        cache of `state`, which has one row, cannot be used afterwards.
         """
         before = state.mask.bool().expand(len(tokens), -1)
         allowed = torch.cat([before, sees], dim=1)
@@ -181,8 +180,8 @@ class Network:
     def _moved(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        moved = value.to(self.device)
-        return moved.to(self.dtype) if moved.is_floating_point() else moved
+        on_device = value.to(self.device)
+        return on_device.to(self.dtype) if on_device.is_floating_point() else on_device
 
 
 def _left(row: Tensor, length: int, fill: int) -> Tensor:
@@ -190,7 +189,7 @@ def _left(row: Tensor, length: int, fill: int) -> Tensor:
 
 
 def joined_features(outputs: Sequence[Any]) -> Any:
-    """Features of several pictures as one output, in order: lists one behind another, tensors along the first axis."""
+    """Features of several pictures as one output, in order: lists and tensors concatenated along the first axis."""
     if len(outputs) == 1:
         return outputs[0]
     fields = {name: _joined([o[name] for o in outputs], name) for name in outputs[0]}
@@ -211,7 +210,7 @@ def _joined(values: Sequence[Any], name: str) -> Any:
 
 
 def kept_features(output: Any) -> Any:
-    """Of what `get_image_features` returned, what a later forward pass reads: the features themselves, by layer too."""
+    """The part of `get_image_features`' output that a forward pass reads: the features, also by layer."""
     fields: Mapping[str, Any] = {
         name: value for name, value in output.items() if name == FEATURES or name.startswith("deepstack")
     }
@@ -219,7 +218,7 @@ def kept_features(output: Any) -> Any:
 
 
 def mapped(output: Any, change: Callable[[str, Any], Any]) -> Any:
-    """The same output with every tensor changed; `change` gets its name and itself."""
+    """The output with every tensor changed; `change` gets the tensor's name and the tensor."""
     return type(output)(**{name: _mapped(value, name, change) for name, value in output.items()})
 
 

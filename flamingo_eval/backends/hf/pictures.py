@@ -1,8 +1,8 @@
-"""What the processor says of each picture, asked once; while a prompt is tokenised, a stand-in repeats it.
+"""The image processor's output for each picture, computed once; a stand-in returns it while a prompt is tokenised.
 
-How many tokens a picture takes depends on the picture, the model and its options alone, so no picture is opened twice
-for it. Fields of a prompt's pictures stand one behind another along an axis that differs by family: it is learned from
-one picture and two.
+The number of tokens of a picture depends only on the picture, the model and its options, so no picture is opened twice
+to count it. Fields of a prompt's pictures are concatenated along an axis that differs by family; it is found by
+comparing the output for one picture and for two.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-PIXELS = ("pixel_values", "pixel_attention_mask")  # of these the shape suffices while a prompt is tokenised
+PIXELS = ("pixel_values", "pixel_attention_mask")  # while a prompt is tokenised, only their shape matters
 Field: TypeAlias = Any  # a tensor, or a list (of lists) of numbers
 
 
 @dataclass(frozen=True, slots=True)
 class PictureFields:
-    """What the image processor returned for one picture, pixels as empty tensors that take no memory."""
+    """The image processor's output for one picture, with pixels as empty tensors that need no memory."""
 
     fields: Mapping[str, Field]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """By field: the axis along which a prompt's pictures stand, -1 for their number, None for a constant."""
+    """By field: the axis along which a prompt's pictures are concatenated, -1 for their number, None for a constant."""
 
     axes: Mapping[str, int | None]
 
     @classmethod
     def learned(cls, one: Mapping[str, Field], two: Mapping[str, Field]) -> Layout:
-        """From what the image processor returned for a prompt of one picture and for one of the same picture twice."""
+        """From the image processor's output for one picture and for the same picture twice."""
         return cls({name: _axis(one[name], two[name]) for name in one if name in two})
 
     def first(self, two: Mapping[str, Field]) -> dict[str, Field]:
@@ -92,7 +92,7 @@ def _joined(values: Sequence[Field], axis: int | None, name: str) -> Field:
 
 
 def light(fields: Mapping[str, Field]) -> PictureFields:
-    """The fields with pixels of the same shape that take no memory."""
+    """The fields, with pixels replaced by tensors of the same shape that need no memory."""
     return PictureFields(
         {
             name: torch.zeros(1, dtype=v.dtype).expand(*v.shape) if name in PIXELS and isinstance(v, Tensor) else v
@@ -102,7 +102,7 @@ def light(fields: Mapping[str, Field]) -> PictureFields:
 
 
 class StandIn:
-    """In the image processor's place: returns what is known, or asks the original and remembers what it returned."""
+    """Replaces the image processor: returns the known output, or calls the original and stores its output."""
 
     def __init__(self, original: Any, known: Mapping[str, Field] | None = None) -> None:
         self.original, self.known = original, known
@@ -122,5 +122,5 @@ class StandIn:
 
 
 def blank_pictures(n: int) -> list[PillowImage.Image]:
-    """As many pictures as a processor shall be told of, when nobody looks at them."""
+    """Placeholder pictures for a processor that only counts them."""
     return [PillowImage.new("RGB", (8, 8))] * n

@@ -1,4 +1,4 @@
-"""The processor of a model folder, by Pillow wherever the family has such a path, and its options."""
+"""The processor of a model folder, with Pillow if the family supports it, and its options."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from flamingo_eval.backends.hf.folder import INSTALL, ModelFolder
 from flamingo_eval.errors import CheckpointError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.files import read_json_object
 
-EXTRA = ("torchvision", "transformers", "pillow")  # what the extra brings
+EXTRA = ("torchvision", "transformers", "pillow")  # packages of the extra
 
 
 def load_processor(folder: ModelFolder, backend: str = "pil") -> Any:
-    """The processor, from local files alone and without remote code.
+    """The processor, from local files only and without remote code.
 
-    Families with a video processor load without it where torchvision is not installed; clips are shown as frames.
+    If torchvision is not installed, families with a video processor load without it; clips are shown as frames.
     Raises MissingDependency, CheckpointError.
     """
     try:
         return _loaded(folder.path, backend)
     except ImportError as error:
-        need = _missing_package(error)
+        package = _missing_package(error)
         raise MissingDependency(
-            f"{folder.path}: the processor of {folder.model_type} does not load without {need}.",
-            fix=INSTALL if need in EXTRA else f"pip install {need}",
+            f"{folder.path}: the processor of {folder.model_type} does not load without {package}.",
+            fix=INSTALL if package in EXTRA else f"pip install {package}",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
@@ -46,8 +46,8 @@ def _missing_package(error: ImportError) -> str:
     text = str(error)
     if "orchvision" in text or "ackend" in text:
         return "torchvision"
-    named = re.search(r"pip install `?([\w.-]+)", text) or re.search(r"[`']([\w.-]+)[`']", text)
-    return named.group(1) if named else text.strip().splitlines()[0]
+    match = re.search(r"pip install `?([\w.-]+)", text) or re.search(r"[`']([\w.-]+)[`']", text)
+    return match.group(1) if match else text.strip().splitlines()[0]
 
 
 def _loaded(path: Path, backend: str) -> Any:
@@ -64,7 +64,7 @@ def _loaded(path: Path, backend: str) -> Any:
 
 
 def _processor_class(path: Path) -> Any:
-    """The class that the folder names; None if it names none that transformers has."""
+    """The class named in the folder; None if transformers does not have it."""
     from transformers.models.auto.processing_auto import processor_class_from_name
 
     files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
@@ -82,39 +82,39 @@ def images_only(original: Any) -> Any:
     module = sys.modules[original.__module__]
     if getattr(module, "num2words", ...) is None:
         module.num2words = str  # type: ignore[attr-defined]
-    takes = inspect.signature(original.__init__).parameters
-    wanted = [n for n, p in takes.items() if "video" in n and p.default is p.empty and n != "kwargs"]
+    parameters = inspect.signature(original.__init__).parameters
+    video_parameters = [n for n, p in parameters.items() if "video" in n and p.default is p.empty and n != "kwargs"]
 
     class ImagesOnly(original):  # type: ignore[misc]
         @classmethod
         def _get_arguments_from_pretrained(cls, *args: Any, **options: Any) -> list[Any]:
-            return [*super()._get_arguments_from_pretrained(*args, **options), *(None for _ in wanted)]
+            return [*super()._get_arguments_from_pretrained(*args, **options), *(None for _ in video_parameters)]
 
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [a for a in original.get_attributes() if "video" not in a]
 
-    for name in wanted:  # SmolVLM asks it even where there is no clip; on the class, for it is never saved
+    for name in video_parameters:  # SmolVLM reads it even without clips; set on the class, because it is never saved
         setattr(ImagesOnly, name, SimpleNamespace(num_frames=None, fps=None))
     ImagesOnly.__name__ = original.__name__
     return ImagesOnly
 
 
 def image_options(processor: Any, model_type: str, args: Mapping[str, ArgValue]) -> dict[str, ArgValue]:
-    """Apply `args` to the image processor, the family's defaults first, and return what was applied.
+    """Apply the family's defaults and then `args` to the image processor; returns the applied options.
 
     Raises UsageError that lists every option the image processor does not know.
     """
     image_processor = processor.image_processor
-    known = _known_options(image_processor)
-    wrong = [name for name in args if name not in known]
-    if wrong:
-        hint = did_you_mean(wrong[0], known)
+    known_names = _known_options(image_processor)
+    unknown = [name for name in args if name not in known_names]
+    if unknown:
+        hint = did_you_mean(unknown[0], known_names)
         raise UsageError(
-            f"--model-args {', '.join(wrong)}: {type(image_processor).__name__} has no such option. {hint}".rstrip(),
-            fix=f"It has: {', '.join(known)}.",
+            f"--model-args {', '.join(unknown)}: {type(image_processor).__name__} has no such option. {hint}".rstrip(),
+            fix=f"It has: {', '.join(known_names)}.",
         )
-    defaults = {k: v for k, v in family_of(model_type).image_args.items() if k in known}
+    defaults = {k: v for k, v in family_of(model_type).image_args.items() if k in known_names}
     applied = {**defaults, **args}
     for name, value in applied.items():
         if name in ("min_pixels", "max_pixels") and getattr(image_processor, "size", None) is not None:
@@ -139,14 +139,14 @@ def call_options(processor: Any, applied: Mapping[str, ArgValue]) -> dict[str, A
 
 
 def _known_options(image_processor: Any) -> list[str]:
-    """Names of options that decide what a picture becomes."""
+    """Names of options that change the processing of pictures."""
     kinds = getattr(image_processor, "valid_kwargs", None)
     names = {n for kind in getattr(kinds, "__mro__", ()) for n in getattr(kind, "__annotations__", {})}
     names |= set(getattr(kinds, "__annotations__", {}))
     if "longest_edge" in dict(getattr(image_processor, "size", None) or {}):
         names |= {"longest_edge"}
-    hidden = {"return_tensors", "device", "disable_grouping", "data_format", "input_data_format"}
-    return sorted(n for n in names - hidden if not n.startswith("_"))
+    internal = {"return_tensors", "device", "disable_grouping", "data_format", "input_data_format"}
+    return sorted(n for n in names - internal if not n.startswith("_"))
 
 
 def template_digest(processor: Any) -> str:

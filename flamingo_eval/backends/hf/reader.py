@@ -1,7 +1,7 @@
-"""Prompts -> token ids, with the model's own processor: turns through its chat template, the rest as one text.
+"""Prompts -> token ids, with the model's own processor: turns by its chat template, other prompts as one text.
 
-In one text a picture stands as the chat template writes it, and an end-of-chunk mark is a line break: models of the
-field have no token for it.
+In one text a picture is written as in the chat template, and an end-of-chunk mark is a line break, because these models
+have no token for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FRAMES = 8  # of a clip, shown as pictures one after another
 
 
 class TokenIds(tuple[int, ...]):
-    """A prompt's token ids, those of its pictures included; `ids` is the same tuple."""
+    """A prompt's token ids, including those of its pictures; `ids` is the same tuple."""
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -34,10 +34,10 @@ class TokenIds(tuple[int, ...]):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A prompt as the model's forward pass takes it.
+    """A prompt as input of the model's forward pass.
 
-    `ids` int[S]; `by_token` holds further inputs of one entry a token (int[S] each), `by_picture` what the processor
-    says of the pictures: grids, sizes, pixels.
+    `ids` int[S]; `by_token`: further inputs with one entry per token (int[S] each); `by_picture`: the processor's
+    output for the pictures: grids, sizes, pixels.
     """
 
     ids: Tensor
@@ -46,7 +46,7 @@ class Read:
 
 
 class Reader:
-    """Writes prompts as the model reads them."""
+    """Turns prompts into the model's inputs."""
 
     def __init__(self, processor: Any, frames: int = FRAMES, image_options: Mapping[str, Any] | None = None) -> None:
         """`frames`: pictures in the place of a clip; `image_options`: what the processor is told at every call."""
@@ -58,28 +58,28 @@ class Reader:
         self._reserved = tuple(dict.fromkeys(t for t in self._special_tokens() if t.strip()))
 
     def _special_tokens(self) -> list[str]:
-        added = getattr(self.tokenizer, "added_tokens_decoder", {})
-        special = [str(token) for token in added.values() if getattr(token, "special", False)]
-        named = [getattr(self.processor, name, None) for name in ("image_token", "boi_token", "video_token")]
-        return [*self.tokenizer.all_special_tokens, *special, *(t for t in named if isinstance(t, str))]
+        added_tokens = getattr(self.tokenizer, "added_tokens_decoder", {})
+        special = [str(token) for token in added_tokens.values() if getattr(token, "special", False)]
+        media_tokens = [getattr(self.processor, name, None) for name in ("image_token", "boi_token", "video_token")]
+        return [*self.tokenizer.all_special_tokens, *special, *(t for t in media_tokens if isinstance(t, str))]
 
     def _image_tag(self) -> str:
-        """How the chat template writes a picture; without one, the processor's own token for it."""
-        own = next(
+        """The chat template's text for a picture; without a template, the processor's own token."""
+        own_token = next(
             (t for t in (getattr(self.processor, n, None) for n in ("boi_token", "image_token")) if isinstance(t, str)),
             "<image>",
         )
         if not self.has_template:
-            return own
-        before, behind = "\u2402", "\u2403"  # characters that no template writes
-        parts = [{"type": "text", "text": before}, {"type": "image"}, {"type": "text", "text": behind}]
+            return own_token
+        start_mark, end_mark = "\u2402", "\u2403"  # characters that no template uses
+        parts = [{"type": "text", "text": start_mark}, {"type": "image"}, {"type": "text", "text": end_mark}]
         try:
             text = self._rendered([{"role": "user", "content": parts}])
         except PromptError:
-            return own
-        start, end = text.find(before), text.find(behind)
-        tag = text[start + len(before) : end] if 0 <= start < end else ""
-        return tag if own in tag or getattr(self.processor, "image_token", own) in tag else own
+            return own_token
+        start, end = text.find(start_mark), text.find(end_mark)
+        tag = text[start + len(start_mark) : end] if 0 <= start < end else ""
+        return tag if own_token in tag or getattr(self.processor, "image_token", own_token) in tag else own_token
 
     def text(self, prompt: Prompt) -> str:
         """The prompt as the tokenizer gets it, one tag a picture. Raises PromptError."""
@@ -89,22 +89,22 @@ class Reader:
             return "".join(self._written(part) for part in prompt.parts)
         if not self.has_template:
             raise PromptError(
-                f"{prompt.id or 'prompt'}: this model has no chat template, so it cannot be asked in turns.",
+                f"{prompt.id or 'prompt'}: this model has no chat template, so it cannot read turns.",
                 fix="Use a protocol of interleaved style, such as --protocol flamingo.",
             )
         return self._rendered([{"role": t.role, "content": self._content(t.parts)} for t in prompt.turns])
 
     def process(self, pictures: Sequence[PillowImage.Image]) -> tuple[Read, dict[str, Any]]:
-        """A prompt of nothing but pictures, opened: what the model takes, and what the image processor returned."""
+        """A prompt of opened pictures only: the model's inputs, and the image processor's output."""
         return self._with(StandIn(self.processor.image_processor), self.image_tag * len(pictures), pictures, False)
 
     def read_opened(self, prompt: Prompt, pictures: Sequence[PillowImage.Image]) -> Read:
-        """A prompt with its pictures opened (frames of clips one by one), just as the processor makes it."""
+        """A prompt with opened pictures (clips as frames), processed by the processor itself."""
         stand_in = StandIn(self.processor.image_processor)
         return self._with(stand_in, self.text(prompt), pictures, not prompt.turns)[0]
 
     def read(self, prompt: Prompt, pictures: Sequence[PictureFields], layout: Layout) -> Read:
-        """The same, pixels left out, from what is known of the pictures; none is opened."""
+        """A prompt without pixels, from the known outputs for its pictures; no picture is opened."""
         stand_in = StandIn(self.processor.image_processor, layout.joined(pictures) if pictures else None)
         blanks = blank_pictures(len(pictures))
         return self._with(stand_in, self.text(prompt), blanks, not prompt.turns)[0]
@@ -112,7 +112,7 @@ class Reader:
     def _with(
         self, stand_in: StandIn, text: str, pictures: Sequence[PillowImage.Image], special_tokens: bool
     ) -> tuple[Read, dict[str, Any]]:
-        # nested, a list a prompt: LLaVA-OneVision would otherwise cut every picture into crops
+        # nested, one list per prompt: otherwise LLaVA-OneVision cuts every picture into crops
         images = [list(pictures)] if pictures else None
         self.processor.image_processor = stand_in
         try:
@@ -124,7 +124,7 @@ class Reader:
                 "no picture" if not pictures else "one picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
             )
             raise PromptError(
-                f"{type(self.processor).__name__} refuses a prompt with {what}: {_first_line(error)}",
+                f"{type(self.processor).__name__} rejects a prompt with {what}: {_first_line(error)}",
                 fix="Ask this model with another number of --shots, or use another model.",
             ) from error
         finally:
@@ -153,7 +153,7 @@ class Reader:
                 messages, chat_template=chat_template(self.processor), add_generation_prompt=True, tokenize=False
             )
         except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
-            raise PromptError(f"the model's chat template refuses the turns: {error}.") from error
+            raise PromptError(f"the model's chat template rejects the turns: {error}.") from error
         return text
 
     def _written(self, part: Part) -> str:
@@ -162,7 +162,7 @@ class Reader:
         return END_OF_CHUNK if isinstance(part, EndOfChunk) else self.image_tag * self._shown(part)
 
     def _shown(self, part: Part) -> int:
-        """How many pictures stand for a part."""
+        """Number of pictures for a part."""
         return self.frames if isinstance(part, Video) else 1
 
     def _content(self, parts: Sequence[Part]) -> list[dict[str, str]]:
@@ -173,19 +173,19 @@ class Reader:
         return content
 
     def _check(self, part: Part, prompt: Prompt) -> None:
-        """Text of a data set that the tokenizer would take for a special token is an error."""
+        """Raise PromptError for text of a data set that the tokenizer would read as a special token."""
         if isinstance(part, str):
             word = next((t for t in self._reserved if t in part), None)
             if word is not None:
                 raise PromptError(
                     f"{prompt.id or 'prompt'}: the text contains {word!r}, which this model's tokenizer reads as a "
                     f"special token: {part[:80]!r}.",
-                    fix="Take it out of the data; pictures are given as Image parts, roles as turns.",
+                    fix="Remove it from the data; pass pictures as Image parts, roles as turns.",
                 )
 
 
 def _divided(out: Mapping[str, Tensor]) -> Read:
-    """What a processor returns for one prompt, without labels, and without its attention mask, which is all ones."""
+    """A processor's output for one prompt, without labels and without the attention mask, which is all ones."""
     ids = out["input_ids"]
     rest = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", "labels")}
     by_token = {k: v[0] for k, v in rest.items() if getattr(v, "shape", None) == ids.shape}

@@ -1,4 +1,4 @@
-"""Pictures of prompts for a model of transformers: opened, processed and encoded once each, whatever shows them."""
+"""Pictures of prompts for a model of transformers: each one is opened, processed and encoded once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import CheckpointError, MediaError, PromptError
 from flamingo_eval.records import Image, Pixels, Prompt, Video
 
-PIXELS_KEPT = 64  # pictures opened for their numbers whose pixels wait to be encoded
-KNOWN = 65_536  # pictures of which the processor's numbers are remembered; they are small
+PIXELS_KEPT = 64  # pictures whose pixels wait to be encoded
+KNOWN = 65_536  # pictures whose processor outputs are cached; they are small
 ADVICE = (
     "Lower --shots, or spend fewer tokens on a picture with --model-args, as the family has them: max_pixels, "
     "longest_edge, do_image_splitting=false, crop_to_patches=false"
@@ -28,7 +28,7 @@ _BLANK = (96, 64)
 
 
 class Pictures:
-    """What prompts show, as the model reads it."""
+    """Inputs and features of the pictures in prompts."""
 
     def __init__(
         self, reader: Reader, network: Network | None, family: Family, store: VisionCache | None = None
@@ -55,23 +55,23 @@ class Pictures:
 
     @property
     def stats(self) -> Mapping[str, Any]:
-        """How many pictures were opened and encoded, and how often their features were there already."""
+        """Counts of opened and encoded pictures, and of features found in the store."""
         return {**self._counts, "vision_cache": self.store.stats}
 
     # ------------------------------------------------------------------------------------------------------ prompts
 
     def read(self, prompt: Prompt) -> Read:
-        """The prompt from what is known of its pictures; pictures seen for the first time are opened. Raises."""
+        """The prompt without pixels; new pictures are opened once. Raises MediaError, PromptError."""
         units = self._units(prompt)
         return self.reader.read(prompt, [self._of(u, len(units)) for u in units], self.layout)
 
     def read_opened(self, prompt: Prompt) -> Read:
-        """The prompt just as the model's own processor makes it, pixels included. Raises MediaError, PromptError."""
+        """The prompt with pixels, from the model's own processor. Raises MediaError, PromptError."""
         opened = [self._opened(media, frame) for media, frame in self._units(prompt)]
         return self.reader.read_opened(prompt, opened)
 
     def features(self, prompts: Sequence[Prompt]) -> Any:
-        """Features of all pictures of some prompts, in order; None where there are none."""
+        """Features of all pictures of some prompts, in order; None if there are no pictures."""
         outputs = [output for prompt in prompts for output in self.features_of(prompt)]
         return joined_features(outputs) if outputs else None
 
@@ -81,7 +81,7 @@ class Pictures:
         return [self._features(unit, len(units)) for unit in units]
 
     def keys_of(self, prompt: Prompt) -> list[str]:
-        """What tells the pictures of a prompt apart: their content."""
+        """Keys of the pictures of a prompt, by content."""
         return [f"{content_hash(media)}:{frame}" for media, frame in self._units(prompt)]
 
     # ----------------------------------------------------------------------------------------------------- pictures
@@ -91,9 +91,7 @@ class Pictures:
         units: list[tuple[Image | Video, int]] = []
         for media in prompt.media:
             if isinstance(media, Pixels):
-                raise MediaError(
-                    f"{prompt.id or 'prompt'}: ready-made pixels; models of transformers read picture files."
-                )
+                raise MediaError(f"{prompt.id or 'prompt'}: expected picture files, got preprocessed pixels.")
             units += [(media, 0)] if isinstance(media, Image) else [(media, i) for i in range(self.frames)]
         return units
 
@@ -110,29 +108,29 @@ class Pictures:
         return self._known[key]
 
     def _features(self, unit: tuple[Image | Video, int], n: int) -> Any:
-        """A picture's features, from the store where it has all of them."""
+        """A picture's features, from the store if it has all of them."""
         key = f"{content_hash(unit[0])}:{unit[1]}:{self._lone(n)}"
         if self._form is not None:
             names = tensor_names(self._form)
-            found = {name: self.store.get(_digest(key, name)) for name in names}
-            kept = {name: tensor for name, tensor in found.items() if tensor is not None}
-            if len(kept) == len(names):
+            stored = {name: self.store.get(_digest(key, name)) for name in names}
+            features = {name: tensor for name, tensor in stored.items() if tensor is not None}
+            if len(features) == len(names):
                 assert self.network is not None
                 device = self.network.device
-                return mapped(self._form, lambda name, _: kept[name].to(device))
+                return mapped(self._form, lambda name, _: features[name].to(device))
         output = self._encoded(unit, n)
         self._form = output
         mapped(output, lambda name, tensor: self.store.put(_digest(key, name), tensor))
         return output
 
     def _in_pair(self, n: int) -> bool:
-        """Whether the picture has to be shown to the processor twice, so that it is treated as one of several."""
+        """Whether the processor must get the picture twice, to treat it as one of several."""
         return self.family.lone_differs and n > 1
 
     def _processed(self, unit: tuple[Image | Video, int], n: int) -> tuple[Read, dict[str, Any]]:
         picture = self._opened(*unit)
         read, returned = self.reader.process([picture, picture] if self._in_pair(n) else [picture])
-        if self.network is not None:  # the pixels will be wanted soon
+        if self.network is not None:  # the pixels will be needed soon
             self._pixels[unit, self._lone(n)] = read
             if len(self._pixels) > PIXELS_KEPT:
                 self._pixels.popitem(last=False)
@@ -153,7 +151,7 @@ class Pictures:
 
 
 def frames_of(video: Video, n: int) -> list[PillowImage.Image]:
-    """Exactly `n` frames spread over a clip; a short clip's last one stands for those it does not have."""
+    """Exactly `n` frames spread over a clip; for a short clip, the last one is repeated."""
     frames = list(open_video(video, n, longer="spread"))
     return [frames[min(i * len(frames) // n, len(frames) - 1)] for i in range(n)]
 

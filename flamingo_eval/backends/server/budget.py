@@ -1,4 +1,4 @@
-"""What a command may spend on requests, and what it has spent. Safe for threads."""
+"""Limits of requests and tokens, and their counts. Thread-safe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Budget:
-    """Counts requests and tokens. Tokens of requests in flight are taken for as many as those before them had."""
+    """Counts requests and tokens. Requests in flight count with the mean of the finished ones."""
 
     def __init__(self, max_requests: int = 0, max_tokens: int = 0) -> None:
         """0: no limit."""
@@ -20,37 +20,37 @@ class Budget:
         self.fingerprints: Counter[str] = Counter()
 
     def take(self) -> str:
-        """Count one request; why it may not be sent, or the empty text."""
+        """Count one request. -> the reason why a limit forbids it; empty if it is allowed"""
         with self._lock:
             if self.max_requests and self.requests >= self.max_requests:
                 return f"--max-requests {self.max_requests}: {self.requests} requests have been sent"
-            spent = self.prompt_tokens + self.completion_tokens
-            expected = spent + (self.in_flight + 1) * spent / self.answers if self.answers else spent
+            n_tokens = self.prompt_tokens + self.completion_tokens
+            expected = n_tokens + (self.in_flight + 1) * n_tokens / self.answers if self.answers else n_tokens
             if self.max_tokens and expected > self.max_tokens:
-                return f"--max-tokens {self.max_tokens}: {spent} tokens are spent, and the next requests need more"
+                return f"--max-tokens {self.max_tokens}: {n_tokens} tokens are used, and the next requests need more"
             self.requests += 1
             self.in_flight += 1
             return ""
 
     def give_back(self) -> None:
-        """A request has ended."""
+        """Note the end of a request."""
         with self._lock:
             self.in_flight -= 1
 
     def retry(self) -> None:
-        """A request is tried again."""
+        """Count a retry of a request."""
         with self._lock:
             self.retries += 1
 
     def add(self, reply: dict[str, Any]) -> None:
-        """What the server says of an answer that is kept."""
+        """Add the server's token counts of an answer."""
         usage = reply.get("usage") if isinstance(reply.get("usage"), dict) else {}
-        prompt, new = (usage.get(k) for k in ("prompt_tokens", "completion_tokens")) if usage else (None, None)
+        prompt, completion = (usage.get(k) for k in ("prompt_tokens", "completion_tokens")) if usage else (None, None)
         with self._lock:
             self.answers += 1
-            if type(prompt) is int and type(new) is int:
+            if type(prompt) is int and type(completion) is int:
                 self.prompt_tokens += prompt
-                self.completion_tokens += new
+                self.completion_tokens += completion
             else:
                 self.without_usage += 1
             self.models[str(reply.get("model") or "not said")] += 1
@@ -58,7 +58,7 @@ class Budget:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """For the record."""
+        """Counts for the record."""
         with self._lock:
             return {
                 "requests": self.requests,

@@ -1,7 +1,7 @@
-"""One request to one of several servers: time limits, tries with growing pauses, and errors that say what to do.
+"""One request to one of several servers: time limits, retries with growing pauses, and errors with a fix.
 
-httpx2 does connections, TLS and proxies. What a failure means is decided here: for this query alone (`QueryError`), or
-for the run (`ServerError`), which then stops, and the same command goes on where it stopped.
+httpx2 handles connections, TLS and proxies. This module decides what a failure means: only this query fails
+(`QueryError`), or the run stops (`ServerError`) and the same command resumes it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from flamingo_eval.errors import MissingDependency, PromptError, ServerError, di
 
 INSTALL = "pip install 'flamingo-eval[servers]'"
 MAX_REPLY = 2**26  # bytes
-LONGEST_PAUSE = 60.0  # seconds between tries, where the server names none
+LONGEST_PAUSE = 60.0  # seconds between tries, if the server does not say
 MOST_PATIENCE = 900.0  # seconds that a server may ask to wait
-REST = 10.0  # seconds that a server which did not answer is left alone, where there are others
+REST = 10.0  # seconds without requests to a server that did not answer, if there are others
 QUOTED = 300  # characters of a server's own message
 
 
@@ -37,7 +37,7 @@ class _Server:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A try that failed. `whole`: the server is not there for anybody; `pause`: what it asks to wait, in seconds."""
+    """A failed try. `whole`: the server is down; `pause`: seconds that it asks to wait."""
 
     what: str
     whole: bool = False
@@ -45,11 +45,11 @@ class _Failure:
 
 
 class QueryError(PromptError):
-    """The server refuses or fails one query; others may be answered."""
+    """The server rejects or fails one query; others may be answered."""
 
 
 class Client:
-    """Requests to servers of one model. Calls may come from many threads."""
+    """Requests to servers of one model. Thread-safe."""
 
     def __init__(
         self, bases: tuple[str, ...], options: ServerOptions, budget: Budget, first_pause: float = 0.5
@@ -73,16 +73,16 @@ class Client:
         )
 
     def close(self) -> None:
-        """End all waiting; requests in flight end with an error."""
+        """Stop all waiting; requests in flight end with an error."""
         self._closed.set()
         self._client.close()
 
     def stop_waiting(self) -> None:
-        """Pauses between tries end at once, and nothing is tried again."""
+        """End pauses between tries at once, and do not retry any more."""
         self._closed.set()
 
     def models(self) -> tuple[str, ...]:
-        """The names that the first server lists; none where it does not say. Raises ServerError: down, wrong key."""
+        """Model names of the first server; empty if it does not list them. Raises ServerError: down, wrong key."""
         base = self._servers[0].base
         try:
             reply = self._client.get(f"{base}/models", timeout=min(10.0, self.options.timeout))
@@ -97,15 +97,15 @@ class Client:
             return ()
 
     def chat(self, body: Mapping[str, Any], id: str = "") -> dict[str, Any]:
-        """The reply to one request, as the server writes it. Raises QueryError, ServerError."""
+        """The server's reply to one request. Raises QueryError, ServerError."""
         failure = _Failure("not tried")
         for attempt in range(self.options.retries + 1):
             if attempt:
                 self.budget.retry()
                 self._wait(attempt, failure)
-            refused = self.budget.take()
-            if refused:
-                raise ServerError(f"{refused}.", fix="What is answered is kept; the same command goes on from there.")
+            limit_reason = self.budget.take()
+            if limit_reason:
+                raise ServerError(f"{limit_reason}.", fix="Finished queries are saved; the same command resumes.")
             server = self._least_busy()
             try:
                 reply = self._try(server, body, id)
@@ -122,13 +122,13 @@ class Client:
             if failure.pause > MOST_PATIENCE:
                 raise ServerError(
                     f"{server.base}: {failure.what}, and asks to wait {failure.pause:.0f} s.",
-                    fix="Start the same command again then: it goes on where it stopped.",
+                    fix="Run the same command after that: it resumes.",
                 )
         tries = f"{self.options.retries + 1} tries"
         if failure.whole:
             raise ServerError(
                 f"{server.base}: {failure.what}; given up after {tries}.",
-                fix="Start the same command again when the server answers: it goes on where it stopped. "
+                fix="Run the same command when the server answers again: it resumes. "
                 "Fewer requests at once: --model-args concurrency=4.",
             )
         raise QueryError(f"{id}: {failure.what}; given up after {tries}.")
@@ -141,11 +141,13 @@ class Client:
             return server
 
     def _wait(self, attempt: int, failure: _Failure) -> None:
-        """Twice as long after every try, a random half of it, and never shorter than the server asks for."""
-        others = failure.whole and any(s.rests_until <= time.monotonic() for s in self._servers)
-        own = 0.0 if others else min(LONGEST_PAUSE, self.first_pause * 2 ** (attempt - 1)) * random.uniform(0.5, 1)
-        asked = 0.0 if others else failure.pause
-        if self._closed.wait(max(own, asked + own / 4 if asked else 0.0)):
+        """Wait before a retry: twice as long each time, with a random part, and at least as long as the server asks."""
+        has_others = failure.whole and any(s.rests_until <= time.monotonic() for s in self._servers)
+        own_pause = (
+            0.0 if has_others else min(LONGEST_PAUSE, self.first_pause * 2 ** (attempt - 1)) * random.uniform(0.5, 1)
+        )
+        requested_pause = 0.0 if has_others else failure.pause
+        if self._closed.wait(max(own_pause, requested_pause + own_pause / 4 if requested_pause else 0.0)):
             raise ServerError("stopped.")
 
     def _try(self, server: _Server, body: Mapping[str, Any], id: str) -> dict[str, Any] | _Failure:
@@ -158,7 +160,7 @@ class Client:
                     if len(content) > MAX_REPLY:
                         return _Failure("the answer is larger than 64 MiB")
                     if time.monotonic() > ends:
-                        return _Failure(f"no whole answer in {self.options.timeout:g} s")
+                        return _Failure(f"no complete answer in {self.options.timeout:g} s")
                 status, headers = reply.status_code, reply.headers
         except self._httpx.ConnectError as error:
             if self.budget.answers == 0 and len(self._servers) == 1:
@@ -182,45 +184,51 @@ class Client:
             if not isinstance(message.get("content"), str | None) or not isinstance(reply.get("model"), str | None):
                 raise TypeError
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            return _Failure("the answer is no JSON of the chat-completions protocol")
-        served, asked = reply.get("model") or "", self.options.served_model or self.options.model
-        if served and not _same_model(served, asked):
+            return _Failure("the answer is not JSON of the chat-completions protocol")
+        served_name, requested_name = reply.get("model") or "", self.options.served_model or self.options.model
+        if served_name and not _same_model(served_name, requested_name):
             return _Failure(
-                f"model {asked} was asked for and {served} has answered: if that is meant, say --model-args "
-                f"served_model={served}"
+                f"model {requested_name} was requested, but {served_name} answered; if this is intended: --model-args "
+                f"served_model={served_name}"
             )
-        finished: dict[str, Any] = reply
-        return finished
+        body: dict[str, Any] = reply
+        return body
 
     def _refused(self, status: int, text: str, headers: Mapping[str, str], base: str, id: str) -> _Failure:
         self._require_access(status, base)
-        said = _message(text)
-        low = said.lower()
+        message = _message(text)
+        low = message.lower()
         if status == 429 and "quota" in low:
-            raise ServerError(f"{base}: the quota is used up: {said}", fix="Top it up, then start the same command.")
+            raise ServerError(f"{base}: the quota is used up: {message}", fix="Buy more, then run the same command.")
         if status in (429, 503):
             return _Failure(f"too many requests (status {status})", whole=True, pause=_pause(headers))
         if status in (408, 409, 425) or status >= 500:
-            return _Failure(f"status {status}: {said}", pause=_pause(headers))
+            return _Failure(f"status {status}: {message}", pause=_pause(headers))
         if status == 404 or (status == 400 and "model" in low and ("not found" in low or "does not exist" in low)):
-            raise self._unknown_model(base, said)
-        raise QueryError(f"{id}: the server refuses it (status {status}): {said}", fix=_remedy(low))
+            raise self._unknown_model(base, message)
+        raise QueryError(f"{id}: the server rejects it (status {status}): {message}", fix=_remedy(low))
 
-    def _unknown_model(self, base: str, said: str) -> ServerError:
+    def _unknown_model(self, base: str, message: str) -> ServerError:
         try:
-            served = self.models()
+            model_names = self.models()
         except ServerError:
-            served = ()
+            model_names = ()
         name = self.options.model
-        listed = f"It serves: {', '.join(served[:10])}." if served else "Look at what it serves, and at the address."
-        hint = did_you_mean(name, served)
-        return ServerError(f"{base}: no model '{name}' here: {said}", fix=f"--model-args model=NAME. {listed} {hint}")
+        listing = (
+            f"It serves: {', '.join(model_names[:10])}."
+            if model_names
+            else "Check the address and the models that it serves."
+        )
+        hint = did_you_mean(name, model_names)
+        return ServerError(
+            f"{base}: unknown model '{name}': {message}", fix=f"--model-args model=NAME. {listing} {hint}"
+        )
 
     def _require_access(self, status: int, base: str) -> None:
-        """Raise ServerError for a key that is wrong or missing; the server's words may hold it and are not quoted."""
+        """Raise ServerError for a wrong or missing key, without the server's text, which may contain the key."""
         if status in (401, 403):
             name = self.options.key_env
-            what = f"refuses the key of {name}" if self.options.key else f"wants a key, and {name} is not set"
+            what = f"rejects the key in {name}" if self.options.key else f"needs a key, and {name} is not set"
             raise ServerError(
                 f"{base}: the server {what} (status {status}).",
                 fix=f"export {name}=..., or name another: key_env=NAME.",
@@ -228,23 +236,24 @@ class Client:
 
     def _down(self, base: str, cause: str) -> ServerError:
         return ServerError(
-            f"{base}: no server answers there ({self._plain(cause)}).", fix="Start it, or correct --model openai:URL."
+            f"{base}: no server answers at this address ({self._plain(cause)}).",
+            fix="Start it, or correct --model openai:URL.",
         )
 
     def _plain(self, text: str) -> str:
-        """Text of a server without the key, which some repeat."""
+        """A server's text without the key, which some servers repeat."""
         key = self.options.key
         return text.replace(key, "[key]") if len(key) >= 6 else text
 
 
-def _same_model(served: str, asked: str) -> bool:
-    """Vendors answer with a dated name, and servers of folders with a path or a short name."""
-    a, b = (re.split(r"[/\\]", name.rstrip("/\\"))[-1].casefold() for name in (served, asked))
+def _same_model(served_name: str, requested_name: str) -> bool:
+    """Whether two names are of one model: vendors answer with a dated name, other servers with a path or short name."""
+    a, b = (re.split(r"[/\\]", name.rstrip("/\\"))[-1].casefold() for name in (served_name, requested_name))
     return a.startswith(b) or b.startswith(a)
 
 
 def _message(text: str) -> str:
-    """The server's own words out of its error, on one line."""
+    """The server's own error message, on one line."""
     try:
         value = json.loads(text)
         for key in ("error", "message", "detail"):
@@ -260,7 +269,7 @@ def _message(text: str) -> str:
 
 
 def _pause(headers: Mapping[str, str]) -> float:
-    """Retry-After, in seconds or as a date; 0 where there is none."""
+    """Seconds to wait by Retry-After, which may be seconds or a date; 0 without it."""
     value = headers.get("retry-after", "").strip()
     try:
         return max(0.0, float(value))
@@ -272,19 +281,19 @@ def _pause(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _remedy(said: str) -> str:
-    """The server's own option for what it refuses."""
-    if re.search(r"limit-mm-per-prompt|(too many|at most) .{0,30}(image|picture|multi.?modal)", said):
+def _remedy(message: str) -> str:
+    """The fix for a rejected request: the option of the server or of this program."""
+    if re.search(r"limit-mm-per-prompt|(too many|at most) .{0,30}(image|picture|multi.?modal)", message):
         return "Too many pictures: lower --shots, or start vLLM with --limit-mm-per-prompt '{\"image\": N}'."
-    if re.search(r"context|too long|max_model_len|maximum.{0,20}(length|tokens)|exceed", said):
+    if re.search(r"context|too long|max_model_len|maximum.{0,20}(length|tokens)|exceed", message):
         return (
             "The prompt is too long: lower --shots, shrink the pictures with --model-args max_side=448, or start the "
             "server with more (vLLM --max-model-len, SGLang --context-length, llama.cpp --ctx-size)."
         )
-    if "max_completion_tokens" in said:
+    if "max_completion_tokens" in message:
         return "Use --model-args limit_field=max_completion_tokens."
-    if "temperature" in said:
-        return "This model takes one temperature alone: --model-args temperature=1."
-    if "system" in said and "role" in said:
-        return "This model takes no system turn."
+    if "temperature" in message:
+        return "This model allows only one temperature: --model-args temperature=1."
+    if "system" in message and "role" in message:
+        return "This model does not accept a system turn."
     return ""

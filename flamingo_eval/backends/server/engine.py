@@ -1,4 +1,4 @@
-"""Prompts -> answers of servers: at most `concurrency` requests in flight, each prompt written when it is sent."""
+"""Prompts -> answers of servers: at most `concurrency` requests in flight; prompts are made when sent."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class _StoppedError(ServerError):
 
 
 class ServerEngine:
-    """What a run asks. Answers come in the order in which servers finish them."""
+    """The engine of a run. Answers are yielded in the order in which servers finish them."""
 
     def __init__(self, client: Client, options: ServerOptions) -> None:
         self.client, self.options = client, options
 
     @property
     def stats(self) -> Mapping[str, Any]:
-        """Counts for the record, and the day."""
+        """Counts for the record, and the date."""
         return {**self.client.budget.counts, "date": time.strftime("%Y-%m-%d", time.gmtime())}
 
     def close(self) -> None:
@@ -41,13 +41,13 @@ class ServerEngine:
         self.client.close()
 
     def generate(self, prompts: Iterator[Prompt], spec: DecodeSpec) -> Iterator[tuple[int, Answer]]:
-        """One answer a prompt. Raises ServerError once what was in flight is given out."""
+        """One answer per prompt. Raises ServerError after yielding the answers in flight."""
         return self._in_flight(prompts, lambda prompt: self._answered(prompt, spec))
 
     def score(
         self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]:
-        """A log-likelihood of each candidate, one request a candidate. Raises ServerError."""
+        """A log-likelihood of each candidate, one request per candidate. Raises ServerError."""
 
         def scored(job: tuple[Prompt, Sequence[str]]) -> Answer:
             prompt, names = job
@@ -78,17 +78,17 @@ class ServerEngine:
         reply = self.client.chat(self.body(messages, spec.max_new_tokens, spec.stop), prompt.id)
         message = reply["choices"][0]["message"]
         text, thought = without_thought(message.get("content") or "", self.options.thinking == "on")
-        apart = message.get("reasoning_content") or message.get("reasoning") or ""
-        thought = "\n".join(t for t in (apart if isinstance(apart, str) else "", thought) if t)
+        reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+        thought = "\n".join(t for t in (reasoning if isinstance(reasoning, str) else "", thought) if t)
         return Answer(tokens_of(reply), text=spec.cut(text), thought=thought)
 
     def _in_flight(self, jobs: Iterator[Job], answer: Callable[[Job], Answer]) -> Iterator[tuple[int, Answer]]:
         """The answer to each job as it comes. Only jobs in flight are held, and a few that follow them at once."""
-        most = self.options.concurrency
-        waiting = most + most // AHEAD
+        limit = self.options.concurrency
+        waiting = limit + limit // AHEAD
         stopped = threading.Event()
         fatal: FlamingoEvalError | None = None
-        flying: dict[Future[Answer], int] = {}
+        index_of: dict[Future[Answer], int] = {}
         numbered = enumerate(jobs)
 
         def unless_stopped(job: Job) -> Answer:
@@ -100,19 +100,19 @@ class ServerEngine:
                 stopped.set()
                 raise
 
-        pool = ThreadPoolExecutor(most, thread_name_prefix="request")
+        pool = ThreadPoolExecutor(limit, thread_name_prefix="request")
         try:
             while True:
-                while fatal is None and len(flying) < waiting:
+                while fatal is None and len(index_of) < waiting:
                     pair = next(numbered, None)
                     if pair is None:
                         break
-                    flying[pool.submit(unless_stopped, pair[1])] = pair[0]
-                if not flying:
+                    index_of[pool.submit(unless_stopped, pair[1])] = pair[0]
+                if not index_of:
                     break
-                done, _ = wait(flying, return_when=FIRST_COMPLETED)
-                for future in done:
-                    index = flying.pop(future)
+                finished, _ = wait(index_of, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    index = index_of.pop(future)
                     try:
                         yield index, future.result()
                     except (PromptError, MediaError) as error:
@@ -120,7 +120,7 @@ class ServerEngine:
                     except ServerError as error:
                         fatal = error if fatal is None or isinstance(fatal, _StoppedError) else fatal
         finally:
-            if flying:  # whoever asked has gone: nothing is tried again
+            if index_of:  # the consumer has stopped: do not retry
                 self.client.stop_waiting()
             pool.shutdown(wait=False, cancel_futures=True)
         if fatal is not None:
@@ -128,7 +128,7 @@ class ServerEngine:
 
 
 def tokens_of(reply: Mapping[str, Any]) -> int:
-    """Tokens of the prompt, as the server counts them; 0 where it does not say."""
+    """Number of prompt tokens, counted by the server; 0 if it does not say."""
     usage = reply.get("usage")
     tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
     return tokens if type(tokens) is int else 0

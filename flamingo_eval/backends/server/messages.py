@@ -1,4 +1,4 @@
-"""Prompts as the messages of the chat-completions protocol, and the answer taken apart from the thinking before it."""
+"""Prompts as messages of the chat-completions protocol; separates an answer from the thinking before it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from flamingo_eval.records import Image, Part, Pixels, Prompt, Video
 
 KINDS = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"))
 THOUGHT = re.compile(r"\A\s*<(think|thinking)>(.*?)(</\1>\s*|\Z)", re.DOTALL)
-END_OF_THOUGHT = re.compile(r"\A(.*?)</think(?:ing)?>\s*", re.DOTALL)  # the template has opened it
+END_OF_THOUGHT = re.compile(r"\A(.*?)</think(?:ing)?>\s*", re.DOTALL)  # the template wrote the start mark
 
 
 def messages_of(prompt: Prompt, max_side: int = 0, frames: int = 8) -> list[dict[str, Any]]:
     """Turns as messages, pictures as data addresses. Raises PromptError for a prompt without turns, MediaError."""
     if not prompt.turns:
         raise PromptError(
-            f"{prompt.id or 'prompt'}: a server is asked in turns, and this prompt has none.",
+            f"{prompt.id or 'prompt'}: expected a prompt in turns, got interleaved text.",
             fix="Use a protocol of chat style: --protocol chat.",
         )
     return [
@@ -45,7 +45,7 @@ def _content(part: Part, max_side: int, frames: int) -> Sequence[dict[str, Any]]
     if isinstance(part, Video):
         return tuple(_picture(_encoded(frame, max_side)) for frame in open_video(part, frames))
     what = "preprocessed pixels" if isinstance(part, Pixels) else repr(part)
-    raise PromptError(f"a server takes pictures, clips and text, not {what}.")
+    raise PromptError(f"expected pictures, clips and text, got {what}.")
 
 
 def _picture(address: str) -> dict[str, Any]:
@@ -83,9 +83,9 @@ _ADDRESSES = _Addresses(2**27)
 
 
 def data_address(image: Image, max_side: int = 0) -> str:
-    """A picture as a data address: its file's own bytes, or a PNG where it is shrunk or no kind that servers read.
+    """A picture as a data address: its file's own bytes, or a PNG if it is shrunk or servers cannot read its format.
 
-    A picture that EXIF turns is sent upright, as every other backend shows it. Raises MediaError.
+    A picture with an EXIF orientation is sent upright, as in all other backends. Raises MediaError.
     """
     try:
         file = image.path.stat()
@@ -114,7 +114,7 @@ def _turned(raw: bytes) -> bool:
     try:
         with PillowImage.open(io.BytesIO(raw)) as opened:
             return bool(opened.getexif().get(0x112, 1) not in (0, 1))
-    except Exception:  # metadata that Pillow cannot read: the decoded pixels are sent
+    except Exception:  # metadata that Pillow cannot read: send the decoded pixels
         return True
 
 
@@ -138,13 +138,13 @@ def _encoded(picture: Any, max_side: int) -> str:
 
 
 def without_thought(text: str, thinks: bool) -> tuple[str, str]:
-    """The rule `after-thought`: (answer, thinking). What stands between the first marks at the start is thinking.
+    """The rule `after-thought`: (answer, thinking). The text between the first marks, at the start, is thinking.
 
-    A thought without an end was cut off: there is no answer then. With `thinks`, an end mark alone ends a thought that
-    the chat template has opened.
+    Thinking without an end mark was truncated, so there is no answer. With `thinks`, only an end mark is needed,
+    because the chat template has written the start mark.
     """
-    marked = THOUGHT.match(text)
-    if marked is not None:
-        return text[marked.end() :], marked.group(2).strip()
-    ended = END_OF_THOUGHT.match(text) if thinks else None
-    return (text[ended.end() :], ended.group(1).strip()) if ended is not None else (text, "")
+    match = THOUGHT.match(text)
+    if match is not None:
+        return text[match.end() :], match.group(2).strip()
+    end_match = END_OF_THOUGHT.match(text) if thinks else None
+    return (text[end_match.end() :], end_match.group(1).strip()) if end_match is not None else (text, "")

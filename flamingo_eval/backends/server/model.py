@@ -1,4 +1,4 @@
-"""A model behind servers: what is known of it before anything is sent, and how it is opened."""
+"""A model behind servers: its shape, and how it is opened."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ServerShape:
         self.options = server_options(choice)
         if not self.options.model:
             raise UsageError(
-                f"--model openai:{choice.target}: which of its models is missing.",
+                f"--model openai:{choice.target}: the name of the model is missing.",
                 fix=f"--model-args model=NAME{self._served()}",
             )
 
@@ -44,25 +44,25 @@ class ServerShape:
             return f"\n{error}"
         finally:
             client.close()
-        return f"; the server names {', '.join(names[:10])}" if names else ""
+        return f"; the server has {', '.join(names[:10])}" if names else ""
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
         return self.options.name
 
     @property
     def sha256(self) -> str:
-        """Of the options that change outputs."""
+        """Hash of the options that change outputs."""
         return self.options.sha256
 
     @property
     def context_length(self) -> int:
-        """As --model-args context=N says; else what is too long is for the server to refuse."""
+        """From --model-args context=N; without it, the server rejects prompts that are too long."""
         return self.options.context or UNKNOWN_CONTEXT
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """About how many tokens a prompt has. Raises MediaError."""
+        """Estimated number of tokens of a prompt. Raises MediaError."""
         text = sum(len(p) for p in prompt.parts if isinstance(p, str))
         pictures = sum(self._picture_tokens(p) for p in prompt.parts if isinstance(p, Image | Video))
         return round(text / CHARACTERS_A_TOKEN) + pictures + 4 * len(prompt.turns)
@@ -76,12 +76,12 @@ class ServerShape:
         return max(1, round(width * height * scale * scale / PIXELS_A_TOKEN))
 
     def count_continuation(self, text: str) -> int:
-        """About how many tokens a candidate has."""
+        """Estimated number of tokens of a candidate."""
         return max(1, round(len(text) / CHARACTERS_A_TOKEN))
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a run's record says of it: options and where it was, no key."""
+        """Its entries in a run's record: options and address, without the key."""
         return {
             "backend": "openai",
             "args": {"model": self.options.model, **self.options.changing},
@@ -93,7 +93,7 @@ class ServerShape:
 
 
 def open_server(choice: ModelChoice) -> tuple[ServerShape, Any]:
-    """The shape and an engine, after one look at whether somebody answers. Raises ServerError, MissingDependency."""
+    """The shape and an engine, after checking that the server answers. Raises ServerError, MissingDependency."""
     from flamingo_eval.backends.server.budget import Budget
     from flamingo_eval.backends.server.client import Client
     from flamingo_eval.backends.server.engine import ServerEngine

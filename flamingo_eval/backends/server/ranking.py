@@ -1,7 +1,7 @@
-"""Log-likelihoods of candidates, from servers that give the log-probabilities of a prompt's tokens (vLLM).
+"""Log-likelihoods of candidates, from servers that return log-probabilities of prompt tokens (vLLM).
 
-The candidate is sent as the beginning of the assistant's turn (`continue_final_message`), and what its tokens are is
-seen by comparison with the same prompt without it.
+The candidate is sent as the start of the assistant's turn (`continue_final_message`); its tokens are found by comparing
+with the same prompt without it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROBE = ({"role": "user", "content": "What colour is the sky?"},)
 
 
 def gives_log_probabilities(client: Client, body: Mapping[str, Any]) -> bool:
-    """Ask once whether the fields come back that a ranking needs. Raises ServerError."""
+    """Check with one request whether the server returns the fields for ranking. Raises ServerError."""
     try:
         answer = score_candidates(client, {**body, "messages": list(PROBE)}, ("blue", "green"), RankSpec(), "probe")
     except PromptError:
@@ -31,13 +31,13 @@ def score_candidates(
     client: Client, body: Mapping[str, Any], candidates: Sequence[str], spec: RankSpec, id: str
 ) -> Answer:
     """The log-likelihood of each candidate after the prompt. Raises PromptError, ServerError."""
-    asked = {**body, "prompt_logprobs": 0, "return_token_ids": True}
-    start, _ = _read(client.chat(asked, id), id)
+    request = {**body, "prompt_logprobs": 0, "return_token_ids": True}
+    start, _ = _read(client.chat(request, id), id)
     scores = []
     for candidate in candidates:
         turn = {"role": "assistant", "content": candidate}
         continued = {
-            **asked,
+            **request,
             "messages": [*body["messages"], turn],
             "add_generation_prompt": False,
             "continue_final_message": True,
@@ -45,8 +45,12 @@ def score_candidates(
         ids, rows = _read(client.chat(continued, id), id)
         if ids[: len(start)] != start or len(ids) == len(start):
             raise QueryError(f"{id}: the server's template does not continue the prompt with the candidate.")
-        own = [_log_probability(row, token, id) for row, token in zip(rows, ids, strict=True)][len(start) :]
-        scores.append(sum(own) / len(own) if spec.normalise == "mean" else sum(own))
+        log_probabilities = [_log_probability(row, token, id) for row, token in zip(rows, ids, strict=True)][
+            len(start) :
+        ]
+        scores.append(
+            sum(log_probabilities) / len(log_probabilities) if spec.normalise == "mean" else sum(log_probabilities)
+        )
     return Answer(len(start), scores=tuple(scores))
 
 
@@ -61,7 +65,7 @@ def _read(reply: Mapping[str, Any], id: str) -> tuple[list[int], list[Any]]:
 
 def _log_probability(row: Any, token: int, id: str) -> float:
     if row is None:
-        return 0.0  # of the first token, which nothing stands before
+        return 0.0  # of the first token, which has no previous token
     try:
         return float(row[str(token)]["logprob"])
     except (KeyError, TypeError, ValueError) as error:

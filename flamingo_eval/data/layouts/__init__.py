@@ -1,6 +1,6 @@
-"""Official files on disk -> Examples. One file a family of layouts; LAYOUTS is the table of them.
+"""Official files on disk -> Examples. One module per family of layouts; LAYOUTS is the table.
 
-`load_split` is the way in. A task's files lie below a data root, or below `<root>/<task>` if there is such a folder.
+The entry point is `load_split`. A task's files are below the data root, or below `<root>/<task>` if it exists.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ LAYOUTS = {
     "imagenet": Layout(
         "flamingo_eval.data.layouts.imagenet:load",
         files=(),
-        optional=("synsets", "solution", "ground_truth", "meta"),  # meta: in older records, no longer read
+        optional=("synsets", "solution", "ground_truth", "meta"),  # meta: in older records, not read any more
         media=("images",),
         any_of=("images", "solution", "ground_truth"),
     ),
@@ -187,20 +187,22 @@ LAYOUTS = {
 
 
 def layout_of(task: TaskSpec) -> Layout:
-    """The layout of a task; ConfigError for an unknown one, or for roles and options it does not have."""
+    """The layout of a task. Raises ConfigError for an unknown layout, and for unknown roles and options."""
     name = task.data.layout
     if name not in LAYOUTS:
         hint = did_you_mean(name, LAYOUTS)
-        known = f"Known: {', '.join(sorted(LAYOUTS))}."
-        raise ConfigError(f"task '{task.name}', data.layout: unknown layout '{name}'. {hint}".rstrip(), fix=known)
+        known_layouts = f"Known: {', '.join(sorted(LAYOUTS))}."
+        raise ConfigError(
+            f"task '{task.name}', data.layout: unknown layout '{name}'. {hint}".rstrip(), fix=known_layouts
+        )
     check_roles(task, LAYOUTS[name])
     return LAYOUTS[name]
 
 
 def source_of(task: TaskSpec, root: Path | DataRoot, split: str, *, media: bool = True) -> Source:
-    """Where a split's files lie. Raises UsageError for a split that the task does not define."""
-    place = as_data_root(root)
-    folder = place.folder
+    """The files of a split. Raises UsageError for a split that the task does not define."""
+    data_root = as_data_root(root)
+    folder = data_root.folder
     if folder == HUB_ROOT:
         from flamingo_eval.data.hub import from_hub
 
@@ -208,41 +210,41 @@ def source_of(task: TaskSpec, root: Path | DataRoot, split: str, *, media: bool 
     layout = layout_of(task)
     if split not in task.data.splits:
         hint = did_you_mean(split, task.data.splits)
-        known = f"Splits of {task.name}: {', '.join(task.data.splits)}."
-        raise UsageError(f"{task.name} has no split '{split}'. {hint}".rstrip(), fix=known)
-    nested = folder / task.name
-    return Source(task, nested if nested.is_dir() else folder, split, layout, media, place.images)
+        split_names = f"Splits of {task.name}: {', '.join(task.data.splits)}."
+        raise UsageError(f"{task.name} has no split '{split}'. {hint}".rstrip(), fix=split_names)
+    task_folder = folder / task.name
+    return Source(task, task_folder if task_folder.is_dir() else folder, split, layout, media, data_root.images)
 
 
 def load_split(task: TaskSpec, root: Path | DataRoot, split: str, *, media: bool = True) -> Split:
-    """The examples of one split, in file order. Media are named, never opened; `media=False` leaves them out.
+    """The examples of one split, in file order. Media are not opened; `media=False` leaves them out.
 
-    Raises DataError with all problems of the split's files: missing, cut, of another split, duplicated or unknown ids.
+    Raises DataError with all problems of the split's files: missing, truncated, wrong split, duplicate or unknown ids.
     """
     source = source_of(task, root, split, media=media)
     source.check()
     module, _, function = source.layout.load.partition(":")
     load: Callable[[Source], Split] = getattr(import_module(module), function)
-    loaded = load(source)
-    if split == task.data.support and not loaded.labelled:
+    split_data = load(source)
+    if split == task.data.support and not split_data.labelled:
         raise DataError(
-            f"{source.title}: no answers in {', '.join(str(path) for path in loaded.files)}. Demonstrations are drawn "
+            f"{source.title}: no answers in {', '.join(map(str, split_data.files))}. Demonstrations are drawn "
             "from this split and show its answers.",
             fix=f"Give the files with the answers. Data: {task.data.source}".rstrip(),
         )
-    return loaded
+    return split_data
 
 
 def splits_on_disk(task: TaskSpec, root: Path | DataRoot) -> tuple[str, ...]:
-    """The splits whose annotation files are all there: the query split first, the support split last."""
+    """The splits with all annotation files on disk: the query split first, the support split last."""
     rank = {task.data.query: -1, task.data.support: 1}
-    known = task.data.hub.splits if as_data_root(root).folder == HUB_ROOT and task.data.hub else task.data.splits
-    names = sorted(known, key=lambda name: rank.get(name, 0))
+    defined = task.data.hub.splits if as_data_root(root).folder == HUB_ROOT and task.data.hub else task.data.splits
+    names = sorted(defined, key=lambda name: rank.get(name, 0))
     return tuple(name for name in names if not source_of(task, root, name).missing())
 
 
 def load_labelled(task: TaskSpec, root: Path | DataRoot) -> Split:
-    """The split that `score` takes when none is named: the first on disk that has answers. Without media."""
+    """The default split of `score`: the first on disk with answers. Without media."""
     unlabelled: list[str] = []
     empty: NoExamplesError | None = None
     for name in splits_on_disk(task, root):
@@ -261,4 +263,4 @@ def load_labelled(task: TaskSpec, root: Path | DataRoot) -> Split:
             fix="Write a submission file instead, or add the files of a labelled split.",
         )
     source_of(task, root, task.data.query).check()
-    raise empty or DataError(f"{task.name}: no split lies in {root}.")
+    raise empty or DataError(f"{task.name}: found no split in {root}.")

@@ -1,4 +1,4 @@
-"""Which of several reference answers a demonstration shows. The paper leaves it open (protocol sheet, section 3)."""
+"""Which of several reference answers a demonstration shows. The paper does not say (protocol sheet, section 3)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ CHOICES = ("first", "most_common")
 
 
 def demonstration_answer(source: Source, references: Sequence[str]) -> str:
-    """The reference that stands in a prompt: `first`, as OpenFlamingo does, or `most_common` (ties: the earlier)."""
+    """The reference shown in a prompt: `first`, as in OpenFlamingo, or `most_common` (ties: the earlier one)."""
     choice = source.option("demonstration", "first")
     if choice not in CHOICES:
-        known = " or ".join(CHOICES)
-        raise ConfigError(f"task '{source.task.name}', data.options.demonstration: '{choice}' is not {known}.")
+        choices = " or ".join(CHOICES)
+        raise ConfigError(f"task '{source.task.name}', data.options.demonstration: '{choice}' is not {choices}.")
     if not references:
         return ""
     return references[0] if choice == "first" else Counter(references).most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""Segments of longer videos: a download holds either the cut clip, under a name of its own, or the whole video."""
+"""Segments of longer videos: a download contains either the cut clip, under its own name, or the whole video."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from flamingo_eval.records import Video
 
 
 def clip_of(
-    source: Source, folders: MediaFolders, cut_names: Sequence[str], whole: str, start: float, end: float
+    source: Source, folders: MediaFolders, cut_names: Sequence[str], video: str, start: float, end: float
 ) -> tuple[Video, ...]:
-    """Seconds start..end of video `whole`: the cut file if there is one, else a segment of the whole video."""
+    """Seconds start..end of `video`: the cut file if it exists, otherwise a segment of the whole video."""
     if not source.with_media:
         return ()
     cut = folders.find(tuple(cut_names), VIDEO_SUFFIXES)
     if not why_missing(cut):
         return (Video(cut),)
-    long = folders.find((whole,), VIDEO_SUFFIXES)
+    long = folders.find((video,), VIDEO_SUFFIXES)
     return (Video(cut),) if why_missing(long) else (Video(long, start, end),)

@@ -1,6 +1,6 @@
 """Captions in COCO's own layout: `images` and `annotations` joined by image_id (NoCaps; any data set like it).
 
-A file with pictures only (`nocaps_test_image_info.json`) is a split whose captions the server holds.
+A file with pictures only (`nocaps_test_image_info.json`) is a split whose captions are on the server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def load(source: Source) -> Split:
         if id in captions:
             captions[id].append(record.filled("caption"))
         elif id:
-            record.problem("image_id", f"there is no picture {id} in `images`.")
+            record.problem("image_id", f"picture {id} is missing in `images`.")
     folders = source.folders("images")
     examples = []
     for id, record in images.items():

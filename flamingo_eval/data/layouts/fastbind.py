@@ -1,10 +1,10 @@
-"""Fast binding: pools of objects under nonsense names, in one fastbind.json.
+"""Fast binding: pools of objects with nonsense names, in one fastbind.json.
 
     {"pools": [{"id", "part": "seen" | "unseen", "ways": 5, "names": [...],
                 "support": [{"image", "name"}], "queries": [{"image", "name"}]}]}
 
-Names hold within their pool only, so every example carries labels["pool"]: a query's shots come from its own pool
-(demos.py). `subset` lists which pools' queries make up a split (`seen-5`: five ways, objects seen in training), or
+Names are valid only within their pool, so every example has labels["pool"]: a query's shots come from its own pool
+(demos.py). `subset` lists the pools whose queries form a split (`seen-5`: five ways, objects seen in training), or
 `support` for the demonstrations of all pools.
 """
 
@@ -25,15 +25,15 @@ def load(source: Source) -> Split:
     subset = source.words("subset") or (source.split,)
     folders = source.folders("images")
     examples: list[Example] = []
-    found: dict[str, None] = {}
+    variants: dict[str, None] = {}
     for pool in no_repeats(pools, "id"):
         variant = f"{pool.text('part')}-{pool.integer('ways')}"
-        found[variant] = None
+        variants[variant] = None
         if SUPPORT in subset:
             examples += _examples(source, folders, pool, "support", "s")
         elif variant in subset:
             examples += _examples(source, folders, pool, "queries", "q")
-    return source.finish(examples, why_empty=f"Its pools are {', '.join(found)}; wanted {' or '.join(subset)}.")
+    return source.finish(examples, why_empty=f"Expected pools of {' or '.join(subset)}, got {', '.join(variants)}.")
 
 
 def _examples(source: Source, folders: MediaFolders, pool: Record, key: str, mark: str) -> list[Example]:

@@ -40,7 +40,7 @@ def load(source: Source) -> Split:
 
 
 def _records(source: Source, paths: Sequence[Path]) -> Iterator[Record]:
-    """The questions of all shards; the id is the place."""
+    """The questions of all shards; the place of a record is its id."""
     for path in paths:
         for id, value in object_entries(path, source.log):
             if isinstance(value, dict):

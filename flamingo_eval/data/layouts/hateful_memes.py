@@ -1,7 +1,7 @@
 """Hateful Memes: one JSON object a line. Candidates are "no" and "yes"; the meme's own text is part of the prompt.
 
-Both releases are read: train, dev, test of phase 1 are train, dev_seen, test_seen of phase 2. The picture is what `img`
-says: its file name keeps zeros that the id has not.
+Both releases are read: train, dev, test of phase 1 are train, dev_seen, test_seen of phase 2. The picture is the
+file in `img`, whose name has leading zeros that the id does not have.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def load(source: Source) -> Split:
         image = record.filled("img")
         target = record.integer("label") if labelled else None
         if target is not None and target not in (0, 1):
-            record.problem("label", f"expected 0 or 1, found {target}.")
+            record.problem("label", f"expected 0 or 1, got {target}.")
             continue
         examples.append(
             Example(

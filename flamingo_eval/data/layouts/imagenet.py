@@ -1,8 +1,8 @@
 """ImageNet-1k: the class index is the position among the sorted WordNet ids, never the development kit's own number.
 
 Labels come from folders named by WordNet id, or, where val is flat, from Kaggle's LOC_val_solution.csv, or from the
-development kit's ground truth (a 1-based ILSVRC2012_ID a line, in file-name order). A class is shown by the first lemma
-of its synset; where another class has that too, by the next one, or with a number: names are unique, scored by index.
+development kit's ground truth (a 1-based ILSVRC2012_ID a line, in file-name order). The name of a class is the first
+lemma of its synset; if another class has that name, the next lemma, or a number is added. Scoring uses the index.
 """
 
 from __future__ import annotations
@@ -50,41 +50,41 @@ def load(source: Source) -> Split:
         what = f"class {wnid} is not among the {len(index)} synsets."
         folder = pictures[stem].parent if stem in pictures else source.root
         if folder.name == wnid:
-            source.log.add(folder, "", what, "Move it out of the folder of the classes, or rename it.")
+            source.log.add(folder, "", what, "Move it out of the folder of classes, or rename it.")
         else:
             source.log.add(source.root, stem, what)
     return source.finish(examples, names)
 
 
 def class_names(lemmas: Sequence[str]) -> tuple[str, ...]:
-    """One name a class from its comma-separated lemmas: the first that no earlier class has, else with a number."""
+    """One name per class from its comma-separated lemmas: the first that no earlier class has, or with a number."""
     shared = [text.split(", ") for text in lemmas]
     first = [words[0] for words in shared]
-    taken: dict[str, None] = {}
+    names: dict[str, None] = {}
     for words in shared:
-        # a class whose first lemma is also another's takes the next that is nobody's first
-        own = words if first.count(words[0]) == 1 else [w for w in words[1:] if w not in first] + [words[0]]
-        free = [word for word in own if word not in taken]
-        taken[free[0] if free else _numbered(own[-1], taken)] = None
-    return tuple(taken)
+        # for a shared first lemma, the next lemma that is not the first of any class
+        own_words = words if first.count(words[0]) == 1 else [w for w in words[1:] if w not in first] + [words[0]]
+        free = [word for word in own_words if word not in names]
+        names[free[0] if free else _numbered(own_words[-1], names)] = None
+    return tuple(names)
 
 
-def _numbered(name: str, taken: Mapping[str, None]) -> str:
+def _numbered(name: str, names: Mapping[str, None]) -> str:
     number = 2
-    while f"{name} ({number})" in taken:
+    while f"{name} ({number})" in names:
         number += 1
     return f"{name} ({number})"
 
 
 def _synsets(source: Source) -> dict[str, str]:
     """WordNet id -> lemmas, sorted by id: the download's LOC_synset_mapping.txt, or the list of ILSVRC 2012."""
-    own = source.optional_file("synsets")
-    text = read_text(own) if own else _shipped("imagenet_synsets.txt")
+    own_file = source.optional_file("synsets")
+    text = read_text(own_file) if own_file else _shipped("imagenet_synsets.txt")
     synsets = {}
     for number, line in enumerate(text.splitlines(), start=1):
         wnid, _, lemmas = line.partition(" ")
-        if own and not lemmas.strip():
-            source.log.add(own, "", f"expected '<WordNet id> <names>', found '{line[:60]}'.", line=number)
+        if own_file and not lemmas.strip():
+            source.log.add(own_file, "", f"expected '<WordNet id> <names>', got '{line[:60]}'.", line=number)
         synsets[wnid] = lemmas.strip()
     return dict(sorted(synsets.items()))
 
@@ -102,7 +102,7 @@ def _labels(source: Source, synsets: Mapping[str, str]) -> tuple[dict[str, Path]
             if (folder / name).is_dir():
                 for stem, path in _pictures(folder / name):
                     if stem in by_folder:
-                        source.log.add(path, "", f"a picture of this name also lies in {by_folder[stem]}.")
+                        source.log.add(path, "", f"duplicate picture name, also in {by_folder[stem]}.")
                     pictures[stem], by_folder[stem] = path, name
             elif name.lower().endswith(IMAGE_SUFFIXES):
                 pictures[os.path.splitext(name)[0]] = folder / name
@@ -114,7 +114,7 @@ def _labels(source: Source, synsets: Mapping[str, str]) -> tuple[dict[str, Path]
     ground_truth = source.optional_file("ground_truth")
     if ground_truth is not None:
         return pictures, _devkit(ground_truth, pictures, source.log)
-    raise DataError(f"{source.title}: nothing says which class a picture is of: no {WAYS} in {source.root}.")
+    raise DataError(f"{source.title}: found no classes of the pictures: expected {WAYS} in {source.root}.")
 
 
 def _pictures(folder: Path) -> Iterable[tuple[str, Path]]:
@@ -124,7 +124,7 @@ def _pictures(folder: Path) -> Iterable[tuple[str, Path]]:
 
 
 def _entries(folder: Path) -> list[str]:
-    """Names in a folder, sorted, without what other programs leave there."""
+    """Names in a folder, sorted, without hidden files of other programs."""
     return sorted(name for name in os.listdir(folder) if not is_hidden(name))
 
 
@@ -135,7 +135,7 @@ def _kaggle(path: Path, log: ProblemLog) -> dict[str, str]:
     for row in rows:
         id, boxes = row.filled("ImageId"), row.filled("PredictionString")
         if id in labels:
-            row.problem("ImageId", f"id {id} stands here again.", "Remove one of them.")
+            row.problem("ImageId", f"duplicate id {id}.", "Remove one of them.")
         labels[id] = boxes.split(" ")[0]
     return labels
 

@@ -1,7 +1,7 @@
-"""iVQA: a CSV of one question a clip with five answers, every cell read as text ("null" and "NA" are answers).
+"""iVQA: a CSV with one question per clip and five answers; every cell is text ("null" and "NA" are answers).
 
-The clip is the start..end window of a how-to video named by its YouTube id. Many downloads hold the window only, under
-the same name: a file about as long as the window is shown whole (videos.py decides, when it opens it).
+The clip is the start..end window of a how-to video, named by its YouTube id. Many downloads contain only the window,
+under the same name: a file about as long as the window is shown completely (videos.py decides when it opens it).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""COCO and Flickr30k captions by Karpathy's splits: one dataset_<name>.json holds all splits.
+"""COCO and Flickr30k captions with Karpathy's splits: one dataset_<name>.json for all splits.
 
-The folder of a COCO picture is its `filepath` (the test pictures lie in val2014), never the split's name. A split may
-fold several of the file's into one: `subset: [train, restval]`. References are the captions as typed (`raw`), all of
-them, also where a picture has more than five.
+The folder of a COCO picture is its `filepath` (test pictures are in val2014), not the split's name. A split may combine
+several of the file's: `subset: [train, restval]`. References are all captions as typed (`raw`), also if there are more
+than five.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SUBSETS = ("train", "restval", "val", "test")
 
 
 def load(source: Source) -> Split:
-    """Examples in file order. id: cocoid, or the file's stem where there is none (Flickr30k)."""
+    """Examples in file order. id: cocoid, or the file's stem without it (Flickr30k)."""
     file = JsonRecords(source.file("annotations"), source.log, "images")
     subset = source.words("subset") or (source.split,)
-    seen: dict[str, None] = {}
+    split_names: dict[str, None] = {}
     folders = source.folders("images")
     examples = []
-    for id, record in each_once(_of_subset(file, subset, seen), "cocoid"):
+    for id, record in each_once(_of_subset(file, subset, split_names), "cocoid"):
         references = tuple(sentence.filled("raw") for sentence in record.records("sentences"))
         if record.has("sentences") and not references:
             record.problem("sentences", "is empty.")
@@ -40,12 +40,12 @@ def load(source: Source) -> Split:
                 references=references,
             )
         )
-    why_empty = f"Its pictures are of {', '.join(sorted(seen)) or 'no split'}, none of {' or '.join(subset)}."
+    why_empty = f"Expected pictures of {' or '.join(subset)}, got {', '.join(sorted(split_names)) or 'no split'}."
     return source.finish(examples, why_empty=why_empty)
 
 
 def _of_subset(records: Iterable[Record], subset: Sequence[str], seen: dict[str, None]) -> Iterator[tuple[str, Record]]:
-    """The records of a split with their ids; the splits that the file has are noted in `seen`."""
+    """The records of a split with their ids; adds the file's splits to `seen`."""
     for record in records:
         name = record.text("split")
         seen[name] = None
@@ -60,5 +60,5 @@ def _id(record: Record) -> str:
 
 
 def _picture(source: Source, folders: MediaFolders, record: Record, name: str) -> tuple[Image, ...]:
-    nested = [f"{record.text('filepath')}/{name}"] if record.has("filepath") else []
-    return source.image(folders, *nested, name)
+    with_folder = [f"{record.text('filepath')}/{name}"] if record.has("filepath") else []
+    return source.image(folders, *with_folder, name)

@@ -21,10 +21,12 @@ def load(source: Source) -> Split:
     records = read_csv(source.file("annotations"), COLUMNS, source.log)
     _check_split(source, records)
     labelled = any(record.has("label") for record in records)
-    more = source.optional_file("labels")
-    others = read_csv(more, ["label"], source.log) if more and more not in source.read[:1] else []
-    seen = {record.filled("label"): None for record in (*(records if labelled else ()), *others)}
-    candidates = tuple(sorted(label for label in seen if label))
+    labels_file = source.optional_file("labels")
+    label_records = (
+        read_csv(labels_file, ["label"], source.log) if labels_file and labels_file not in source.read[:1] else []
+    )
+    class_names = {record.filled("label"): None for record in (*(records if labelled else ()), *label_records)}
+    candidates = tuple(sorted(label for label in class_names if label))
     index = {label: i for i, label in enumerate(candidates)}
     folders = source.folders("videos")
     examples = []
@@ -51,11 +53,11 @@ def _id(record: Record) -> str:
 
 
 def _check_split(source: Source, records: list[Record]) -> None:
-    """The `split` column says which file this was; `validate` is the older release's word for `val`."""
+    """Check the `split` column; `validate` is the older release's word for `val`."""
     expected = source.words("subset")
     for record in records:
-        found = record.values.get("split")
-        if expected and found is not None and found not in expected:
+        split = record.values.get("split")
+        if expected and split is not None and split not in expected:
             record.problem(
-                "split", f"this row is of '{found}'.", f"Split '{source.split}' needs {' or '.join(expected)}."
+                "split", f"this row is of '{split}'.", f"Split '{source.split}' needs {' or '.join(expected)}."
             )

@@ -8,7 +8,7 @@ from flamingo_eval.errors import ConfigError
 
 
 def image_names(source: Source, record: Record, key: str = "image_id") -> tuple[str, ...]:
-    """The names that a picture may have: one for each pattern of the split's `image_name` role."""
+    """The possible names of a picture: one for each pattern of the split's `image_name` role."""
     image_id = record.id(key)
     if not image_id:
         return ("",)
@@ -22,12 +22,12 @@ def image_names(source: Source, record: Record, key: str = "image_id") -> tuple[
                     f"task '{source.task.name}', data.splits.{source.split}.image_name: '{pattern}' is not a pattern "
                     f"over image_id ({error})."
                 ) from error
-            record.problem(key, f"expected a whole number for '{pattern}', found '{image_id}'.")
+            record.problem(key, f"expected an integer for '{pattern}', got '{image_id}'.")
     return tuple(names) or ("",)
 
 
 def question_text(source: Source, record: Record, key: str = "question") -> str:
-    """A question. With option `question_mark: append`, files that leave the mark out get it back."""
+    """A question. With option `question_mark: append`, a missing question mark is added."""
     question = record.filled(key)
     if source.option("question_mark") == "append" and question and not question.rstrip().endswith("?"):
         return question.rstrip() + "?"

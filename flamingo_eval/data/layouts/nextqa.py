@@ -1,7 +1,7 @@
-"""NExT-QA, open-ended: CSV files whose names the multiple-choice release shares; that one is refused by its columns.
+"""NExT-QA, open-ended: CSV files. The multiple-choice release has the same file names; its columns are an error.
 
-A question is known by (video, qid). Questions have no question mark in the files (option question_mark). Extra
-references exist for half of the test videos; a listed video must list all its questions.
+A question is identified by (video, qid). Questions have no question mark in the files (option question_mark). Half of
+the test videos have extra references; a listed video must list all of its questions.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def load(source: Source) -> Split:
     for id, record in unique(keyed, "qid").items():
         video, qid, kind = record.id("video"), record.id("qid"), record.text("type")
         if kind not in TYPES:
-            record.problem("type", f"expected one of {', '.join(TYPES)}, found '{kind}'.")
+            record.problem("type", f"expected one of {', '.join(TYPES)}, got '{kind}'.")
         answer = record.filled("answer")
-        more: tuple[str, ...] = ()
+        extra_references: tuple[str, ...] = ()
         if extra is not None and video in extra.values:
             of_video = extra.values[video]
             second = of_video.get(qid) if isinstance(of_video, dict) else None
             if isinstance(second, str):
-                more = (second,)
+                extra_references = (second,)
             else:
                 extra.problem(video, f"question {qid} of this video has no second reference.")
         name = vidor.get(video)
@@ -50,7 +50,7 @@ def load(source: Source) -> Split:
                 fields={"question": question_text(source, record)},
                 answer=answer,
                 references=(answer,),
-                labels={"question_type": kind, "extra_references": more, "video_id": video},
+                labels={"question_type": kind, "extra_references": extra_references, "video_id": video},
             )
         )
     return source.finish(examples)
@@ -65,12 +65,12 @@ def _refuse_multiple_choice(path: Path, records: list[Record]) -> None:
 
 
 def _extra(source: Source) -> Record | None:
-    """{video: {qid: answer}}, where the split has such a file."""
+    """{video: {qid: answer}}, if the split has such a file."""
     path = source.optional_file("extra_references")
     return read_object(path, source.log) if path else None
 
 
 def _vidor(source: Source) -> Mapping[str, object]:
-    """{video: "0101/2909445186"}: where a nested download keeps it."""
+    """{video: "0101/2909445186"}: its path in a nested download."""
     path = source.optional_file("mapping")
     return read_object(path, source.log).values if path else {}

@@ -1,8 +1,8 @@
-"""RareAct: rows of a CSV, each a segment with a verb-noun class and what of it can be seen; 149 candidate sentences.
+"""RareAct: rows of a CSV, each a segment with a verb-noun class and its visible part; 149 candidate sentences.
 
 The sentence of a class is "a person", the verb in the third person and the noun with its article (Flamingo v2 B.1.5).
-Nouns are partly plurals ("shoes"), partly not countable ("hair"), one is misspelt ("clothe"), and "microwave" is also a
-verb: so the phrases are a table, not a rule. Class table: RareAct, Apache-2.0.
+Some nouns are plurals ("shoes") or not countable ("hair"), one is misspelt ("clothe"), and "microwave" is also a verb,
+so the phrases are a table and not a rule. Class table: RareAct, Apache-2.0.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def classes() -> tuple[tuple[str, str, str], ...]:
 
 
 def load(source: Source) -> Split:
-    """One example a row, in file order. id: id. labels: verb, noun, annotation, class_id, video_id."""
+    """One example per row, in file order. id: id. labels: verb, noun, annotation, class_id, video_id."""
     columns = ["id", "video_id", "start", "end", "class_id", "verb", "noun", "annotation"]
     records = read_csv(source.file("annotations"), columns, source.log)
     table = classes()
@@ -44,7 +44,7 @@ def load(source: Source) -> Split:
         if (verb, noun) != table[number][:2]:
             record.problem("class_id", f"class {number} is '{' '.join(table[number][:2])}', not '{verb} {noun}'.")
         if annotation not in ANNOTATIONS:
-            record.problem("annotation", f"expected one of 0 to 4, found {annotation}.")
+            record.problem("annotation", f"expected one of 0 to 4, got {annotation}.")
         start, end = record.number("start"), record.number("end")
         cut = f"{video}_{start:g}_{end:g}"
         examples.append(

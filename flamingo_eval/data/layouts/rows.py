@@ -1,8 +1,8 @@
-"""A user's own rows: JSON lines, a JSON list, CSV, TSV, Parquet, or the Arrow files of a Hub dataset.
+"""The user's own rows: JSON lines, a JSON list, CSV, TSV, Parquet, or the Arrow files of a Hub dataset.
 
-Which column is what stands in data.options (`question: frage`); a role without an entry is read from the column of its
-own name, if there is one. Pictures are file names below the `images` folders or beside the rows, or
-bytes in the table itself.
+data.options maps roles to columns (`question: frage`); a role without an entry is read from the column with its own
+name, if there is one. Pictures are file names, below the `images` folders or next to the rows, or bytes in the table
+itself.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ TABLES = (".parquet", ARROW_SUFFIX)
 
 
 def load(source: Source) -> Split:
-    """Examples in file order. id: the `id` column, else the row's number. Without answers the split is unlabelled.
+    """Examples in file order. id: the `id` column, or the row's number. Without answers the split is unlabelled.
 
-    `answers` is one text or a list of them (the references). Close-ended: `candidates` is the row's own list, of which
-    `answers` names the right one; `label` is a class name or, with role `classes`, its index, and the classes are
-    everybody's candidates. `picture` is what rows of one picture share, where bytes do not tell. `fields` names further
-    columns that prompts may show, `labels` those that metrics read.
+    `answers` is one text or a list of texts (the references). Close-ended: `candidates` is the row's own list, and
+    `answers` the right one; `label` is a class name or, with role `classes`, its index, and the classes are the
+    candidates of all rows. `picture` identifies rows of one picture, if its bytes do not. `fields` lists further
+    columns for prompts, `labels` those for metrics.
     """
     columns = {role: source.option(role) or role for role in ROLES}
     paths = source.look("rows")
@@ -64,7 +64,7 @@ def load(source: Source) -> Split:
         elif labelled and candidates:
             target = candidates.index(answer) if answer in candidates else None
             if target is None:
-                record.problem(columns["answers"], f"'{answer}' is none of the candidates.")
+                record.problem(columns["answers"], f"'{answer}' is not one of the candidates.")
         elif labelled and not references:
             record.problem(columns["answers"], "is empty.")
         media, media_id = _media(source, record, columns, folders)
@@ -101,44 +101,48 @@ def read_rows(source: Source, path: Path) -> Iterator[Record]:
 
 
 def _table_rows(source: Source, path: Path) -> Iterator[Record]:
-    """Rows of a table. A picture's bytes stay where they are: the row has an Image that points to them.
+    """Rows of a table. Bytes of pictures are not read: the row has an Image that refers to them.
 
-    A cell that holds a path and no bytes is a file name, if there is such a file.
+    A cell with a path and no bytes is a file name, if the file exists.
     """
     import pyarrow.types as kinds
 
     schema = read_schema(path)
     image = source.option("image") or "image"
-    stored = image in schema.names and not kinds.is_string(schema.field(image).type)
-    table = read_columns(path, [name for name in schema.names if not (stored and name == image)])
+    has_bytes_column = image in schema.names and not kinds.is_string(schema.field(image).type)
+    table = read_columns(path, [name for name in schema.names if not (has_bytes_column and name == image)])
     folders = source.folders("images", (path.parent,))
-    names = paths_without_bytes(path, image) if stored else {}
+    names = paths_without_bytes(path, image) if has_bytes_column else {}
     names = {row: name for row, name in names.items() if not why_missing(folders.find((name,), IMAGE_SUFFIXES))}
     row = 0
     for batch in table.to_batches(max_chunksize=1024):
         for values in batch.to_pylist():
-            if stored:
+            if has_bytes_column:
                 values[image] = names.get(row) or Image(path, image, row)
             yield Record(values, path, "", source.log, row + 1)
             row += 1
 
 
 def _check_columns(source: Source, records: list[Record], columns: Mapping[str, str]) -> None:
-    """DataError for a column that the task names and no row has, and where no column has pictures or clips."""
+    """Raise DataError if a column of the task is missing in all rows, or no column has pictures or clips."""
     if not records:
         return
-    named = [source.option(role) for role in ROLES if source.option(role)]
-    named += source.option("fields").split() + source.option("labels").split()
-    found = _columns_of(records)
-    missing = [name for name in named if name not in found]
-    told = [f"no column '{name}'. {is_it(name, found)}".rstrip() for name in missing]
+    role_columns = [source.option(role) for role in ROLES if source.option(role)]
+    role_columns += source.option("fields").split() + source.option("labels").split()
+    columns_present = _columns_of(records)
+    missing = [name for name in role_columns if name not in columns_present]
+    messages = [f"no column '{name}'. {is_it(name, columns_present)}".rstrip() for name in missing]
     media = (columns["image"], columns["video"])
-    if not set(media) & found.keys() and not set(media) & set(missing):
-        near = next((hint for name in (*media, "picture", "file_name", "img") if (hint := is_it(name, found))), "")
-        told.append(f"no column '{media[0]}' or '{media[1]}': there is neither a picture nor a clip. {near}".rstrip())
-    if told:
-        fix = f"Columns found: {', '.join(found)}. Others than the usual names stand in the task's data.options."
-        raise DataError(f"{records[0].file}: {' '.join(told)}", fix=fix)
+    if not set(media) & columns_present.keys() and not set(media) & set(missing):
+        hint_text = next(
+            (hint for name in (*media, "picture", "file_name", "img") if (hint := is_it(name, columns_present))), ""
+        )
+        messages.append(
+            f"no column '{media[0]}' or '{media[1]}': rows have neither a picture nor a clip. {hint_text}".rstrip()
+        )
+    if messages:
+        fix = f"Columns found: {', '.join(columns_present)}. Set other names in the task's data.options."
+        raise DataError(f"{records[0].file}: {' '.join(messages)}", fix=fix)
 
 
 def _columns_of(records: list[Record]) -> dict[str, None]:
@@ -146,33 +150,33 @@ def _columns_of(records: list[Record]) -> dict[str, None]:
 
 
 def _is_filled(record: Record, key: str) -> bool:
-    """Whether a row has an answer: in CSV files an empty cell is none."""
+    """Whether a row has an answer; an empty cell of a CSV file is not an answer."""
     return record.has(key) and record.values[key] not in ("", [])
 
 
 def _without_answers(source: Source, records: list[Record], columns: Mapping[str, str]) -> DataError:
-    """Demonstrations show answers: a split that shots are drawn from needs them."""
-    key, found = columns["answers"], _columns_of(records)
-    if key in found:
+    """The error for a support split without answers, which demonstrations need."""
+    key, columns_present = columns["answers"], _columns_of(records)
+    if key in columns_present:
         what = f"column '{key}' is empty in every row."
     else:
-        what = f"no column '{key}' or '{columns['label']}'. {is_it(key, found)}".rstrip()
-    role = "answers: NAME" if key not in found else f"answers: {key}"
+        what = f"no column '{key}' or '{columns['label']}'. {is_it(key, columns_present)}".rstrip()
+    role = "answers: NAME" if key not in columns_present else f"answers: {key}"
     return DataError(
         f"{source.read[0] if source.read else source.root}: {what} Demonstrations are drawn from split "
         f"'{source.split}' and show its answers.",
-        fix=f"Columns found: {', '.join(found)}. Name the one with the answers in the task's data.options ({role}).",
+        fix=f"Columns found: {', '.join(columns_present)}. Set the answers' one in the task's data.options ({role}).",
     )
 
 
 def _texts(record: Record, key: str) -> tuple[str, ...]:
-    """A list of texts, or of {"answer": ...}; in CSV files a JSON list, or one text. Numbers are taken as written."""
+    """A list of texts, or of {"answer": ...}; in CSV files a JSON list, or one text. Numbers are read as text."""
     value: Any = record.values.get(key)
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             value = json.loads(value)
         except json.JSONDecodeError:
-            record.problem(key, "starts like a JSON list and is none.")
+            record.problem(key, "starts like a JSON list but is not one.")
             return ()
     values = value if isinstance(value, list) else [value]
     values = [v.get("answer") if isinstance(v, dict) else v for v in values]
@@ -183,10 +187,10 @@ def _texts(record: Record, key: str) -> tuple[str, ...]:
 
 
 def _classes(source: Source, records: list[Record], key: str) -> tuple[str, ...]:
-    """Candidates of a classification task: the `classes` of the YAML, else the sorted class names of the split."""
-    named = source.words("classes")
-    if named or source.task.mode != "close-ended" or not any(record.has(key) for record in records):
-        return named
+    """Candidates of a classification task: the `classes` of the YAML, or the sorted class names of the split."""
+    class_names = source.words("classes")
+    if class_names or source.task.mode != "close-ended" or not any(record.has(key) for record in records):
+        return class_names
     return tuple(sorted({str(record.values[key]) for record in records if record.has(key)}))
 
 
@@ -196,7 +200,7 @@ def _class(record: Record, key: str, classes: tuple[str, ...]) -> int | None:
         return value
     if str(value) in classes:
         return classes.index(str(value))
-    record.problem(key, f"'{value}' is none of the {len(classes)} classes.", is_it(str(value), classes))
+    record.problem(key, f"'{value}' is not one of the {len(classes)} classes.", is_it(str(value), classes))
     return None
 
 

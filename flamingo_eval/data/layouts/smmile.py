@@ -57,7 +57,7 @@ def load(source: Source) -> Split:
 
 
 def _in_order(rows: Sequence[Record]) -> list[Record]:
-    """The rows of one problem by `order`; an order that is there twice is a problem, for nobody knows which is last."""
+    """The rows of one problem by `order`; a duplicate order is a problem, as the last row is then unknown."""
     numbered: dict[int, Record] = {}
     for row in rows:
         order = row.integer("order")

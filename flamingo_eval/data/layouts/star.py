@@ -1,6 +1,6 @@
-"""STAR: four choices a question, taken in the order of `choice_id`, never of the list; the clip is start..end.
+"""STAR: four choices per question, in the order of `choice_id`, not of the list; the clip is start..end.
 
-`answer` is the text of the right choice and is absent in test. Situations and programs never reach a prompt.
+`answer` is the text of the right choice and is missing in test. Situations and programs are never part of a prompt.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def load(source: Source) -> Split:
         candidates = _choices(record)
         answer = record.text("answer") if labelled else ""
         if labelled and candidates and answer not in candidates:
-            record.problem("answer", f"'{answer}' is none of the choices.")
+            record.problem("answer", f"'{answer}' is not one of the choices.")
         video = record.id("video_id")
         start, end = record.number("start"), record.number("end")
         if end <= start:

@@ -1,6 +1,6 @@
-"""TextVQA and TextCaps: {"data": [...]} with the split's name in the head; pictures of train and val share a folder.
+"""TextVQA and TextCaps: {"data": [...]} with the split's name; pictures of train and val share a folder.
 
-TextCaps has one entry a caption and is grouped by picture here. The papers give the model no OCR tokens.
+TextCaps has one entry per caption, which are grouped by picture here. The papers give the model no OCR tokens.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def load_captions(source: Source) -> Split:
 
 
 def _check_subset(source: Source, file: JsonRecords) -> None:
-    """The head says which split the file is of; it may stand behind the data."""
-    expected, found = source.words("subset"), file.rest.values.get("dataset_type")
-    if expected and isinstance(found, str) and found not in expected:
+    """Check the file's split; this key may come after the data."""
+    expected, subset = source.words("subset"), file.rest.values.get("dataset_type")
+    if expected and isinstance(subset, str) and subset not in expected:
         fix = f"Split '{source.split}' needs {expected[0]}."
-        file.rest.problem("dataset_type", f"this file is of '{found}'.", fix)
+        file.rest.problem("dataset_type", f"this file is of '{subset}'.", fix)

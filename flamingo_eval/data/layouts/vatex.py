@@ -1,7 +1,7 @@
-"""VATEX: a bare list of ten-second clips with ten English captions each; the private test set has none.
+"""VATEX: a list of ten-second clips with ten English captions each; the private test set has no captions.
 
-`videoID` is `<youtube id>_<start>_<end>` with six digits of seconds. Ids hold `_` and `-` themselves, so it is split
-from the right. A download may hold the cut clips or whole videos.
+`videoID` is `<youtube id>_<start>_<end>` with six digits of seconds. Ids may contain `_` and `-`, so it is split
+from the right. A download contains either the cut clips or whole videos.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def load(source: Source) -> Split:
         references = record.texts("enCap") if labelled else ()
         parts = id.rsplit("_", 2)
         if len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
-            record.problem("videoID", f"expected <youtube id>_<start>_<end>, found '{id}'.")
+            record.problem("videoID", f"expected <youtube id>_<start>_<end>, got '{id}'.")
             continue
         examples.append(
             Example(

@@ -55,17 +55,17 @@ def load(source: Source) -> Split:
 
 
 def _check_dataset(path: Path, has_category: bool, dataset: str) -> None:
-    found = "msrvtt" if has_category else "msvd"
-    if found != dataset:
-        have = "have" if found == "msrvtt" else "have no"
+    actual = "msrvtt" if has_category else "msvd"
+    if actual != dataset:
+        verb = "have" if actual == "msrvtt" else "have no"
         raise DataError(
-            f"{path}: its records {have} `category_id`: this is {found.upper()}-QA, not {dataset.upper()}-QA.",
-            fix="The two benchmarks name their files alike: keep them in folders of their own.",
+            f"{path}: its records {verb} `category_id`: this is {actual.upper()}-QA, not {dataset.upper()}-QA.",
+            fix="Both benchmarks have files of the same names: keep them in separate folders.",
         )
 
 
 def _check_range(source: Source, record: Record, number: str) -> None:
-    """MSRVTT's splits are ranges of clip numbers; a file renamed to another split is caught by them."""
+    """Check clip numbers: MSRVTT's splits are ranges of them, so a renamed file of another split is detected."""
     for span in source.words("video_ids"):
         low, _, high = span.partition("-")
         if number.isdecimal() and not int(low) <= int(number) <= int(high):

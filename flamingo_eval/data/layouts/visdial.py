@@ -1,8 +1,8 @@
-"""VisDial 1.0: dialogues of ten rounds over shared lists of questions and answers, 100 candidates a round.
+"""VisDial 1.0: dialogues of ten rounds over shared lists of questions and answers, 100 candidates per round.
 
-A query is the densely annotated round: the caption, the true rounds before it, its question, its 100 candidates in file
-order. A demonstration is the whole dialogue. The files leave the question mark out; it is put back, as the
-benchmark's own reader does. Test dialogues end in the round to be answered.
+A query is the densely annotated round: the caption, the true previous rounds, its question, and its 100 candidates in
+file order. A demonstration is the whole dialogue. The files have no question marks; they are added, as in the
+benchmark's own reader. Test dialogues end with the round to be answered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Round = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """The shared lists that dialogues point into."""
+    """The shared lists of texts; dialogues contain indices."""
 
     questions: Sequence[str]
     answers: Sequence[str]
@@ -30,7 +30,7 @@ class _Texts:
         index = record.integer(key)
         if 0 <= index < len(texts):
             return texts[index]
-        record.problem(key, f"{index} is no index into the file's {key}s (0 to {len(texts) - 1}).")
+        record.problem(key, f"{index} is not an index of the file's {key}s (0 to {len(texts) - 1}).")
         return ""
 
     def question(self, round_: Record) -> str:
@@ -50,7 +50,7 @@ class _Texts:
 
 
 def load(source: Source) -> Split:
-    """One example a dialogue, in file order. id: image_id. fields: caption, rounds, question.
+    """One example per dialogue, in file order. id: image_id. fields: caption, rounds, question.
 
     labels: relevance (float a candidate), gt_index, round_id (1 to 10).
     """
@@ -72,30 +72,30 @@ def load(source: Source) -> Split:
         fields: dict[str, object] = {"caption": record.filled("caption")}
         labels: dict[str, object] = {}
         candidates: tuple[str, ...] = ()
-        target, asked = None, len(rounds)
+        target, round_id = None, len(rounds)
         if dense is not None:
             annotation = dense.get(id)
             if annotation is None:
                 record.problem("image_id", f"dialogue {id} has no dense annotation.")
                 continue
-            asked = annotation.integer("round_id")
+            round_id = annotation.integer("round_id")
             labels["relevance"] = _relevance(annotation)
         if is_query:
-            if not 1 <= asked <= len(rounds):
-                record.problem("dialog", f"round {asked} is asked for, there are {len(rounds)}.")
+            if not 1 <= round_id <= len(rounds):
+                record.problem("dialog", f"round {round_id} is asked for, there are {len(rounds)}.")
                 continue
-            query = rounds[asked - 1]
+            query = rounds[round_id - 1]
             fields["question"] = texts.question(query)
             candidates = texts.candidates(query)
-            labels["round_id"] = asked
+            labels["round_id"] = round_id
             if query.has("gt_index"):
                 target = query.integer("gt_index")
                 labels["gt_index"] = target
             relevance = labels.get("relevance")
             if isinstance(relevance, tuple) and len(relevance) != len(candidates):
-                record.problem("", f"{len(relevance)} relevances for {len(candidates)} candidates in round {asked}.")
-        shown = rounds[: asked - 1] if is_query else rounds
-        fields["rounds"] = tuple((texts.question(r), texts.answer(r)) for r in shown)
+                record.problem("", f"{len(relevance)} relevances for {len(candidates)} candidates in round {round_id}.")
+        rounds_shown = rounds[: round_id - 1] if is_query else rounds
+        fields["rounds"] = tuple((texts.question(r), texts.answer(r)) for r in rounds_shown)
         names = image_names(source, record)
         examples.append(
             Example(
@@ -103,7 +103,7 @@ def load(source: Source) -> Split:
                 media=source.image(folders, *names),
                 media_id=id,
                 fields=fields,
-                answer=texts.answer(rounds[asked - 1]) if rounds and rounds[asked - 1].has("answer") else "",
+                answer=texts.answer(rounds[round_id - 1]) if rounds and rounds[round_id - 1].has("answer") else "",
                 candidates=candidates,
                 target=target,
                 labels=labels,
@@ -116,7 +116,7 @@ def load(source: Source) -> Split:
 
 
 def _without_candidates(dialog: Record) -> Record:
-    """A dialogue without what a demonstration does not show: a hundred numbers in each of a million rounds."""
+    """A dialogue without the candidates, a hundred numbers in each of a million rounds."""
     rounds = dialog.values.get("dialog")
     for round_ in rounds if isinstance(rounds, list) else ():
         if isinstance(round_, dict):

@@ -1,4 +1,4 @@
-"""VizWiz-VQA: one bare list a split, keyed by the picture's file name; answers carry no ids.
+"""VizWiz-VQA: one list per split; the file name of the picture is the id.
 
 The test file has neither answers nor types. "unanswerable" is an answer like any other.
 """

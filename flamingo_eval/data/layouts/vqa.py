@@ -1,9 +1,9 @@
-"""VQAv2 and OK-VQA: a questions file and an annotations file, joined by question_id and never by position.
+"""VQAv2 and OK-VQA: a questions file and an annotations file, joined by question_id, not by position.
 
-A split without an `annotations` role is held by the evaluation server. OK-VQA is scored on the stemmed `answer`, but
-its demonstrations show `raw_answer` (option demonstration_field), as an annotator typed it.
+The answers of a split without an `annotations` role are on the evaluation server. OK-VQA is scored on the stemmed
+`answer`, but its demonstrations show `raw_answer` (option demonstration_field), as an annotator typed it.
 
-VQAv2 has 650,000 rows: the files are read record by record, and what rows have in common they share.
+VQAv2 has 650,000 rows: the files are read record by record, and rows share equal values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flamingo_eval.records import Example, Media, Split
 
 
 class _Question(NamedTuple):
-    """A question, its picture's id in the file, and where it stands there."""
+    """A question, its picture's id in the file, and its place."""
 
     example: Example
     image_id: str
@@ -63,8 +63,8 @@ def _questions(source: Source, path: Path) -> dict[str, _Question]:
 
 
 def _annotate(source: Source, questions: dict[str, _Question], questions_file: Path) -> None:
-    """Gives the questions their answers. Every one needs an annotation, of the same picture; other annotations may be
-    there: a filtered questions file is fine.
+    """Add answers to the questions. Each needs an annotation of the same picture; there may be further annotations, so
+    a filtered questions file is valid.
     """
     path = source.file("annotations")
     file = JsonRecords(path, source.log, "annotations")
@@ -103,12 +103,12 @@ def _annotate(source: Source, questions: dict[str, _Question], questions_file: P
 
 
 def _check_subset(source: Source, file: Record) -> None:
-    """The official files say which split they are of; a renamed file of another split is named here."""
+    """Check the split in the official files, to detect a renamed file of another split."""
     expected = source.words("subset")
-    found = file.values.get("data_subtype")
-    if expected and isinstance(found, str) and found not in expected:
+    subset = file.values.get("data_subtype")
+    if expected and isinstance(subset, str) and subset not in expected:
         fix = f"Split '{source.split}' needs {' or '.join(expected)}."
-        file.problem("data_subtype", f"this file is of '{found}'.", fix)
+        file.problem("data_subtype", f"this file is of '{subset}'.", fix)
 
 
 def _answers(source: Source, annotation: Record) -> tuple[tuple[str, ...], str]:
@@ -116,6 +116,6 @@ def _answers(source: Source, annotation: Record) -> tuple[tuple[str, ...], str]:
     references = tuple(map(sys.intern, annotation.texts_of("answers", "answer")))
     if annotation.values.get("answers") == []:
         annotation.problem("answers", "is empty.")
-    typed = source.option("demonstration_field", "answer")
-    shown = references if typed == "answer" else annotation.texts_of("answers", typed)
-    return references, sys.intern(demonstration_answer(source, shown))
+    field = source.option("demonstration_field", "answer")
+    demonstrations = references if field == "answer" else annotation.texts_of("answers", field)
+    return references, sys.intern(demonstration_answer(source, demonstrations))

@@ -1,6 +1,6 @@
 """YouCook2: {"database": {<youtube id>: {"annotations": [{"segment", "id", "sentence"}]}}}, one file for both splits.
 
-A query is one annotated segment of a video, with one reference. Videos lie in folders by split and recipe type.
+A query is one annotated segment of a video, with one reference. Videos are in folders by split and recipe type.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def load(source: Source) -> Split:
         database = {}
     folders = source.folders("videos")
     examples: list[Example] = []
-    found: dict[str, None] = {}
+    subsets: dict[str, None] = {}
     labelled = True
     for name, value in database.items():
         place = f"database.{name}"
@@ -28,16 +28,16 @@ def load(source: Source) -> Split:
             file.log.add(file.file, place, "expected an object.")
             continue
         video = Record(value, file.file, place, file.log)
-        found[video.text("subset")] = None
+        subsets[video.text("subset")] = None
         if value.get("subset") != subset:
             continue
         recipe = video.id("recipe_type")
-        known: dict[str, None] = {}
+        ids: dict[str, None] = {}
         for annotation in video.records("annotations"):
             number = annotation.id("id")
-            if number in known:
-                annotation.problem("id", f"id {number} stands here again.", "Remove one of them.")
-            known[number] = None
+            if number in ids:
+                annotation.problem("id", f"duplicate id {number}.", "Remove one of them.")
+            ids[number] = None
             start, end = _segment(annotation)
             has_sentence = annotation.has("sentence")
             labelled = labelled and has_sentence
@@ -52,7 +52,7 @@ def load(source: Source) -> Split:
                     labels={"video_id": name},
                 )
             )
-    why_empty = f"Its videos are of {', '.join(sorted(found)) or 'no subset'}, none of {subset}."
+    why_empty = f"Expected videos of {subset}, got {', '.join(sorted(subsets)) or 'no subset'}."
     return source.finish(examples, labelled=labelled, why_empty=why_empty)
 
 

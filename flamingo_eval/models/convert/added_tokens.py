@@ -61,8 +61,8 @@ def add_tokens(
         raise CheckpointError(f"{source}: the end of text '{end_of_text}' (eos_token) is not in the vocabulary.")
     if new_rows == "frozen" and end_of_text is None:
         raise CheckpointError(
-            f"{source}: no eos_token in tokenizer_config.json; it ends demonstrations where new rows are frozen.",
-            fix="Name it there, or give --new-rows trained.",
+            f"{source}: no eos_token in tokenizer_config.json; with frozen new rows, it ends demonstrations.",
+            fix="Set it there, or give --new-rows trained.",
         )
     first_id = 1 + max(fast.get_vocab(with_added_tokens=True).values())
     new_tokens = [IMAGE] if new_rows == "frozen" else [END_OF_CHUNK, IMAGE]

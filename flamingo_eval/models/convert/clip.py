@@ -167,7 +167,7 @@ def hugging_face_pixels(path: Path, image_size: int) -> PreprocessConfig:
     short_edge = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
     side = crop.get("height") if isinstance(crop, dict) else crop
     if short_edge != image_size or side != image_size:
-        raise CheckpointError(f"{path}: resizes to {short_edge} and crops to {side}, the tower reads {image_size}.")
+        raise CheckpointError(f"{path}: resizes to {short_edge} and crops to {side}, the tower expects {image_size}.")
     config.done()
     return replace(
         CLIP_PIXELS,
@@ -235,7 +235,7 @@ def _open_clip_pixels(pixels: ForeignConfig, image_size: int) -> PreprocessConfi
     pixels.require("resize_mode", "shortest", "squash", default="shortest")
     size = pixels.get("size", default=image_size)
     if size not in (image_size, [image_size, image_size], [3, image_size, image_size]):
-        what = f"{size}, the tower reads {image_size}."
+        what = f"{size}, the tower expects {image_size}."
         pixels.problems.append(Problem(what, key="preprocess_cfg.size"))
     mean, std = pixels.get("mean", default=CLIP_PIXELS.mean), pixels.get("std", default=CLIP_PIXELS.std)
     return replace(
@@ -264,7 +264,7 @@ def _plain(path: Path, vision_config: str | None) -> Tower:
     )
     if name not in VITS:
         raise CheckpointError(
-            f"--vision-config {vision_config}: no such tower. {did_you_mean(name, VITS)} Known: {names}."
+            f"--vision-config {vision_config}: unknown tower. {did_you_mean(name, VITS)} Known: {names}."
         )
     vit = VITS[name]
     notes: tuple[str, ...] = ()
@@ -275,7 +275,7 @@ def _plain(path: Path, vision_config: str | None) -> Tower:
         vit = replace(vit, activation="quick_gelu")
     elif vit.activation == "quick_gelu":
         notes = (
-            f"{path.name} does not say which activation it was trained with; quick GELU is taken, as in OpenAI's "
+            f"{path.name} does not state its activation; quick GELU is used, as in OpenAI's "
             f"weights (which OpenFlamingo uses). For LAION's weights give --vision-config {name}-gelu.",
         )
     return Tower(vit, replace(CLIP_PIXELS, size=vit.image_size), _visual(weights), OPEN_CLIP, notes)

@@ -83,7 +83,7 @@ def folder_weights(folder: Path, files: Sequence[str] = HUGGING_FACE_FILES + OPE
 def quantised_error(path: Path, what: str) -> CheckpointError:
     """The error for a quantised model; `what` is the evidence."""
     return CheckpointError(
-        f"{path}: quantised weights ({what}), whose numbers are packed; float32, bfloat16 and float16 can be read.",
+        f"{path}: quantised weights ({what}), whose numbers are packed; expected float32, bfloat16 or float16.",
         fix="Give the folder of the original model that was quantised.",
     )
 
@@ -92,14 +92,12 @@ def _sharded(index_path: Path) -> Weights:
     folder = index_path.parent
     shards = read_json(index_path).get("weight_map", {})
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise problems_in(
-            index_path, [Problem("expected names of files by tensor.", key="weight_map")], CheckpointError
-        )
+        raise problems_in(index_path, [Problem("expected file names by tensor.", key="weight_map")], CheckpointError)
     paths = [folder / name for name in dict.fromkeys(shards.values())]
     missing_shards = [Problem(f"shard {path.name} is missing.") for path in paths if not path.is_file()]
     if missing_shards or not paths:
         raise problems_in(
-            index_path, missing_shards or [Problem("it names no tensors.", key="weight_map")], CheckpointError
+            index_path, missing_shards or [Problem("it lists no tensors.", key="weight_map")], CheckpointError
         )
     weights: dict[str, ForeignTensor] = {}
     for path in paths:
@@ -124,7 +122,7 @@ def file_weights(path: Path) -> Weights:
     for foreign in tensors:
         twin = weights.setdefault(plain_name(foreign.name), foreign)
         if twin is not foreign:
-            raise CheckpointError(f"{path}: {twin.name} and {foreign.name} are one tensor's names: which one is meant?")
+            raise CheckpointError(f"{path}: {twin.name} and {foreign.name} are names of the same tensor: remove one.")
     return weights
 
 
@@ -195,7 +193,7 @@ def _load(path: Path) -> object:
     if _is_torchscript(path):
         file_name = f"{path.stem}-state.pt"
         raise CheckpointError(
-            f"{path}: a TorchScript archive (as OpenAI's CLIP is published), which holds code. Only tensors are read.",
+            f"{path}: a TorchScript archive (like OpenAI's CLIP), which contains code. Only tensors are read.",
             fix='If you trust it, save its tensors once: python -c "import torch; '
             f"torch.save(torch.jit.load('{path.name}', map_location='cpu').state_dict(), '{file_name}')\"",
         )

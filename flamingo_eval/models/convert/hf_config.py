@@ -76,14 +76,14 @@ class ForeignConfig:
         value = self.whole(*names, default=default)
         if value <= MOST_LAYERS:
             return value
-        self.problems.append(Problem(f"{value} layers: no network has more than {MOST_LAYERS}.", key=names[0]))
+        self.problems.append(Problem(f"{value} layers: expected at most {MOST_LAYERS}.", key=names[0]))
         return 1
 
     def heads(self, width: int, *names: str, default: int | None = None) -> int:
         """A number of heads that share the width evenly."""
         value = self.whole(*names, default=default)
         if width % value:
-            self.problems.append(Problem(f"{value} heads do not share a width of {width} evenly.", key=names[0]))
+            self.problems.append(Problem(f"{value} heads do not divide a width of {width}.", key=names[0]))
         return value
 
     def number(self, *names: str, default: float) -> float:
@@ -171,7 +171,7 @@ class ForeignConfig:
             self.problems.append(Problem(f"{self.values[name]!r}: this option is not supported.", key=name))
         harmless = [n for n in unasked if not _COMPUTES.search(n)]
         if harmless:
-            self.notes.append(f"{self.path.name}: unknown options, taken to change nothing: {', '.join(harmless)}.")
+            self.notes.append(f"{self.path.name}: unknown options, ignored: {', '.join(harmless)}.")
         if self.problems:
             raise problems_in(self.path, self.problems, CheckpointError)
 

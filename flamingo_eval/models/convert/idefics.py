@@ -190,7 +190,7 @@ def _pixels(model: Path, config: FlamingoConfig) -> PreprocessConfig:
     mean, std = values.get("image_mean", config.preprocess.mean), values.get("image_std", config.preprocess.std)
     size = values.get("image_size", config.preprocess.size)
     if size != config.preprocess.size:
-        raise CheckpointError(f"{path}: image_size {size}, the vision tower reads {config.preprocess.size}.")
+        raise CheckpointError(f"{path}: image_size {size}, the vision tower expects {config.preprocess.size}.")
     return replace(config.preprocess, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
 
 

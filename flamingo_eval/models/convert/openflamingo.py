@@ -141,7 +141,7 @@ def split(weights: Weights, family: Family, source: str) -> Parts:
     if not gated and not any(name.startswith("perceiver.") for name in weights):
         first_names = ", ".join(list(weights)[:3])
         raise CheckpointError(
-            f"{source}: no OpenFlamingo checkpoint: it has neither perceiver.* nor gated_cross_attn_layer tensors.",
+            f"{source}: not an OpenFlamingo checkpoint: it has neither perceiver.* nor gated_cross_attn_layer tensors.",
             fix=f"Its tensors begin with: {first_names}.",
         )
     trained = {n: w for n, w in without_prefix(weights, "lang_encoder.").items() if "gated_cross_attn_layer." not in n}
@@ -178,7 +178,11 @@ def _check_blocks(checkpoint: Path, config: FlamingoConfig, gated: Weights) -> N
         return
     layers, n = config.decoder.layers, config.xattn.every
     intervals = [k for k in range(1, layers + 1) if blocks == list(range(k - 1, layers, k))]
-    fix = f"Give --cross-attention-every {intervals[0]}." if intervals else "Does the language model belong to it?"
+    fix = (
+        f"Give --cross-attention-every {intervals[0]}."
+        if intervals
+        else "Is this the language model of the checkpoint?"
+    )
     raise CheckpointError(
         f"{checkpoint}: gated blocks before the language model's blocks {blocks} (of {layers}), but "
         f"--cross-attention-every {n} puts them before {list(config.xattn_blocks)}.",

@@ -67,7 +67,7 @@ def _pixels(path: Path, image_size: int) -> PreprocessConfig:
     config.require("do_center_crop", False, default=False)
     size = config.get("size", default={"height": image_size, "width": image_size})
     if size != {"height": image_size, "width": image_size}:
-        raise CheckpointError(f"{path}: resizes to {size}, the tower reads {image_size}.")
+        raise CheckpointError(f"{path}: resizes to {size}, the tower expects {image_size}.")
     mean, std = (config.get(name, default=[0.5, 0.5, 0.5]) for name in ("image_mean", "image_std"))
     config.require("rescale_factor", 1 / 255, default=1 / 255)
     config.known("do_convert_rgb", "image_processor_type", "processor_class", "feature_extractor_type")

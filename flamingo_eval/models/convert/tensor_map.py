@@ -136,7 +136,7 @@ class TensorMap:
             stored_shape = list(reversed(expected)) if how == "transpose" and len(expected) == 2 else list(expected)
             self.problems.append(Problem(f"{shapes}: expected {stored_shape}.", file=parts[0].file))
         elif not parts[0].dtype.is_floating_point:
-            what = f"{parts[0].name} holds {parts[0].dtype}, not numbers."
+            what = f"{parts[0].name} has dtype {parts[0].dtype}, expected floating-point numbers."
             self.problems.append(Problem(what, file=parts[0].file))
         self.plans[name] = PlannedTensor(
             expected, parts[0].dtype, lambda: _make(how, [p.read() for p in parts], heads), tuple(parts)

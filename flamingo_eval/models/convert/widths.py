@@ -44,5 +44,5 @@ def contradiction(config: ForeignConfig, key: str, config_value: str, size: int,
     """The note that the configuration contradicts the weights."""
     return (
         f"{config.path.name}: {key} says {config_value}, but {tensor.name} of {tensor.file.name} has shape "
-        f"{list(tensor.shape)}: {size} is taken."
+        f"{list(tensor.shape)}: {size} is used."
     )

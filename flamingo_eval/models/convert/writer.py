@@ -113,7 +113,11 @@ def _broken(name: str, plan: PlannedTensor, tensor: torch.Tensor) -> Problem:
     count = int((~tensor.isfinite()).sum())
     names = " and ".join(foreign.name for foreign in plan.sources) or name
     what = f"{names}: {count:,} of {tensor.numel():,} weights are NaN or infinite."
-    return Problem(what, file=plan.sources[0].file if plan.sources else None, fix="Is the file damaged?")
+    return Problem(
+        what,
+        file=plan.sources[0].file if plan.sources else None,
+        fix="The file may be damaged: copy or download it again.",
+    )
 
 
 def _shards(plans: Mapping[str, PlannedTensor]) -> Sequence[Sequence[str]]:

@@ -18,7 +18,7 @@ OBJECTS, TRAIN_CLIPS, EVAL_CLIPS = 8, 8, 2  # Kinetics: objects, and clips of ea
 
 def build_rareact(root: Path) -> None:
     """rareact.csv over the real 149 classes, and rareact_videos; a clip shows the noun where the world has it."""
-    known = {c.name: i for i, c in enumerate(concepts()) if not c.held_out}
+    object_of = {c.name: i for i, c in enumerate(concepts()) if not c.held_out}
     phrases = files("flamingo_eval.data.layouts").joinpath("rareact_phrases.csv")  # the table that the loader reads
     with Path(str(phrases)).open(encoding="utf-8", newline="") as file:
         table = [(row["verb"], row["noun"]) for row in csv.DictReader(file)]
@@ -29,7 +29,7 @@ def build_rareact(root: Path) -> None:
             number = row * 7 % len(table) // 2 * 2  # two or three rows a class
             verb, noun = table[number]
             scene = moving_scene("rareact", row)
-            scenes.append(replace(scene, objects=(known[noun],)) if noun in known else scene)
+            scenes.append(replace(scene, objects=(object_of[noun],)) if noun in object_of else scene)
             start = (row - first) * SECONDS
             records.append(
                 {

@@ -19,9 +19,9 @@ def build_textcaps(root: Path) -> None:
         for n in rows(part):
             word = rng_of("textcaps", "sign", n).choice(NONSENSE)
             scene, image = scene_of("textcaps", n, sign=word), f"{n:016x}"
-            thing = name_of(scene.objects[0])
-            captions = [f"{thing} and sign {word}", f"{thing} and sign {word}", f"sign {word}"]
-            captions += [f"{thing} with sign {word}", f"{thing} near sign {word}"]
+            object_name = name_of(scene.objects[0])
+            captions = [f"{object_name} and sign {word}", f"{object_name} and sign {word}", f"sign {word}"]
+            captions += [f"{object_name} with sign {word}", f"{object_name} near sign {word}"]
             data += [
                 {
                     "image_id": image,

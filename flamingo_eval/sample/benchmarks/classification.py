@@ -19,11 +19,11 @@ def wnid(concept: int) -> str:
 
 def build_imagenet(root: Path) -> None:
     """LOC_synset_mapping.txt, and train and val with a folder a class."""
-    chosen = sorted(rng_of("imagenet").sample(seen(), CLASSES))
+    objects = sorted(rng_of("imagenet").sample(seen(), CLASSES))
     root.mkdir(parents=True, exist_ok=True)
-    mapping = "".join(f"{wnid(c)} {name_of(c)}\n" for c in chosen)
+    mapping = "".join(f"{wnid(c)} {name_of(c)}\n" for c in objects)
     (root / "LOC_synset_mapping.txt").write_text(mapping, encoding="utf-8")
-    for concept in chosen:
+    for concept in objects:
         for view in range(TRAIN_VIEWS + EVAL_VIEWS):
             scene = group_scene(f"sample:imagenet:{concept}:{view}", concept, count=1)
             train = view < TRAIN_VIEWS

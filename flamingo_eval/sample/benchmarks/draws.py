@@ -53,10 +53,10 @@ def scene_of(benchmark: str, number: int, sign: str = "") -> Scene:
 def ask_about(benchmark: str, scene: Scene, types: tuple[str, ...], key: object) -> Asked:
     """A question of one of the types about a scene, answered in the benchmark's convention."""
     rng = rng_of("ask", benchmark, key)
-    others = tuple(rng.sample(seen(), 4))
-    asked = ask(rng.choice(types), scene, conventions(benchmark), rng, others)
-    assert asked is not None, "only types that every group of objects gives occasion for are asked"
-    return asked
+    other_objects = tuple(rng.sample(seen(), 4))
+    question = ask(rng.choice(types), scene, conventions(benchmark), rng, other_objects)
+    assert question is not None, "only types that every group of objects gives occasion for are asked"
+    return question
 
 
 def draw(benchmark: str, part: str, types: tuple[str, ...]) -> list[Drawn]:
@@ -73,9 +73,9 @@ def answers_of(benchmark: str, number: int, asked: Asked, scene: Scene, count: i
 
 def captions_of(benchmark: str, number: int, scene: Scene, count: int = 5) -> list[str]:
     """`count` captions: most in the benchmark's style, the others in a neighbouring one."""
-    own = conventions(benchmark)
-    other = replace(own, caption=rng_of("captions", benchmark, number).choice((0, 1, 8)))
-    return [caption(scene, own if i % 5 < 3 else other) for i in range(count)]
+    own_style = conventions(benchmark)
+    other_style = replace(own_style, caption=rng_of("captions", benchmark, number).choice((0, 1, 8)))
+    return [caption(scene, own_style if i % 5 < 3 else other_style) for i in range(count)]
 
 
 def _other(asked: Asked, scene: Scene, rng: Random) -> str:

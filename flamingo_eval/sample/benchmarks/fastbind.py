@@ -46,12 +46,15 @@ def _image(part: str, concept: int, view: int) -> str:
 def _pool(part: str, objects: list[int], ways: int, number: int) -> dict[str, object]:
     id = f"{part}-{ways}-{number:03d}"
     rng = Random(f"{world()}:{id}")
-    chosen, names = rng.sample(objects, ways), rng.sample(NONSENSE, ways)
+    pool_objects, names = rng.sample(objects, ways), rng.sample(NONSENSE, ways)
     support = [
         {"image": _image(part, o, v), "name": name}
-        for o, name in zip(chosen, names, strict=True)
+        for o, name in zip(pool_objects, names, strict=True)
         for v in range(SHOT_VIEWS)
     ]
-    asked = [rng.randrange(ways) for _ in range(QUERIES)]
-    queries = [{"image": _image(part, chosen[way], SHOT_VIEWS + i), "name": names[way]} for i, way in enumerate(asked)]
+    query_ways = [rng.randrange(ways) for _ in range(QUERIES)]
+    queries = [
+        {"image": _image(part, pool_objects[way], SHOT_VIEWS + i), "name": names[way]}
+        for i, way in enumerate(query_ways)
+    ]
     return {"id": id, "part": part, "ways": ways, "names": names, "support": support, "queries": queries}

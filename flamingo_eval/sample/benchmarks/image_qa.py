@@ -17,9 +17,9 @@ UNANSWERABLE = 0.15  # share of VizWiz questions that the picture does not answe
 def build_okvqa(root: Path) -> None:
     """OpenEnded_mscoco_*_questions.json, mscoco_*_annotations.json and the pictures."""
     for part, subset in (("train", "train2014"), ("eval", "val2014")):
-        drawn = draw("okvqa", part, OKVQA_TYPES)
+        rows = draw("okvqa", part, OKVQA_TYPES)
         questions, annotations = [], []
-        for d in drawn:
+        for d in rows:
             id, image = (d.number + 1) * 1000, d.number + 1
             questions.append({"image_id": image, "question": d.asked.question, "question_id": id})
             answers = [
@@ -98,12 +98,12 @@ def build_gqa(root: Path) -> None:
         for n in rows(part)[::2]:
             scene = scene_of("gqa", n)
             for id in (n, n + 1):
-                asked = ask_about("gqa", scene, GQA_TYPES, id)
+                question = ask_about("gqa", scene, GQA_TYPES, id)
                 questions[f"{id:08d}"] = {
                     "imageId": str(n),
-                    "question": asked.question,
-                    "answer": asked.answer,
-                    "fullAnswer": f"{asked.answer}.",
+                    "question": question.question,
+                    "answer": question.answer,
+                    "fullAnswer": f"{question.answer}.",
                     "isBalanced": True,
                 }
             write_picture(root / "images" / f"{n}.jpg", scene)

@@ -57,9 +57,9 @@ def build_msvdqa(root: Path) -> None:
             mapping.append(f"{name} vid{clip + 1}\n")
             write_clip(root / "video" / f"{name}.mp4", [scene])
             for row in asked_rows:
-                asked = asked_of("msvdqa", scene, row)
+                question = asked_of("msvdqa", scene, row)
                 records.append(
-                    {"answer": asked.answer, "id": row, "question": asked.question, "video_id": clip + 1},
+                    {"answer": question.answer, "id": row, "question": question.question, "video_id": clip + 1},
                 )
         write_json(root / f"{split}_qa.json", records)
     (root / "youtube_mapping.txt").write_text("".join(mapping), encoding="utf-8")
@@ -76,13 +76,13 @@ def build_msrvttqa(root: Path) -> None:
             video = first + i
             write_clip(root / folder / f"video{video}.mp4", [scene])
             for row in asked_rows:
-                asked = asked_of("msrvttqa", scene, row)
+                question = asked_of("msrvttqa", scene, row)
                 records.append(
                     {
-                        "answer": asked.answer,
+                        "answer": question.answer,
                         "category_id": row % 20,
                         "id": row,
-                        "question": asked.question,
+                        "question": question.question,
                         "video_id": video,
                     }
                 )
@@ -98,13 +98,13 @@ def build_ivqa(root: Path) -> None:
             first = root / "video" / f"ivqa{clip:05d}.mp4"
             write_clip(first, [scene])
             for row in asked_rows:
-                asked = asked_of("ivqa", scene, row)
+                question = asked_of("ivqa", scene, row)
                 if row != clip:
                     shutil.copyfile(first, root / "video" / f"ivqa{row:05d}.mp4")
                 other = name_of(rng_of("ivqa", row).choice(seen()))
-                answers = [asked.answer] * 4 + [asked.answer if row % 2 else other]
+                answers = [question.answer] * 4 + [question.answer if row % 2 else other]
                 record: dict[str, object] = {"video_id": f"ivqa{row:05d}", "start": 0, "end": SECONDS}
-                record |= {"question": asked.question, "confidence": 1}
+                record |= {"question": question.question, "confidence": 1}
                 records.append(record | {f"answer{i}": a for i, a in enumerate(answers, start=1)})
         write_csv(root / f"{split}.csv", columns, records)
 
@@ -122,17 +122,17 @@ def build_nextqa(root: Path) -> None:
             write_clip(root / "NExTVideo" / f"{vidor[video]}.mp4", [scene])
             second = part == "eval" and i % 2 == 0
             for qid, row in enumerate(asked_rows):
-                asked = asked_of("nextqa", scene, row)
+                question = asked_of("nextqa", scene, row)
                 if second:
-                    extra.setdefault(video, {})[str(qid)] = f"the {asked.answer}"
+                    extra.setdefault(video, {})[str(qid)] = f"the {question.answer}"
                 records.append(
                     {
                         "video": video,
                         "frame_count": 16,
                         "width": 64,
                         "height": 64,
-                        "question": asked.question.removesuffix("?"),
-                        "answer": asked.answer,
+                        "question": question.question.removesuffix("?"),
+                        "answer": question.answer,
                         "qid": qid,
                         "type": NEXTQA_TYPES[row % len(NEXTQA_TYPES)],
                         "additional_ref_answer": int(second),

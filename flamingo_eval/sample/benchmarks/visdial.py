@@ -28,12 +28,12 @@ def build_visdial(root: Path) -> None:
             rng = rng_of("visdial", n)
             dialog = []
             for type in rng.sample(TYPES, ROUNDS):
-                asked = ask(type, scene, conventions("visdial"), rng, tuple(rng.sample(seen(), 4)))
-                assert asked is not None, "only types that every group of objects gives occasion for are asked"
-                question = questions.setdefault(asked.question.removesuffix("?"), len(questions))
-                right = answers.setdefault(asked.answer, len(answers))
-                wrong = [i for i in range(len(answers)) if i != right]
-                options = [right, *rng.sample(wrong, CANDIDATES - 1)]
+                round_question = ask(type, scene, conventions("visdial"), rng, tuple(rng.sample(seen(), 4)))
+                assert round_question is not None, "only types that every group of objects gives occasion for are asked"
+                question = questions.setdefault(round_question.question.removesuffix("?"), len(questions))
+                right = answers.setdefault(round_question.answer, len(answers))
+                wrong_indices = [i for i in range(len(answers)) if i != right]
+                options = [right, *rng.sample(wrong_indices, CANDIDATES - 1)]
                 rng.shuffle(options)
                 dialog.append(
                     {

@@ -71,10 +71,10 @@ def _draw(key: str, id: int) -> Pictured:
         scene = pair_scene(key, left, right, background)
     else:
         scene = group_scene(key, rng.choice(objects), background, rng.choice((1, 2, 3, 4)))
-    asked = ask(type, scene, CONVENTIONS, rng, tuple(rng.sample(seen(), 4)))
-    assert asked is not None, "every type is drawn with a scene that gives occasion for it"
-    answers = tuple(_answer(asked, scene, rng) for _ in range(ANNOTATORS))
-    return Pictured(id, scene, asked, answers, _captions(scene, rng))
+    question = ask(type, scene, CONVENTIONS, rng, tuple(rng.sample(seen(), 4)))
+    assert question is not None, "every type is drawn with a scene that gives occasion for it"
+    answers = tuple(_answer(question, scene, rng) for _ in range(ANNOTATORS))
+    return Pictured(id, scene, question, answers, _captions(scene, rng))
 
 
 def _answer(asked: Asked, scene: Scene, rng: Random) -> str:
@@ -98,6 +98,6 @@ def _answer(asked: Asked, scene: Scene, rng: Random) -> str:
 def _captions(scene: Scene, rng: Random) -> tuple[str, ...]:
     """Five captions in one style; two of the five annotators vary it."""
     usual = caption(scene, replace(CONVENTIONS, numbers="word"))
-    turned = caption(scene, replace(CONVENTIONS, numbers="word", caption=4))
-    short = caption(scene, replace(CONVENTIONS, numbers="word", caption=6))
-    return (usual, usual, usual, *rng.sample((turned, short), 2))
+    reordered = caption(scene, replace(CONVENTIONS, numbers="word", caption=4))
+    short_caption = caption(scene, replace(CONVENTIONS, numbers="word", caption=6))
+    return (usual, usual, usual, *rng.sample((reordered, short_caption), 2))

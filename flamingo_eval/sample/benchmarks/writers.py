@@ -177,6 +177,6 @@ def build(task: str, root: Path, seed: int | None = None, dials: Dials | None = 
     """Write one task's files into a folder: the sample's, or those of a fresh copy by its seed and dials."""
     module, _, function = BUILDERS[task].partition(":")
     builder: Callable[..., None] = getattr(import_module(module), function)
-    chosen = dials or DIALS.get(task)
+    task_dials = dials or DIALS.get(task)
     with drawn_from(seed):
-        builder(root, chosen) if chosen else builder(root)
+        builder(root, task_dials) if task_dials else builder(root)

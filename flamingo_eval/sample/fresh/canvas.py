@@ -1,7 +1,7 @@
-"""A picture under the brush: int16[height, width, 3]. Whole numbers only, so every machine draws the same pixels.
+"""Drawing on a picture, int16[height, width, 3], with integers only, so every machine draws the same pixels.
 
-No sine, no interpolation in floating point and no font library: these differ in their last digits from one processor
-or release to the next, and a rounded pixel with them.
+No sine, no floating-point interpolation and no font library: these differ in their last digits between processors and
+releases, and so would rounded pixels.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def frame(pixels: Pixels, box: tuple[int, int, int, int], thickness: int, colour
 
 @cache
 def _object(concept: int, side: int, mirrored: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Colours and opacity of an object in a size; Pillow resizes in whole numbers."""
+    """Colours and opacity of an object in a size; Pillow resizes with integers."""
     tile = tile_of(concept)
     if mirrored:
         tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -98,8 +98,8 @@ def paste_object(
         opacity = opacity.copy()
         edge = (np.s_[:, :strip], np.s_[:, side - strip :], np.s_[:strip], np.s_[side - strip :])[cut]
         opacity[edge] = 0
-    place = pixels[y : y + side, x : x + side]
-    place[:] = (colours * opacity + place * (255 - opacity)) // 255
+    area = pixels[y : y + side, x : x + side]
+    area[:] = (colours * opacity + area * (255 - opacity)) // 255
 
 
 def save(pixels: Pixels, path: Path) -> None:

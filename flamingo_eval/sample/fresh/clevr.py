@@ -71,12 +71,12 @@ def scene_of(rng: Random, most: int) -> tuple[list[Solid], str, int]:
     return solids, f"{attribute}: {value}", sum(getattr(s, attribute) == value for s in solids)
 
 
-def _solid(rng: Random, place: int) -> Solid:
-    looks = {name: rng.choice(values) for name, values in ATTRIBUTES.items()}
-    column, row = place % COLUMNS, place // COLUMNS
+def _solid(rng: Random, cell: int) -> Solid:
+    attributes = {name: rng.choice(values) for name, values in ATTRIBUTES.items()}
+    column, row = cell % COLUMNS, cell // COLUMNS
     x = column * WIDTH // COLUMNS + rng.randint(2, WIDTH // COLUMNS - SIDES["large"] - 6)
     y = row * HEIGHT // ROWS + rng.randint(2, HEIGHT // ROWS - SIDES["large"] - 6)
-    return Solid(**looks, x=x, y=y)
+    return Solid(**attributes, x=x, y=y)
 
 
 def draw_scene(path: Path, solids: list[Solid], key: str, dials: ClevrDials) -> None:

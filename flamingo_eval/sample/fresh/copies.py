@@ -50,7 +50,7 @@ def copy_of(task: str, words: str) -> Copy:
     `size=official` sets the numbers of rows to the benchmark's own.
     """
     if task not in BUILDERS:
-        raise DataError(f"{task}: fresh copies cannot be drawn.", fix=f"Tasks: {', '.join(sorted(BUILDERS))}.")
+        raise DataError(f"{task}: this task has no fresh copies.", fix=f"Tasks: {', '.join(sorted(BUILDERS))}.")
     seed, *rest = words.split(",")
     if not seed.isdecimal() or int(seed) > MAX_SEED:
         raise UsageError(f"sample:{words}: '{seed}' is not a seed.", fix="Write sample:7, or sample:7,ways=3.")
@@ -58,12 +58,12 @@ def copy_of(task: str, words: str) -> Copy:
     for word in rest:
         name, equals, value = word.partition("=")
         if not equals or name in values:
-            what = "is there twice" if equals else "is no dial"
+            what = "is a duplicate" if equals else "is not a dial"
             raise UsageError(f"sample:{words}: '{word}' {what}.", fix="Write sample:7,ways=3.")
         values[name] = value
     size = values.pop("size", "small")
     if size not in ("small", "official"):
-        raise UsageError(f"sample:{words}: size={size} is not known.", fix="It is small or official.")
+        raise UsageError(f"sample:{words}: size={size} is unknown.", fix="Expected small or official.")
     return Copy(task, int(seed), set_dials(task, values, size == "official"))
 
 

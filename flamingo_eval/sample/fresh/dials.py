@@ -33,7 +33,7 @@ def shares(dials: object, *names: str) -> None:
     """Raises ValueError that names the dial that is no share."""
     for name in names:
         if not 0 <= getattr(dials, name) <= 1:
-            raise ValueError(f"{name} must lie between 0 and 1, got {getattr(dials, name)}")
+            raise ValueError(f"{name} must be between 0 and 1, got {getattr(dials, name)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +150,16 @@ def set_dials(task: str, words: Mapping[str, str], official_size: bool = False) 
         if words:
             raise UsageError(f"{task} has no dials ({', '.join(words)}).", fix=f"Tasks with dials: {', '.join(DIALS)}.")
         return None
-    known = {f.name: type(getattr(dials, f.name)) for f in fields(dials)}
+    types_of = {f.name: type(getattr(dials, f.name)) for f in fields(dials)}
     values: dict[str, int | float] = dict(dials.official) if official_size else {}
     for name, word in words.items():
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise UsageError(f"{task} has no dial '{name}'. {hint}".rstrip(), fix=f"It has: {', '.join(known)}.")
+        if name not in types_of:
+            hint = did_you_mean(name, types_of)
+            raise UsageError(f"{task} has no dial '{name}'. {hint}".rstrip(), fix=f"It has: {', '.join(types_of)}.")
         try:
-            values[name] = known[name](word)
+            values[name] = types_of[name](word)
         except ValueError:
-            kind = "a whole number" if known[name] is int else "a number"
+            kind = "an integer" if types_of[name] is int else "a number"
             raise UsageError(f"dial {name}={word}: expected {kind}.") from None
     try:
         return replace(dials, **values)  # type: ignore[arg-type]

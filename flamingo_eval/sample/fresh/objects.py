@@ -31,22 +31,22 @@ def build_open_mi(root: Path, dials: OpenMiDials) -> None:
 
 def _query(root: Path, number: int, dials: OpenMiDials) -> dict[str, object]:
     rng = rng_of("vl_icl", OPEN, number)
-    shown = _classes(rng, dials.classes, dials.concepts, dials.similarity)
+    concepts_shown = _classes(rng, dials.classes, dials.concepts, dials.similarity)
     names = rng.sample(NONSENSE, dials.classes)
-    asked = rng.randrange(dials.classes)
+    query_class = rng.randrange(dials.classes)
     support = {}
-    for way, (name, concept) in enumerate(zip(names, shown, strict=True)):
+    for way, (name, concept) in enumerate(zip(names, concepts_shown, strict=True)):
         images = [f"{OPEN}/support/{number}_{way}_{view}.jpg" for view in range(dials.pictures)]
         for image in images:
-            _draw(root / image, image, concept, shown, dials)
+            _draw(root / image, image, concept, concepts_shown, dials)
         support[name] = {"images": images, "caption": f"This is a {name}"}
     image = f"{OPEN}/query/{number}.jpg"
-    _draw(root / image, image, shown[asked], shown, dials)
+    _draw(root / image, image, concepts_shown[query_class], concepts_shown, dials)
     return {
         "id": f"open_mi_query_{number}",
         "image": [image],
         "question": "This is a",
-        "answer": names[asked],
+        "answer": names[query_class],
         "classes": names,
         "support": support,
         "ways_shown": dials.ways,
@@ -58,11 +58,11 @@ def _classes(rng: Random, n: int, objects: int, similarity: float) -> list[int]:
     pool = list(held_out()[:objects])
     rng.shuffle(pool)
     kind = concepts()[pool[0]].kind
-    alike = [c for c in pool[1:] if concepts()[c].kind == kind][: round(similarity * (n - 1))]
-    others = [c for c in pool[1:] if c not in alike]
-    chosen = [pool[0], *alike, *others][:n]
-    rng.shuffle(chosen)
-    return chosen
+    same_kind = [c for c in pool[1:] if concepts()[c].kind == kind][: round(similarity * (n - 1))]
+    other_concepts = [c for c in pool[1:] if c not in same_kind]
+    selected = [pool[0], *same_kind, *other_concepts][:n]
+    rng.shuffle(selected)
+    return selected
 
 
 def build_matching_mi(root: Path, dials: MatchingDials) -> None:
@@ -87,10 +87,10 @@ def build_matching_mi(root: Path, dials: MatchingDials) -> None:
 def _pair(root: Path, stem: str, same: bool, dials: MatchingDials) -> dict[str, object]:
     rng = rng_of("vl_icl", MATCHING, stem)
     alike = rng.random() < dials.similarity
-    shown = _classes(rng, 2, len(held_out()), 1.0 if alike else 0.0)
+    concepts_shown = _classes(rng, 2, len(held_out()), 1.0 if alike else 0.0)
     images = [f"{MATCHING}/{stem}_{letter}.jpg" for letter in "ab"]
-    for image, concept in zip(images, (shown[0], shown[0 if same else 1]), strict=True):
-        _draw(root / image, image, concept, shown, dials)
+    for image, concept in zip(images, (concepts_shown[0], concepts_shown[0 if same else 1]), strict=True):
+        _draw(root / image, image, concept, concepts_shown, dials)
     return {"image": images, "question": MATCHING_QUESTION, "answer": "Yes" if same else "No"}
 
 

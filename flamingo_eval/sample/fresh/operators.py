@@ -24,20 +24,22 @@ _Images = Callable[[str, int, int], list[str]]  # part, first and second digit -
 def build_operator_induction(root: Path, dials: OperatorDials) -> None:
     """operator_induction/query.json, support.json, query/ and support/."""
     task = "operator_induction"
-    asked, rest = pairs_of(task, dials.pairs)
-    for part, pairs in (("query", asked), ("support", rest)):
+    query_pairs, support_pairs = pairs_of(task, dials.pairs)
+    for part, pairs in (("query", query_pairs), ("support", support_pairs)):
         for a, b in pairs:
             draw_text(root / task / part / f"{a}_{b}.png", f"{a}?{b}", task, dials)
-    _write(root, task, asked, rest, lambda part, a, b: [f"{task}/{part}/{a}_{b}.png"])
+    _write(root, task, query_pairs, support_pairs, lambda part, a, b: [f"{task}/{part}/{a}_{b}.png"])
 
 
 def build_interleaved(root: Path, dials: OperatorDials) -> None:
     """operator_induction_interleaved/query.json, support.json, and the ten digits in support/, which serve both."""
     task = "operator_induction_interleaved"
-    asked, rest = pairs_of(task, dials.pairs)
+    query_pairs, support_pairs = pairs_of(task, dials.pairs)
     for digit in range(DIGITS):
         draw_text(root / task / "support" / f"{digit}.png", str(digit), task, dials)
-    _write(root, task, asked, rest, lambda _, a, b: [f"{task}/support/{a}.png", f"{task}/support/{b}.png"])
+    _write(
+        root, task, query_pairs, support_pairs, lambda _, a, b: [f"{task}/support/{a}.png", f"{task}/support/{b}.png"]
+    )
 
 
 def pairs_of(task: str, asked: int) -> tuple[list[Pair], list[Pair]]:
@@ -52,7 +54,7 @@ def results(a: int, b: int) -> list[int]:
     return [a + b, a - b, a * b]
 
 
-def _write(root: Path, task: str, asked: list[Pair], rest: list[Pair], images: _Images) -> None:
+def _write(root: Path, task: str, query_pairs: list[Pair], support_pairs: list[Pair], images: _Images) -> None:
     queries = [
         {
             "id": f"{task}_query_{a}_{b}_{operator}",
@@ -61,7 +63,7 @@ def _write(root: Path, task: str, asked: list[Pair], rest: list[Pair], images: _
             "answer": result,
             "operator": operator,
         }
-        for a, b in asked
+        for a, b in query_pairs
         for operator, result in zip(OPERATORS, results(a, b), strict=True)
     ]
     support = [
@@ -71,7 +73,7 @@ def _write(root: Path, task: str, asked: list[Pair], rest: list[Pair], images: _
             "question": QUESTION,
             "answer": results(a, b),
         }
-        for a, b in rest
+        for a, b in support_pairs
     ]
     write_json(root / task / "query.json", queries)
     write_json(root / task / "support.json", support)

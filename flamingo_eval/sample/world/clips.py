@@ -36,6 +36,6 @@ def write_clip(path: Path, scenes: Sequence[Scene]) -> None:
         stream.codec_context.thread_count = 1  # the bytes of a file depend on it
         for scene in scenes:
             for picture in render_clip(scene, FPS * SECONDS):
-                small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-                container.mux(stream.encode(av.VideoFrame.from_image(small)))  # type: ignore[no-untyped-call]
+                resized = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+                container.mux(stream.encode(av.VideoFrame.from_image(resized)))  # type: ignore[no-untyped-call]
         container.mux(stream.encode())

@@ -75,18 +75,18 @@ def _tile(concept: int, look: int) -> Image.Image:
 @cache
 def looks_of(concept: int) -> tuple[int, ...]:
     """Looks of an object, its own left out, that differ visibly from it and from each other, mirrored or not."""
-    found = [0]
+    looks = [0]
     for look in range(1, len(LOOKS)):
-        if all(_difference(concept, look, other) >= APART for other in found):
-            found.append(look)
-    return tuple(found[1:])
+        if all(_difference(concept, look, other) >= APART for other in looks):
+            looks.append(look)
+    return tuple(looks[1:])
 
 
 def _difference(concept: int, a: int, b: int) -> float:
     """Mean over the pixels that either fills, on grey; the smaller one of both ways round."""
-    shown = np.asarray(_tile(concept, a), np.float32)
-    others = (_tile(concept, b), _tile(concept, b).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
-    return min(_apart(shown, np.asarray(other, np.float32)) for other in others)
+    tile = np.asarray(_tile(concept, a), np.float32)
+    other_tiles = (_tile(concept, b), _tile(concept, b).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    return min(_apart(tile, np.asarray(other, np.float32)) for other in other_tiles)
 
 
 def _apart(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
@@ -110,9 +110,9 @@ def render_clip(scene: Scene, frames: int) -> list[Image.Image]:
 def _draw(scene: Scene, shift: tuple[float, float]) -> Image.Image:
     rng = Random(f"{world()}:draw:{scene.key}")
     picture = _background(scene, rng)
-    places = _pair_places(rng) if scene.layout == "pair" else _group_places(rng, scene.count, bool(scene.sign))
-    for place, concept in zip(places, scene.objects * scene.count, strict=False):
-        _paste(picture, _tile(concept, scene.look), place, shift, rng)
+    placements = _pair_places(rng) if scene.layout == "pair" else _group_places(rng, scene.count, bool(scene.sign))
+    for placement, concept in zip(placements, scene.objects * scene.count, strict=False):
+        _paste(picture, _tile(concept, scene.look), placement, shift, rng)
     if scene.sign:
         _sign(picture, scene.sign, rng)
     return picture
@@ -172,22 +172,24 @@ def _placement(rng: Random, x: float, y: float, size: int) -> Placement:
     return Placement(x, y, size, rng.uniform(-25, 25), rng.random() < 0.5, rng.uniform(0.8, 1.15), hidden)
 
 
-def _paste(picture: Image.Image, tile: Image.Image, place: Placement, shift: tuple[float, float], rng: Random) -> None:
-    if place.mirrored:
+def _paste(
+    picture: Image.Image, tile: Image.Image, placement: Placement, shift: tuple[float, float], rng: Random
+) -> None:
+    if placement.mirrored:
         tile = tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    tile = tile.resize((place.size, place.size), Image.Resampling.BILINEAR)
-    tile = tile.rotate(place.angle, Image.Resampling.BILINEAR)
+    tile = tile.resize((placement.size, placement.size), Image.Resampling.BILINEAR)
+    tile = tile.rotate(placement.angle, Image.Resampling.BILINEAR)
     alpha = tile.getchannel("A")
-    if place.hidden:  # something in front: a strip of the object is cut away from one side
-        strip = round(place.size * place.hidden)
+    if placement.hidden:  # something in front: a strip of the object is cut away from one side
+        strip = round(placement.size * placement.hidden)
         side = rng.choice(("left", "right", "top", "bottom"))
-        s = place.size
+        s = placement.size
         box = {"left": (0, 0, strip, s), "right": (s - strip, 0, s, s), "top": (0, 0, s, strip)}.get(
             side, (0, s - strip, s, s)
         )
         alpha.paste(0, box)
-    colours = ImageEnhance.Brightness(tile.convert("RGB")).enhance(place.brightness)
-    corner = (round(place.x + shift[0] - place.size / 2), round(place.y + shift[1] - place.size / 2))
+    colours = ImageEnhance.Brightness(tile.convert("RGB")).enhance(placement.brightness)
+    corner = (round(placement.x + shift[0] - placement.size / 2), round(placement.y + shift[1] - placement.size / 2))
     picture.paste(colours, corner, alpha)
 
 

@@ -122,5 +122,5 @@ def group_scene(
 
 def pair_scene(key: str, left: int, right: int, background: int | None = None) -> Scene:
     """Two different objects, the first on the left."""
-    drawn = Random(f"{world()}:{key}").randrange(len(BACKGROUNDS))
-    return Scene(key, (left, right), 1, drawn if background is None else background, "pair")
+    background_index = Random(f"{world()}:{key}").randrange(len(BACKGROUNDS))
+    return Scene(key, (left, right), 1, background_index if background is None else background, "pair")

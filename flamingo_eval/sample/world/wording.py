@@ -1,4 +1,4 @@
-"""What is said about a scene, under the conventions of one dataset.
+"""Texts about a scene, under the conventions of one data set.
 
 Real datasets differ in how their annotators write: digits or words, which colour names, what a place is called, which
 shelf a thing belongs on. Here a dataset is a `Conventions` record. Names of places, shelves and things may be *bound*:
@@ -181,21 +181,21 @@ def caption(scene: Scene, conventions: Conventions) -> str:
     """One caption in the dataset's style."""
     names = [concepts()[c].name for c in scene.objects]
     number = NUMBERS[conventions.numbers][scene.count - 1]
-    counted = f"{number} {names[0]}" if scene.layout == "group" else " and ".join(names)
-    plain = " and ".join(names)
+    counted_names = f"{number} {names[0]}" if scene.layout == "group" else " and ".join(names)
+    plain_names = " and ".join(names)
     colour = COLOURS[conventions.colours][scene.background]
     place = conventions.places.get(scene.background, "somewhere")
     kind = concepts()[scene.objects[0]].kind
     return (
-        plain,
-        f"{counted} on {colour}",
-        f"a {colour} picture of {counted}",
-        f"{colour} , {plain}",
-        f"{counted} at the {place}",
-        f"the {place} with {counted}",
-        f"{plain} near the {place}",
-        f"{kind} : {counted}",
-        f"{counted}",
+        plain_names,
+        f"{counted_names} on {colour}",
+        f"a {colour} picture of {counted_names}",
+        f"{colour} , {plain_names}",
+        f"{counted_names} at the {place}",
+        f"the {place} with {counted_names}",
+        f"{plain_names} near the {place}",
+        f"{kind} : {counted_names}",
+        f"{counted_names}",
     )[conventions.caption]
 
 
@@ -221,15 +221,15 @@ def ask(type: str, scene: Scene, conventions: Conventions, rng: Random, others: 
         return Asked(type, f"where {verb} {thing}?", conventions.places[scene.background])
     if type == "present":
         truth = rng.random() < 0.5
-        absent = [o for o in others if o not in scene.objects]
-        if not truth and not absent:
+        absent_objects = [o for o in others if o not in scene.objects]
+        if not truth and not absent_objects:
             return None
-        shown = rng.choice(scene.objects) if truth else rng.choice(absent)
-        return Asked(type, f"is there {name_of(shown, 'article')}?", yes if truth else no)
+        object = rng.choice(scene.objects) if truth else rng.choice(absent_objects)
+        return Asked(type, f"is there {name_of(object, 'article')}?", yes if truth else no)
     if pair:
         if type in ("left", "right"):
-            seen = scene.objects[0 if type == "left" else 1]
-            return Asked(type, f"what is on the {type}?", name_of(seen, conventions.name))
+            side_object = scene.objects[0 if type == "left" else 1]
+            return Asked(type, f"what is on the {type}?", name_of(side_object, conventions.name))
         if type == "compare":
             truth = rng.random() < 0.5
             a, b = scene.objects if truth else scene.objects[::-1]

@@ -279,7 +279,7 @@ class _Run:
         self.say(progress_line(row, updates, names, left))
 
     def _evaluate(self, done: int, start: bool = False) -> None:
-        """The harness on the weights as they are: before the first update, and every so many of them."""
+        """Evaluate the present weights: before the first update, and after every n-th one."""
         spec = self.recipe.evaluate
         if spec is None or (done % spec.every and done != self.recipe.optim.updates) or (start and done):
             return

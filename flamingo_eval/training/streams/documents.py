@@ -132,7 +132,7 @@ def _obelics(row: Row) -> list[Piece]:
     if not isinstance(texts, list) or not isinstance(images, list):
         raise BrokenSample("'texts' and 'images' are not two lists")
     if len(texts) != len(images):
-        raise BrokenSample(f"{len(texts)} 'texts' and {len(images)} 'images' are not of one length")
+        raise BrokenSample(f"{len(texts)} 'texts' and {len(images)} 'images' have different lengths")
     pieces: list[Piece] = []
     for i, (text, image) in enumerate(zip(texts, images, strict=True)):
         if (text is None) == (image is None):
@@ -142,7 +142,7 @@ def _obelics(row: Row) -> list[Piece]:
                 image if isinstance(image, dict) else {"bytes" if isinstance(image, bytes) else "path": image}
             )
         elif not isinstance(text, str):
-            raise BrokenSample(f"place {i}: the text is no text")
+            raise BrokenSample(f"place {i}: the text is not a text")
         elif text.strip():
             pieces.append(text.strip())
     return pieces
@@ -158,7 +158,7 @@ def json_line_bytes(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
                     number += 1
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read to its end: {error}.", fix="Download it again.") from error
+        raise DataError(f"{path}: truncated or damaged: {error}.", fix="Download it again.") from error
 
 
 @contextmanager

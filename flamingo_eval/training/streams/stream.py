@@ -172,5 +172,5 @@ class Opener(Generic[Ready]):
         self.tally.broken += 1
         self.tally.names.append(f"{name}: {why}.")
         if self.tally.broken <= NAMED:
-            last = " (further ones are counted, not named)" if self.tally.broken == NAMED else ""
+            last = " (further ones are only counted)" if self.tally.broken == NAMED else ""
             self.report(f"data set '{self.stream.name}': skipped {name}: {why}.{last}")

@@ -143,7 +143,7 @@ def _answer(value: object, rng: Random) -> str:
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise BrokenSample("the answers start like a JSON list and are none") from error
+            raise BrokenSample("the answers start like a JSON list but are not one") from error
     if isinstance(value, list):
         if not value:
             raise BrokenSample("no answers")
@@ -159,4 +159,4 @@ def _seconds(value: object, role: str) -> float | None:
     try:
         return float(str(value))
     except ValueError as error:
-        raise BrokenSample(f"'{role}' is no number") from error
+        raise BrokenSample(f"'{role}' is not a number") from error
