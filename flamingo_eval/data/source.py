@@ -55,6 +55,7 @@ class Source:
     images: tuple[Path, ...] = ()  # folders of pictures and clips that are searched before those of the roles
     read: list[Path] = field(default_factory=list)
     log: ProblemLog = field(default_factory=ProblemLog)
+    _pictures: dict[tuple[MediaFolders, tuple[str, ...]], tuple[Image, ...]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -121,8 +122,13 @@ class Source:
         return MediaFolders(self.root, self.words(role), beside, self.images)
 
     def image(self, folders: MediaFolders, *names: str) -> tuple[Image, ...]:
-        """The picture with one of these names, as an example's media; empty without media."""
-        return (Image(folders.find(names, IMAGE_SUFFIXES)),) if self.with_media else ()
+        """The picture with one of these names, as an example's media, shared by its rows; empty without media."""
+        if not self.with_media:
+            return ()
+        key = folders, names
+        if key not in self._pictures:
+            self._pictures[key] = (Image(folders.find(names, IMAGE_SUFFIXES)),)
+        return self._pictures[key]
 
     def clip(
         self,

@@ -125,6 +125,15 @@ def test_gqa_is_an_object_of_questions(write: Write, task: TaskNamed, tmp_path: 
     assert (example.id, example.references, example.media_id) == ("990001", ("lamp",), "n12")
 
 
+def test_rows_of_one_picture_share_it(write: Write, task: TaskNamed, tmp_path: Path) -> None:
+    record = {"question": "What is left?", "answer": "lamp"}
+    questions = {str(n): record | {"imageId": picture} for n, picture in enumerate(("n12", "n13", "n12"))}
+    write("questions1.2/testdev_balanced_questions.json", questions)
+    first, other, again = load_split(task("gqa"), tmp_path, "testdev").examples
+    assert first.media is again.media
+    assert first.media != other.media
+
+
 def test_flickr30k_is_known_by_file_stem(write: Write, task: TaskNamed, tmp_path: Path) -> None:
     sentences = [{"raw": "Two cyclists wait."}]
     write(
