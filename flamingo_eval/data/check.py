@@ -15,7 +15,6 @@ from flamingo_eval.data.layouts import load_split, source_of, splits_on_disk
 from flamingo_eval.data.media_files import unreadable, why_missing
 from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.data.source import NoExamplesError
-from flamingo_eval.data.videos import open_video
 from flamingo_eval.data.whole_files import looks_whole
 from flamingo_eval.errors import DataError, MediaError, Problem
 from flamingo_eval.metrics import references_note
@@ -180,6 +179,8 @@ def _probe(media: Media) -> _Broken | None:
         if isinstance(media, Image):
             open_image(media)
         else:
+            from flamingo_eval.data.videos import open_video  # FFmpeg: a finished run needs none
+
             open_video(media, frames=PROBE_FRAMES, longer="spread")
     except MediaError as error:
         return _Broken(True, Problem(str(error), media.path))
