@@ -71,12 +71,12 @@ KEPT = (
     ("textvqa@sample", "val", "random", 4, 0),
 )
 SPAN = "--shots 0,4,8,16"
-CAPTIONS = ("coco", "textcaps", "flickr30k", "nocaps", "vatex", "youcook2")
+CARD_CLIPS = ("star", "ivqa", "visdial", "kinetics700", "msrvttqa", "nextqa")
+CAPTIONS = ("flickr30k", "youcook2", "textcaps", "nocaps", "vatex")
 CARD = (
-    *(f"{task} {SPAN} --limit 100" for task in ("vqav2", "okvqa", "hateful_memes", "imagenet", "fastbind")),
-    *(f"{task} {SPAN} --limit 60" for task in ("vizwiz", "textvqa", "gqa", "msvdqa", "msrvttqa", "ivqa", "nextqa")),
-    *(f"{task} {SPAN} --limit 60" for task in ("star", "kinetics700", "visdial")),
-    *(f"{task} {SPAN} --limit {100 if task == 'coco' else 24}" for task in CAPTIONS),
+    *(f"{task} {SPAN} --limit 100" for task in ("vqav2", "okvqa", "hateful_memes", "imagenet", "fastbind", "coco")),
+    *(f"{task} {SPAN} --limit 60" for task in ("vizwiz", "textvqa", "gqa", "msvdqa")),
+    *(f"{task} --shots 0,8 --limit 24" for task in (*CARD_CLIPS, *CAPTIONS)),
     "rareact --shots 0 --limit 100",
     "vl_icl_open_mi --shots 0,1,2,4 --limit 100 --protocol flamingo",
     *(
