@@ -63,10 +63,8 @@ COMMANDS = (
 # The runs whose folders are kept, by task, split, demonstrations, shots and seed.
 KEPT = (
     *(("vqav2@sample", "val", "random", shots, 0) for shots in (0, 4)),
-    ("coco@sample", "test", "random", 4, 0),
     ("fastbind@sample", "unseen-2", "balanced", 2, 0),
     ("gqa@sample", "testdev", "rices", 4, 0),
-    ("msvdqa@sample", "test", "random", 4, 0),
     ("hateful_memes@sample", "test_seen", "random", 4, 0),
     ("textvqa@sample", "val", "random", 4, 0),
 )
