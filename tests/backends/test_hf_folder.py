@@ -125,6 +125,26 @@ def test_text_that_the_tokenizer_would_take_for_a_special_token_is_refused(saved
             shape.count_tokens(prompt)
 
 
+def test_a_candidate_may_be_an_assistants_turn_of_the_template(tmp_path: Path) -> None:
+    """A template that writes a space before an answer and none at the end of the generation prompt."""
+    template = (
+        "{% for m in messages %}{{ m['role'] }}:{{ ' ' if m['role'] == 'assistant' else '' }}"
+        "{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] }}{% else %}<image>{% endif %}{% endfor %}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    folder = save_tiny("idefics3", tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(template)
+    prompt = Prompt([Turn("user", "What is it?"), Turn("assistant", "snow"), Turn("user", "And that?")])
+    continued, turn = (load_model(f"hf:{folder}", model_args=args) for args in ("", "candidates=turn"))
+    names = ["a kite", "two boats"]
+    spaced = [f" {name}" for name in names]
+    assert turn.score([prompt], [names]) == continued.score([prompt], [spaced])
+    assert turn.score([prompt], [names]) != continued.score([prompt], [names])
+    assert turn.generate([prompt]) == continued.generate([prompt])
+    with pytest.raises(UsageError, match="give continue or turn"):
+        load_model(f"hf:{folder}", model_args="candidates=turns")
+
+
 @pytest.mark.parametrize("family", sorted(ONE_PICTURE))
 def test_a_family_that_cannot_be_shown_demonstrations_is_refused_at_load(family: str, tmp_path: Path) -> None:
     folder = save_tiny(family, tmp_path / "model", ONE_PICTURE[family])

@@ -7,7 +7,7 @@ do not depend on the other prompts of a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -22,7 +22,7 @@ from flamingo_eval.engine.batching import Limits, batches, rounded_up
 from flamingo_eval.engine.beam_search import BeamState
 from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.errors import FlamingoEvalError, PromptError
-from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Prompt, best_of
+from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Prompt, Turn, best_of
 
 CHECK_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}  # in log-probability, fast against plain
 FULL = "full_attention"
@@ -74,6 +74,7 @@ class HFEngine:
     ) -> None:
         self.network, self.pictures, self.context = network, pictures, context
         self.reader = pictures.reader
+        self.candidate_turns = False  # candidates are what an assistant says in the template, not generated text
         self.stop_ids = torch.tensor(stop_ids, dtype=torch.long, device=network.device)
         kind = network.device.type if network.device.type in AUTO_ROWS else "cuda"
         self.step = LENGTH_STEPS[kind]
@@ -147,6 +148,9 @@ class HFEngine:
             if names is None:
                 raise PromptError(f"more prompts than lists of candidates ({i}).")
             key = tuple(names)
+            if self.candidate_turns and prompt.turns:
+                prompt = replace(prompt, turns=(*prompt.turns, Turn("assistant", "")))
+                key = tuple(f"{self.reader.turn_space}{name}" for name in names)
             if key not in ids_of:
                 if len(ids_of) > 64:
                     ids_of.clear()

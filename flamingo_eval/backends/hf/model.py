@@ -31,12 +31,14 @@ from flamingo_eval.records import Prompt
 log = logging.getLogger(__name__)
 
 UNKNOWN_CONTEXT = 1_000_000_000  # if neither configuration nor tokenizer states the context length
+CONTINUE, AS_TURN = "continue", "turn"  # candidates behind the generation prompt, or as an assistant's turn
 LOADING: dict[str, Any] = {
     "attn_implementation": "",
     "device_map": "",
     "image_backend": "pil",
     "frames": FRAMES,
     "context": 0,
+    "candidates": CONTINUE,
 }
 
 
@@ -59,6 +61,8 @@ class HFShape:
     def _check_options(self) -> None:
         if self.options["image_backend"] not in ("pil", "torchvision"):
             raise UsageError(f"--model-args image_backend={self.options['image_backend']}: give pil or torchvision.")
+        if self.options["candidates"] not in (CONTINUE, AS_TURN):
+            raise UsageError(f"--model-args candidates={self.options['candidates']}: give {CONTINUE} or {AS_TURN}.")
         for name in ("frames", "context"):
             value = self.options[name]
             if not isinstance(value, int) or isinstance(value, bool) or value < (1 if name == "frames" else 0):
@@ -129,7 +133,9 @@ class HFShape:
             "chat_template_sha256": template_digest(self.processor),
             "quantization": self.folder.config.get("quantization_config"),
             "transformers": transformers.__version__,
-            "candidates": "continue the generation prompt",
+            "candidates": "continue the generation prompt"
+            if self.options["candidates"] == CONTINUE
+            else "an assistant's turn of the chat template",
         }
 
 
@@ -165,6 +171,7 @@ class HFModel:
         self.pictures = Pictures(self.shape.reader, self.network, self.shape.family, store)
         stop = _stop_ids(self.network.model, self.shape.processor.tokenizer)
         self.engine = HFEngine(self.network, self.pictures, self.shape.context_length, stop, batch_size)
+        self.engine.candidate_turns = self.shape.options["candidates"] == AS_TURN
         self.notices = _check_fast_ways(self.engine)
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flamingo_eval.backends.hf.pictures import Layout, PictureFields, StandIn, blank_pictures
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 END_OF_CHUNK = "\n"
+OPEN = "\u2403"  # a character that no template writes: where an open turn goes on
 FRAMES = 8  # of a clip, shown as pictures one after another
 
 
@@ -82,7 +84,10 @@ class Reader:
         return tag if own_token in tag or getattr(self.processor, "image_token", own_token) in tag else own_token
 
     def text(self, prompt: Prompt) -> str:
-        """The prompt as the tokenizer gets it, one tag a picture. Raises PromptError."""
+        """The prompt as the tokenizer gets it, one tag a picture. Raises PromptError.
+
+        Turns that end in an assistant's leave it open, to be continued; others end in the generation prompt.
+        """
         for part in prompt.parts:
             self._check(part, prompt)
         if not prompt.turns:
@@ -92,7 +97,22 @@ class Reader:
                 f"{prompt.id or 'prompt'}: this model has no chat template, so it cannot read turns.",
                 fix="Use a protocol of interleaved style, such as --protocol flamingo.",
             )
-        return self._rendered([{"role": t.role, "content": self._content(t.parts)} for t in prompt.turns])
+        messages = [{"role": t.role, "content": self._content(t.parts)} for t in prompt.turns]
+        if prompt.turns[-1].role != "assistant":
+            return self._rendered(messages)
+        messages[-1] = {"role": "assistant", "content": [*self._content(prompt.turns[-1].parts), _text(OPEN)]}
+        text = self._rendered(messages, generation=False)
+        if text.count(OPEN) != 1:
+            raise PromptError("the model's chat template does not write an assistant's turn as it is given.")
+        opened = text[: text.index(OPEN)]
+        return opened if any(prompt.turns[-1].parts) else opened.rstrip(" ")
+
+    @cached_property
+    def turn_space(self) -> str:
+        """The spaces that the chat template puts before what an assistant says. Raises PromptError."""
+        messages = [{"role": role, "content": [_text(OPEN)]} for role in ("user", "assistant")]
+        head = self._rendered(messages, generation=False).split(OPEN)[1]
+        return head[len(head.rstrip(" ")) :]
 
     def process(self, pictures: Sequence[PillowImage.Image]) -> tuple[Read, dict[str, Any]]:
         """A prompt of opened pictures only: the model's inputs, and the image processor's output."""
@@ -145,12 +165,15 @@ class Reader:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
-    def _rendered(self, messages: list[dict[str, Any]]) -> str:
+    def _rendered(self, messages: list[dict[str, Any]], generation: bool = True) -> str:
         import jinja2
 
         try:
             text: str = self.processor.apply_chat_template(
-                messages, chat_template=chat_template(self.processor), add_generation_prompt=True, tokenize=False
+                messages,
+                chat_template=chat_template(self.processor),
+                add_generation_prompt=generation,
+                tokenize=False,
             )
         except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
             raise PromptError(f"the model's chat template rejects the turns: {error}.") from error
@@ -182,6 +205,10 @@ class Reader:
                     f"special token: {part[:80]!r}.",
                     fix="Remove it from the data; pass pictures as Image parts, roles as turns.",
                 )
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
 
 
 def _divided(out: Mapping[str, Tensor]) -> Read:
