@@ -2,7 +2,7 @@
 
 The first one that applies, at the largest number of shots (docs/scores.md):
 
-    nothing   0 at every number of shots, or full marks at the fewest: it cannot show learning in context
+    nothing   0 at every number of shots, or full marks at zero shots: it cannot show learning in context
     copies    at least 90 % of the answers are the shots' most frequent answer, or the last shot's
     no more   the score is not above that of always giving one of these two answers (paired over pictures, p < 0.05)
     flat      the change from the fewest shots to the most could be chance
@@ -50,7 +50,7 @@ def _nothing(metric: str, scored: Sequence[CopyingAt]) -> Verdict | None:
     reason = ""
     if max(values) <= ZERO:
         reason = f"{max(values):.1f} at every number of shots" if len(values) > 1 else f"0 at {_shots(scored[0])}"
-    elif values[0] >= FULL and metric not in UNBOUNDED:
+    elif scored[0].shots == 0 and values[0] >= FULL and metric not in UNBOUNDED:
         reason = f"{values[0]:.1f} at {_shots(scored[0])} already"
     return Verdict("nothing", f"cannot show learning in context: {reason}") if reason else None
 

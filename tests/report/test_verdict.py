@@ -49,6 +49,11 @@ def test_full_marks_or_nothing_at_all_cannot_show_learning() -> None:
     assert (none.kind, none.text) == ("nothing", "cannot show learning in context: 0.0 at every number of shots")
 
 
+def test_full_marks_with_shots_are_no_reason_to_doubt() -> None:
+    assert verdict("exact_match", None, [at(2, 99.0)]).kind == ""
+    assert verdict("exact_match", curve(9.0), [at(2, 99.0), at(4, 99.5)]).kind == "rises"
+
+
 def test_cider_has_no_full_marks() -> None:
     assert verdict("cider", curve(20.0), [at(0, 110.0), at(8, 130.0)]).kind == "rises"
 
