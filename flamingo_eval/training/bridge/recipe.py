@@ -128,7 +128,6 @@ class BridgeRecipe:
     threads: int = 2
     accumulate: int = 1  # parts that a rank cuts its batch into, one after another
     checkpointing: bool = False  # activations are computed again in the backward pass instead of kept
-    compile: bool = False
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"  # of several ranks
     log_every: int = 10  # updates
     tensorboard: bool = False
@@ -137,7 +136,7 @@ class BridgeRecipe:
 
     def identity(self) -> str:
         """All that decides the weights: a run is resumed with nothing else."""
-        same = {"threads": 0, "accumulate": 1, "checkpointing": False, "compile": False, "parallel": "auto"}
+        same = {"threads": 0, "accumulate": 1, "checkpointing": False, "parallel": "auto"}
         other = {"log_every": 1, "tensorboard": False, "state": StateSpec(), "evaluate": None}
         return repr(replace(self, **same, **other))  # type: ignore[arg-type]
 

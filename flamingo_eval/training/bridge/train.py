@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,6 @@ def smoke_recipe(recipe: BridgeRecipe, out: Path) -> BridgeRecipe:
         tokens=min(recipe.tokens, 160),
         threads=1,
         accumulate=1,
-        compile=False,
         log_every=5,
         state=StateSpec(every_s=recipe.state.every_s, keep=1),
         evaluate=evaluate,
@@ -109,8 +108,6 @@ class _Run:
             self.bridge.to(ranks.device)
         self.how: How = how_to_share(recipe.parallel, self.bridge, ranks)
         self.module: nn.Module = shared(self.bridge, self.how, ranks)
-        call: Callable[[Batch], Tensor] = self.module
-        self.call = torch.compile(call, dynamic=True) if recipe.compile else call
         self.optimizer = make_optimizer([self.bridge], recipe.optim, recipe.gate_lr, fused=True)
         self.states = States(out / "states", recipe.state, ranks, sharded=self.how == "fsdp")
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -208,7 +205,8 @@ class _Run:
         kind = self.ranks.device.type
         moved = batch.to(self.ranks.device)
         with torch.autocast(kind, self.dtype, enabled=self.dtype != torch.float32):
-            return self.call(moved)
+            loss: Tensor = self.module(moved)
+            return loss
 
     def _flop_share(self, flops: UpdateFlops | None, prepared: Update, seconds: float, rate: float) -> float:
         """What this rank computed in the last update, of what its device multiplies in that time."""
