@@ -31,7 +31,7 @@ SHORT, LONG = picture(1), picture(2, frames=2)
 NAMES = Path(__file__).parents[2] / "flamingo_eval" / "data" / "layouts" / "imagenet_synsets.txt"
 
 
-@pytest.fixture(scope="module", params=["tiny", *MODELS])
+@pytest.fixture(scope="module", params=[pytest.param("tiny", marks=pytest.mark.slow), *MODELS])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     if request.param == "tiny":
         return load_flamingo_model("tiny")

@@ -1,0 +1,14 @@
+"""Parameters of tests that take long with each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def first_and_slow(values: Iterable[Any]) -> list[Any]:
+    """Parameters for `pytest.mark.parametrize`: the first as it is, the others marked slow."""
+    first, *rest = values
+    return [first, *(pytest.param(value, marks=pytest.mark.slow) for value in rest)]
