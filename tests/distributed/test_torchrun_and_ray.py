@@ -110,6 +110,7 @@ def test_two_models_of_two_ranks_each_give_the_same_answers(whole: Path, tmp_pat
     assert found == {id: expected[id] for id in found}
 
 
+@pytest.mark.slow
 def test_ranks_that_make_no_groups_are_named(tmp_path: Path) -> None:
     done = run(tmp_path, "--tensor-parallel", "2")
     assert done.returncode
