@@ -274,7 +274,7 @@ def _csv_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
             wide = 32 if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")) else 16
-            raise DataError(f"{path}: not UTF-8 text but UTF-{wide}.", fix="Save it as UTF-8.") from error
+            raise DataError(f"{path}: expected UTF-8 text, got UTF-{wide}.", fix="Save it as UTF-8.") from error
         line = data.count(b"\n", 0, error.start) + 1
         lines = data[max(0, error.start - 15) : error.start + 15].decode("latin-1").splitlines()
         text = next((part for part in lines if data[error.start : error.start + 1].decode("latin-1") in part), "")

@@ -363,7 +363,7 @@ def test_weights_of_integers(files: dict[str, Any]) -> None:
     weights = load_file(path)
     weights["vision_model.pre_layrnorm.weight"] = torch.ones(16, dtype=torch.int64)
     save_file(weights, path)
-    assert "vision_model.pre_layrnorm.weight holds torch.int64" in problem(files)
+    assert "vision_model.pre_layrnorm.weight has dtype torch.int64" in problem(files)
 
 
 def test_help_needs_no_torch() -> None:

@@ -50,5 +50,5 @@ def test_a_demonstration_shows_the_letter_of_the_answer_it_shows() -> None:
     assert letter_of(other, ("no", "yes")) == "A"
     same_text = Example("1", (), "1", answer="left", target=2)
     assert letter_of(same_text, ("left", "up", "left")) == "C"
-    with pytest.raises(PromptError, match="none of its choices"):
+    with pytest.raises(PromptError, match="not one of its choices"):
         letter_of(shot, ("no", "perhaps"))
