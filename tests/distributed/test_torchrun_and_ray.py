@@ -142,7 +142,7 @@ def test_replicas_without_a_cluster_are_an_error(tmp_path: Path) -> None:
         (("--ray", "127.0.0.1:9"), "no answer"),
         (("--ray", "cluster"), "invalid address, expected HOST:PORT"),
         (("--ray", "ray://127.0.0.1:10001"), "invalid address, expected HOST:PORT"),
-        (("--ray", "local", "--replicas", "0"), "give `auto` or a number from 1"),
+        (("--ray", "local", "--replicas", "0"), "`auto` or a number from 1"),
         (("--ray", "local", "--gpus-per-replica", "1"), "--device cpu uses none"),
         (("--ray", "local", "--gpus-per-replica", "8"), "a replica uses one GPU"),
         (("--ray", "local", "--tensor-parallel", "2"), "a replica uses one GPU"),
