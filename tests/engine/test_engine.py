@@ -20,6 +20,7 @@ from flamingo_eval.models.config import PoolingConfig
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.records import Answer, Part, Pixels, best_of
 from tests.support.engine_answers import PICTURES, scores, some_prompts, texts
+from tests.support.slow import first_and_slow
 from tests.support.small_flamingo import SMALL, save_small
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -37,7 +38,7 @@ def family(folder: Path, name: str) -> Model:
     return Model.load(save_small(folder, dataclasses.replace(SMALL, decoder=decoder), seed=len(name)))
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=first_and_slow(FAMILIES))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     return family(tmp_path_factory.mktemp("family"), request.param)
 
