@@ -106,6 +106,7 @@ class EvaluateSpec:
     limit: int | None = 100
     data: str = "sample"
     seed: int = 0
+    protocol: str = "flamingo"
 
 
 @dataclass(frozen=True, slots=True)

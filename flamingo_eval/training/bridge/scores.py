@@ -47,6 +47,7 @@ def scores_of(
             shots=spec.shots,
             seeds=spec.seed,
             data=spec.data,
+            protocol=spec.protocol,
             limit=spec.limit,
             out=out,
             fresh=True,

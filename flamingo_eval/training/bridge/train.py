@@ -27,7 +27,7 @@ from flamingo_eval.training.bridge.flops import UpdateFlops
 from flamingo_eval.training.bridge.invented import write_invented
 from flamingo_eval.training.bridge.network import Bridge
 from flamingo_eval.training.bridge.ranks import How, Ranks, how_to_share, joined, shared, without_sync
-from flamingo_eval.training.bridge.recipe import BridgeRecipe, EvaluateSpec, StateSpec
+from flamingo_eval.training.bridge.recipe import BridgeRecipe, StateSpec
 from flamingo_eval.training.bridge.scores import scores_of, write_figure
 from flamingo_eval.training.bridge.sequences import Batch, SequenceMaker
 from flamingo_eval.training.bridge.state import States, load_state
@@ -57,8 +57,7 @@ def smoke_recipe(recipe: BridgeRecipe, out: Path) -> BridgeRecipe:
     data = tuple(replace(spec, batch=min(spec.batch, 8), block=min(spec.block, 64)) for spec in recipe.data)
     evaluate = recipe.evaluate
     if evaluate is not None:
-        first = EvaluateSpec(evaluate.tasks[:1], SMOKE_UPDATES, evaluate.shots[:1], 4, evaluate.data, evaluate.seed)
-        evaluate = first
+        evaluate = replace(evaluate, tasks=evaluate.tasks[:1], every=SMOKE_UPDATES, shots=evaluate.shots[:1], limit=4)
     return replace(
         recipe,
         model=str(write_invented(out / "invented", recipe.seed).absolute()),
