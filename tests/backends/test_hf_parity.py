@@ -15,6 +15,7 @@ from flamingo_eval.backends.hf.model import HFModel
 from flamingo_eval.errors import PromptError
 from flamingo_eval.records import Part
 from tests.support.more_tiny_vlm import MORE_FAMILIES
+from tests.support.slow import first_and_slow
 from tests.support.tiny_vlm import FAMILIES, save_tiny
 
 ANSWERS = ("a red kite", "two boats", "snow")
@@ -82,7 +83,7 @@ class Loaded:
         return text
 
 
-@pytest.fixture(scope="module", params=sorted({**FAMILIES, **MORE_FAMILIES}))
+@pytest.fixture(scope="module", params=first_and_slow(sorted({**FAMILIES, **MORE_FAMILIES})))
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     folder = save_tiny(request.param, tmp_path_factory.mktemp(request.param), MORE_FAMILIES.get(request.param))
     pictures = []
