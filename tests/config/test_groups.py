@@ -31,6 +31,6 @@ def test_names_are_expanded_once_and_in_order() -> None:
 def test_a_group_runs_the_tasks_that_the_protocol_covers_and_names_the_others() -> None:
     questions, remarks = load_questions(["paper"], "idefics")
     assert {q.task.name for q in questions} < set(members("paper"))
-    assert any(r.startswith("coco is left out") for r in remarks)
+    assert any(r.startswith("coco is skipped") for r in remarks)
     with pytest.raises(ConfigError, match="no prompt"):
         load_questions(["paper", "coco"], "idefics")
