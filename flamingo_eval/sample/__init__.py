@@ -11,6 +11,7 @@ from pathlib import Path
 from flamingo_eval.config.settings import cache_dir, cache_error
 from flamingo_eval.errors import DataError
 
+FILES_VERSION = 2  # of the files of a sample: one more of them is a new folder in the cache, not another sample
 RENDERED = 1_650_000_000  # seconds; any fixed time
 
 
@@ -23,14 +24,13 @@ def sample_root(task: str) -> Path:
     leaves no folder that looks complete.
     """
     from flamingo_eval.sample.benchmarks.writers import BUILDERS, build
-    from flamingo_eval.sample.world.scenes import SAMPLE_VERSION
 
     if task not in BUILDERS:
         raise DataError(
             f"{task}: this task has no embedded sample.",
             fix=f"Give its files with --data DIR. Samples: {', '.join(sorted(BUILDERS))}.",
         )
-    return _rendered(cache_dir() / "sample" / SAMPLE_VERSION / task, lambda root: build(task, root))
+    return _rendered(_samples() / task, lambda root: build(task, root))
 
 
 def fresh_root(task: str, copy: str) -> Path:
@@ -39,10 +39,16 @@ def fresh_root(task: str, copy: str) -> Path:
     Raises UsageError for an invalid name of a copy, DataError if the task cannot be drawn.
     """
     from flamingo_eval.sample.fresh.copies import copy_of
-    from flamingo_eval.sample.world.scenes import SAMPLE_VERSION
 
     fresh_copy = copy_of(task, copy)
-    return _rendered(cache_dir() / "sample" / SAMPLE_VERSION / "fresh" / fresh_copy.name / task, fresh_copy.write)
+    return _rendered(_samples() / "fresh" / fresh_copy.name / task, fresh_copy.write)
+
+
+def _samples() -> Path:
+    """The folder of the cache that holds this version's samples."""
+    from flamingo_eval.sample.world.scenes import SAMPLE_VERSION
+
+    return cache_dir() / "sample" / f"{SAMPLE_VERSION}.{FILES_VERSION}"
 
 
 def _rendered(root: Path, write: Callable[[Path], None]) -> Path:
