@@ -116,7 +116,7 @@ def test_a_second_process_leaves_a_run_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "what"),
-    [("{", "not JSON"), ("[]", "expected an object"), ('{"schema": 99}', "schema 99, this version reads")],
+    [("{", "not JSON"), ("[]", "expected an object"), ('{"schema": 99}', "schema 99; this version reads")],
 )
 def test_records_that_cannot_be_read(tmp_path: Path, text: str, what: str) -> None:
     for name, read in (("scores.json", read_scores), ("run.json", read_run)):

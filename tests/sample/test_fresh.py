@@ -183,7 +183,7 @@ def test_a_folder_with_a_copy_never_passes_for_the_benchmark(tmp_path: Path) -> 
         ("vl_icl_clevr", "1,noise=nan", "noise must be between 0 and 1"),
         ("vl_icl_clevr", "1,noise", "'noise' is not a dial"),
         ("vl_icl_clevr", "1,noise=0,noise=1", "'noise=1' is a duplicate"),
-        ("vl_icl_clevr", "1,size=huge", "size=huge is not known"),
+        ("vl_icl_clevr", "1,size=huge", "size=huge is unknown"),
         ("vl_icl_open_mi", "1,ways=6", "ways must be at most 5, got 6"),
         ("okvqa", "1,noise=0", "okvqa has no dials"),
     ],
