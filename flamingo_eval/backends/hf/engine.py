@@ -28,6 +28,7 @@ CHECK_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}  # in log-p
 FULL = "full_attention"
 AUTO_ROWS = {"cpu": 8, "cuda": 32}
 LENGTH_STEPS = {"cpu": 16, "cuda": 64}
+UNPADDED_FROM = {"cpu": 512}  # tokens: without padding there is no mask, and attention is causal at half the cost
 WINDOW = 8  # prompts to choose from, in batches
 TOKEN_BUDGET = {"cpu": 32_768, "cuda": 131_072}  # of a batch; out of memory halves it
 CANDIDATE_ROWS = 64  # candidates per pass, if they cannot be a tree
@@ -77,7 +78,7 @@ class HFEngine:
         self.candidate_turns = False  # candidates are what an assistant says in the template, not generated text
         self.stop_ids = torch.tensor(stop_ids, dtype=torch.long, device=network.device)
         kind = network.device.type if network.device.type in AUTO_ROWS else "cuda"
-        self.step = LENGTH_STEPS[kind]
+        self.step, self.unpadded_from = LENGTH_STEPS[kind], UNPADDED_FROM.get(kind, context + 1)
         rows = rows or AUTO_ROWS[kind]
         self.limits = Limits(rows, TOKEN_BUDGET[kind], WINDOW * rows)
         self.fast = network.takes_features and not pictures.family.plain
@@ -196,7 +197,8 @@ class HFEngine:
                 fix=f"{ADVICE}.",
             )
         shared = bool(prompt.common_prefix) and self.shares_heads
-        return Query(index, prompt, read, candidates, self.step if self.pads_behind_head or not shared else 1)
+        exact = len(read.ids) >= self.unpadded_from or (shared and not self.pads_behind_head)
+        return Query(index, prompt, read, candidates, 1 if exact else self.step)
 
     def _answered(
         self,
