@@ -21,6 +21,7 @@ def pictures(folder: Path, n: int) -> list[Image]:
     return [Image(folder / f"{i}.png") for i in range(n)]
 
 
+@pytest.mark.slow
 def test_pixels_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
     media = pictures(tmp_path, 12)
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")

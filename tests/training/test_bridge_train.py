@@ -28,6 +28,7 @@ from flamingo_eval.training.bridge.recipe import load_bridge_recipe
 from flamingo_eval.training.bridge.train import smoke_recipe, train_bridge
 from flamingo_eval.training.recipe import recipe_path, stage_of
 from tests.support.shards import pairs, picture_bytes, write_tar
+from tests.support.slow import first_and_slow
 
 UPDATES = 8
 
@@ -126,7 +127,7 @@ class Stopped(BaseException):
     """Stands for a signal."""
 
 
-@pytest.mark.parametrize("at", [1, 4, 7])
+@pytest.mark.parametrize("at", first_and_slow((1, 4, 7)))
 def test_a_run_that_was_stopped_ends_with_the_same_weights(
     place: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -174,6 +175,7 @@ def test_states_are_kept_by_the_rule(place: Path, tmp_path: Path) -> None:
     assert len([n for n in kept if n % 3]) <= 2
 
 
+@pytest.mark.slow
 def test_cutting_a_batch_into_parts_changes_only_the_rounding(place: Path, whole_run: Path, tmp_path: Path) -> None:
     train(recipe_file(place, "recipe", accumulate=2, checkpointing=True), tmp_path)
     recipe_file(place)
