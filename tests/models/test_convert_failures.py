@@ -144,7 +144,7 @@ def test_widths_come_from_the_weights_and_a_contradiction_is_named(files: dict[s
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes, "word_embed_proj_dim": 32}))
     notes = convert_openflamingo(**files)
     assert "ffn_dim says 128, but model.decoder.layers.0.fc1.weight of model.safetensors has shape" in notes[1]
-    assert "[64, 32]: 64 is taken" in notes[1]
+    assert "[64, 32]: 64 is used" in notes[1]
     assert [note.split(": ")[1].split()[0] for note in notes] == ["hidden_size", "ffn_dim", "max_position_embeddings"]
     one, other = (read_config(out / "config.json") for out in (plain, files["out"]))
     assert one.decoder == other.decoder
