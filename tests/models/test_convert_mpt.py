@@ -125,7 +125,7 @@ def test_the_width_of_transformers_port_is_taken_whatever_the_ratio_says(
     set_config(files, expansion_ratio=2)
     (note,) = convert_openflamingo(**files.arguments(), out=tmp_path / "out")
     assert "expansion_ratio says a feed-forward width of 64" in note
-    assert "[128, 32]: 128 is taken" in note
+    assert "[128, 32]: 128 is used" in note
     ours = load_flamingo_model(tmp_path / "out")
     ids = torch.tensor([ours.encode(Prompt([TEXT])).ids])
     with torch.inference_mode():

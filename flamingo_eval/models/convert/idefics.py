@@ -117,8 +117,8 @@ def _config(
     name: str, path: Path, values: Mapping[str, Any], weights: Mapping[str, ForeignTensor]
 ) -> tuple[FlamingoConfig, tuple[str, ...]]:
     foreign = ForeignConfig(path, values)
-    values = foreign.get("vision_config", default={})
-    vision_values = {k: v for k, v in foreign.inner(values).values.items() if v is not None}
+    vision_section = foreign.get("vision_config", default={})
+    vision_values = {k: v for k, v in foreign.inner(vision_section).values.items() if v is not None}
     vision_config = foreign.inner(VISION_DEFAULTS | vision_values)
     vision = replace(hugging_face_vit(vision_config), class_token=True)
     decoder = FAMILIES["llama"].read(foreign, weights)
