@@ -200,7 +200,7 @@ def test_text_alone_is_answered(loaded: Loaded) -> None:
 
 def test_fixed_demonstrations_are_read_once(loaded: Loaded) -> None:
     """What follows a shared beginning is answered as if the whole prompt had been read."""
-    if not loaded.model.engine.shares_heads:
+    if not loaded.model.engine.shares_prefixes:
         pytest.skip("this family's beginning is not kept")
     asked = [loaded.prompt(2, chat=True), Prompt([*loaded.prompt(2, chat=True).turns[:-1], *other_question(loaded)])]
     expected = loaded.model.score(asked, [CANDIDATES] * 2), loaded.model.generate(asked, GREEDY)

@@ -74,25 +74,25 @@ def difference(engine: HFEngine) -> float:
     return float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
 
 
-def head_difference(engine: HFEngine) -> float:
-    """Largest difference in log-probability of the next token behind a head read before; inf if it fails."""
+def prefix_difference(engine: HFEngine) -> float:
+    """Largest difference in log-probability of the next token behind a prefix read before; inf if it fails."""
     network, pictures = engine.network, engine.pictures
     prompt = replace(PROMPT, common_prefix=True)
     try:
         read, features = pictures.read(prompt), pictures.features_of(prompt)
-        head = engine.heads.of(prompt, read, features, pictures.keys_of(prompt))
-        if head is None:
+        prefix = engine.prefixes.of(prompt, read, features, pictures.keys_of(prompt))
+        if prefix is None:
             return float("inf")
-        state = engine.heads.state(head, read, features, 2)
-        behind = joined_features(features[head.pictures :] * 2)
-        padding = PADDING if engine.pads_behind_head else 0
+        state = engine.prefixes.state(prefix, read, features, 2)
+        behind = joined_features(features[prefix.pictures :] * 2)
+        padding = PADDING if engine.pads_behind_prefix else 0
         got = network.prefill([read, read], len(read.ids) + padding, engine.pad_id, behind, state).logits
         expected = network.prefill([read], len(read.ids), engine.pad_id, joined_features(features)).logits
     except Exception as error:
         log.info("self-check: no shared prefix: %s: %s", type(error).__name__, error)
         return float("inf")
     finally:
-        engine.heads.forget()
+        engine.prefixes.forget()
     return float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
 
 

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from flamingo_eval.backends.hf.heads import Head, Heads
 from flamingo_eval.backends.hf.network import Network, Prefilled, joined_features
+from flamingo_eval.backends.hf.prefix_cache import Prefix, PrefixCache
 from flamingo_eval.backends.hf.reader import Read
 from flamingo_eval.backends.hf.vision import ADVICE, Pictures
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
@@ -82,12 +82,12 @@ class HFEngine:
         rows = rows or AUTO_ROWS[kind]
         self.limits = Limits(rows, TOKEN_BUDGET[kind], WINDOW * rows)
         self.fast = network.takes_features and not pictures.family.plain
-        self.shares_heads = self.fast
+        self.shares_prefixes = self.fast
         self.tree = self.fast and _may_take_tree(network)
-        self.pads_behind_head = _layer_kinds(network) == {FULL}  # windows and states count padding as tokens
+        self.pads_behind_prefix = _layer_kinds(network) == {FULL}  # windows and states count padding as tokens
         tokenizer = self.reader.tokenizer
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
-        self.heads = Heads(network, self.pad_id)
+        self.prefixes = PrefixCache(network, self.pad_id)
         self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
 
     @property
@@ -101,7 +101,7 @@ class HFEngine:
     @property
     def stats(self) -> Mapping[str, Any]:
         """Counts since the engine was made."""
-        counts = {**self._counts, "heads": self.heads.read_count, "batch_size": self.limits.rows}
+        counts = {**self._counts, "heads": self.prefixes.read_count, "batch_size": self.limits.rows}
         return {**counts, **self.pictures.stats}
 
     # -------------------------------------------------------------------------------------------- prompts to answers
@@ -196,8 +196,8 @@ class HFEngine:
                 f"{self.context}.",
                 fix=f"{ADVICE}.",
             )
-        shared = bool(prompt.common_prefix) and self.shares_heads
-        exact = len(read.ids) >= self.unpadded_from or (shared and not self.pads_behind_head)
+        shared = bool(prompt.common_prefix) and self.shares_prefixes
+        exact = len(read.ids) >= self.unpadded_from or (shared and not self.pads_behind_prefix)
         return Query(index, prompt, read, candidates, 1 if exact else self.step)
 
     def _answered(
@@ -217,7 +217,7 @@ class HFEngine:
             self._counts["prompt_tokens"] += sum(q.length for q in batch)
             yield from zip((q.index for q in batch), answers, strict=True)
             return
-        self.heads.forget()
+        self.prefixes.forget()
         if self.network.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) == 1:
@@ -238,22 +238,22 @@ class HFEngine:
         if not self.fast:
             return self.network.prefill(reads, queries[0].length, self.pad_id)
         features = [self.pictures.features_of(q.prompt) for q in queries]
-        padded, head = queries[0].padded, self._common_head(queries, features)
-        n_read = 0 if head is None else head.pictures
-        state = None if head is None else self.heads.state(head, reads[0], features[0], len(queries))
+        padded, prefix = queries[0].padded, self._common_prefix(queries, features)
+        n_read = 0 if prefix is None else prefix.pictures
+        state = None if prefix is None else self.prefixes.state(prefix, reads[0], features[0], len(queries))
         new_features = [f for row in features for f in row[n_read:]]
         return self.network.prefill(
             reads, padded, self.pad_id, joined_features(new_features) if new_features else None, state
         )
 
-    def _common_head(self, queries: Sequence[Query], features: Sequence[Sequence[Any]]) -> Head | None:
-        """The head that all prompts of a batch share, if they do."""
-        if not self.shares_heads:
+    def _common_prefix(self, queries: Sequence[Query], features: Sequence[Sequence[Any]]) -> Prefix | None:
+        """The prefix that all prompts of a batch share, if they do."""
+        if not self.shares_prefixes:
             return None
         keys = [self.pictures.keys_of(q.prompt) for q in queries]
-        heads = [self.heads.of(q.prompt, q.read, f, k) for q, f, k in zip(queries, features, keys, strict=True)]
-        first = heads[0]
-        return first if first is not None and all(h is not None and h.key == first.key for h in heads) else None
+        prefixes = [self.prefixes.of(q.prompt, q.read, f, k) for q, f, k in zip(queries, features, keys, strict=True)]
+        first = prefixes[0]
+        return first if first is not None and all(h is not None and h.key == first.key for h in prefixes) else None
 
     @torch.inference_mode()
     def _generated(self, queries: Sequence[Query], spec: DecodeSpec) -> list[str]:

@@ -205,7 +205,7 @@ class HFModel:
         ways = {
             "features_kept": self.engine.fast,
             "candidate_tree": self.engine.tree,
-            "shared_head": self.engine.shares_heads,
+            "shared_head": self.engine.shares_prefixes,
             "notices": self.notices,
         }
         return {**self.shape.record, "attention": _attention(self.network), **ways}
@@ -293,7 +293,7 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
 
     Raises CheckpointError for a family that cannot be asked prompts with several pictures at all.
     """
-    from flamingo_eval.backends.hf.check import difference, head_difference, tree_difference, why_unusable
+    from flamingo_eval.backends.hf.check import difference, prefix_difference, tree_difference, why_unusable
 
     family = engine.network.model.config.model_type
     if why := why_unusable(engine):
@@ -306,13 +306,13 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
     limit = engine.tolerance
     notices = []
     if not difference(engine) <= limit:
-        engine.fast = engine.tree = engine.shares_heads = False
+        engine.fast = engine.tree = engine.shares_prefixes = False
         notices.append("this family does not accept picture features: one prompt at a time, no cache")
     elif engine.tree and not tree_difference(engine) <= limit:
         engine.tree = False
         notices.append("this family cannot rank a tree of candidates: each one continues a copy of the cache")
-    if engine.shares_heads and not head_difference(engine) <= limit:
-        engine.shares_heads = False
+    if engine.shares_prefixes and not prefix_difference(engine) <= limit:
+        engine.shares_prefixes = False
         notices.append("this family has no prefix cache: every prompt is read in full")
     for notice in notices:
         log.warning("%s: %s", family, notice)

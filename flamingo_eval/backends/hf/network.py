@@ -108,19 +108,19 @@ class Network:
 
     @torch.inference_mode()
     def prefill(
-        self, read: Sequence[Read], padded: int, pad_id: int, features: Any = None, head: Prefilled | None = None
+        self, read: Sequence[Read], padded: int, pad_id: int, features: Any = None, prefix: Prefilled | None = None
     ) -> Prefilled:
         """Read a batch of prompts, each padded on the left to `padded` tokens; `features` of all their pictures.
 
-        Without features there is one prompt, and its pixels are the input. With the cache of a common prefix, `head`,
+        Without features there is one prompt, and its pixels are the input. With the cache of a common prefix, `prefix`,
         only the tokens after it are read: padding is between the two, and `features` are of the pictures after it.
         """
-        n_cached = 0 if head is None else head.mask.shape[1]
+        n_cached = 0 if prefix is None else prefix.mask.shape[1]
         width = padded - n_cached
         ids = self._moved(torch.stack([_left(r.ids[n_cached:], width, pad_id) for r in read]))
         mask = self._moved(torch.stack([_left(torch.ones_like(r.ids[n_cached:]), width, 0) for r in read]))
-        if head is not None:
-            mask = torch.cat([head.mask, mask], dim=1)
+        if prefix is not None:
+            mask = torch.cat([prefix.mask, mask], dim=1)
         extra: dict[str, Any] = {
             name: self._moved(torch.stack([_left(r.by_token[name][n_cached:], width, 0) for r in read]))
             for name in read[0].by_token
@@ -130,7 +130,7 @@ class Network:
         elif read[0].by_picture:
             extra |= {k: self._moved(v) for k, v in read[0].by_picture.items()}
         positions, following = self.positions(mask, read)
-        cache = None if head is None else head.cache
+        cache = None if prefix is None else prefix.cache
         out = self._forward(ids, mask, positions[..., n_cached:], cache, 1, **extra)
         seen_pictures = extra.get(CROSS_MASK)
         pictures = None if seen_pictures is None else seen_pictures[:, -1:]

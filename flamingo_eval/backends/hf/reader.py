@@ -111,8 +111,8 @@ class Reader:
     def turn_space(self) -> str:
         """The spaces that the chat template puts before what an assistant says. Raises PromptError."""
         messages = [{"role": role, "content": [_text(OPEN)]} for role in ("user", "assistant")]
-        head = self._rendered(messages, generation=False).split(OPEN)[1]
-        return head[len(head.rstrip(" ")) :]
+        opening = self._rendered(messages, generation=False).split(OPEN)[1]
+        return opening[len(opening.rstrip(" ")) :]
 
     def process(self, pictures: Sequence[PillowImage.Image]) -> tuple[Read, dict[str, Any]]:
         """A prompt of opened pictures only: the model's inputs, and the image processor's output."""

@@ -57,7 +57,8 @@ def tensorboard_writer(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingDependency(
-            "tensorboard: true needs the package tensorboard.", fix="Install it: pip install tensorboard"
+            "tensorboard: true needs the package tensorboard.",
+            fix="Install it: pip install 'flamingo-eval[tensorboard]'",
         ) from error
     return SummaryWriter(str(folder))
 

@@ -17,16 +17,16 @@ from flamingo_eval.records import Image, Prompt
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The first `tokens` ids of a prompt and its first `pictures` pictures; equal `key`s stand for equal heads."""
+class Prefix:
+    """The first `tokens` ids of a prompt and its first `pictures` pictures; equal `key`s stand for equal prefixes."""
 
     tokens: int
     pictures: int
     key: Hashable
 
 
-class Heads:
-    """Finds heads and keeps the newest one's cache."""
+class PrefixCache:
+    """Finds prefixes and keeps the newest one's cache."""
 
     def __init__(self, network: Network, pad_id: int) -> None:
         self.network, self.pad_id = network, pad_id
@@ -40,8 +40,8 @@ class Heads:
         """Free the memory of the kept cache."""
         self._newest = None
 
-    def of(self, prompt: Prompt, read: Read, features: Sequence[Any], keys: Sequence[Hashable]) -> Head | None:
-        """The head of a prompt; `features` and `keys` of its pictures, frame by frame. None: it shares none."""
+    def of(self, prompt: Prompt, read: Read, features: Sequence[Any], keys: Sequence[Hashable]) -> Prefix | None:
+        """The prefix of a prompt; `features` and `keys` of its pictures, frame by frame. None: it shares none."""
         if not prompt.common_prefix or self.image_id is None:
             return None
         asked = prompt.turns[-1].parts if prompt.turns else prompt.media[-1:]
@@ -54,19 +54,19 @@ class Heads:
         if pictures < 1 or len(places) != sum(rows):
             return None
         tokens = int(places[sum(rows[:pictures])])
-        return Head(tokens, pictures, (tuple(read.ids[:tokens].tolist()), tuple(keys[:pictures])))
+        return Prefix(tokens, pictures, (tuple(read.ids[:tokens].tolist()), tuple(keys[:pictures])))
 
-    def state(self, head: Head, read: Read, features: Sequence[Any], rows: int) -> Prefilled:
-        """A copy of the head's cache for `rows` prompts; the head is read if it is not the newest one."""
-        if self._newest is None or self._newest[0] != head.key:
+    def state(self, prefix: Prefix, read: Read, features: Sequence[Any], rows: int) -> Prefilled:
+        """A copy of the prefix's cache for `rows` prompts; the prefix is read if it is not the newest one."""
+        if self._newest is None or self._newest[0] != prefix.key:
             self._newest = None
             part = Read(
-                read.ids[: head.tokens],
-                {name: value[: head.tokens] for name, value in read.by_token.items()},
+                read.ids[: prefix.tokens],
+                {name: value[: prefix.tokens] for name, value in read.by_token.items()},
                 read.by_picture,
             )
-            joined = joined_features(features[: head.pictures])
-            self._newest = head.key, self.network.prefill([part], head.tokens, self.pad_id, joined)
+            joined = joined_features(features[: prefix.pictures])
+            self._newest = prefix.key, self.network.prefill([part], prefix.tokens, self.pad_id, joined)
             self.read_count += 1
         return self._newest[1].rows(torch.zeros(rows, dtype=torch.long, device=self.network.device))
 
