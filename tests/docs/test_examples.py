@@ -16,7 +16,7 @@ from flamingo_eval.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-FOREIGN = re.compile(r"[A-Z]{3,}|^[AB]$|^/|^\./|mine\.jsonl|scontrol|my_task|runs/|myprotocol|\.yaml$")
+FOREIGN = re.compile(r"[A-Z]{3,}|^[AB]$|^/|^\./|mine\.jsonl|scontrol|my_task|^runs?/|myprotocol|\.yaml$")
 MOST_RUNS = 4
 
 

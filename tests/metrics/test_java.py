@@ -42,8 +42,8 @@ def own_program(java: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("echo no such class >&2; exit 1", "no such class"),
         ("while read line; do echo 12,5; done", "expected a number, got '12,5'"),
-        ("read line; echo 1; exit 0", "it ended"),
-        ("", "it ended"),
+        ("read line; echo 1; exit 0", "it stopped"),
+        ("", "it stopped"),
     ],
 )
 def test_what_goes_wrong_in_meteor_stays_with_meteor(own_program: Path, program: str, what: str) -> None:
