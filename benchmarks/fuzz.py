@@ -55,7 +55,8 @@ from flamingo_eval.report.tables import table_of
 from flamingo_eval.runs.folder import find_runs
 from flamingo_eval.runs.predictions import read_predictions
 from flamingo_eval.sample import sample_root
-from flamingo_eval.training.recipe import load_recipe
+from flamingo_eval.training.bridge.recipe import load_bridge_recipe
+from flamingo_eval.training.recipe import load_recipe, stage_of
 
 FOREIGN = Path(flamingo_eval.__file__).parent.parent / "tests/data/openflamingo/opt"
 CONVERTED = (
@@ -227,7 +228,7 @@ def targets(work: Path) -> list[Target]:
             for folder in (REPOSITORY / "prompts" / name,)
         ),
         Target("settings", _settings(work), lambda p: _ignore(load_spec(p, Settings))),
-        Target("recipes", (*_files(RECIPES, "*.yaml"),), lambda p: _ignore(load_recipe(str(p)))),
+        Target("recipes", _files(RECIPES, "*.yaml"), _recipe),
         Target("checkpoint", _files(tiny, "*.*"), lambda p: _checkpoint(p.parent), tiny),
         Target("foreign weights", (*_files(tiny, "*.safetensors"), *_pickles(work)), _foreign),
         Target("conversion", tuple(FOREIGN / name for name in CONVERTED), lambda p: _convert(p, work), FOREIGN),
@@ -276,6 +277,10 @@ def _own_prompts(path: Path) -> None:
         if prompt.stem in ("qa", "caption"):
             example = Example("1", (BLANK,), "", fields=FIELDS, answer="a kite", candidates=("a kite", "a dog"))
             render(Episode(example, (example,)), spec, protocol)
+
+
+def _recipe(path: Path) -> None:
+    _ignore(load_bridge_recipe(path) if stage_of(path) == "bridge" else load_recipe(str(path)))
 
 
 def _settings(work: Path) -> tuple[Path, ...]:
