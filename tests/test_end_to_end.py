@@ -88,12 +88,14 @@ def test_the_model_looks_at_the_picture(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_task_runs_on_its_sample(tmp_path: Path) -> None:
     """`run all`: a metric, a count and an interval in every row; what cannot be scored here says what to install."""
-    words = ["run", "all", "--shots", "0,2", "--limit", "6", "--out", str(tmp_path), "--json"]
+    words = ["run", "all", "--shots", "2", "--limit", "6", "--out", str(tmp_path), "--json"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, (done.stderr, done.exception)
     runs = json.loads(done.stdout)["runs"]
     assert {(r["task"], r["shots"]) for r in runs} == {
-        (f"{task}@sample", shots) for task in task_names() for shots in (0, 2) if (task, shots) != ("rareact", 2)
+        (f"{task}@sample", 2)
+        for task in task_names()
+        if task != "rareact"  # which has no shots
     }
     for run_ in runs:
         head = run_["scores"][0]

@@ -265,7 +265,7 @@ def test_choices_that_cannot_be_read(tmp_path: Path, answers: list[Any], what: s
 def test_an_answer_that_is_one_candidates_text_and_anothers_index_is_an_error(tmp_path: Path) -> None:
     split = replace(CHOICES, examples=tuple(replace(e, candidates=("1", "0", "2")) for e in CHOICES.examples))
     path = write(tmp_path, json.dumps({"10": "1", "11": "0"}))
-    with pytest.raises(PredictionError, match="can be read as text and as index"):
+    with pytest.raises(PredictionError, match="is ambiguous: text or index"):
         read_predictions(path, STAR, split)
 
 

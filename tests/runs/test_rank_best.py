@@ -153,14 +153,14 @@ def test_tasks_that_need_all_scores_refuse() -> None:
             refused[name] = str(error)
     assert taken == ["imagenet", "smmile_mcqa", "smmile_plusplus_mcqa", "star"]
     assert set(refused) == {"hateful_memes", "kinetics700", "rareact", "visdial"}
-    assert "hateful_memes: roc_auc cannot be computed from the best candidate alone" in refused["hateful_memes"]
+    assert "hateful_memes: roc_auc cannot be computed from the best candidate only" in refused["hateful_memes"]
     assert "--rank all" in refused["hateful_memes"]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("visdial", "imagenet"), "visdial: ndcg cannot be computed from the best candidate alone"),
+        (("visdial", "imagenet"), "visdial: ndcg cannot be computed from the best candidate only"),
         (("hateful_memes", "kinetics700"), "kinetics700: top1_top5_mean cannot"),
         (("imagenet", "--permutations", "3"), "an average over 3 orders of the shots needs the scores of all"),
         (("vqav2",), "--rank best: vqav2 generates text"),

@@ -181,7 +181,7 @@ def test_obelics_rows_show_texts_and_pictures_in_turn(tmp_path: Path) -> None:
     raws = every(documents)
     assert shown(load(raws[0])) == ["A puppy.", "<end>", "<picture>", "A cat.", "<end>", "<picture>", "<end>"]
     assert shown(load(raws[1])) == ["<picture>", "After.", "<end>"]
-    assert ["both" in why(documents)[2], "one length" in why(documents)[3]] == [True, True]
+    assert ["both" in why(documents)[2], "different lengths" in why(documents)[3]] == [True, True]
     assert [raw.name for raw in documents.read(0, 2)] == ["part.parquet, row 3", "part.parquet, row 4"]
     inside = tmp_path / "bytes.parquet"
     cells = [{"texts": [None, "In bytes."], "images": [{"bytes": picture_bytes(), "path": None}, None]}]
