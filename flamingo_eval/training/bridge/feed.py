@@ -23,7 +23,7 @@ from flamingo_eval.training.bridge.sequences import Batch, SequenceMaker, TokenS
 from flamingo_eval.training.streams.documents import Documents
 from flamingo_eval.training.streams.samples import Look, Reader
 from flamingo_eval.training.streams.shards import shard_paths
-from flamingo_eval.training.streams.stream import Opener, Position, Stream, StreamEndedError
+from flamingo_eval.training.streams.stream import Opener, Stream, StreamEndedError
 from flamingo_eval.training.streams.table_rows import TableRows
 from flamingo_eval.training.streams.tar_pairs import TarPairs
 from flamingo_eval.training.streams.task_episodes import TaskEpisodes
@@ -96,10 +96,7 @@ class Feed:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what an Update's `state` said; counts of broken samples are kept by the first rank."""
         for name, opener in self.openers.items():
-            saved = state[name]
-            opener.stream.go_to(Position(**saved["position"]))
-            if self.rank == 0:
-                opener.tally.opened, opener.tally.broken = saved["opened"], saved["broken"]
+            opener.restore(state[name], counts=self.rank == 0)
 
     def update(self, number: int) -> Update:
         """The batches of an update; that of the next one is begun. Raises DataError, also for too many broken ones."""

@@ -18,7 +18,7 @@ from flamingo_eval.models.config import PreprocessConfig
 from flamingo_eval.training.bridge.feed import reader_of
 from flamingo_eval.training.contrastive.recipe import ContrastiveRecipe
 from flamingo_eval.training.streams.samples import BrokenSample, Look, Picture, Sample, Text
-from flamingo_eval.training.streams.stream import Opener, Position, Stream, StreamEndedError
+from flamingo_eval.training.streams.stream import Opener, Stream, StreamEndedError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,9 +82,7 @@ class PairsFeed:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what a batch's `state` said."""
         for name, opener in self.openers.items():
-            opener.stream.go_to(Position(**state[name]["position"]))
-            if self.rank == 0:
-                opener.tally.opened, opener.tally.broken = state[name]["opened"], state[name]["broken"]
+            opener.restore(state[name], counts=self.rank == 0)
 
     def next(self) -> PairsBatch:
         """The next batch; the one after it is begun. Raises DataError."""

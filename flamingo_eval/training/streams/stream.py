@@ -8,10 +8,10 @@ from (pass, shard, sample, place in the block).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from flamingo_eval.errors import DataError, FlamingoEvalError, MediaError, PromptError, counted
 from flamingo_eval.training.streams.samples import BrokenSample, Look, Raw, Reader, Sample
@@ -144,6 +144,12 @@ class Opener(Generic[Ready]):
         """`allowed`: the share of samples that may be broken. `report` is told of the first ones."""
         self.stream, self.look, self.prepare, self.allowed, self.report = stream, look, prepare, allowed, report
         self.tally = Tally()
+
+    def restore(self, saved: Mapping[str, Any], counts: bool) -> None:
+        """Go on from a saved state; its counts of broken samples are taken over where `counts`: on one rank alone."""
+        self.stream.go_to(Position(**saved["position"]))
+        if counts:
+            self.tally.opened, self.tally.broken = saved["opened"], saved["broken"]
 
     def open(self, samples: Sequence[tuple[int, Raw]]) -> list[Ready]:
         """Those that are whole, in order. Raises DataError where more than the allowed share is broken."""
