@@ -4,8 +4,8 @@
 
 One row is a picture with its question and answer. The rows of a problem, sorted by `order`, are one episode: the last
 is the query, those before it are its demonstrations. The file is the Hub's table of the split `train` with pictures in
-it, or the same rows as JSON lines or CSV with names of files. A row without a picture, of which the release has some,
-is looked for under the last part of its `image_url` in the folders of pictures.
+it, or the same rows as JSON lines or CSV with names of files. Some rows of the release have no picture: they take the
+file in the folders of pictures that has the last part of their `image_url` as its name.
 """
 
 from __future__ import annotations
