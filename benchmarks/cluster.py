@@ -27,7 +27,8 @@ from flamingo_eval.distributed.ray_actors import RayHandle, ray_replicas
 from flamingo_eval.distributed.replica import Replica
 from flamingo_eval.distributed.spec import Deployment
 from flamingo_eval.records import Episode, Split
-from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.runs.runner import Progress, run
 
 STORE_BYTES = 100 * 2**20

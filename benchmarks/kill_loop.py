@@ -19,7 +19,8 @@ from pathlib import Path
 from flamingo_eval.distributed.pool import ReplicaLostError, ReplicaPool
 from flamingo_eval.distributed.ray_actors import ray_replicas
 from flamingo_eval.distributed.spec import Deployment
-from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.runs.runner import run
 
 

@@ -26,9 +26,11 @@ from PIL import Image
 
 from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.runs.backend import Backend, identity_of, load_backend
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
-from flamingo_eval.runs.runner import Progress, TaskData
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
+from flamingo_eval.runs.questions import load_questions
+from flamingo_eval.runs.runner import Progress
 from flamingo_eval.runs.session import Observer, Watch, run_all
+from flamingo_eval.runs.task_data import TaskData
 
 SIZES = {"val": (214_354, 40_504), "train": (443_757, 82_783)}  # questions and pictures
 SHOTS, SEEDS = (0, 4, 8, 16, 32), (0, 1, 2)

@@ -14,7 +14,8 @@ from flamingo_eval.config.specs import Normalisation, RankSpec
 from flamingo_eval.data.layouts.imagenet import class_names
 from flamingo_eval.engine import Engine
 from flamingo_eval.prompting.prompts import candidate_text, render
-from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.sample.world.scenes import concepts
 
 QUERIES, SHOTS = 32, 4

@@ -25,7 +25,8 @@ from flamingo_eval.config.specs import ModelIdentity, RunSpec
 from flamingo_eval.distributed.work_units import MOST_QUERIES, Unit, after_loss, cut
 from flamingo_eval.metrics.running import RunningScore
 from flamingo_eval.records import Episode, Example, Output, Split
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.runs.runner import Progress, run
 
 RECORDED = Path(__file__).with_name("unit_times.json")

@@ -19,8 +19,9 @@ from flamingo_eval.errors import UsageError
 from flamingo_eval.runs.answer import Engine
 from flamingo_eval.runs.backend import Backend, backend_of, features_label, hf_backend_of, identity_of, load_backend
 from flamingo_eval.runs.backend import features_of as encoder_of
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
 from flamingo_eval.runs.preflight import require_supported
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.runs.runner import FinishedRun
 from flamingo_eval.runs.session import Observer, run_all
 

@@ -20,7 +20,8 @@ from flamingo_eval.config.specs import DecodeSpec, DemoSpec, RankSpec, RunSpec
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.records import Answer, Prompt
 from flamingo_eval.runs.folder import RunFolder
-from flamingo_eval.runs.runner import load_data, run
+from flamingo_eval.runs.runner import run
+from flamingo_eval.runs.task_data import load_data
 from tests.support.fixture_types import MakeRun, TaskNamed, Write
 
 NO_SKIP = tuple(filter(None, os.environ.get("FLAMINGO_EVAL_NO_SKIP", "").split(",")))  # markers: `browser,wups`

@@ -19,7 +19,7 @@ from flamingo_eval.prompting import rices
 from flamingo_eval.prompting.feature_store import FeatureStore
 from flamingo_eval.prompting.rices import ranking_of
 from flamingo_eval.records import Example, Media, Split
-from flamingo_eval.runs.runner import TaskData
+from flamingo_eval.runs.task_data import TaskData
 from tests.support.vqa_spec import vqa_spec
 
 

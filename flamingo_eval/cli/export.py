@@ -89,7 +89,8 @@ def export(
     from flamingo_eval.config.settings import load_settings
     from flamingo_eval.runs.backend import load_backend
     from flamingo_eval.runs.export import Exporter, MediaCopies
-    from flamingo_eval.runs.plan import load_questions, plan_runs
+    from flamingo_eval.runs.plan import plan_runs
+    from flamingo_eval.runs.questions import load_questions
 
     checks = Checks()
     checks.attempt(

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from flamingo_eval.config.specs import RunSpec
     from flamingo_eval.distributed.launch import Service
     from flamingo_eval.runs.backend import Backend
-    from flamingo_eval.runs.runner import FinishedRun, TaskData
+    from flamingo_eval.runs.runner import FinishedRun
     from flamingo_eval.runs.runner import Progress as Answered
+    from flamingo_eval.runs.task_data import TaskData
 
 MOST_LOOKED_THROUGH = 20_000  # queries: of more, pictures are not counted beforehand
 

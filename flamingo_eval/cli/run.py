@@ -129,8 +129,9 @@ def run(
     from flamingo_eval.models import model_folder
     from flamingo_eval.report.expectations import parse_expectations
     from flamingo_eval.runs.backend import features_label
-    from flamingo_eval.runs.plan import load_questions, plan_runs
+    from flamingo_eval.runs.plan import plan_runs
     from flamingo_eval.runs.preflight import require_supported
+    from flamingo_eval.runs.questions import load_questions
 
     checks = Checks()
     settings = load_settings()

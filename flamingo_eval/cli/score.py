@@ -68,9 +68,9 @@ def score(
     from flamingo_eval.report.browser import read_runs
     from flamingo_eval.report.diff import one_run, outputs_by_id
     from flamingo_eval.runs.external import Stated, exported_run, external_spec, load_answered, write_external
-    from flamingo_eval.runs.plan import load_named_task
     from flamingo_eval.runs.prediction_forms import read_rows
     from flamingo_eval.runs.predictions import PARTIAL_NOTE, example_line, read_predictions
+    from flamingo_eval.runs.questions import load_named_task
 
     checks = Checks()
     if name:

@@ -72,7 +72,8 @@ def show(
     from flamingo_eval.errors import DataError, UsageError
     from flamingo_eval.files import printable
     from flamingo_eval.prompting.prompts import candidate_text, render, shown
-    from flamingo_eval.runs.plan import Choices, load_question, plan_runs
+    from flamingo_eval.runs.plan import Choices, plan_runs
+    from flamingo_eval.runs.questions import load_question
 
     if Path(task).is_dir():
         from flamingo_eval.cli.show_run import show_run

@@ -28,7 +28,7 @@ from flamingo_eval.records import Example, Media
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flamingo_eval.runs.runner import TaskData
+    from flamingo_eval.runs.task_data import TaskData
 
 SHARD_ROWS = 1024  # rows computed and written at a time; an interruption loses at most one shard
 ATTEMPTS = 3  # attempts to rank while another process clears the cache

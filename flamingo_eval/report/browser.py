@@ -26,7 +26,7 @@ from flamingo_eval.report.visible import visible
 from flamingo_eval.runs.folder import RunFolder
 from flamingo_eval.runs.record import RunRecord, ScoresRecord
 from flamingo_eval.runs.recorded import recorded_data, recorded_episodes
-from flamingo_eval.runs.runner import TaskData
+from flamingo_eval.runs.task_data import TaskData
 
 QUERY, SHOT = 0, 1  # query pictures have priority; then tasks take turns, query by query
 TOP_CANDIDATES = 5

@@ -20,7 +20,7 @@ from flamingo_eval.report.rows import Recorded
 from flamingo_eval.runs.draws import is_mean_of_queries
 from flamingo_eval.runs.folder import read_outputs
 from flamingo_eval.runs.recorded import copying_again
-from flamingo_eval.runs.runner import TaskData
+from flamingo_eval.runs.task_data import TaskData
 
 DataOf: TypeAlias = Callable[[Recorded], TaskData]  # raises FlamingoEvalError if the data is missing
 

@@ -14,7 +14,7 @@ from flamingo_eval.report.tables import METRIC_TITLES
 from flamingo_eval.report.verdict import Verdict, verdict
 from flamingo_eval.runs.folder import RunFolder
 from flamingo_eval.runs.recorded import recorded_data
-from flamingo_eval.runs.runner import TaskData
+from flamingo_eval.runs.task_data import TaskData
 
 
 @dataclass(frozen=True, slots=True)

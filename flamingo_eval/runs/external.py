@@ -22,10 +22,10 @@ from flamingo_eval.runs import identity
 from flamingo_eval.runs.copying import with_copying
 from flamingo_eval.runs.draws import without_derived_draws
 from flamingo_eval.runs.folder import CEILING, RunFolder, locked, remove_run, write_json, write_outputs
-from flamingo_eval.runs.plan import Question, question_of
 from flamingo_eval.runs.prediction_forms import Row
 from flamingo_eval.runs.predictions import PARTIAL_NOTE, PredictionFile, is_exported
 from flamingo_eval.runs.provenance import provenance
+from flamingo_eval.runs.questions import Question, question_of
 from flamingo_eval.runs.record import (
     SCHEMA,
     Counts,
@@ -37,7 +37,8 @@ from flamingo_eval.runs.record import (
     scores_record,
 )
 from flamingo_eval.runs.recorded import recorded_episodes
-from flamingo_eval.runs.runner import TaskData, fingerprint, load_data, scored
+from flamingo_eval.runs.runner import scored
+from flamingo_eval.runs.task_data import TaskData, fingerprint, load_data
 
 UNKNOWN = "unknown"
 NO_PROTOCOL = ProtocolSpec(UNKNOWN, "answers made by another program")

@@ -14,7 +14,7 @@ from flamingo_eval.records import Episode, Example, Output, Score
 from flamingo_eval.runs.copying import with_copying
 from flamingo_eval.runs.folder import RunFolder
 from flamingo_eval.runs.record import RunRecord, read_run
-from flamingo_eval.runs.runner import TaskData, load_data
+from flamingo_eval.runs.task_data import TaskData, load_data
 
 AS_RECORDED = ("rices", "file", "official")  # methods whose shots are read from the record
 

@@ -19,8 +19,8 @@ from flamingo_eval.runs.folder import RunFolder, read_outputs
 from flamingo_eval.runs.preflight import media_of, require_readable
 from flamingo_eval.runs.record import read_run
 from flamingo_eval.runs.recorded import data_of, recorded_spec
-from flamingo_eval.runs.runner import TaskData, load_data
 from flamingo_eval.runs.session import Observer, Session
+from flamingo_eval.runs.task_data import TaskData, load_data
 
 if TYPE_CHECKING:
     from flamingo_eval.prompting.rices import Encoder

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flamingo_eval.config.specs import RunSpec, TaskSpec
+from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.data import layouts
-from flamingo_eval.data.roots import DataRoot, as_data_root
+from flamingo_eval.data.roots import DataRoot
 from flamingo_eval.data.usable import digest_of
-from flamingo_eval.data.words import with_words
-from flamingo_eval.errors import DataError, RunError
+from flamingo_eval.errors import RunError
 from flamingo_eval.metrics.baselines import MAJORITY, RANDOM, baseline_scores
 from flamingo_eval.metrics.scoring import LETTERS, score_all
-from flamingo_eval.prompting.ablations import IMAGES_IN_WORDS
-from flamingo_eval.prompting.demos import FEWER_NOTE, Given, Ranking, brought, fewer_note, shown_under
+from flamingo_eval.prompting.demos import FEWER_NOTE, Ranking, brought, fewer_note, shown_under
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_by_id, without
 from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
 from flamingo_eval.runs import identity
@@ -41,7 +39,7 @@ from flamingo_eval.runs.folder import (
 )
 from flamingo_eval.runs.media_index import changed_media, indexing
 from flamingo_eval.runs.preflight import check_wanted
-from flamingo_eval.runs.provenance import name_below, provenance, sha256_files
+from flamingo_eval.runs.provenance import provenance
 from flamingo_eval.runs.record import (
     CHECKPOINT,
     SCHEMA,
@@ -57,18 +55,7 @@ from flamingo_eval.runs.record import (
 )
 from flamingo_eval.runs.similar import changed_sentence, why_new
 from flamingo_eval.runs.submission import FORMATS, write_submission
-
-
-@dataclass(frozen=True, slots=True)
-class TaskData:
-    """The two splits of a task, read once and shared by all shots and seeds."""
-
-    task: TaskSpec
-    root: Path | DataRoot
-    queries: Split
-    support: Split | None
-    inputs: Mapping[str, str] = field(default_factory=dict)  # sha256 by file
-    given: Given | None = None  # fixed demonstrations
+from flamingo_eval.runs.task_data import TaskData, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,43 +80,6 @@ class FinishedRun:
     resumed: int = 0  # queries that were already answered when this process started
     cached: bool = False  # True: the run was complete before, nothing was computed
     changed_media: tuple[str, ...] = ()  # pictures and clips whose size or time has changed since they were used
-
-
-def load_data(
-    task: TaskSpec,
-    root: Path | DataRoot,
-    split: str | None = None,
-    with_support: bool = True,
-    media: bool = True,
-    ablation: str = "",
-) -> TaskData:
-    """Read the query split (the task's, or `split`) and the support split of a task.
-
-    Without `media` the examples have no pictures. `ablation`: the run's; pictures in words are read for the one that
-    shows them.
-    """
-    queries = layouts.load_split(task, root, split or task.data.query, media=media)
-    if not queries.examples:
-        raise DataError(f"{task.name}: split '{queries.name}' has no examples.")
-    support = None
-    if with_support and task.data.support is not None:
-        is_same_split = task.data.support == queries.name
-        support = queries if is_same_split else layouts.load_split(task, root, task.data.support, media=media)
-        if ablation == IMAGES_IN_WORDS:
-            support = with_words(task, root, support)
-    files = [*queries.files, *(support.files if support else ())]
-    return TaskData(task, root, queries, support, sha256_files(files, as_data_root(root).folder))
-
-
-def fingerprint(spec: RunSpec, data: TaskData) -> str:
-    """Hash of all that decides the outputs: choices and contents of data files. Part of the folder's name."""
-    return identity.fingerprint(spec, _contents(data.queries, data), _contents(data.support, data))
-
-
-def _contents(split: Split | None, data: TaskData) -> list[str]:
-    """Digests of a split's files, in the order in which they are read."""
-    root = as_data_root(data.root).folder
-    return [data.inputs[name_below(file, root)] for file in split.files] if split is not None else []
 
 
 def run(

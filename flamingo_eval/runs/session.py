@@ -23,7 +23,8 @@ from flamingo_eval.runs.folder import RunFolder, read_outputs
 from flamingo_eval.runs.identity import folder_name
 from flamingo_eval.runs.plan import PlannedRun
 from flamingo_eval.runs.preflight import media_shown, require_readable, require_short
-from flamingo_eval.runs.runner import FinishedRun, Progress, TaskData, fingerprint, finished, run
+from flamingo_eval.runs.runner import FinishedRun, Progress, finished, run
+from flamingo_eval.runs.task_data import TaskData, fingerprint
 
 if TYPE_CHECKING:
     from flamingo_eval.backends.shape import Shape

@@ -7,7 +7,7 @@ import pytest
 from flamingo_eval.config.groups import GROUPS, expanded, group_names, groups_of, members
 from flamingo_eval.config.names import task_names
 from flamingo_eval.errors import ConfigError
-from flamingo_eval.runs.plan import load_questions
+from flamingo_eval.runs.questions import load_questions
 
 
 def test_groups_are_of_tasks_that_there_are() -> None:

@@ -11,7 +11,7 @@ from flamingo_eval.config.load import load_prompt
 from flamingo_eval.config.names import find_protocol
 from flamingo_eval.config.protocols import find_prompt, load_protocol, protocol_chain
 from flamingo_eval.errors import ConfigError
-from flamingo_eval.runs.plan import load_questions
+from flamingo_eval.runs.questions import load_questions
 
 QA = 'demonstration: "{{ image }}Q: {{ question }} A: {{ answer }}"\nquery: "{{ image }}Q: {{ question }} A:"\n'
 

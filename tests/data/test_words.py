@@ -14,7 +14,7 @@ from flamingo_eval.data.words import with_words
 from flamingo_eval.errors import DataError, UsageError
 from flamingo_eval.prompting.ablations import check_ablation_of
 from flamingo_eval.records import IN_WORDS, Split
-from flamingo_eval.runs.runner import load_data
+from flamingo_eval.runs.task_data import load_data
 
 CLEVR = load_task(find_task("vl_icl_clevr"))
 

@@ -18,7 +18,8 @@ from flamingo_eval.records import Episode, Example, Prompt, Split
 from flamingo_eval.runs.answer import answer
 from flamingo_eval.runs.folder import read_outputs
 from flamingo_eval.runs.record import read_run
-from flamingo_eval.runs.runner import TaskData, load_data, run
+from flamingo_eval.runs.runner import run
+from flamingo_eval.runs.task_data import TaskData, load_data
 from tests.support.vqa_spec import vqa_spec
 
 

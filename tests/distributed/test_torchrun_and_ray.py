@@ -179,7 +179,8 @@ def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: P
     from flamingo_eval.distributed.pool import ReplicaPool
     from flamingo_eval.distributed.ray_actors import ray_replicas
     from flamingo_eval.distributed.spec import Deployment
-    from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+    from flamingo_eval.runs.plan import Choices, plan_runs
+    from flamingo_eval.runs.questions import load_questions
     from flamingo_eval.runs.runner import Progress
     from flamingo_eval.runs.runner import run as run_one
 
@@ -220,7 +221,8 @@ def test_a_picture_that_kills_every_replica_is_named(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole command: its replicas die by SIGKILL whenever they open one of the pictures."""
-    from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+    from flamingo_eval.runs.plan import Choices, plan_runs
+    from flamingo_eval.runs.questions import load_questions
 
     (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=LIMIT))
     shown = Counter(e.query.media_id for e in planned.episodes())

@@ -21,7 +21,7 @@ from flamingo_eval.prompting.ablations import (
 from flamingo_eval.prompting.demos import Support
 from flamingo_eval.prompting.prompts import render, shown
 from flamingo_eval.records import Episode, Example, Image
-from flamingo_eval.runs.plan import load_question
+from flamingo_eval.runs.questions import load_question
 
 
 def row(n: int, picture: int | None = None) -> Example:

@@ -13,7 +13,8 @@ from flamingo_eval.cli import app
 from flamingo_eval.errors import DataError, UsageError
 from flamingo_eval.prompting.demos import fewer_note
 from flamingo_eval.records import Episode
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.sample.benchmarks import isekai, smmile
 
 NUMBERS = {"a": 1, "b": 3, "c": 0}  # demonstrations of each problem

@@ -14,7 +14,8 @@ from flamingo_eval.prompting import episodes
 from flamingo_eval.prompting.demos import Support, random_demos
 from flamingo_eval.prompting.episodes import Episodes, episodes_by_id, episodes_of, without
 from flamingo_eval.records import Example
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
+from flamingo_eval.runs.questions import load_questions
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from flamingo_eval.errors import DataError, FlamingoEvalError, PromptError, Usag
 from flamingo_eval.prompting.demos import draw_support, given_demos
 from flamingo_eval.prompting.given_demos import official_draws, read_demos_file
 from flamingo_eval.records import Example, Image, Split
-from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.sample.fresh.copies import copy_of
 
 NAMES = ("blicket", "dax", "perpo", "shously", "slation")

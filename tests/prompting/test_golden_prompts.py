@@ -16,7 +16,8 @@ from PIL import Image
 from flamingo_eval.config.names import protocol_names, task_names
 from flamingo_eval.config.protocols import NoPromptError
 from flamingo_eval.prompting.prompts import candidate_text, render, shown
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_question, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
+from flamingo_eval.runs.questions import load_question
 from flamingo_eval.sample.benchmarks import true_micl, writers
 from flamingo_eval.sample.fresh import clevr, objects, operators, textocr
 from flamingo_eval.sample.world import clips

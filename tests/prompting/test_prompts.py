@@ -8,7 +8,7 @@ from flamingo_eval.config.specs import CleanSpec, PromptSpec, ProtocolSpec
 from flamingo_eval.errors import PromptError
 from flamingo_eval.prompting.prompts import IMAGE_MARK, candidate_text, clean, render, shown
 from flamingo_eval.records import END_OF_CHUNK, Episode, Example, Image, Prompt
-from flamingo_eval.runs.plan import load_question
+from flamingo_eval.runs.questions import load_question
 
 PROTOCOL = ProtocolSpec("p", "P", begin="<BOS>")
 SPEC = PromptSpec("s", "{{ image }}Q {{ question }} A {{ answer }}{{ end_of_chunk }}", "{{ image }}Q {{ question }} A")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from flamingo_eval.config.specs import DemoMethod, ModelIdentity
 from flamingo_eval.prompting.rices import ranking_of, standardised
 from flamingo_eval.records import Media
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.sample.fresh.copies import copy_of
 
 

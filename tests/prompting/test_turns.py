@@ -12,7 +12,7 @@ from flamingo_eval.errors import ConfigError, PromptError
 from flamingo_eval.prompting.answer_rules import short_answer
 from flamingo_eval.prompting.prompts import render
 from flamingo_eval.records import Episode, Example
-from flamingo_eval.runs.plan import load_question
+from flamingo_eval.runs.questions import load_question
 
 A, B = Image("a.png"), Image("b.png")
 

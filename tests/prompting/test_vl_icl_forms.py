@@ -7,7 +7,7 @@ import pytest
 from flamingo_eval.errors import ConfigError
 from flamingo_eval.prompting.prompts import render, shown
 from flamingo_eval.records import Episode, Example, Image, Prompt
-from flamingo_eval.runs.plan import load_question
+from flamingo_eval.runs.questions import load_question
 
 CONCISE = "Answer the question with a single word or phase."
 DETAILED = f"Induce the concept from the in-context examples. {CONCISE}"

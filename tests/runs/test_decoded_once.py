@@ -17,7 +17,8 @@ from flamingo_eval.data.images import open_image
 from flamingo_eval.models import preprocess
 from flamingo_eval.records import Image
 from flamingo_eval.runs.backend import Backend, identity_of, load_backend
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.runs.runner import FinishedRun
 from flamingo_eval.runs.session import run_all
 

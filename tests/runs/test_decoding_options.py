@@ -9,7 +9,8 @@ from flamingo_eval.cli import app
 from flamingo_eval.config.specs import ModelIdentity
 from flamingo_eval.errors import UsageError
 from flamingo_eval.runs.identity import identity, row_settings
-from flamingo_eval.runs.plan import Choices, load_question, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
+from flamingo_eval.runs.questions import load_question
 
 MODEL = ModelIdentity("m", "0" * 64, "cpu", "float32")
 

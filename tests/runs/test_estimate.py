@@ -15,7 +15,8 @@ from flamingo_eval.cli.dry_run import duration
 from flamingo_eval.models.flops import ModelFlops
 from flamingo_eval.prompting.prompts import candidate_text, render
 from flamingo_eval.runs.estimate import Estimate, Reader, estimate
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
+from flamingo_eval.runs.questions import load_questions
 
 
 def runs_of(*tasks: str, **choices: Any) -> list[PlannedRun]:

@@ -17,8 +17,9 @@ from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import MediaError, PredictionError
 from flamingo_eval.prompting.prompts import render, shown
 from flamingo_eval.runs.folder import find_runs, read_outputs
-from flamingo_eval.runs.plan import Choices, load_question, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
 from flamingo_eval.runs.predictions import read_predictions
+from flamingo_eval.runs.questions import load_question
 from flamingo_eval.sample import sample_root
 
 

@@ -24,7 +24,8 @@ from flamingo_eval.runs.folder import find_runs, read_outputs
 from flamingo_eval.runs.identity import explain, identity, resolved_names
 from flamingo_eval.runs.record import read_run, read_scores, run_json
 from flamingo_eval.runs.recorded import recorded_spec
-from flamingo_eval.runs.runner import FinishedRun, fingerprint, load_data, run
+from flamingo_eval.runs.runner import FinishedRun, run
+from flamingo_eval.runs.task_data import fingerprint, load_data
 from tests.support.fixture_types import MakeRun
 
 SCHEMA_1 = Path(__file__).parents[1] / "data" / "schema_1"

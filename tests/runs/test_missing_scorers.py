@@ -6,7 +6,7 @@ import pytest
 
 from flamingo_eval.errors import MissingDependency
 from flamingo_eval.metrics import wordnet
-from flamingo_eval.runs.plan import load_questions
+from flamingo_eval.runs.questions import load_questions
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from flamingo_eval.config.specs import ModelIdentity
 from flamingo_eval.errors import MissingDependency
 from flamingo_eval.metrics import wordnet
 from flamingo_eval.prompting.okvqa_stem import require_stemming
-from flamingo_eval.runs.plan import Choices, load_question, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
+from flamingo_eval.runs.questions import load_question, load_questions
 from flamingo_eval.runs.runner import run
 
 

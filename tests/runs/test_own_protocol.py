@@ -9,7 +9,8 @@ import pytest
 from flamingo_eval.cli.run import _protocols
 from flamingo_eval.config.names import find_task, protocol_names, task_names
 from flamingo_eval.data.task_file import load_task
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_question, load_questions, own_protocol, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
+from flamingo_eval.runs.questions import load_question, load_questions, own_protocol
 from flamingo_eval.sample.fresh.copies import copy_of
 
 

@@ -18,7 +18,8 @@ from flamingo_eval.records import Answer, Image, Prompt
 from flamingo_eval.report.tables import notes_of, table_of
 from flamingo_eval.runs.backend import Backend
 from flamingo_eval.runs.folder import RunFolder, read_outputs
-from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.runs.record import read_run
 from flamingo_eval.runs.session import run_all
 

@@ -13,8 +13,9 @@ from flamingo_eval.cli import app
 from flamingo_eval.errors import PromptError
 from flamingo_eval.models import read_shape
 from flamingo_eval.prompting.prompts import render
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
 from flamingo_eval.runs.preflight import require_short
+from flamingo_eval.runs.questions import load_questions
 
 CONFIG, TOKENIZER = read_shape("tiny")
 

@@ -22,8 +22,9 @@ from flamingo_eval.records import Best, Example, Output, Prediction, Split
 from flamingo_eval.report.diff import answer_of, compare
 from flamingo_eval.runs.estimate import Reader
 from flamingo_eval.runs.folder import RunFolder, output_line, parse_output
-from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
 from flamingo_eval.runs.preflight import check_wanted
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.runs.record import spec_json
 from flamingo_eval.runs.recorded import recorded_spec
 from flamingo_eval.runs.runner import run

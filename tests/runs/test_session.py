@@ -21,7 +21,8 @@ from flamingo_eval.errors import MediaError
 from flamingo_eval.prompting.prompts import with_variant
 from flamingo_eval.records import Prompt
 from flamingo_eval.runs.backend import Backend
-from flamingo_eval.runs.plan import Choices, PlannedRun, load_questions, plan_runs, question_of
+from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
+from flamingo_eval.runs.questions import load_questions, question_of
 from flamingo_eval.runs.session import run_all
 
 IDENTITY = ModelIdentity("m", "0", "cpu", "float32")

@@ -15,8 +15,9 @@ from flamingo_eval.data.layouts import load_split
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import DataError, MediaError
 from flamingo_eval.records import Split
-from flamingo_eval.runs.plan import Choices, load_question, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
 from flamingo_eval.runs.preflight import media_shown, require_readable
+from flamingo_eval.runs.questions import load_question
 from flamingo_eval.sample import sample_root
 from flamingo_eval.sample.benchmarks import actions, classification, draws, fastbind, isekai, smmile, true_micl, writers
 from flamingo_eval.sample.benchmarks.writers import BUILDERS

@@ -19,7 +19,8 @@ from flamingo_eval.data.roots import data_name
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import DataError, UsageError
 from flamingo_eval.records import Split
-from flamingo_eval.runs.plan import Choices, load_questions, plan_runs
+from flamingo_eval.runs.plan import Choices, plan_runs
+from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.sample.benchmarks import draws
 from flamingo_eval.sample.fresh import clevr, objects, operators, textocr
 from flamingo_eval.sample.fresh.copies import copy_of
