@@ -37,7 +37,7 @@ from flamingo_eval.runs.record import (
     scores_record,
 )
 from flamingo_eval.runs.recorded import recorded_episodes
-from flamingo_eval.runs.runner import scored
+from flamingo_eval.runs.scores import scored
 from flamingo_eval.runs.task_data import TaskData, fingerprint, load_data
 
 UNKNOWN = "unknown"

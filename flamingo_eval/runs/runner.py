@@ -17,17 +17,14 @@ from flamingo_eval.data import layouts
 from flamingo_eval.data.roots import DataRoot
 from flamingo_eval.data.usable import digest_of
 from flamingo_eval.errors import RunError
-from flamingo_eval.metrics.baselines import MAJORITY, RANDOM, baseline_scores
-from flamingo_eval.metrics.scoring import LETTERS, score_all
-from flamingo_eval.prompting.demos import FEWER_NOTE, Ranking, brought, fewer_note, shown_under
+from flamingo_eval.prompting.demos import Ranking
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_by_id, without
-from flamingo_eval.records import Episode, Example, Output, Prediction, Score, Split
+from flamingo_eval.records import Episode, Output, Prediction, Score, Split
 from flamingo_eval.runs import identity
 from flamingo_eval.runs.answer import Engine, OutputSource, answer, stats_of
 from flamingo_eval.runs.copying import with_copying
 from flamingo_eval.runs.draws import without_derived_draws
 from flamingo_eval.runs.folder import (
-    CEILING,
     RunFolder,
     appending,
     locked,
@@ -53,6 +50,7 @@ from flamingo_eval.runs.record import (
     scores_json,
     scores_record,
 )
+from flamingo_eval.runs.scores import scored
 from flamingo_eval.runs.similar import changed_sentence, why_new
 from flamingo_eval.runs.submission import FORMATS, write_submission
 from flamingo_eval.runs.task_data import TaskData, fingerprint
@@ -245,81 +243,6 @@ def _submit(folder: RunFolder, data: TaskData, outputs: Sequence[Output]) -> Non
     write_submission(
         data.task, part, list(predictions.values()), folder.path / "submission.json", unanswered=unanswered
     )
-
-
-def coverage(answered: Sequence[tuple[Output, Example]], shots: Mapping[str, Example]) -> float:
-    """Share of queries (0-100) with a shot that shows their answer.
-
-    If labels have a meaning only within an episode (fast binding), this is the ceiling: only guessing can exceed it.
-    """
-    covered = [any(_answer_to(e, shots[s]) in e.references for s in o.shots) for o, e in answered]
-    return 100 * sum(covered) / len(covered)
-
-
-def _answer_to(query: Example, shot: Example) -> str:
-    return shown_under(shot, str(query.labels.get("answer_key", ""))).answer
-
-
-def scored(
-    outputs: Sequence[Output],
-    examples: Sequence[Example],
-    spec: RunSpec,
-    split: Split,
-    shots: Mapping[str, Example],
-    phase: Callable[[str], None] = lambda _: None,
-) -> tuple[list[Score], list[float | None]]:
-    """The task's metrics over the answered queries, and the headline's per-example values (None where it failed).
-
-    `phase` is told what is being computed.
-    """
-    answered = [(o, e) for o, e in zip(outputs, examples, strict=True) if not o.error]
-    n_failed = len(outputs) - len(answered)
-    if not split.labelled:
-        why = f"split '{split.name}' has no public answers: submission.json is for the evaluation server"
-        headline = spec.task.metrics[0].name
-        return [Score(headline, None, len(answered), n_failed, why_undefined=why)], [None] * len(outputs)
-    predictions = [Prediction.of(o) for o, _ in answered]
-    scores, values = score_all(
-        predictions,
-        [e for _, e in answered],
-        spec.task.metrics,
-        dialect=spec.prompt.metric_dialect,
-        n_failed=n_failed,
-        keep_unscored=True,
-        phase=phase,
-    )
-    value_of = {o.id: v for (o, _), v in zip(answered, values, strict=True)}
-    unread = sum(p.chosen is None for p in predictions) if _by_letter(spec) else 0
-    if unread:
-        note = f"{unread} of {len(predictions)} answers contain no choice: counted as wrong"
-        scores = [replace(score, notes={**score.notes, LETTERS: note}) for score in scores]
-    if scores and any(brought(e) is not None for _, e in answered):
-        scores = [_with_baselines(scores[0], answered, spec, shots), *scores[1:]]
-        if note := fewer_note([e for _, e in answered], spec.demos.shots):
-            scores = [replace(score, notes={**score.notes, FEWER_NOTE: note}) for score in scores]
-    elif scores and any("pool" in e.labels for _, e in answered):
-        scores[0] = replace(scores[0], breakdown={**scores[0].breakdown, CEILING: coverage(answered, shots)})
-    return scores, [value_of.get(o.id) for o in outputs]
-
-
-def _with_baselines(
-    score: Score, answered: Sequence[tuple[Output, Example]], spec: RunSpec, shots: Mapping[str, Example]
-) -> Score:
-    """A score with what always repeating an answer of the shots gives, for tasks whose queries bring their shots."""
-    answers = [[_answer_to(e, shots[id]) for id in o.shots if id in shots] for o, e in answered]
-    baselines = baseline_scores(
-        spec.task.metrics[0],
-        [e for _, e in answered],
-        answers,
-        spec.demos.seed,
-        dialect=spec.prompt.metric_dialect,
-    )
-    values = {name: baselines[name].value for name in (MAJORITY, RANDOM) if name in baselines}
-    return replace(score, breakdown={**score.breakdown, **values})
-
-
-def _by_letter(spec: RunSpec) -> bool:
-    return spec.generates and spec.task.mode == "close-ended"
 
 
 def _outputs(

@@ -18,7 +18,8 @@ from flamingo_eval.errors import MediaError, RunError
 from flamingo_eval.records import Answer, Episode, Example, Image, Output, Prompt, Split
 from flamingo_eval.runs.answer import answer, shot_orders
 from flamingo_eval.runs.folder import RunFolder, read_outputs
-from flamingo_eval.runs.runner import coverage, run
+from flamingo_eval.runs.runner import run
+from flamingo_eval.runs.scores import coverage
 from flamingo_eval.runs.task_data import TaskData, load_data
 from tests.support.fixture_types import MakeRun
 from tests.support.vqa_spec import vqa_spec
