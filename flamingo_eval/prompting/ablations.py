@@ -11,8 +11,8 @@ from pathlib import Path
 
 from flamingo_eval.config.specs import TaskSpec
 from flamingo_eval.errors import PromptError, UsageError, did_you_mean
-from flamingo_eval.prompting.demos import Support, endless_draw, pool_of
 from flamingo_eval.prompting.relabelling import LABELS_PERMUTED, answers_by_key, labels_permuted, why_not_permuted
+from flamingo_eval.prompting.support import Support, endless_draw, pool_of
 from flamingo_eval.records import IN_WORDS, Episode, Example, Image, Split
 
 IMAGES_IN_WORDS = "images-in-words"

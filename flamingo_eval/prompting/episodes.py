@@ -10,19 +10,16 @@ from flamingo_eval.config.specs import Asked, DemoSpec
 from flamingo_eval.errors import PromptError, UsageError
 from flamingo_eval.prompting.ablations import QUERY_IMAGES_SHUFFLED, ablate, shuffle_query_images
 from flamingo_eval.prompting.demos import (
-    Given,
     Ranking,
-    Support,
     TooFewShotsError,
     balanced_demos,
-    draw_support,
-    endless_draw,
     fixed_demos,
     given_demos,
     random_demos,
     ranked_demos,
     require_enough,
 )
+from flamingo_eval.prompting.support import Given, Support, draw_support, endless_draw
 from flamingo_eval.records import Episode, Example, Split
 
 DRAWN = ("random", "balanced", "fixed")  # methods that a key and the support set decide

@@ -15,7 +15,7 @@ from random import Random
 from flamingo_eval.config.specs import DemoSpec, TaskSpec
 from flamingo_eval.errors import DataError, Problem, UsageError, did_you_mean, problems_in
 from flamingo_eval.files import JsonError, parse_json
-from flamingo_eval.prompting.demos import Given, brought, group_of
+from flamingo_eval.prompting.support import Given, brought, group_of
 from flamingo_eval.records import Example, Split
 
 Shots = Mapping[str, tuple[str, ...]]  # query id -> support ids, in the order of the prompt

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from flamingo_eval.config.specs import TaskSpec
-from flamingo_eval.prompting.demos import Support, endless_draw, pool_of
+from flamingo_eval.prompting.support import Support, endless_draw, pool_of
 from flamingo_eval.records import Episode, Example, Split
 
 LABELS_PERMUTED = "labels-permuted"

@@ -21,8 +21,9 @@ from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.data.disk_store import trim
 from flamingo_eval.data.media import content_hash
 from flamingo_eval.errors import DataError, RunError
-from flamingo_eval.prompting.demos import Ranking, Support, draw_support, pool_of
+from flamingo_eval.prompting.demos import Ranking
 from flamingo_eval.prompting.feature_store import FeatureStore
+from flamingo_eval.prompting.support import Support, draw_support, pool_of
 from flamingo_eval.records import Example, Media
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from flamingo_eval.metrics.baselines import MAJORITY, RANDOM
 from flamingo_eval.metrics.bootstrap import over_seeds
 from flamingo_eval.metrics.scoring import LETTERS, REFERENCES
 from flamingo_eval.metrics.vl_icl import CEILING_NOTE
-from flamingo_eval.prompting.demos import FEWER_NOTE
+from flamingo_eval.prompting.support import FEWER_NOTE
 from flamingo_eval.report.rows import Recorded, RowKey, rows_of
 from flamingo_eval.runs.folder import BELOW, CEILING, RunFolder, read_outputs
 from flamingo_eval.runs.predictions import PARTIAL_NOTE

@@ -12,9 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from flamingo_eval.config.specs import Asked, DecodeSpec, RankSpec, RunSpec
 from flamingo_eval.errors import PromptError, RunError
-from flamingo_eval.prompting.demos import endless_draw
 from flamingo_eval.prompting.letters import choice_of
 from flamingo_eval.prompting.prompts import candidate_text, clean, render
+from flamingo_eval.prompting.support import endless_draw
 from flamingo_eval.records import SCORE_DECIMALS, Answer, Best, Episode, Example, Output, Prompt, Split, best_of
 
 

@@ -27,9 +27,10 @@ from flamingo_eval.data.roots import data_name, data_root
 from flamingo_eval.data.usable import UsableExamples
 from flamingo_eval.errors import UsageError
 from flamingo_eval.prompting.ablations import check_ablation, check_ablation_of
-from flamingo_eval.prompting.demos import Given, Ranking, Support, most_brought
+from flamingo_eval.prompting.demos import Ranking
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_of, ranked_by_model, require_shots
 from flamingo_eval.prompting.given_demos import METHODS, file_digest, official_draws, read_demos_file
+from flamingo_eval.prompting.support import Given, Support, most_brought
 from flamingo_eval.records import Episode, Example
 from flamingo_eval.runs.preflight import check_wanted, require_letters
 from flamingo_eval.runs.questions import Question

@@ -8,8 +8,8 @@ from flamingo_eval.config.settings import is_sample
 from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.data.roots import DataRoot, data_root
 from flamingo_eval.errors import FlamingoEvalError, RunError
-from flamingo_eval.prompting.demos import shown_under
 from flamingo_eval.prompting.episodes import Supports, ablated, chosen_queries, episodes_of
+from flamingo_eval.prompting.support import shown_under
 from flamingo_eval.records import Episode, Example, Output, Score
 from flamingo_eval.runs.copying import with_copying
 from flamingo_eval.runs.folder import RunFolder

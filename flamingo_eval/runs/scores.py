@@ -8,7 +8,7 @@ from dataclasses import replace
 from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.metrics.baselines import MAJORITY, RANDOM, baseline_scores
 from flamingo_eval.metrics.scoring import LETTERS, score_all
-from flamingo_eval.prompting.demos import FEWER_NOTE, brought, fewer_note, shown_under
+from flamingo_eval.prompting.support import FEWER_NOTE, brought, fewer_note, shown_under
 from flamingo_eval.records import Example, Output, Prediction, Score, Split
 from flamingo_eval.runs.folder import CEILING
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from flamingo_eval.config.specs import ModelIdentity, RunSpec
 from flamingo_eval.data.usable import UsableExamples
 from flamingo_eval.errors import UsageError
-from flamingo_eval.prompting.demos import Ranking, Support
+from flamingo_eval.prompting.demos import Ranking
 from flamingo_eval.prompting.episodes import Supports, chosen_queries, episodes_by_id, episodes_of, ranked_by_model
+from flamingo_eval.prompting.support import Support
 from flamingo_eval.records import Episode, Example
 from flamingo_eval.runs.backend import Backend
 from flamingo_eval.runs.folder import RunFolder, read_outputs

@@ -12,7 +12,7 @@ from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.data.words import with_words
 from flamingo_eval.errors import DataError
 from flamingo_eval.prompting.ablations import IMAGES_IN_WORDS
-from flamingo_eval.prompting.demos import Given
+from flamingo_eval.prompting.support import Given
 from flamingo_eval.records import Split
 from flamingo_eval.runs import identity
 from flamingo_eval.runs.provenance import name_below, sha256_files

@@ -18,8 +18,8 @@ from flamingo_eval.prompting.ablations import (
     shuffle_query_images,
     words_for,
 )
-from flamingo_eval.prompting.demos import Support
 from flamingo_eval.prompting.prompts import render, shown
+from flamingo_eval.prompting.support import Support
 from flamingo_eval.records import Episode, Example, Image
 from flamingo_eval.runs.questions import load_question
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flamingo_eval.cli import app
 from flamingo_eval.errors import DataError, UsageError
-from flamingo_eval.prompting.demos import fewer_note
+from flamingo_eval.prompting.support import fewer_note
 from flamingo_eval.records import Episode
 from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
 from flamingo_eval.runs.questions import load_questions

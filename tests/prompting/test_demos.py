@@ -14,16 +14,9 @@ from hypothesis import strategies as st
 
 from flamingo_eval.config.specs import DemoSpec
 from flamingo_eval.errors import PromptError, UsageError
-from flamingo_eval.prompting.demos import (
-    Support,
-    balanced_demos,
-    draw_support,
-    endless_draw,
-    fixed_demos,
-    random_demos,
-    ranked_demos,
-)
+from flamingo_eval.prompting.demos import balanced_demos, fixed_demos, random_demos, ranked_demos
 from flamingo_eval.prompting.episodes import build_episodes, choose_queries
+from flamingo_eval.prompting.support import Support, draw_support, endless_draw
 from flamingo_eval.records import Example
 
 

@@ -11,8 +11,9 @@ import pytest
 from flamingo_eval.config.specs import DemoMethod
 from flamingo_eval.errors import PromptError
 from flamingo_eval.prompting import episodes
-from flamingo_eval.prompting.demos import Support, random_demos
+from flamingo_eval.prompting.demos import random_demos
 from flamingo_eval.prompting.episodes import Episodes, episodes_by_id, episodes_of, without
+from flamingo_eval.prompting.support import Support
 from flamingo_eval.records import Example
 from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
 from flamingo_eval.runs.questions import load_questions

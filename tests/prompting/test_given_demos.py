@@ -12,8 +12,9 @@ from flamingo_eval.config.names import find_task
 from flamingo_eval.config.specs import DemoSpec, TaskSpec
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import DataError, FlamingoEvalError, PromptError, UsageError
-from flamingo_eval.prompting.demos import draw_support, given_demos
+from flamingo_eval.prompting.demos import given_demos
 from flamingo_eval.prompting.given_demos import official_draws, read_demos_file
+from flamingo_eval.prompting.support import draw_support
 from flamingo_eval.records import Example, Image, Split
 from flamingo_eval.runs.plan import Choices, plan_runs
 from flamingo_eval.runs.questions import load_questions

@@ -8,8 +8,8 @@ import pytest
 
 from flamingo_eval.config.names import find_task
 from flamingo_eval.data.task_file import load_task
-from flamingo_eval.prompting.demos import Support
 from flamingo_eval.prompting.relabelling import labels_permuted, why_not_permuted
+from flamingo_eval.prompting.support import Support
 from flamingo_eval.records import Episode, Example, Split
 
 WORDS = ("red", "blue", "green", "a red ball", "a blue ball", "1", "2", "3", "yes", "no")

@@ -18,8 +18,9 @@ from flamingo_eval.data.layouts import load_split
 from flamingo_eval.data.roots import data_root
 from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import DataError
-from flamingo_eval.prompting.demos import Support, draw_support, random_demos
+from flamingo_eval.prompting.demos import random_demos
 from flamingo_eval.prompting.prompts import render
+from flamingo_eval.prompting.support import Support, draw_support
 from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Video
 from flamingo_eval.records import Part as PromptPart
 from flamingo_eval.training.streams.samples import BrokenSample, Look, Part, Raw, Sample, Text
