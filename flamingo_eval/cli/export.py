@@ -176,8 +176,8 @@ def _samples(folders: list[str], out: Path, data: str | None, images: tuple[str,
     """Write the per-sample log of one run."""
     from flamingo_eval.cli.console import say
     from flamingo_eval.errors import UsageError
-    from flamingo_eval.report.browser import read_runs
     from flamingo_eval.report.diff import one_run
+    from flamingo_eval.report.recorded_prompts import read_runs
     from flamingo_eval.report.samples_log import sample_lines, task_prompts
 
     if len(folders) != 1:

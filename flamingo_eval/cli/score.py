@@ -65,8 +65,8 @@ def score(
     from flamingo_eval.metrics import own_dialect
     from flamingo_eval.metrics.scoring import score_all
     from flamingo_eval.prompting.episodes import chosen_queries
-    from flamingo_eval.report.browser import read_runs
     from flamingo_eval.report.diff import one_run, outputs_by_id
+    from flamingo_eval.report.recorded_prompts import read_runs
     from flamingo_eval.runs.external import Stated, exported_run, external_spec, load_answered, write_external
     from flamingo_eval.runs.prediction_forms import read_rows
     from flamingo_eval.runs.predictions import PARTIAL_NOTE, example_line, read_predictions

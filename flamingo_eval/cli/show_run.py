@@ -16,8 +16,8 @@ def show_run(folder: Path, id: str | None, data: str | None, as_json: bool, imag
     from flamingo_eval.errors import FlamingoEvalError, RunError, UsageError, did_you_mean
     from flamingo_eval.prompting.prompts import shown
     from flamingo_eval.records import Prediction
-    from flamingo_eval.report.browser import TaskPrompts, read_runs
     from flamingo_eval.report.diff import one_run
+    from flamingo_eval.report.recorded_prompts import TaskPrompts, read_runs
     from flamingo_eval.runs.recorded import recorded_data
 
     (run,) = read_runs([one_run(folder)])

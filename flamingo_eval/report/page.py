@@ -21,9 +21,10 @@ from markupsafe import Markup
 
 from flamingo_eval import __version__
 from flamingo_eval.report import figure
-from flamingo_eval.report.browser import Browser, Run, read_runs
+from flamingo_eval.report.browser import Browser
 from flamingo_eval.report.icl import NOTES, card_rows, whys
 from flamingo_eval.report.page_card import copying_table, curve_table
+from flamingo_eval.report.recorded_prompts import Run, read_runs
 from flamingo_eval.report.shown_table import ShownCell, ShownRow, ShownTable
 from flamingo_eval.report.tables import (
     METRIC_TITLES,

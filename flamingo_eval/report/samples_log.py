@@ -13,7 +13,7 @@ from typing import Any
 from flamingo_eval.errors import FlamingoEvalError
 from flamingo_eval.prompting.prompts import candidate_text, shown
 from flamingo_eval.records import Example, Output, Prediction
-from flamingo_eval.report.browser import Run, TaskPrompts
+from flamingo_eval.report.recorded_prompts import Run, TaskPrompts
 from flamingo_eval.runs.recorded import recorded_data
 
 

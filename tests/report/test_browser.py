@@ -13,7 +13,8 @@ from flamingo_eval.config.specs import DemoSpec
 from flamingo_eval.prompting import episodes
 from flamingo_eval.prompting.support import draw_support
 from flamingo_eval.records import END_OF_CHUNK, Image, Prompt
-from flamingo_eval.report.browser import Browser, cards_of, chosen_ids, read_runs
+from flamingo_eval.report.browser import Browser, cards_of, chosen_ids
+from flamingo_eval.report.recorded_prompts import read_runs
 from flamingo_eval.report.thumbnails import PictureBook
 from flamingo_eval.runs.folder import RunFolder
 
