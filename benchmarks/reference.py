@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_eval.errors import MissingDependency
-from flamingo_eval.metrics import require_installed
+from flamingo_eval.metrics.requirements import require_installed
 from flamingo_eval.records import best_of
 
 REPOSITORY = Path(__file__).parents[1]

@@ -177,13 +177,13 @@ def _samples(folders: list[str], out: Path, data: str | None, images: tuple[str,
     from flamingo_eval.cli.console import say
     from flamingo_eval.errors import UsageError
     from flamingo_eval.report.diff import one_run
-    from flamingo_eval.report.recorded_prompts import read_runs
-    from flamingo_eval.report.samples_log import sample_lines, task_prompts
+    from flamingo_eval.report.recorded_prompts import read_runs, task_prompts
+    from flamingo_eval.report.samples_log import sample_lines
 
     if len(folders) != 1:
         raise UsageError(f"--format lm-eval-samples: expected one run, got {len(folders)}.")
     (run,) = read_runs([one_run(Path(folders[0]))])
-    prompts, reason = task_prompts(run, data, images)
+    prompts, reason = task_prompts([run], data, images)
     n = _write_lines(out, sample_lines(run, prompts))
     say(f"{out}: {n} samples" + (f"; without prompts and targets: {reason}" if reason else ""))
     if n_failed := len(run.outputs) - n:

@@ -62,7 +62,7 @@ def score(
     from flamingo_eval.data import layouts
     from flamingo_eval.data.roots import data_name, data_root, require_folders
     from flamingo_eval.errors import DataError, UsageError
-    from flamingo_eval.metrics import own_dialect
+    from flamingo_eval.metrics.dialects import own_dialect
     from flamingo_eval.metrics.scoring import score_all
     from flamingo_eval.prompting.episodes import chosen_queries
     from flamingo_eval.report.diff import one_run, outputs_by_id

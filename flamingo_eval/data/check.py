@@ -17,7 +17,7 @@ from flamingo_eval.data.roots import DataRoot, as_data_root
 from flamingo_eval.data.source import NoExamplesError
 from flamingo_eval.data.whole_files import looks_whole
 from flamingo_eval.errors import DataError, MediaError, Problem
-from flamingo_eval.metrics import references_note
+from flamingo_eval.metrics.requirements import references_note
 from flamingo_eval.records import Example, Image, Media, Split
 
 AT_ONCE = 256  # files given to the threads at a time: small memory, regular progress

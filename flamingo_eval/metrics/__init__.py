@@ -8,13 +8,12 @@ published tables. What it reads of an example beyond `references`, `target` and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import Literal, Protocol
 
-from flamingo_eval.config.specs import MetricSpec
-from flamingo_eval.errors import ConfigError, UsageError, did_you_mean
+from flamingo_eval.errors import ConfigError, did_you_mean
 from flamingo_eval.metrics import own
 from flamingo_eval.records import Example, MetricResult, Prediction
 
@@ -288,62 +287,3 @@ def answer_reader(name: str) -> Callable[[str], str]:
     module, function = metric_row(name).reads.split(":")
     reader: Callable[[str], str] = getattr(import_module(module), function)
     return reader
-
-
-def dialect_of(spec: MetricSpec, protocol: str = "") -> str:
-    """The dialect that counts: the task's where it names one, else the protocol's, else the metric's first.
-
-    A protocol's dialect that the metric does not have is passed over: protocols name the dialect of VQA accuracy, and
-    their other tasks have other metrics. A task's unknown dialect is an error.
-    """
-    dialects = metric_row(spec.name).dialects
-    if spec.dialect and spec.dialect not in dialects:
-        hint = did_you_mean(spec.dialect, dialects)
-        raise ConfigError(
-            f"metric '{spec.name}' has no dialect '{spec.dialect}'. {hint}".rstrip(),
-            fix=f"Known: {', '.join(dialects)}.",
-        )
-    return spec.dialect or (protocol if protocol in dialects else dialects[0])
-
-
-def own_dialect(metrics: Sequence[MetricSpec], dialect: str) -> tuple[MetricSpec, ...]:
-    """A task's metrics with the dialect that a user asks for, in the place of the task's own.
-
-    Metrics without that dialect keep theirs. Raises UsageError, with the nearest known one, if none of them has it.
-    """
-    if not dialect:
-        return tuple(metrics)
-    dialects = dict.fromkeys(d for m in metrics for d in metric_row(m.name).dialects if d)
-    if dialect not in dialects:
-        names = ", ".join(m.name for m in metrics)
-        fix = f"Known: {', '.join(dialects)}." if dialects else f"{names}: no dialects. Leave --dialect out."
-        hint = did_you_mean(dialect, dialects)
-        raise UsageError(f"--dialect {dialect}: no metric of this task has this dialect. {hint}".rstrip(), fix=fix)
-    return tuple(replace(m, dialect=dialect) if dialect in metric_row(m.name).dialects else m for m in metrics)
-
-
-def references_note(name: str, examples: Sequence[Example]) -> str:
-    """What to know where examples have too few references for an answer to reach 100; "" where all have enough."""
-    if own.is_own(name):
-        return ""
-    row = metric_row(name)
-    n_short = sum(len(e.references) < row.full_marks_from for e in examples if e.references)
-    if not n_short:
-        return ""
-    return (
-        f"{n_short:,} of {len(examples):,} queries have fewer than {row.full_marks_from} references, so that even a "
-        f"perfect answer does not reach 100: {row.short_of_that}"
-    )
-
-
-def require_installed(name: str) -> None:
-    """Whether a metric can be computed here. Raises MissingDependency with the one-line install."""
-    requirement = metric_row(name).requires
-    if "java" in requirement:
-        from flamingo_eval.metrics.java import find_java
-
-        find_java()
-    if "nltk" in requirement:
-        from flamingo_eval.metrics.wordnet import require_nltk_data
-
-        require_nltk_data()

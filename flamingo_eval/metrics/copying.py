@@ -20,9 +20,10 @@ from dataclasses import dataclass, field, replace
 
 from flamingo_eval.config.specs import MetricSpec
 from flamingo_eval.errors import MetricError, MissingDependency
-from flamingo_eval.metrics import answer_reader, dialect_of, load_metric, metric_row
+from flamingo_eval.metrics import answer_reader, load_metric, metric_row
 from flamingo_eval.metrics.baselines import LAST, MAJORITY, last_shown, most_frequent, saying
 from flamingo_eval.metrics.bootstrap import bootstrap, mean_of
+from flamingo_eval.metrics.dialects import dialect_of
 from flamingo_eval.records import Copying, Example, MetricResult, Prediction, Score
 
 UNCOVERED = "uncovered"  # the queries whose answer no shot shows

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from flamingo_eval.config.specs import MetricSpec
-from flamingo_eval.metrics import dialect_of, load_metric, metric_row
+from flamingo_eval.metrics import load_metric, metric_row
+from flamingo_eval.metrics.dialects import dialect_of
 from flamingo_eval.records import Example, Output, Prediction, Split
 
 

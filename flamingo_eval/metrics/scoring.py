@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 from flamingo_eval.config.specs import MetricSpec
 from flamingo_eval.errors import DataError, MetricError, MissingDependency, Problem
-from flamingo_eval.metrics import dialect_of, load_metric, metric_row, references_note
+from flamingo_eval.metrics import load_metric, metric_row
 from flamingo_eval.metrics.bootstrap import bootstrap, draws_note
+from flamingo_eval.metrics.dialects import dialect_of
+from flamingo_eval.metrics.requirements import references_note
 from flamingo_eval.records import Example, Prediction, Score
 
 LETTERS = "letters"  # key of the note that answers named no choice

@@ -1,8 +1,4 @@
-"""The page's data: a sample of each task's queries, with prompts, answers and references.
-
-Prompts are rendered again from the record's spec and the data. If the data's digests or the shots differ from the
-record, the page shows only the answers and says why.
-"""
+"""The page's data: a sample of each task's queries, with prompts, answers and references."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from typing import Any
 
 from flamingo_eval.config.specs import RunSpec
 from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Output, Prediction, Prompt, Video, best_of
-from flamingo_eval.report.recorded_prompts import Run, TaskPrompts, _task_prompts, recorded_prompt
+from flamingo_eval.report.recorded_prompts import Run, TaskPrompts, recorded_prompt, task_prompts
 from flamingo_eval.report.tables import METRIC_TITLES
 from flamingo_eval.report.thumbnails import PictureBook
 from flamingo_eval.report.visible import visible
@@ -51,9 +47,6 @@ def chosen_ids(runs: Sequence[Run], limit: int, task: str) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------- prompts
 
 
-# -------------------------------------------------------------------------------------------------------- page's values
-
-
 @dataclass(slots=True)
 class Browser:
     """Collects the data for the page's script."""
@@ -75,7 +68,7 @@ class Browser:
         for run in runs:
             groups.setdefault((run.spec.task_label, run.spec.split), []).append(run)
         for number, ((label, split), group) in enumerate(groups.items()):
-            prompts, reason = _task_prompts(group, data, images)
+            prompts, reason = task_prompts(group, data, images)
             tasks.append(self._task(number, label, split, group, limit, prompts, reason))
         return {
             "tasks": tasks,

@@ -1,4 +1,7 @@
-"""The runs of a report and their prompts, rendered again from records and data."""
+"""The runs of a report and their prompts, rendered again from the record's spec and the data.
+
+If the data's digests or the shots differ from the record, only the answers can be shown, and there is a reason to say.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,7 @@ def recorded_prompt(
         return None, str(error)
 
 
-def _task_prompts(runs: Sequence[Run], data: str | None, images: tuple[str, ...]) -> tuple[TaskPrompts | None, str]:
+def task_prompts(runs: Sequence[Run], data: str | None, images: tuple[str, ...]) -> tuple[TaskPrompts | None, str]:
     """The data that the runs of a task share; or None and the reason."""
     try:
         inputs = [r.record.files for r in runs]

@@ -10,19 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from flamingo_eval.errors import FlamingoEvalError
 from flamingo_eval.prompting.prompts import candidate_text, shown
 from flamingo_eval.records import Example, Output, Prediction
 from flamingo_eval.report.recorded_prompts import Run, TaskPrompts
-from flamingo_eval.runs.recorded import recorded_data
-
-
-def task_prompts(run: Run, data: str | None, images: tuple[str, ...] = ()) -> tuple[TaskPrompts | None, str]:
-    """The data of a run; or None and the reason."""
-    try:
-        return TaskPrompts(recorded_data(run.record, data, images)), ""
-    except FlamingoEvalError as error:
-        return None, str(error)
 
 
 def sample_lines(run: Run, prompts: TaskPrompts | None) -> Iterator[dict[str, Any]]:

@@ -14,8 +14,8 @@ from flamingo_eval.config.settings import FRESH
 from flamingo_eval.config.specs import PromptSpec, ProtocolSpec, Resolved, TaskSpec, Wanted
 from flamingo_eval.data.task_file import load_task, use_own_metrics
 from flamingo_eval.errors import ConfigError, FlamingoEvalError, MissingDependency, UsageError, did_you_mean
-from flamingo_eval.metrics import require_installed
 from flamingo_eval.metrics.own import is_own
+from flamingo_eval.metrics.requirements import require_installed
 from flamingo_eval.prompting.okvqa_stem import require_stemming
 from flamingo_eval.prompting.prompts import with_variant
 from flamingo_eval.runs.preflight import check_wanted

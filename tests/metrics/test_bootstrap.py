@@ -8,9 +8,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flamingo_eval.config.specs import MetricSpec
 from flamingo_eval.errors import ConfigError, DataError, UsageError
-from flamingo_eval.metrics import METRICS, dialect_of, load_metric, metric_row, own_dialect, references_note
+from flamingo_eval.metrics import METRICS, load_metric, metric_row
 from flamingo_eval.metrics.bootstrap import bootstrap, draws_note, interval, over_seeds, paired
+from flamingo_eval.metrics.dialects import dialect_of, own_dialect
 from flamingo_eval.metrics.rareact import RankedRows
+from flamingo_eval.metrics.requirements import references_note
 from flamingo_eval.metrics.roc_auc import RankedScores
 from flamingo_eval.metrics.scoring import score_all
 from flamingo_eval.metrics.vqa import question_accuracy
