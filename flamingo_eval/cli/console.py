@@ -52,7 +52,7 @@ def print_results(table: Table) -> None:
     import shutil
     import textwrap
 
-    from flamingo_eval.report.tables import notes_of
+    from flamingo_eval.report.cells import notes_of
     from flamingo_eval.report.text_table import text_table
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -8,7 +8,8 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flamingo_eval.report.tables import NUMBERS_FROM, Table, header, lines, name_columns, notes_of
+from flamingo_eval.report.cells import NUMBERS_FROM, header, lines, name_columns, notes_of
+from flamingo_eval.report.tables import Table
 
 
 def markdown(table: Table) -> str:

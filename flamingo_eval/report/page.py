@@ -22,21 +22,12 @@ from markupsafe import Markup
 from flamingo_eval import __version__
 from flamingo_eval.report import figure
 from flamingo_eval.report.browser import Browser
+from flamingo_eval.report.cells import NUMBERS_FROM, header, lines, name_columns, notes_of
 from flamingo_eval.report.icl import NOTES, card_rows, whys
 from flamingo_eval.report.page_card import copying_table, curve_table
 from flamingo_eval.report.recorded_prompts import Run, read_runs
 from flamingo_eval.report.shown_table import ShownCell, ShownRow, ShownTable
-from flamingo_eval.report.tables import (
-    METRIC_TITLES,
-    NUMBERS_FROM,
-    Cell,
-    Row,
-    Table,
-    header,
-    lines,
-    name_columns,
-    notes_of,
-)
+from flamingo_eval.report.tables import METRIC_TITLES, Cell, Row, Table
 from flamingo_eval.report.thumbnails import PictureBook
 from flamingo_eval.report.visible import visible
 from flamingo_eval.runs.folder import RunFolder

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from flamingo_eval.report.tables import NUMBERS_FROM, Row, Table, header, lines, name_columns
+from flamingo_eval.report.cells import NUMBERS_FROM, header, lines, name_columns
+from flamingo_eval.report.tables import Row, Table
 from flamingo_eval.runs.folder import BELOW
 
 GAP = "  "

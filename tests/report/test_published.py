@@ -16,9 +16,10 @@ from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import UsageError
 from flamingo_eval.metrics import METRICS
 from flamingo_eval.report.beside_published import compared, differences, disagreement
+from flamingo_eval.report.cells import lines, notes_of
 from flamingo_eval.report.formats import csv_text, json_value, latex, markdown
 from flamingo_eval.report.published import PRACTICES, Published, find_model, models, published
-from flamingo_eval.report.tables import Cell, Row, lines, notes_of, table_of
+from flamingo_eval.report.tables import Cell, Row, table_of
 from flamingo_eval.runs.record import Counts, RunRecord
 
 

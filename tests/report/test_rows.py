@@ -11,8 +11,9 @@ import pytest
 from flamingo_eval import load_results
 from flamingo_eval.config.specs import DemoSpec
 from flamingo_eval.errors import RunError
+from flamingo_eval.report.cells import lines
 from flamingo_eval.report.rows import rows_of
-from flamingo_eval.report.tables import lines, table_of
+from flamingo_eval.report.tables import table_of
 from flamingo_eval.runs.folder import RunFolder, find_runs
 from tests.support.fixture_types import MakeRun
 

@@ -12,8 +12,9 @@ from statistics import fmean, stdev
 import pytest
 
 from flamingo_eval.records import Prompt
+from flamingo_eval.report.cells import cell_text, lines, notes_of
 from flamingo_eval.report.formats import csv_text, json_value, latex, markdown
-from flamingo_eval.report.tables import Cell, Row, Table, cell_text, lines, notes_of, table_of
+from flamingo_eval.report.tables import Cell, Row, Table, table_of
 from flamingo_eval.runs.folder import find_runs
 from tests.support.fixture_types import MakeRun
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from flamingo_eval.report.tables import Cell, Row, Table, cell_text
+from flamingo_eval.report.cells import cell_text
+from flamingo_eval.report.tables import Cell, Row, Table
 from flamingo_eval.report.text_table import text_table
 from flamingo_eval.runs.folder import CEILING
 

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from flamingo_eval.cli import app
 from flamingo_eval.errors import FlamingoEvalError, RunError, UsageError
 from flamingo_eval.report.browser import Browser
+from flamingo_eval.report.cells import notes_of
 from flamingo_eval.report.diff import compare
 from flamingo_eval.report.recorded_prompts import read_runs
-from flamingo_eval.report.tables import notes_of, table_of
+from flamingo_eval.report.tables import table_of
 from flamingo_eval.report.thumbnails import PictureBook
 from flamingo_eval.runs.folder import RunFolder, find_runs, read_outputs
 from flamingo_eval.runs.record import read_run

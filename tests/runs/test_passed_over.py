@@ -15,7 +15,8 @@ from flamingo_eval.config.specs import DecodeSpec, ModelIdentity, RankSpec
 from flamingo_eval.data.images import open_image
 from flamingo_eval.errors import MediaError, PromptError, RunError
 from flamingo_eval.records import Answer, Image, Prompt
-from flamingo_eval.report.tables import notes_of, table_of
+from flamingo_eval.report.cells import notes_of
+from flamingo_eval.report.tables import table_of
 from flamingo_eval.runs.backend import Backend
 from flamingo_eval.runs.folder import RunFolder, read_outputs
 from flamingo_eval.runs.plan import Choices, plan_runs

@@ -17,7 +17,8 @@ from flamingo_eval.config.specs import DecodeSpec, RankSpec, Wanted
 from flamingo_eval.metrics.roc_auc import roc_auc
 from flamingo_eval.metrics.top_k import top1
 from flamingo_eval.records import Answer, Best, Example, Prediction, Prompt
-from flamingo_eval.report.tables import notes_of, table_of
+from flamingo_eval.report.cells import notes_of
+from flamingo_eval.report.tables import table_of
 
 
 class Writes:

@@ -15,7 +15,8 @@ import flamingo_eval
 from flamingo_eval.cli import app
 from flamingo_eval.evaluation import Evaluation
 from flamingo_eval.records import Answer
-from flamingo_eval.report.tables import lines, notes_of, table_of
+from flamingo_eval.report.cells import lines, notes_of
+from flamingo_eval.report.tables import table_of
 
 PROBLEMS: dict[str, tuple[str, ...]] = {"a": ("cyst", "cyst", "tumour", "cyst"), "b": ("left", "right", "right")}
 
