@@ -3,6 +3,18 @@
 Order, --limit, batch size, resume and rank cannot change the shots, because there is no generator with state. The
 k-shot demonstrations of a query are the first k of one endless draw, so the 2k-shot ones contain them, and points of a
 curve over shots are comparable. What a shot is, and which rows it can come from: support.py.
+
+The keys of every draw of a run (`endless_draw`):
+
+    {seed}:{task}:support[:{class}]        the support set of a seed, where a task limits it       support.py
+    {seed}:{task}:{query}                  random shots; with `:balanced:...` as many of each answer
+    {seed}:{task}:fixed                    the same shots for every query
+    {seed}:{task}:{query}:ways[:order...]  the answers of a round, and their order                 support.py
+    {seed}:{task}:{query}:order {n}        further orders of the shots (--permutations)            runs/answer.py
+    {seed}:{task}:{query}:{ablation}       what an ablation changes                                ablations.py
+    {seed}:{task}:labels-permuted...       new names, the same for all queries                     relabelling.py
+    {task}:query-images-shuffled           which query gets whose picture                          ablations.py
+    {task}:queries                         the queries of --limit, the same for all seeds          episodes.py
 """
 
 from __future__ import annotations
