@@ -1,4 +1,4 @@
-"""A model of one's own: it answers with the demonstrations' most frequent answer."""
+"""A model of your own: it answers with the most frequent answer of the demonstrations."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,5 +21,5 @@ class MyModel:
         return [[float(c == self._answer(p)) for c in names] for p, names in zip(prompts, candidates, strict=True)]
 
     def _answer(self, prompt: Prompt) -> str:
-        said = [str(turn.parts[0]) for turn in prompt.turns if turn.role == "assistant"]
-        return Counter(said).most_common(1)[0][0] if said else self.default
+        answers = [str(turn.parts[0]) for turn in prompt.turns if turn.role == "assistant"]
+        return Counter(answers).most_common(1)[0][0] if answers else self.default
