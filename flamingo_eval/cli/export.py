@@ -8,36 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from flamingo_eval.cli.options import (
-    Ablation,
-    Beams,
-    Data,
-    Demos,
-    DemosFile,
-    Images,
-    Limit,
-    MaxNewTokens,
-    Model,
-    ModelArgs,
-    OnErrorChoice,
-    Permutations,
-    PictureWeight,
-    Protocol,
-    Rank,
-    Seeds,
-    Shots,
-    Split,
-    SupportSize,
-    Tasks,
-    Temperature,
-    one_of,
-)
+from flamingo_eval.cli.options import Model, ModelArgs, PlanOptions, Protocol, Tasks, one_of, spread
 
 MEDIA = ("paths", "copy")
 FORMATS = ("prompts", "lm-eval-samples")
 
 
+@spread
 def export(
+    *,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The JSON lines file to write.")],
     tasks: Tasks = None,
     media: Annotated[
@@ -47,26 +26,10 @@ def export(
             autocompletion=one_of(*MEDIA),
         ),
     ] = "paths",
-    shots: Shots = "",
-    seeds: Seeds = "0",
-    data: Data = None,
-    images: Images = None,
-    split: Split = None,
-    limit: Limit = None,
-    demos: Demos = "random",
-    demos_file: DemosFile = None,
-    picture_weight: PictureWeight = 0.5,
-    support_size: SupportSize = None,
-    permutations: Permutations = None,
-    rank: Rank = None,
-    ablation: Ablation = "",
-    beams: Beams = None,
-    max_new_tokens: MaxNewTokens = None,
-    temperature: Temperature = None,
+    plan: PlanOptions,
     protocol: Protocol = None,
     model: Model = None,
     model_args: ModelArgs = "",
-    on_error: OnErrorChoice = "stop",
     format: Annotated[
         str,
         typer.Option(
@@ -100,34 +63,14 @@ def export(
     )
     checks.attempt(lambda: check_out_file(out))
     settings = load_settings()
-    choices = checks.attempt(
-        lambda: chosen(
-            shots=shots,
-            seeds=seeds,
-            data=data,
-            images=images,
-            split=split,
-            limit=limit,
-            demos=demos,
-            demos_file=demos_file,
-            picture_weight=picture_weight,
-            support_size=support_size,
-            permutations=permutations,
-            rank=rank,
-            ablation=ablation,
-            on_error=on_error,
-            beams=beams,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-        )
-    )
+    choices = checks.attempt(lambda: chosen(plan))
     choice = checks.attempt(lambda: choose_model(model or settings.model, model_args))
     names = [] if format == "lm-eval-samples" else check_names(checks, tasks or [], protocol or settings.protocol)
     checks.require()
     assert choices is not None
     assert choice is not None
     if format == "lm-eval-samples":
-        _samples(tasks or [], out, data, choices.images)
+        _samples(tasks or [], out, plan.data, choices.images)
         return
     named = protocol or settings.protocol
     questions, notes = load_questions(names, named or default_protocol(choice)[0], choices.rank, usual=not named)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -163,6 +165,61 @@ Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JS
 OutFile = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Write to this file instead of the terminal.")
 ]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What decides the runs and their prompts, as it was typed: the same options of `run` and `export`.
+
+    choices.py checks them.
+    """
+
+    shots: Shots = ""
+    seeds: Seeds = "0"
+    data: Data = None
+    images: Images = None
+    split: Split = None
+    limit: Limit = None
+    demos: Demos = "random"
+    demos_file: DemosFile = None
+    picture_weight: PictureWeight = 0.5
+    support_size: SupportSize = None
+    permutations: Permutations = None
+    rank: Rank = None
+    ablation: Ablation = ""
+    on_error: OnErrorChoice = "stop"
+    beams: Beams = None
+    max_new_tokens: MaxNewTokens = None
+    temperature: Temperature = None
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters of a dataclass are given as one option for each field.
+
+    Typer reads a command's signature: that of the result has the fields in the place of the dataclass.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        kinds = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=kinds[f.name])
+            for f in dataclasses.fields(groups[name])
+        ]
+
+    def call(**values: Any) -> None:
+        for name, kind in groups.items():
+            values[name] = kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+        command(**values)
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    vars(call)["__signature__"] = inspect.Signature(parameters)
+    return call
 
 
 MOST_WRITTEN = 32  # numbers of a range that are written out in a hint

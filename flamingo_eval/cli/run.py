@@ -9,30 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flamingo_eval.cli.options import (
-    Ablation,
-    Beams,
-    Data,
-    Demos,
-    DemosFile,
-    Images,
-    Json,
-    Limit,
-    MaxNewTokens,
-    Model,
-    ModelArgs,
-    OnErrorChoice,
-    Permutations,
-    PictureWeight,
-    Protocol,
-    Rank,
-    Seeds,
-    Shots,
-    Split,
-    SupportSize,
-    Tasks,
-    Temperature,
-)
+from flamingo_eval.cli.options import Json, Model, ModelArgs, PlanOptions, Protocol, Tasks, spread
 
 if TYPE_CHECKING:
     from flamingo_eval.backends.choice import ModelChoice
@@ -45,29 +22,16 @@ TINY = "tiny"
 FOLDERS_NAMED = 3  # lines for run folders, one per task and model; if there are more, only the common folder
 
 
+@spread
 def run(
+    *,
     tasks: Tasks = None,
-    shots: Shots = "",
     model: Model = None,
     model_args: ModelArgs = "",
-    data: Data = None,
-    images: Images = None,
-    split: Split = None,
-    limit: Limit = None,
-    seeds: Seeds = "0",
-    demos: Demos = "random",
-    demos_file: DemosFile = None,
-    picture_weight: PictureWeight = 0.5,
+    plan: PlanOptions,
     features_of: Annotated[
         str | None, typer.Option(metavar="MODEL", help="rices: compare by this model's features (servers give none).")
     ] = None,
-    support_size: SupportSize = None,
-    permutations: Permutations = None,
-    rank: Rank = None,
-    ablation: Ablation = "",
-    beams: Beams = None,
-    max_new_tokens: MaxNewTokens = None,
-    temperature: Temperature = None,
     protocol: Protocol = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -76,7 +40,6 @@ def run(
         int | None, typer.Option(min=0, help="Processes that decode media; default: by the machine.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of run folders; default: results/.")] = None,
-    on_error: OnErrorChoice = "stop",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run finished and interrupted runs again from the start.")
     ] = False,
@@ -142,27 +105,9 @@ def run(
     )
     if not dry_run:
         checks.attempt(lambda: check_out_folder(destination))
-    choices = checks.attempt(
-        lambda: chosen(
-            shots=num_fewshot or shots,
-            seeds=seeds,
-            data=data,
-            images=images,
-            split=split,
-            limit=limit,
-            demos=demos,
-            demos_file=demos_file,
-            picture_weight=picture_weight,
-            support_size=support_size,
-            permutations=permutations,
-            rank=rank,
-            ablation=ablation,
-            on_error=on_error,
-            beams=beams,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-        )
-    )
+    if num_fewshot:
+        plan = replace(plan, shots=num_fewshot)
+    choices = checks.attempt(lambda: chosen(plan))
     if not dry_run and (tflops is not None or price is not None):
         checks.add(UsageError("--tflops and --price need --dry-run.", fix="Add --dry-run."))
     choice = checks.attempt(

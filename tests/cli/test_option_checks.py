@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +22,7 @@ from flamingo_eval.cli.option_checks import (
     check_out_file,
     check_out_folder,
 )
+from flamingo_eval.cli.options import PlanOptions
 from flamingo_eval.config.specs import DemoMethod
 from flamingo_eval.errors import FlamingoEvalError, UsageError
 from flamingo_eval.models import loaded
@@ -144,3 +146,9 @@ def test_one_error_stays_as_it_is() -> None:
     checks.attempt(lambda: check_count("x", "--x"))
     with pytest.raises(UsageError, match=r"^--x x: expected"):
         checks.require()
+
+
+def test_run_and_export_take_the_same_options_of_runs() -> None:
+    for command in ("run", "export"):
+        text = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+        assert not [f.name for f in fields(PlanOptions) if f"--{f.name.replace('_', '-')} " not in text]
