@@ -12,7 +12,7 @@ from torch import Tensor
 from flamingo_eval.backends.choice import choose_model
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
 from flamingo_eval.engine import Engine, PlainEngine, engine_of, reference
-from flamingo_eval.engine.answers import check_pairs, in_order
+from flamingo_eval.engine.answers import all_scores, best_candidates, in_order
 from flamingo_eval.errors import UsageError
 from flamingo_eval.models import model_folder
 from flamingo_eval.models.loaded import LoadedModel
@@ -80,14 +80,10 @@ class Model(LoadedModel):
 
         `rank.permutations` is not used: prompts are scored as they are.
         """
-        check_pairs(prompts, candidates)
-        answers = dict(self.engine.score(prompts, candidates, rank or RankSpec()))
-        return [list(a.scores or ()) for a in in_order(answers)]
+        return all_scores(self.engine, prompts, candidates, rank)
 
     def best(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
     ) -> list[tuple[int, float]]:
         """Index and score of each prompt's best candidate; as from `score`, but with less work."""
-        check_pairs(prompts, candidates)
-        answers = in_order(dict(self.engine.best(prompts, candidates, rank or RankSpec())))
-        return [(a.best.candidate, a.best.score) for a in answers if a.best is not None]
+        return best_candidates(self.engine, prompts, candidates, rank)

@@ -22,7 +22,7 @@ from flamingo_eval.backends.hf.reader import FRAMES, Reader, TokenIds
 from flamingo_eval.backends.hf.vision import ADVICE, Pictures
 from flamingo_eval.config.settings import cache_bytes, cache_dir
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
-from flamingo_eval.engine.answers import check_pairs, in_order
+from flamingo_eval.engine.answers import all_scores, best_candidates, in_order
 from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import CheckpointError, UsageError
 from flamingo_eval.models.loaded import choose_device, choose_dtype
@@ -228,17 +228,13 @@ class HFModel:
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
     ) -> list[list[float]]:
         """Log-likelihood of each candidate, appended exactly as given, one list per prompt."""
-        check_pairs(prompts, candidates)
-        answers = dict(self.engine.score(prompts, candidates, rank or RankSpec()))
-        return [list(a.scores or ()) for a in in_order(answers)]
+        return all_scores(self.engine, prompts, candidates, rank)
 
     def best(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec | None = None
     ) -> list[tuple[int, float]]:
         """Index and score of each prompt's best candidate."""
-        check_pairs(prompts, candidates)
-        answers = in_order(dict(self.engine.best(prompts, candidates, rank or RankSpec())))
-        return [(a.best.candidate, a.best.score) for a in answers if a.best is not None]
+        return best_candidates(self.engine, prompts, candidates, rank)
 
 
 def _attention(network: Network) -> str:
