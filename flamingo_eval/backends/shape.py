@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flamingo_eval.backends.choice import ModelChoice
-from flamingo_eval.models.config import FlamingoConfig
-from flamingo_eval.models.tokenizer import Tokenizer
 from flamingo_eval.records import Prompt
+
+if TYPE_CHECKING:
+    from flamingo_eval.models.config import FlamingoConfig
+    from flamingo_eval.models.tokenizer import Tokenizer
 
 
 class Shape(Protocol):

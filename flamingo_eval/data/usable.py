@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from flamingo_eval.data.check import unreadable_media
 from flamingo_eval.errors import MediaError
 from flamingo_eval.records import Example, Image, Media
 
@@ -49,6 +48,8 @@ class UsableExamples:
         return self._causes[media]
 
     def _looked_at(self, media: Media) -> str:
+        from flamingo_eval.data.check import unreadable_media  # imports decoders
+
         if self.check is None or not isinstance(media, Image):
             problems = unreadable_media([media])
             return problems[0].what if problems else ""

@@ -23,7 +23,6 @@ from typing import Any, Literal
 from flamingo_eval.config.own_code import called, load_module
 from flamingo_eval.config.specs import Mode
 from flamingo_eval.errors import ConfigError, MetricError, did_you_mean
-from flamingo_eval.metrics.bootstrap import mean_of
 from flamingo_eval.records import Example, MetricResult, Prediction
 
 NAME = re.compile(r".+\.py:[^\W\d]\w*")
@@ -69,6 +68,8 @@ class OwnMetric:
         return called(lambda: self.function(prediction.text or "", list(example.references)), what, MetricError)
 
     def _mean(self, values: Sequence[Any], ids: Sequence[str]) -> MetricResult:
+        from flamingo_eval.metrics.bootstrap import mean_of  # imports NumPy, which no table of metrics needs
+
         numbers = self._checked(values, ids)
         mean = mean_of(numbers)
         why = "" if mean is not None else "no query has a value"

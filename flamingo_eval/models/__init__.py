@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flamingo_eval.errors import CheckpointError, did_you_mean
 from flamingo_eval.models.checkpoint_files import CONFIG, TOKENIZER
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import read_config
 from flamingo_eval.models.presets import PRESETS
-from flamingo_eval.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from flamingo_eval.models.tokenizer import Tokenizer
 
 __all__ = ["model_folder", "model_names", "read_shape"]
 
@@ -23,6 +26,8 @@ def model_names() -> list[str]:
 
 def read_shape(name_or_dir: str | Path) -> tuple[FlamingoConfig, Tokenizer]:
     """Configuration and tokenizer of a model, without its weights. Raises CheckpointError."""
+    from flamingo_eval.models.tokenizer import Tokenizer  # a finished run is printed without it
+
     folder = model_folder(name_or_dir)
     config = read_config(folder / CONFIG)
     return config, Tokenizer.load(folder / TOKENIZER, config.tokens, config.decoder.vocabulary)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from flamingo_eval.config.specs import RankSpec, TaskSpec
-from flamingo_eval.data.check import unreadable_media
 from flamingo_eval.errors import MediaError, Problem, PromptError, UsageError
 from flamingo_eval.metrics import metric_row
 from flamingo_eval.prompting.letters import LETTERS
@@ -160,6 +159,8 @@ def require_readable(media: Iterable[Media]) -> None:
 
     Files that look complete are not decoded here; the engine decodes them once and treats errors by --on-error.
     """
+    from flamingo_eval.data.check import unreadable_media  # imports decoders
+
     objects = {id(m): m for m in media}  # shared by many rows and runs, and quicker to tell apart than their values
     problems = unreadable_media(dict.fromkeys(objects.values()), decode=False)
     if problems:

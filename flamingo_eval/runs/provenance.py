@@ -6,7 +6,6 @@ import platform
 import subprocess
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 
 from flamingo_eval import __version__
@@ -57,6 +56,8 @@ def _git(root: Path, *words: str) -> str:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Installed versions of the packages that scores can depend on."""
+    from importlib import metadata  # slow to import, and a finished run has its versions
+
     by_name: dict[str, str] = {}
     for name in REPORTED:
         try:

@@ -23,7 +23,7 @@ def sample_root(task: str) -> Path:
     Rendered in a temporary folder and renamed in one step: two processes may do it at once, and an interrupted one
     leaves no folder that looks complete.
     """
-    from flamingo_eval.sample.benchmarks.writers import BUILDERS, build
+    from flamingo_eval.sample.benchmarks.table import BUILDERS, build
 
     if task not in BUILDERS:
         raise DataError(

@@ -20,7 +20,7 @@ from flamingo_eval.runs.preflight import media_shown, require_readable
 from flamingo_eval.runs.questions import load_question
 from flamingo_eval.sample import sample_root
 from flamingo_eval.sample.benchmarks import actions, classification, draws, fastbind, isekai, smmile, true_micl, writers
-from flamingo_eval.sample.benchmarks.writers import BUILDERS
+from flamingo_eval.sample.benchmarks.table import BUILDERS
 from flamingo_eval.sample.fresh.dials import DIALS, ClevrDials, MatchingDials, OpenMiDials, TextDials
 
 TASKS = Path(__file__).parents[2] / "tasks"

@@ -11,7 +11,7 @@ from flamingo_eval.data.task_file import load_task
 from flamingo_eval.errors import DataError
 from flamingo_eval.records import Split
 from flamingo_eval.sample import sample_root
-from flamingo_eval.sample.benchmarks import fastbind, writers
+from flamingo_eval.sample.benchmarks import fastbind, table, writers
 from flamingo_eval.sample.benchmarks.vqav2_coco import CONVENTIONS, EVAL_PICTURES, TRAIN_PICTURES, draw_part
 
 TASKS = Path(__file__).parents[2] / "tasks"
@@ -56,7 +56,7 @@ def test_fastbind_shots_come_from_the_querys_own_pool(small: Path) -> None:
 
 def test_rendered_once_and_nothing_half_done_is_left(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = sample_root("coco")
-    monkeypatch.setattr(writers, "build", lambda task, folder: pytest.fail("rendered again"))
+    monkeypatch.setattr(table, "build", lambda task, folder: pytest.fail("rendered again"))
     assert sample_root("coco") == root
     assert [p.name for p in root.parent.iterdir()] == ["coco"]
 
@@ -66,7 +66,7 @@ def test_a_render_that_fails_leaves_nothing(small: Path, monkeypatch: pytest.Mon
         (folder / "half").write_text("x")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writers, "build", fail)
+    monkeypatch.setattr(table, "build", fail)
     with pytest.raises(KeyboardInterrupt):
         sample_root("vqav2")
     assert list((small / "sample").rglob("*half*")) == []
@@ -74,13 +74,13 @@ def test_a_render_that_fails_leaves_nothing(small: Path, monkeypatch: pytest.Mon
 
 def test_two_processes_may_render_at_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one is done first: its folder is taken, ours goes."""
-    build = writers.build
+    build = table.build
 
     def overtaken(task: str, folder: Path) -> None:
         build(task, folder)
         build(task, folder.parent / task)
 
-    monkeypatch.setattr(writers, "build", overtaken)
+    monkeypatch.setattr(table, "build", overtaken)
     assert [p.name for p in sample_root("coco").parent.iterdir()] == ["coco"]
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flamingo_eval.errors import DataError, UsageError
-from flamingo_eval.sample.benchmarks.writers import BUILDERS, build, write_json
+from flamingo_eval.sample.benchmarks.table import BUILDERS, build
 from flamingo_eval.sample.fresh.dials import Dials, set_dials, spelled
 from flamingo_eval.sample.world.scenes import SAMPLE_VERSION
 
@@ -40,6 +40,8 @@ class Copy:
 
     def write(self, root: Path) -> None:
         """The files in the official layout, and fresh-<task>.json, which says what they are, last."""
+        from flamingo_eval.sample.benchmarks.writers import write_json  # draws pictures
+
         build(self.task, root, self.seed, self.dials)
         write_json(_record(root, self.task), self.as_json())
 
