@@ -10,6 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from flamingo_eval.cli import app
+from tests.support.slow import first_and_slow
 from tests.support.tiny_vlm import save_tiny
 
 
@@ -44,6 +45,7 @@ def test_a_run_ends_with_a_table_and_its_record_says_what_the_model_is(model: Pa
     assert str(model) not in json.dumps(record)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["star", "fastbind"])
 def test_an_interrupted_run_is_resumed_to_the_same_file(model: Path, tmp_path: Path, task: str) -> None:
     """Scores do not depend on which queries shared a batch, to the last digit that is written."""
@@ -71,6 +73,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_file(model: Path, tmp_path: P
     assert outputs.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_second_run_encodes_no_picture_again(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path / "cache"))
     first = json.loads((ran(model, tmp_path / "a", "--shots", "2") / "run.json").read_text())
@@ -79,7 +82,7 @@ def test_a_second_run_encodes_no_picture_again(model: Path, tmp_path: Path, monk
     assert second["engine"]["pictures_encoded"] == 0
 
 
-@pytest.mark.parametrize("demos", ["rices", "rices-text"])
+@pytest.mark.parametrize("demos", first_and_slow(["rices", "rices-text"]))
 def test_the_models_own_features_choose_demonstrations(model: Path, tmp_path: Path, demos: str) -> None:
     words = ("--shots", "2", "--demos", demos, "--limit", "4", "--device", "cpu", "--out", tmp_path)
     result = command("run", "vqav2", "--model", f"hf:{model}", *words)
@@ -123,6 +126,7 @@ def test_the_list_of_models_says_what_each_backend_can_do() -> None:
     assert rows["hf:FOLDER or hf:NAME"]["turns"] == "yes"
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_with_the_options_of_its_record(model: Path, tmp_path: Path) -> None:
     folder = ran(model, tmp_path, "--shots", "1", "--model-args", "max_pixels=512")
     nameless = command("rerun", folder)

@@ -21,6 +21,7 @@ from flamingo_eval.errors import UsageError
 from flamingo_eval.records import Image
 
 LIMIT = 300
+pytestmark = pytest.mark.slow
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed")
 
 
@@ -49,7 +50,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.slow
 def test_torchrun_gives_the_bytes_of_one_process(whole: Path, tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     done = run(tmp_path, "--json", launcher=launcher)
@@ -65,7 +65,6 @@ def test_torchrun_gives_the_bytes_of_one_process(whole: Path, tmp_path: Path) ->
 TWO_RANKS = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("words", "launcher"), [((), TWO_RANKS), (("--ray", "local"), ("-m",))], ids=["ranks", "ray"])
 def test_a_finished_run_is_printed_without_a_model(
     whole: Path, tmp_path: Path, words: tuple[str, ...], launcher: tuple[str, ...]
@@ -80,7 +79,6 @@ def test_a_finished_run_is_printed_without_a_model(
     assert len(list(whole.rglob("scores.json"))) == 1
 
 
-@pytest.mark.slow
 def test_what_is_missing_before_the_model_is_needed_is_said_by_one_rank(vqa_root: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(vqa_root, tmp_path / "vqa"))
     shutil.rmtree(root / "val2014")
@@ -89,7 +87,6 @@ def test_what_is_missing_before_the_model_is_needed_is_said_by_one_rank(vqa_root
     assert done.stderr.count("cannot be read") == 1
 
 
-@pytest.mark.slow
 def test_two_models_of_two_ranks_each_give_the_same_answers(whole: Path, tmp_path: Path) -> None:
     """Tensor parallelism: sums in another order, so answers are compared, not bytes."""
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", "-m")
@@ -110,7 +107,6 @@ def test_two_models_of_two_ranks_each_give_the_same_answers(whole: Path, tmp_pat
     assert found == {id: expected[id] for id in found}
 
 
-@pytest.mark.slow
 def test_ranks_that_make_no_groups_are_named(tmp_path: Path) -> None:
     done = run(tmp_path, "--tensor-parallel", "2")
     assert done.returncode
@@ -172,7 +168,6 @@ def test_without_ray_the_install_command_is_said(tmp_path: Path) -> None:
 
 
 @needs_ray
-@pytest.mark.slow
 def test_a_killed_actor_costs_its_unit_and_nothing_else(whole: Path, tmp_path: Path) -> None:
     import threading
 
@@ -216,7 +211,6 @@ PIL.Image.open = open_or_die
 
 
 @needs_ray
-@pytest.mark.slow
 def test_a_picture_that_kills_every_replica_is_named(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,7 +243,6 @@ def test_a_picture_that_kills_every_replica_is_named(
 
 
 @needs_ray
-@pytest.mark.slow
 def test_a_node_is_removed_and_another_added(tmp_path: Path) -> None:
     """Three nodes in one machine; the unit of the node that went is done again, the replica that came gets work."""
     from benchmarks.cluster import change_nodes

@@ -36,6 +36,7 @@ def commands_of(page: Path) -> list[list[str]]:
 
 COMMANDS = [(page.name, words) for page in PAGES for words in commands_of(page)]
 NAMED = [pytest.param(words, id=f"{page}: {' '.join(words)[:60]}") for page, words in COMMANDS]
+QUICK = ("show", "list")
 
 
 def runs_in(words: list[str]) -> int:
@@ -86,7 +87,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("docs")
 
 
-@pytest.mark.parametrize("words", [p for p in NAMED if needs_nothing(p.values[0])])  # type: ignore[arg-type]
+def runnable() -> list[Any]:
+    """The commands that need nothing; those that run a model or look through the machine are slow."""
+    return [
+        pytest.param(words, id=named.id, marks=() if words[0] in QUICK else pytest.mark.slow)
+        for (_, words), named in zip(COMMANDS, NAMED, strict=True)
+        if needs_nothing(words)
+    ]
+
+
+@pytest.mark.parametrize("words", runnable())
 def test_commands_that_need_nothing_run(words: list[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     result = CliRunner().invoke(app, words)

@@ -54,6 +54,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines]
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(place: Path) -> None:
     assert len(commands()) == 5
     for words in commands():

@@ -7,17 +7,22 @@ environment and read the difference.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from flamingo_eval.config.names import protocol_names, task_names
 from flamingo_eval.config.protocols import NoPromptError
+from flamingo_eval.config.specs import TaskSpec
+from flamingo_eval.data.roots import DataRoot
 from flamingo_eval.prompting.prompts import candidate_text, render, shown
+from flamingo_eval.runs import plan
 from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
 from flamingo_eval.runs.questions import load_question
+from flamingo_eval.runs.task_data import TaskData
 from flamingo_eval.sample.benchmarks import true_micl, writers
 from flamingo_eval.sample.fresh import clevr, objects, operators, textocr
 from flamingo_eval.sample.world import clips
@@ -44,6 +49,19 @@ def covered() -> Iterator[tuple[str, str]]:
 CASES = tuple(covered())
 
 
+def read_once(load: Callable[..., TaskData]) -> Callable[..., TaskData]:
+    """`load_data`, with each task's files read once: they are the same in every protocol."""
+    known: dict[tuple[object, ...], TaskData] = {}
+
+    def read(task: TaskSpec, root: DataRoot, *options: Any, **named: Any) -> TaskData:
+        key = (task.name, str(root), options, tuple(named.items()))
+        if key not in known:
+            known[key] = load(task, root, *options, **named)
+        return known[key]
+
+    return read
+
+
 @pytest.fixture(scope="module", autouse=True)
 def texts_of_the_sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The sample with its real texts and one grey dot for every picture: prompts do not depend on pixels."""
@@ -52,6 +70,7 @@ def texts_of_the_sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         patch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(writers, "render", lambda scene: dot)
         patch.setattr(clips, "render_clip", lambda scene, frames: [dot])
+        patch.setattr(plan, "load_data", read_once(plan.load_data))
         for module in (clevr, objects, operators, textocr, true_micl):
             patch.setattr(module, "save", lambda pixels, path: writers.save_picture(path, dot))
         yield

@@ -11,4 +11,9 @@ import pytest
 def first_and_slow(values: Iterable[Any]) -> list[Any]:
     """Parameters for `pytest.mark.parametrize`: the first as it is, the others marked slow."""
     first, *rest = values
-    return [first, *(pytest.param(value, marks=pytest.mark.slow) for value in rest)]
+    return [first, *(pytest.param(*_row(value), marks=pytest.mark.slow) for value in rest)]
+
+
+def _row(value: Any) -> tuple[Any, ...]:
+    """A value of one parameter, or the values of several."""
+    return value if isinstance(value, tuple) else (value,)
