@@ -8,7 +8,8 @@ python -m benchmarks.reference [--runs DIR] [--part 1/2]
 
 python -m benchmarks.reference --check N [--draw SEED]
     Repeats N of the runs, drawn by SEED, and compares the sha256 of their answers and their scores with scores.csv.
-    Exit code 1 if any differs. Runs of NExT-QA are skipped, and named, where NLTK's data is missing.
+    Exit code 1 if any differs, or if none could be repeated. Runs of NExT-QA are skipped, and named, where NLTK's data
+    is missing.
 
 python -m benchmarks.reference --card [--runs DIR] [--part 1/2]
     Writes results/reference/icl.md: what shots add to every sample task and what is copied from them, one seed and few
@@ -151,14 +152,14 @@ def write_card(runs: Path, reference: Path) -> None:
 
 
 def check(number: int, draw: int, model: str) -> int:
-    """Repeat runs of scores.csv; 1 if any of them gives other outputs or scores."""
+    """Repeat runs of scores.csv; 1 if any of them gives other outputs or scores, or if every one was skipped."""
     with (REFERENCE / "scores.csv").open(encoding="utf-8", newline="") as file:
         recorded = list(csv.DictReader(file))
     chosen = random.Random(draw).sample(recorded, min(number, len(recorded)))
-    different = skipped = 0
+    different, skipped = 0, dict[str, int]()  # why -> runs
     for i, expected in enumerate(chosen, start=1):
         if missing := _missing(expected["metric"]):
-            skipped += 1
+            skipped[missing] = skipped.get(missing, 0) + 1
             print(f"{i}/{len(chosen)} {shlex.join(arguments(expected))}: skipped: {missing}", flush=True)
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -169,9 +170,14 @@ def check(number: int, draw: int, model: str) -> int:
         different += bool(keys)
         verdict = "".join(f"\n  {key}: expected {expected[key]}, got {row[key]}" for key in keys) or " the same"
         print(f"{i}/{len(chosen)} {shlex.join(words)}:{verdict}", flush=True)
-    repeated = len(chosen) - skipped
-    print(f"{repeated} runs repeated: {repeated - different} the same, {different} not; {skipped} skipped")
-    return int(different > 0)
+    repeated = len(chosen) - sum(skipped.values())
+    print(
+        f"{repeated} runs repeated: {repeated - different} the same, {different} not; {sum(skipped.values())} skipped"
+    )
+    if not repeated:
+        reasons = "; ".join(skipped) or f"{number} runs were asked for"
+        print(f"nothing was compared: {reasons}\nTry other runs with --draw SEED.", file=sys.stderr)
+    return int(different > 0 or not repeated)
 
 
 def arguments(row: Mapping[str, str]) -> list[str]:
