@@ -81,6 +81,19 @@ def open_video(
         raise unreadable(video.path, _cause(error)) from error
 
 
+def has_segment(video: Video, max_pixels: int = MAX_FRAME_PIXELS) -> bool:
+    """Whether a clip's file has a film that holds its segment, from the index alone: no frame is decoded.
+
+    False where only decoding tells: program streams do not say how long they are. Raises MediaError, FFmpegError.
+    """
+    with av.open(str(video.path), metadata_errors="replace") as container:
+        stream = _film(container, video.path)
+        if container.format.name == PROGRAM_STREAM or stream.width * stream.height > max_pixels:
+            return False
+        _segment(video, _duration(container, stream, video.path))
+        return True
+
+
 def _cause(error: Exception) -> str:
     """FFmpeg's message, if it is useful: its own codes appear as errors of the operating system."""
     text = getattr(error, "strerror", None) or str(error)

@@ -1,7 +1,7 @@
-"""Whether a picture's file looks complete, from its structure, so that a run decodes each picture once.
+"""Whether the file of a picture or clip looks complete, from its structure, so that a run decodes each once.
 
-Every format has a length or an end mark, which shows whether a file is truncated. The decoder finds damage in the
-middle. Bytes after the end, as written by telephones, are allowed.
+Nearly every format has a length or an end mark, which shows whether a file is truncated. The decoder finds damage in
+the middle. Bytes after the end, as written by telephones, are allowed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image as PillowImage
 
+from flamingo_eval.data.containers import EBML, avi_is_whole, boxes, matroska_is_whole, mp4_is_whole
 from flamingo_eval.data.images import MAX_PIXELS
 from flamingo_eval.data.parquet import cell_bytes
 from flamingo_eval.records import Image, Media
@@ -25,16 +26,25 @@ _TIFF_PARTS = ((273, 279), (324, 325))  # tags of the offsets and byte counts of
 
 
 def looks_whole(media: Media) -> bool:
-    """Whether a picture is almost certainly readable. False: it must be decoded to know, as every clip."""
-    if not isinstance(media, Image):
-        return False
+    """Whether a picture or clip is almost certainly readable. False: it must be decoded to know."""
     try:
+        if not isinstance(media, Image):
+            from flamingo_eval.data.videos import has_segment  # FFmpeg: pictures need none
+
+            with media.path.open("rb") as file:
+                return _clip_looks_whole(file) and has_segment(media)
         if media.column:
             return _looks_whole(io.BytesIO(cell_bytes(media.path, media.column, media.row)))
         with media.path.open("rb") as file:
             return _looks_whole(file)
     except Exception:  # Pillow's plugins raise any exception; the decoder will report it
         return False
+
+
+def _clip_looks_whole(file: BinaryIO) -> bool:
+    first_bytes = file.read(_HEADER_BYTES)
+    is_whole = next((is_whole for is_of, is_whole in _CONTAINERS if is_of(first_bytes)), None)
+    return is_whole is not None and is_whole(file, file.seek(0, os.SEEK_END))
 
 
 def _looks_whole(file: BinaryIO) -> bool:
@@ -136,6 +146,24 @@ def _tiff(file: BinaryIO, size: int) -> bool:
     return size > 8
 
 
+def _avif(file: BinaryIO, size: int) -> bool:
+    parts = boxes(file, size)
+    return b"meta" in parts and b"mdat" in parts and all(b.stated for b in parts.values())
+
+
+def _jp2(file: BinaryIO, size: int) -> bool:
+    code = boxes(file, size).get(b"jp2c")
+    if code is None:
+        return False
+    file.seek(code.end - 2)
+    return file.read(2) == _END_OF_IMAGE
+
+
+def _j2k(file: BinaryIO, size: int) -> bool:
+    file.seek(size - 2)
+    return file.read(2) == _END_OF_IMAGE
+
+
 def _holds_its_parts(picture: PillowImage.Image, size: int) -> bool:
     tags: Any = getattr(picture, "tag_v2", {})
     for offsets, counts in _TIFF_PARTS:
@@ -156,4 +184,13 @@ _FORMATS: tuple[tuple[Callable[[bytes], bool], str, Callable[[BinaryIO, int], bo
     (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", "WEBP", _riff),
     (lambda head: head.startswith(b"BM"), "BMP", _bmp),
     (lambda head: head.startswith((b"II*\0", b"MM\0*")), "TIFF", _tiff),
+    (lambda head: head[4:12] in (b"ftypavif", b"ftypavis"), "AVIF", _avif),
+    (lambda head: head.startswith(b"\0\0\0\x0cjP  \r\n\x87\n"), "JPEG2000", _jp2),
+    (lambda head: head.startswith(b"\xff\x4f\xff\x51"), "JPEG2000", _j2k),
+)
+
+_CONTAINERS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO, int], bool]], ...] = (
+    (lambda head: head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"), mp4_is_whole),
+    (lambda head: head.startswith(EBML), matroska_is_whole),
+    (lambda head: head.startswith(b"RIFF") and head[8:12] == b"AVI ", avi_is_whole),
 )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,68 +13,11 @@ import pytest
 from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
 from flamingo_eval.data.videos import open_video
 from flamingo_eval.errors import MediaError
 from flamingo_eval.records import Video
-
-
-def picture(level: int) -> np.ndarray:
-    """64 x 48, eight bars that are white where the number's bit is 1: readable after any codec."""
-    bars = [255 if level >> bit & 1 else 0 for bit in range(8)]
-    return np.repeat(np.repeat(np.array(bars, np.uint8)[None, :, None], 8, axis=1), 48, axis=0).repeat(3, axis=2)
-
-
-def number(shown: PillowImage.Image) -> int:
-    green = np.asarray(shown)[24, :, 1]
-    return sum(1 << bit for bit in range(8) if green[8 * bit + 4] > 127)
-
-
-def write_clip(
-    path: Path,
-    begins: Sequence[float],
-    last: float,
-    codec: str = "libx264",
-    gop: int = 250,
-    reordered: bool = True,
-    cover: bool = False,
-    **options: str,
-) -> Path:
-    """A clip whose i-th frame shows the number i modulo 256 from begins[i] (seconds) on; the last one for `last`."""
-    with av.open(str(path), "w") as container:
-        if cover:
-            art = container.add_stream("mjpeg", rate=1)
-            art.width, art.height, art.pix_fmt = 64, 48, "yuvj420p"
-            art.disposition = av.stream.Disposition.attached_pic
-        stream = container.add_stream(codec, rate=25, options=options)
-        assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", gop
-        stream.bit_rate = 2_000_000
-        if not reordered:
-            stream.codec_context.max_b_frames = 0
-        rate = 25 if codec == "mpeg2video" else 1000
-        stream.codec_context.time_base = Fraction(1, rate)
-        if cover:
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")
-            for packet in (*art.encode(frame.reformat(format="yuvj420p")), *art.encode()):
-                container.mux(packet)
-        lengths: dict[int, int] = {}
-
-        def mux(packets: list[Packet[VideoStream]]) -> None:
-            for packet in packets:
-                assert packet.pts is not None
-                packet.duration = lengths[round(packet.pts * packet.time_base * rate)]
-                container.mux(packet)
-
-        ends = [*begins[1:], begins[-1] + last]
-        for i, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-            frame = av.VideoFrame.from_ndarray(picture(i % 256), format="rgb24")
-            frame.pts, frame.time_base = round(begin * rate), Fraction(1, rate)
-            lengths[frame.pts] = round((end - begin) * rate)
-            mux(stream.encode(frame))
-        mux(stream.encode())
-    return path
+from tests.support.clips import number, picture, write_clip
 
 
 def numbers(video: Video, **sampling: Any) -> list[int]:

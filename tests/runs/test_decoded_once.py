@@ -1,4 +1,4 @@
-"""No picture is decoded twice in a run, whatever its format, and none whose tokens are in the cache."""
+"""No picture or clip is decoded twice in a run, whatever its format, and none whose tokens are in the cache."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image as PillowImage
 
 from flamingo_eval.config.specs import DemoMethod, OnError
-from flamingo_eval.data import check
+from flamingo_eval.data import check, videos
 from flamingo_eval.data.images import open_image
+from flamingo_eval.data.videos import open_video
 from flamingo_eval.models import preprocess
-from flamingo_eval.records import Image
+from flamingo_eval.records import Image, Video
 from flamingo_eval.runs.backend import Backend, identity_of, load_backend
 from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
 from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.runs.runner import FinishedRun
 from flamingo_eval.runs.session import run_all
+from flamingo_eval.sample import sample_root
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 
 
 @pytest.fixture
@@ -46,16 +49,28 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counts[image.path.name] += 1
         return open_image(image)
 
+    def counted_clip(video: Video, *options: Any, **named: Any) -> list[PillowImage.Image]:
+        counts[video.path.name] += 1
+        return open_video(video, *options, **named)
+
     for module in (preprocess, check):
         monkeypatch.setattr(module, "open_image", counted)
+    for module in (preprocess, videos):
+        monkeypatch.setattr(module, "open_video", counted_clip)
     return counts
 
 
 def run_with(
-    root: Path, out: Path, demos: DemoMethod = "random", seeds: Sequence[int] = (0,), on_error: OnError = "stop"
+    root: Path,
+    out: Path,
+    demos: DemoMethod = "random",
+    seeds: Sequence[int] = (0,),
+    on_error: OnError = "stop",
+    task: str = "vqav2",
+    limit: int | None = None,
 ) -> list[FinishedRun]:
-    questions, _ = load_questions(["vqav2"], "flamingo")
-    choices = Choices(shots=(0, 2), seeds=tuple(seeds), demos=demos, data=str(root), on_error=on_error)
+    questions, _ = load_questions([task], "flamingo")
+    choices = Choices((0, 2), tuple(seeds), demos, data=str(root), on_error=on_error, limit=limit)
 
     @contextmanager
     def opened(_: Sequence[PlannedRun]) -> Iterator[Backend]:
@@ -79,6 +94,19 @@ def test_a_picture_is_decoded_once_over_all_runs_of_a_command(
     assert len(decoded) > shown(root)
     decoded.clear()
     run_with(root, tmp_path / "again", seeds=(0, 1))
+    assert not decoded
+
+
+def test_a_clip_is_decoded_once_over_all_runs_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: Counter[str]
+) -> None:
+    root = sample_root("msvdqa")
+    monkeypatch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path / "cache"))
+    run_with(root, tmp_path / "out", task="msvdqa", limit=3)
+    assert set(decoded.values()) == {1}
+    assert len(decoded) > 3
+    decoded.clear()
+    run_with(root, tmp_path / "again", task="msvdqa", limit=3)
     assert not decoded
 
 
