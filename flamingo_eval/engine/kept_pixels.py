@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class KeptPixels:
-    """Fitted pixels (uint8[T, 3, size, size]) by content hash, in a file without a name that ends with the process.
+    """Pixels (uint8, of any shape) by content hash, in a file without a name that ends with the process.
 
     Beyond `limit_bytes`, or where nothing can be written, pictures are not kept: they are decoded again.
     """
@@ -51,7 +51,14 @@ class KeptPixels:
 
     def take(self, key: str) -> Tensor | None:
         """The pixels of a picture, which are no longer kept; None if they are not there."""
-        place = self._places.pop(key, None)
+        pixels = self.read(key)
+        if self._places.pop(key, None) is not None and not self._places:
+            self._end = 0
+        return pixels
+
+    def read(self, key: str) -> Tensor | None:
+        """The pixels of a picture, which stay kept; None if they are not there."""
+        place = self._places.get(key)
         if place is None or self._file is None:
             return None
         offset, shape = place
@@ -60,8 +67,6 @@ class KeptPixels:
             data = self._file.read(int(np.prod(shape)))
         except OSError:
             return None
-        if not self._places:
-            self._end = 0
         return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(shape).copy())
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image as PillowImage
 
+from flamingo_eval.backends.hf import opened
 from flamingo_eval.config.specs import DemoMethod, OnError
 from flamingo_eval.data import check, videos
 from flamingo_eval.data.images import open_image
@@ -24,6 +25,7 @@ from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.runs.runner import FinishedRun
 from flamingo_eval.runs.session import run_all
 from flamingo_eval.sample import sample_root
+from tests.support.tiny_vlm import save_tiny
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 
@@ -68,16 +70,17 @@ def run_with(
     on_error: OnError = "stop",
     task: str = "vqav2",
     limit: int | None = None,
+    model: str = "tiny",
 ) -> list[FinishedRun]:
     questions, _ = load_questions([task], "flamingo")
     choices = Choices((0, 2), tuple(seeds), demos, data=str(root), on_error=on_error, limit=limit)
 
     @contextmanager
     def opened(_: Sequence[PlannedRun]) -> Iterator[Backend]:
-        with closing(load_backend("tiny", "cpu", "float32", workers=0)) as backend:
+        with closing(load_backend(model, "cpu", "float32", workers=0)) as backend:
             yield backend
 
-    records = run_all(plan_runs(questions, choices), opened, out, identity=identity_of("tiny", "cpu", "float32"))
+    records = run_all(plan_runs(questions, choices), opened, out, identity=identity_of(model, "cpu", "float32"))
     assert records is not None
     return records
 
@@ -121,6 +124,24 @@ def test_rices_and_the_answers_share_what_they_decode(root: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("demos", ["random", "rices"])
+@pytest.mark.slow
+@pytest.mark.parametrize("demos", ["random", "rices"])
+def test_a_model_of_transformers_opens_each_picture_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demos: DemoMethod
+) -> None:
+    counts: Counter[str] = Counter()
+
+    def counted(image: Image) -> PillowImage.Image:
+        counts[image.path.name] += 1
+        return open_image(image)
+
+    monkeypatch.setattr(opened, "open_image", counted)
+    save_tiny("idefics3", tmp_path / "vlm")
+    run_with(root, tmp_path / "out", demos, model=f"hf:{tmp_path / 'vlm'}", limit=4)
+    assert {count for name, count in counts.items() if name != "check.png"} == {1}
+    assert len(counts) > 4
+
+
 def test_what_is_looked_at_under_on_error_skip_is_not_decoded_again(
     root: Path, tmp_path: Path, decoded: Counter[str], demos: DemoMethod
 ) -> None:

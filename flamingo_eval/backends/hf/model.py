@@ -17,6 +17,7 @@ from flamingo_eval.backends.hf.engine import HFEngine
 from flamingo_eval.backends.hf.families import family_of
 from flamingo_eval.backends.hf.folder import ModelFolder, open_folder
 from flamingo_eval.backends.hf.network import Network
+from flamingo_eval.backends.hf.opened import OpenedPictures
 from flamingo_eval.backends.hf.processor import call_options, image_options, load_processor, template_digest
 from flamingo_eval.backends.hf.reader import FRAMES, Reader, TokenIds
 from flamingo_eval.backends.hf.vision import ADVICE, Pictures
@@ -57,6 +58,7 @@ class HFShape:
         self.image_args = image_options(self.processor, self.folder.model_type, image_args)
         at_call = call_options(self.processor, self.image_args)
         self.reader = Reader(self.processor, int(self.options["frames"]), at_call)
+        self.opened = OpenedPictures(self.reader.frames)
 
     def _check_options(self) -> None:
         if self.options["image_backend"] not in ("pil", "torchvision"):
@@ -96,7 +98,7 @@ class HFShape:
 
     @cached_property
     def _counting(self) -> Pictures:
-        return Pictures(self.reader, None, self.family)
+        return Pictures(self.reader, None, self.family, self.opened)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Number of tokens of a prompt, including pictures. Needs no weights; pictures are opened once."""
@@ -168,7 +170,7 @@ class HFModel:
         if keep:
             namespace = f"hf {self.shape.sha256} {kind} {target.type} {_attention(self.network)}"
             store = VisionCache(namespace, cache_dir() / "vision", disk_bytes=cache_bytes())
-        self.pictures = Pictures(self.shape.reader, self.network, self.shape.family, store)
+        self.pictures = Pictures(self.shape.reader, self.network, self.shape.family, self.shape.opened, store)
         stop = _stop_ids(self.network.model, self.shape.processor.tokenizer)
         self.engine = HFEngine(self.network, self.pictures, self.shape.context_length, stop, batch_size)
         self.engine.candidate_turns = self.shape.options["candidates"] == AS_TURN

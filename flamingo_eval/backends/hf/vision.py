@@ -11,9 +11,10 @@ from PIL import Image as PillowImage
 
 from flamingo_eval.backends.hf.families import Family
 from flamingo_eval.backends.hf.network import Network, joined_features, kept_features, mapped, tensor_names
+from flamingo_eval.backends.hf.opened import OpenedPictures
 from flamingo_eval.backends.hf.pictures import Layout, PictureFields, light
 from flamingo_eval.backends.hf.reader import Read, Reader
-from flamingo_eval.data.media import content_hash, open_image, open_video
+from flamingo_eval.data.media import content_hash
 from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import CheckpointError, MediaError, PromptError
 from flamingo_eval.records import Image, Pixels, Prompt, Video
@@ -31,9 +32,16 @@ class Pictures:
     """Inputs and features of the pictures in prompts."""
 
     def __init__(
-        self, reader: Reader, network: Network | None, family: Family, store: VisionCache | None = None
+        self,
+        reader: Reader,
+        network: Network | None,
+        family: Family,
+        opened: OpenedPictures,
+        store: VisionCache | None = None,
     ) -> None:
         """`network` None: tokens are counted, nothing is encoded. `store` None: features stay in memory.
+
+        `opened` is shared by all who open pictures for one model.
 
         Raises CheckpointError where the processor takes no prompt with two pictures.
         """
@@ -41,7 +49,7 @@ class Pictures:
         self.store = store or VisionCache("memory")
         self._known: OrderedDict[tuple[str, int, bool], PictureFields] = OrderedDict()
         self._pixels: OrderedDict[tuple[tuple[Image | Video, int], bool], Read] = OrderedDict()
-        self._counts = dict.fromkeys(("pictures_encoded", "pictures_opened"), 0)
+        self.opened, self.encoded = opened, 0
         self._form: Any = None  # of a picture's features: how tensors lie in what `get_image_features` returns
         blank = PillowImage.new("RGB", _BLANK, "gray")
         try:
@@ -56,7 +64,8 @@ class Pictures:
     @property
     def stats(self) -> Mapping[str, Any]:
         """Counts of opened and encoded pictures, and of features found in the store."""
-        return {**self._counts, "vision_cache": self.store.stats}
+        counts = {"pictures_encoded": self.encoded, "pictures_opened": self.opened.decoded}
+        return {**counts, "vision_cache": self.store.stats}
 
     # ------------------------------------------------------------------------------------------------------ prompts
 
@@ -66,8 +75,8 @@ class Pictures:
         return self.reader.read(prompt, [self._of(u, len(units)) for u in units], self.layout)
 
     def read_opened(self, prompt: Prompt) -> Read:
-        """The prompt with pixels, from the model's own processor. Raises MediaError, PromptError."""
-        opened = [self._opened(media, frame) for media, frame in self._units(prompt)]
+        """The prompt with pixels, from the model's own processor; they are kept. Raises MediaError, PromptError."""
+        opened = [self.opened.get(media, frame, keep=True) for media, frame in self._units(prompt)]
         return self.reader.read_opened(prompt, opened)
 
     def features(self, prompts: Sequence[Prompt]) -> Any:
@@ -128,7 +137,7 @@ class Pictures:
         return self.family.lone_differs and n > 1
 
     def _processed(self, unit: tuple[Image | Video, int], n: int) -> tuple[Read, dict[str, Any]]:
-        picture = self._opened(*unit)
+        picture = self.opened.get(*unit, keep=self.network is None)
         read, returned = self.reader.process([picture, picture] if self._in_pair(n) else [picture])
         if self.network is not None:  # the pixels will be needed soon
             self._pixels[unit, self._lone(n)] = read
@@ -139,21 +148,9 @@ class Pictures:
     def _encoded(self, unit: tuple[Image | Video, int], n: int) -> Any:
         assert self.network is not None
         read = self._pixels.pop((unit, self._lone(n)), None) or self._processed(unit, n)[0]
-        self._counts["pictures_encoded"] += 1
+        self.encoded += 1
         output = kept_features(self.network.features(read))
         return _first_of_pair(output) if self._in_pair(n) else output
-
-    def _opened(self, media: Image | Video, frame: int) -> PillowImage.Image:
-        self._counts["pictures_opened"] += 1
-        if isinstance(media, Image):
-            return open_image(media)
-        return frames_of(media, self.frames)[frame]
-
-
-def frames_of(video: Video, n: int) -> list[PillowImage.Image]:
-    """Exactly `n` frames spread over a clip; for a short clip, the last one is repeated."""
-    frames = list(open_video(video, n, longer="spread"))
-    return [frames[min(i * len(frames) // n, len(frames) - 1)] for i in range(n)]
 
 
 def _digest(key: str, name: str) -> str:
