@@ -92,7 +92,7 @@ def test_a_model_behind_a_server(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_model_of_transformers(tmp_path: Path) -> None:
     folder = save_tiny("idefics3", tmp_path / "tiny-idefics3")
-    same_after_a_kill(tmp_path, "--limit", "120", "--batch-size", "2", "--model", f"hf:{folder}")
+    same_after_a_kill(tmp_path, "--limit", "40", "--batch-size", "2", "--model", f"hf:{folder}")
 
 
 @pytest.mark.slow

@@ -54,21 +54,14 @@ def said(folder: str, mesh: Any = None) -> dict[str, Any]:
     }
 
 
-def _rank(rank: int, port: int, folder: str, out: str) -> None:
+def _rank(rank: int, port: int, folders: dict[str, str], out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     try:
-        torch.save(said(folder, init_device_mesh("cpu", (2,))), f"{out}/{rank}.pt")
+        mesh = init_device_mesh("cpu", (2,))
+        torch.save({name: said(folder, mesh) for name, folder in folders.items()}, f"{out}/{rank}.pt")
     finally:
         dist.destroy_process_group()
-
-
-def over_two_ranks(folder: Path, out: Path) -> list[dict[str, Any]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn(_rank, (port, str(folder), str(out)), nprocs=2)  # type: ignore[no-untyped-call]  # of torch
-    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def middle_sized(folder: Path, preset: str, **decoder: Any) -> Path:
@@ -99,22 +92,40 @@ def middle_sized(folder: Path, preset: str, **decoder: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("preset", "decoder"),
-    [
-        ("tiny", {}),
-        ("flamingo-80b", {}),  # relative positions, scalar gates, squared ReLU
-        ("openflamingo-9b", {}),  # ALiBi: each rank has other heads' slopes
-        ("idefics-80b", {"kv_heads": 4, "rotary_dim": 32}),  # rotary, gated feed-forward, grouped queries, vector gates
-    ],
-)
-def test_two_ranks_say_what_one_process_says(preset: str, decoder: dict[str, Any], tmp_path: Path) -> None:
-    folder = TINY if preset == "tiny" else middle_sized(tmp_path / "model", preset, **decoder)
-    whole = said(str(folder))
-    out = tmp_path / "ranks"
-    out.mkdir()
-    config = load_flamingo_model(folder).config
-    for part in over_two_ranks(folder, out):
+MIDDLE: dict[str, dict[str, Any]] = {
+    "flamingo-80b": {},  # relative positions, scalar gates, squared ReLU
+    "openflamingo-9b": {},  # ALiBi: each rank has other heads' slopes
+    "idefics-80b": {"kv_heads": 4, "rotary_dim": 32},  # rotary, gated feed-forward, grouped queries, vector gates
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint folder of each preset, of its architecture."""
+    place = tmp_path_factory.mktemp("models")
+    return {"tiny": TINY} | {name: middle_sized(place / name, name, **decoder) for name, decoder in MIDDLE.items()}
+
+
+@pytest.fixture(scope="module")
+def over_two_ranks(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two ranks says, by preset: the processes are started once."""
+    out = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    names = {name: str(folder) for name, folder in folders.items()}
+    spawn(_rank, (port, names, str(out)), nprocs=2)  # type: ignore[no-untyped-call]  # of torch
+    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["tiny", *MIDDLE])
+def test_two_ranks_say_what_one_process_says(
+    preset: str, folders: dict[str, Path], over_two_ranks: list[dict[str, Any]]
+) -> None:
+    whole = said(str(folders[preset]))
+    config = load_flamingo_model(folders[preset]).config
+    for part in (said_by_rank[preset] for said_by_rank in over_two_ranks):
         for ours, theirs in zip(part["logits"], whole["logits"], strict=True):
             assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
         assert part["text"] == whole["text"]

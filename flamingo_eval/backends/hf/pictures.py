@@ -7,6 +7,7 @@ comparing the output for one picture and for two.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -99,6 +100,39 @@ def light(fields: Mapping[str, Field]) -> PictureFields:
             for name, v in fields.items()
         }
     )
+
+
+def fields_to_bytes(picture: PictureFields) -> Tensor | None:
+    """The fields as uint8[N], for a cache of tensors; None if a field is neither a tensor nor a list of numbers."""
+    values: dict[str, dict[str, Any]] = {}
+    for name, value in picture.fields.items():
+        if isinstance(value, Tensor):
+            numbers = {} if name in PIXELS else {"numbers": value.flatten().tolist()}
+            values[name] = {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch."), **numbers}
+        elif isinstance(value, (list, int, float)):
+            values[name] = {"plain": value}
+        else:
+            return None
+    try:
+        text = json.dumps(values, allow_nan=False)
+    except (TypeError, ValueError):
+        return None
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+
+
+def fields_from_bytes(content: Tensor) -> PictureFields:
+    """What `fields_to_bytes` wrote."""
+    fields: dict[str, Field] = {}
+    for name, value in json.loads(content.numpy().tobytes()).items():
+        if "plain" in value:
+            fields[name] = value["plain"]
+            continue
+        dtype = getattr(torch, value["dtype"])
+        if "numbers" in value:
+            fields[name] = torch.tensor(value["numbers"], dtype=dtype).reshape(value["shape"])
+        else:
+            fields[name] = torch.zeros(1, dtype=dtype).expand(*value["shape"])
+    return PictureFields(fields)
 
 
 class StandIn:

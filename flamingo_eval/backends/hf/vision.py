@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 from flamingo_eval.backends.hf.families import Family
 from flamingo_eval.backends.hf.network import Network, joined_features, kept_features, mapped, tensor_names
 from flamingo_eval.backends.hf.opened import OpenedPictures
-from flamingo_eval.backends.hf.pictures import Layout, PictureFields, light
+from flamingo_eval.backends.hf.pictures import Layout, PictureFields, fields_from_bytes, fields_to_bytes, light
 from flamingo_eval.backends.hf.reader import Read, Reader
 from flamingo_eval.data.media import content_hash
 from flamingo_eval.engine.vision_cache import VisionCache
@@ -110,11 +110,23 @@ class Pictures:
     def _of(self, unit: tuple[Image | Video, int], n: int) -> PictureFields:
         key = (content_hash(unit[0]), unit[1], self._lone(n))
         if key not in self._known:
-            _, returned = self._processed(unit, n)
-            self._known[key] = light(self.layout.first(returned) if self._in_pair(n) else returned)
+            self._known[key] = self._stored_fields(unit, n)
             if len(self._known) > KNOWN:
                 self._known.popitem(last=False)
         return self._known[key]
+
+    def _stored_fields(self, unit: tuple[Image | Video, int], n: int) -> PictureFields:
+        """The processor's output for a picture, from the store: one whose features are there is not opened again."""
+        name = _digest(f"{content_hash(unit[0])}:{unit[1]}:{self._lone(n)}", "fields")
+        stored = self.store.get(name) if name in self.store else None
+        if stored is not None:
+            return fields_from_bytes(stored)
+        _, returned = self._processed(unit, n)
+        fields = light(self.layout.first(returned) if self._in_pair(n) else returned)
+        content = fields_to_bytes(fields)
+        if content is not None:
+            self.store.put(name, content)
+        return fields
 
     def _features(self, unit: tuple[Image | Video, int], n: int) -> Any:
         """A picture's features, from the store if it has all of them."""
