@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -29,12 +29,14 @@ class JsonRecords:
     """The objects in a list of a JSON file, in order.
 
     `key` names the list in the file's object (`data.dialogs`: in an object in it); empty: the file is the list.
-    `rest` is everything else in the file's object, complete once all records are read; the list itself is empty in it.
+    `rest` is everything else in the file's object, complete once all records are read; the list itself is empty in it,
+    and so is the list that `passed_over` names.
     """
 
     path: Path
     log: ProblemLog
     key: str = ""
+    passed_over: str = ""
     rest: Record = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,12 +47,15 @@ class JsonRecords:
         wanted = tuple(self.key.split(".")) if self.key else ()
         values: dict[str, object] = {}
         self.rest = Record(values, self.path, "", self.log)
-        for keys, index, value in stream_json(self.path, wanted):
+        lists = (wanted, (self.passed_over,)) if self.passed_over else (wanted,)
+        for keys, index, value in stream_json(self.path, *lists):
             if not keys and index is None:
                 if not isinstance(value, dict if wanted else list):
                     (read_object if wanted else read_list)(self.path, self.log)  # raises
             elif index is None:
                 _put(values, keys, value)
+            elif keys != wanted:
+                continue
             elif isinstance(value, dict):
                 yield Record(value, self.path, f"{self.key}[{index}]", self.log)
             else:
@@ -68,13 +73,22 @@ def _put(values: dict[str, object], keys: KeyPath, value: object) -> None:
     values[keys[-1]] = value
 
 
-def object_entries(path: Path, log: ProblemLog) -> Iterator[tuple[str, object]]:
-    """Key and value of each entry of a file's object. Raises DataError for a file that is not JSON, or no object."""
-    for keys, _, value in stream_json(path):
-        if keys:
-            yield keys[0], value
-        elif not isinstance(value, dict):
+def object_entries(path: Path, log: ProblemLog, key: str = "") -> Iterator[tuple[str, object]]:
+    """Key and value of each entry of a file's object, or of the object at `key` in it.
+
+    Logs a key that is missing, or no object. Raises DataError for a file that is not JSON, or no object.
+    """
+    above = (key,) if key else ()
+    is_object = not key
+    for keys, index, value in stream_json(path, above):
+        if not keys and not isinstance(value, dict):
             read_object(path, log)  # raises
+        elif keys == above and index is None:
+            is_object = isinstance(value, dict)
+        elif len(keys) == len(above) + 1 and keys[: len(above)] == above:
+            yield keys[-1], value
+    if not is_object:
+        log.add(path, key, "expected an object.")
 
 
 def any_has(key: str, records: Iterable[Record]) -> tuple[bool, Iterator[Record]]:
@@ -87,12 +101,12 @@ def any_has(key: str, records: Iterable[Record]) -> tuple[bool, Iterator[Record]
     return False, iter(before)
 
 
-def stream_json(path: Path, wanted: KeyPath = ()) -> Iterator[tuple[KeyPath, int | None, object]]:
+def stream_json(path: Path, *wanted: KeyPath) -> Iterator[tuple[KeyPath, int | None, object]]:
     """The parts of a JSON file: (keys, index, value).
 
     First ((), None, value), where a list or object is empty. Of a list: ((), i, element). Of an object: (keys, None,
-    value) for each entry; the list at `wanted` and the objects around it are empty there, and what they hold follows,
-    the list as (wanted, i, element). Raises DataError, as read_json does.
+    value) for each entry; the lists at `wanted` and the objects around them are empty there, and what they hold
+    follows, a list as (keys, i, element). Raises DataError, as read_json does.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -114,7 +128,7 @@ def stream_json(path: Path, wanted: KeyPath = ()) -> Iterator[tuple[KeyPath, int
 
 
 def _entries(
-    window: _Window, path: Path, above: KeyPath, wanted: KeyPath
+    window: _Window, path: Path, above: KeyPath, wanted: Sequence[KeyPath]
 ) -> Iterator[tuple[KeyPath, int | None, object]]:
     seen: set[str] = set()
     for key in window.entries():
@@ -122,11 +136,11 @@ def _entries(
         if key in seen:
             read_json(path)  # raises if the two values differ
             window.value()
-        elif keys == wanted and window.peek() == "[":
+        elif keys in wanted and window.peek() == "[":
             yield keys, None, []
             for i, value in enumerate(window.elements()):
                 yield keys, i, value
-        elif keys == wanted[: len(keys)] and window.peek() == "{":
+        elif any(keys == path_to[: len(keys)] for path_to in wanted) and window.peek() == "{":
             yield keys, None, {}
             yield from _entries(window, path, keys, wanted)
         else:

@@ -159,3 +159,24 @@ def test_memory_is_that_of_a_window_and_not_of_the_file(write: Write, monkeypatc
     finally:
         tracemalloc.stop()
     assert peak < path.stat().st_size / 4
+
+
+@pytest.mark.parametrize("order", [("images", "rows"), ("rows", "images")])
+def test_a_list_that_is_passed_over_is_neither_read_as_records_nor_kept(write: Write, order: tuple[str, str]) -> None:
+    value: dict[str, Any] = {order[0]: [{"id": 1}, {"id": 2}], "info": 5, order[1]: [{"id": 3}, 4]}
+    file = JsonRecords(write("rows.json", value), ProblemLog(), "rows", passed_over="images")
+    assert [record.values for record in file] == [v for v in value["rows"] if isinstance(v, dict)]
+    assert file.rest.values == {"images": [], "rows": [], "info": 5}
+
+
+def test_the_entries_of_an_inner_object_come_one_by_one(write: Write) -> None:
+    path = write("rows.json", {"version": 1, "database": {"a": {"n": [1, 2]}, "b": 5}, "end": {}})
+    assert list(object_entries(path, ProblemLog(), "database")) == [("a", {"n": [1, 2]}), ("b", 5)]
+
+
+@pytest.mark.parametrize("value", [{"databse": {}}, {"database": [1]}, {"database": None}])
+def test_an_inner_object_that_is_missing_is_a_problem(write: Write, value: object) -> None:
+    log = ProblemLog()
+    assert list(object_entries(write("rows.json", value), log, "database")) == []
+    (problem,) = log.problems
+    assert (problem.key, problem.what) == ("database", "expected an object.")

@@ -5,7 +5,8 @@ A file with pictures only (`nocaps_test_image_info.json`) is a split whose capti
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import no_repeats, read_object, unique
+from flamingo_eval.data.annotations import no_repeats, unique
+from flamingo_eval.data.json_records import JsonRecords
 from flamingo_eval.data.layouts.answers import demonstration_answer
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split
@@ -13,12 +14,15 @@ from flamingo_eval.records import Example, Split
 
 def load(source: Source) -> Split:
     """Examples in the order of `images`. id: the picture's id. labels: domain, where there is one."""
-    file = read_object(source.file("annotations"), source.log)
-    images = unique([(record.id("id"), record) for record in file.records("images")], "id")
-    labelled = bool(file.values.get("annotations"))
+    path = source.file("annotations")
+    pictures = JsonRecords(path, source.log, "images", passed_over="annotations")
+    images = unique(((record.id("id"), record) for record in pictures), "id")
+    has_annotations = pictures.rest.values.get("annotations") is not None
+    annotations = JsonRecords(path, source.log, "annotations", passed_over="images") if has_annotations else ()
     captions: dict[str, list[str]] = {id: [] for id in images}
-    annotations = file.records("annotations") if labelled else []
+    labelled = False
     for record in no_repeats(annotations, "id"):
+        labelled = True
         id = record.id("image_id")
         if id in captions:
             captions[id].append(record.filled("caption"))

@@ -5,29 +5,26 @@ A query is one annotated segment of a video, with one reference. Videos are in f
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import Record, read_object
+from flamingo_eval.data.annotations import Record
+from flamingo_eval.data.json_records import object_entries
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split
 
 
 def load(source: Source) -> Split:
     """Examples in file order. id: <youtube id>_<annotation id>. labels: video_id."""
-    file = read_object(source.file("annotations"), source.log)
+    path = source.file("annotations")
     subset = (source.words("subset") or (source.split,))[0]
-    database = file.values.get("database")
-    if not isinstance(database, dict):
-        file.problem("database", "expected an object of videos.")
-        database = {}
     folders = source.folders("videos")
     examples: list[Example] = []
     subsets: dict[str, None] = {}
     labelled = True
-    for name, value in database.items():
+    for name, value in object_entries(path, source.log, "database"):
         place = f"database.{name}"
         if not isinstance(value, dict):
-            file.log.add(file.file, place, "expected an object.")
+            source.log.add(path, place, "expected an object.")
             continue
-        video = Record(value, file.file, place, file.log)
+        video = Record(value, path, place, source.log)
         subsets[video.text("subset")] = None
         if value.get("subset") != subset:
             continue
