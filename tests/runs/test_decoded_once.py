@@ -132,18 +132,19 @@ def test_a_model_of_transformers_opens_each_picture_once(
     counts: Counter[str] = Counter()
 
     def counted(image: Image) -> PillowImage.Image:
-        counts[image.path.name] += 1
+        if image.path.is_relative_to(root):  # the check of a model opens a picture of its own
+            counts[image.path.name] += 1
         return open_image(image)
 
     monkeypatch.setattr(opened, "open_image", counted)
     save_tiny("idefics3", tmp_path / "vlm")
     run_with(root, tmp_path / "out", demos, model=f"hf:{tmp_path / 'vlm'}", limit=4)
-    assert {count for name, count in counts.items() if name != "check.png"} == {1}
+    assert set(counts.values()) == {1}
     assert len(counts) > 4
     counts.clear()
     hf_shape.cache_clear()  # as a new process
     run_with(root, tmp_path / "again", demos, model=f"hf:{tmp_path / 'vlm'}", limit=4)
-    assert set(counts) <= {"check.png"} or demos == "random"  # a few prompts are measured before the weights are read
+    assert not counts or demos == "random"  # a few prompts are measured before the weights are read
 
 
 @pytest.mark.parametrize("demos", ["random", "rices"])

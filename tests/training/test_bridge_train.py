@@ -28,7 +28,6 @@ from flamingo_eval.training.bridge.recipe import load_bridge_recipe
 from flamingo_eval.training.bridge.train import smoke_recipe, train_bridge
 from flamingo_eval.training.recipe import recipe_path, stage_of
 from tests.support.shards import pairs, picture_bytes, write_tar
-from tests.support.slow import first_and_slow
 
 UPDATES = 8
 
@@ -127,7 +126,8 @@ class Stopped(BaseException):
     """Stands for a signal."""
 
 
-@pytest.mark.parametrize("at", first_and_slow((1, 4, 7)))
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [1, 4, 7])
 def test_a_run_that_was_stopped_ends_with_the_same_weights(
     place: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -190,6 +190,7 @@ def test_round_robin_takes_one_data_set_an_update(place: Path, tmp_path: Path) -
     assert [bool(row["loss rows"]) for row in rows] == [False, True] * 4
 
 
+@pytest.mark.slow
 def test_packed_sequences_are_trained_too(place: Path, tmp_path: Path) -> None:
     train(recipe_file(place, "packed", packing=True, tokens=80), tmp_path)
     rows = curve(tmp_path)
@@ -253,6 +254,7 @@ def test_captions_that_are_not_utf8_stop_the_run_where_there_are_many(place: Pat
     assert "fix" in str(error.value).lower()
 
 
+@pytest.mark.slow
 def test_evaluation_while_training_writes_scores_and_their_figure(place: Path, tmp_path: Path) -> None:
     evaluate = {"tasks": ["fastbind"], "shots": [0, 5], "every": 4, "limit": 3}
     train(recipe_file(place, "recipe", evaluate=evaluate), tmp_path)
@@ -264,6 +266,7 @@ def test_evaluation_while_training_writes_scores_and_their_figure(place: Path, t
     assert "5 shots" in figure
 
 
+@pytest.mark.slow
 def test_evaluation_while_training_changes_no_weight(place: Path, whole_run: Path, tmp_path: Path) -> None:
     evaluate = {"tasks": ["fastbind"], "shots": [0], "every": 2, "limit": 2}
     train(recipe_file(place, "recipe", evaluate=evaluate), tmp_path)

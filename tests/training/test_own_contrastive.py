@@ -88,6 +88,7 @@ def test_the_loss_falls_and_build_can_use_the_encoder(place: Path, whole_run: Pa
     assert not torch.equal(vision.weights[name].read(), before.weights[name].read())
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_weights(
     place: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +134,7 @@ def test_two_ranks_compare_with_the_pairs_of_both(place: Path, whole_run: Path, 
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_classification_and_retrieval_are_measured_while_it_learns(place: Path, tmp_path: Path) -> None:
     evaluate = {"tasks": ["imagenet", "coco"], "every": 6, "limit": 8}
     train(recipe_file(place, "measured", evaluate=evaluate), tmp_path)
