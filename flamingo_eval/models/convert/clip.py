@@ -116,19 +116,24 @@ def read_tower(path: Path, vision_config: str | None) -> Tower:
 # -------------------------------------------------------------------------------------------------------- Hugging Face
 
 
-def hugging_face_vit(config: ForeignConfig) -> ViTConfig:
-    """A CLIPVisionConfig (or IDEFICS' vision_config) as ours; missing keys have transformers' defaults."""
+def hugging_face_vit(
+    config: ForeignConfig, patch: int = 32, activation: str = "quick_gelu", norm_eps: float = 1e-5
+) -> ViTConfig:
+    """A CLIPVisionConfig (IDEFICS' and SigLIP's have the same keys) as ours.
+
+    Missing keys have transformers' defaults, three of which differ by model.
+    """
     width = config.whole("hidden_size", "embed_dim", default=768)
     config.require("num_channels", 3, default=3)
     return ViTConfig(
         image_size=config.whole("image_size", default=224),
-        patch=config.whole("patch_size", default=32),
+        patch=config.whole("patch_size", default=patch),
         width=width,
         layers=config.layers("num_hidden_layers", default=12),
         heads=config.heads(width, "num_attention_heads", default=12),
         ff_width=config.whole("intermediate_size", default=3072),
-        activation=config.activation("hidden_act", "quick_gelu"),
-        norm_eps=config.number("layer_norm_eps", default=1e-5),
+        activation=config.activation("hidden_act", activation),
+        norm_eps=config.number("layer_norm_eps", default=norm_eps),
     )
 
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from flamingo_eval.errors import CheckpointError
-from flamingo_eval.models.config import PreprocessConfig, ViTConfig
+from flamingo_eval.models.config import PreprocessConfig
 from flamingo_eval.models.config_json import read_json
-from flamingo_eval.models.convert.clip import HUGGING_FACE, Tower
+from flamingo_eval.models.convert.clip import HUGGING_FACE, Tower, hugging_face_vit
 from flamingo_eval.models.convert.foreign_weights import HUGGING_FACE_FILES, folder_weights, without_prefix
 from flamingo_eval.models.convert.hf_config import ForeignConfig
 from flamingo_eval.models.convert.tensor_map import Table
@@ -31,17 +31,8 @@ def read_siglip(folder: Path) -> Tower:
     path = folder / "config.json"
     values = read_json(path)
     config = ForeignConfig(path, values.get("vision_config", {}) if values.get("model_type") == "siglip" else values)
-    width = config.whole("hidden_size", default=768)
-    config.require("num_channels", 3, default=3)
-    vit = ViTConfig(
-        image_size=config.whole("image_size", default=224),
-        patch=config.whole("patch_size", default=16),
-        width=width,
-        layers=config.layers("num_hidden_layers", default=12),
-        heads=config.heads(width, "num_attention_heads", default=12),
-        ff_width=config.whole("intermediate_size", default=3072),
-        activation=config.activation("hidden_act", "gelu_pytorch_tanh"),
-        norm_eps=config.number("layer_norm_eps", default=1e-6),
+    vit = replace(
+        hugging_face_vit(config, patch=16, activation="gelu_pytorch_tanh", norm_eps=1e-6),
         has_class_token=False,
         patch_bias=True,
         norm_in=False,
