@@ -13,7 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TypeAlias
 
-from flamingo_eval.data.annotations import ProblemLog, Record, read_json, read_list, read_object, shown
+from flamingo_eval.data.annotation_files import read_json, read_list, read_object
+from flamingo_eval.data.annotations import ProblemLog, Record, shown
 from flamingo_eval.errors import DataError
 from flamingo_eval.files import JSON_DECODER, has_half_surrogate
 

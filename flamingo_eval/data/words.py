@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from flamingo_eval.config.specs import TaskSpec
-from flamingo_eval.data.annotations import Record, read_list, read_object, unique
+from flamingo_eval.data.annotation_files import read_list, read_object
+from flamingo_eval.data.annotations import Record, unique
 from flamingo_eval.data.layouts import source_of
 from flamingo_eval.data.layouts.names import image_names
 from flamingo_eval.data.roots import DataRoot

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from flamingo_eval.data.annotations import ProblemLog, read_csv, read_json, read_json_lines, read_list, unique
+from flamingo_eval.data.annotation_files import read_csv, read_json, read_json_lines, read_list
+from flamingo_eval.data.annotations import ProblemLog, unique
 from flamingo_eval.errors import DataError
 from tests.support.fixture_types import Write
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from flamingo_eval.data import json_records
-from flamingo_eval.data.annotations import ProblemLog, read_json, read_list, read_object
+from flamingo_eval.data.annotation_files import read_json, read_list, read_object
+from flamingo_eval.data.annotations import ProblemLog
 from flamingo_eval.data.json_records import JsonRecords, any_has, object_entries, stream_json
 from flamingo_eval.errors import DataError
 from tests.support.fixture_types import Write

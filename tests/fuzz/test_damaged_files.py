@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz import fuzz
 from flamingo_eval.config.names import find_task
-from flamingo_eval.data.annotations import ProblemLog, read_json, read_json_lines
+from flamingo_eval.data.annotation_files import read_json, read_json_lines
+from flamingo_eval.data.annotations import ProblemLog
 from flamingo_eval.data.layouts import load_labelled
 from flamingo_eval.data.media import open_video
 from flamingo_eval.data.task_file import load_task

@@ -6,7 +6,8 @@ file in `img`, whose name has leading zeros that the id does not have.
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import read_json_lines, unique
+from flamingo_eval.data.annotation_files import read_json_lines
+from flamingo_eval.data.annotations import unique
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split
 

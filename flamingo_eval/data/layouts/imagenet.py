@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from flamingo_eval.data.annotations import ProblemLog, read_csv, read_text
+from flamingo_eval.data.annotation_files import read_csv, read_text
+from flamingo_eval.data.annotations import ProblemLog
 from flamingo_eval.data.folders import IMAGE_SUFFIXES, is_hidden
 from flamingo_eval.data.source import Source
 from flamingo_eval.errors import DataError

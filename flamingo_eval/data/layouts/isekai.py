@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from flamingo_eval.data.annotations import Record, read_json_lines, read_list, read_text
+from flamingo_eval.data.annotation_files import read_json_lines, read_list, read_text
+from flamingo_eval.data.annotations import Record
 from flamingo_eval.data.folders import MediaFolders
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split

@@ -6,7 +6,8 @@ under the same name: a file about as long as the window is shown completely (vid
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import read_csv, unique
+from flamingo_eval.data.annotation_files import read_csv
+from flamingo_eval.data.annotations import unique
 from flamingo_eval.data.layouts.answers import demonstration_answer
 from flamingo_eval.data.layouts.names import question_text
 from flamingo_eval.data.source import Source

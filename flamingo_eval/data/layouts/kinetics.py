@@ -5,7 +5,8 @@ Clips are named `<youtube id>_<start>_<end>` with six digits, flat or in a folde
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import Record, read_csv, unique
+from flamingo_eval.data.annotation_files import read_csv
+from flamingo_eval.data.annotations import Record, unique
 from flamingo_eval.data.layouts.clips import clip_of
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split

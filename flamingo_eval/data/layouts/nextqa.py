@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from flamingo_eval.data.annotations import Record, read_csv, read_object, unique
+from flamingo_eval.data.annotation_files import read_csv, read_object
+from flamingo_eval.data.annotations import Record, unique
 from flamingo_eval.data.layouts.names import question_text
 from flamingo_eval.data.source import Source
 from flamingo_eval.errors import DataError

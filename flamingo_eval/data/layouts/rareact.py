@@ -11,7 +11,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from flamingo_eval.data.annotations import ProblemLog, read_csv, unique
+from flamingo_eval.data.annotation_files import read_csv
+from flamingo_eval.data.annotations import ProblemLog, unique
 from flamingo_eval.data.layouts.clips import clip_of
 from flamingo_eval.data.source import Source
 from flamingo_eval.records import Example, Split

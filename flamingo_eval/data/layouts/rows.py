@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from flamingo_eval.data.annotations import Record, is_it, read_csv, read_json_lines, unique
+from flamingo_eval.data.annotation_files import read_csv, read_json_lines
+from flamingo_eval.data.annotations import Record, is_it, unique
 from flamingo_eval.data.folders import IMAGE_SUFFIXES
 from flamingo_eval.data.json_records import JsonRecords
 from flamingo_eval.data.layouts.answers import demonstration_answer

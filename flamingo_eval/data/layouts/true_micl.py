@@ -9,7 +9,8 @@ three answers is read as VL-ICL's, one for each of +, - and x.
 
 from __future__ import annotations
 
-from flamingo_eval.data.annotations import Record, read_list, shown, unique
+from flamingo_eval.data.annotation_files import read_list
+from flamingo_eval.data.annotations import Record, shown, unique
 from flamingo_eval.data.folders import MediaFolders
 from flamingo_eval.data.layouts.vl_icl import OPERATORS, SUPPORT, answer_of, example_of, is_answer
 from flamingo_eval.data.source import Source

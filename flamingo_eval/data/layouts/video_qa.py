@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
-from flamingo_eval.data.annotations import ProblemLog, Record, each_once, read_text
+from flamingo_eval.data.annotation_files import read_text
+from flamingo_eval.data.annotations import ProblemLog, Record, each_once
 from flamingo_eval.data.json_records import JsonRecords, any_has
 from flamingo_eval.data.layouts.names import question_text
 from flamingo_eval.data.source import Source
