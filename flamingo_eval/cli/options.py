@@ -199,7 +199,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     Typer reads a command's signature: that of the result has the fields in the place of the dataclass.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name not in groups:

@@ -22,7 +22,7 @@ from flamingo_eval.prompting.prompts import candidate_text, render, shown
 from flamingo_eval.runs import plan
 from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
 from flamingo_eval.runs.questions import load_question
-from flamingo_eval.runs.task_data import TaskData
+from flamingo_eval.runs.task_data import TaskData, load_data
 from flamingo_eval.sample.benchmarks import true_micl, writers
 from flamingo_eval.sample.fresh import clevr, objects, operators, textocr
 from flamingo_eval.sample.world import clips
@@ -70,7 +70,7 @@ def texts_of_the_sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         patch.setenv("FLAMINGO_EVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(writers, "render", lambda scene: dot)
         patch.setattr(clips, "render_clip", lambda scene, frames: [dot])
-        patch.setattr(plan, "load_data", read_once(plan.load_data))
+        patch.setattr(plan, "load_data", read_once(load_data))
         for module in (clevr, objects, operators, textocr, true_micl):
             patch.setattr(module, "save", lambda pixels, path: writers.save_picture(path, dot))
         yield
