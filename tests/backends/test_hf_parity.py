@@ -200,7 +200,7 @@ def test_text_alone_is_answered(loaded: Loaded) -> None:
 
 def test_fixed_demonstrations_are_read_once(loaded: Loaded) -> None:
     """What follows a shared beginning is answered as if the whole prompt had been read."""
-    if not loaded.model.engine.shares_prefixes:
+    if not loaded.model.engine.prefiller.shares_prefixes:
         pytest.skip("this family's beginning is not kept")
     asked = [loaded.prompt(2, chat=True), Prompt([*loaded.prompt(2, chat=True).turns[:-1], *other_question(loaded)])]
     expected = loaded.model.score(asked, [CANDIDATES] * 2), loaded.model.generate(asked, GREEDY)
@@ -211,7 +211,15 @@ def test_fixed_demonstrations_are_read_once(loaded: Loaded) -> None:
     for row, wanted in zip(scores, expected[0], strict=True):
         assert row == pytest.approx(wanted, abs=1e-4)
     assert loaded.model.generate(fixed, GREEDY) == expected[1]
+    beams = DecodeSpec(beams=2, max_new_tokens=4)
+    assert loaded.model.generate(fixed, beams) == loaded.model.generate(asked, beams)
     assert loaded.model.engine.stats["heads"] == before + 1
+
+
+def test_prompts_behind_a_prefix_are_packed_where_a_tree_of_candidates_is(loaded: Loaded) -> None:
+    """Only Paligemma, whose pictures attend in both directions, gets a copy of the prefix's cache for each prompt."""
+    engine = loaded.model.engine
+    assert engine.prefiller.packs == (engine.tree and engine.prefiller.shares_prefixes)
 
 
 def other_question(loaded: Loaded) -> list[Turn]:

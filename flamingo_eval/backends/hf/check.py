@@ -75,25 +75,32 @@ def difference(engine: HFEngine) -> float:
 
 
 def prefix_difference(engine: HFEngine) -> float:
-    """Largest difference in log-probability of the next token behind a prefix read before; inf if it fails."""
-    network, pictures = engine.network, engine.pictures
+    """Largest difference in log-probability of two tokens behind a prefix read before; inf if it fails."""
+    network, pictures, prefixes = engine.network, engine.pictures, engine.prefiller.prefixes
     prompt = replace(PROMPT, common_prefix=True)
     try:
         read, features = pictures.read(prompt), pictures.features_of(prompt)
-        prefix = engine.prefixes.of(prompt, read, features, pictures.keys_of(prompt))
+        prefix = prefixes.of(prompt, read, features, pictures.keys_of(prompt))
         if prefix is None:
             return float("inf")
-        state = engine.prefixes.state(prefix, read, features, 2)
+        state = prefixes.state(prefix, read, features)
         behind = joined_features(features[prefix.pictures :] * 2)
-        padding = PADDING if engine.pads_behind_prefix else 0
-        got = network.prefill([read, read], len(read.ids) + padding, engine.pad_id, behind, state).logits
-        expected = network.prefill([read], len(read.ids), engine.pad_id, joined_features(features)).logits
+        if engine.prefiller.packs:
+            got = network.prefill_packed([read, read], behind, state)
+        else:
+            padding = PADDING if engine.pads_behind_prefix else 0
+            rows = state.rows(torch.tensor([0, 0], device=network.device))
+            got = network.prefill([read, read], len(read.ids) + padding, engine.pad_id, behind, rows)
+        expected = network.prefill([read], len(read.ids), engine.pad_id, joined_features(features))
+        token = torch.tensor([engine.reader.continuation(CONTINUED)[:1]], device=network.device)
+        pairs = [(expected.logits, got.logits)]
+        pairs.append((network.extend(expected, token)[:, -1], network.extend(got, token.expand(2, -1))[:, -1]))
     except Exception as error:
         log.info("self-check: no shared prefix: %s: %s", type(error).__name__, error)
         return float("inf")
     finally:
-        engine.prefixes.forget()
-    return float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
+        prefixes.forget()
+    return max(float((a.log_softmax(-1) - b.log_softmax(-1)).abs().max()) for a, b in pairs)
 
 
 def tree_difference(engine: HFEngine) -> float:

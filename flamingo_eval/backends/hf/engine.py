@@ -7,18 +7,17 @@ do not depend on the other prompts of a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from flamingo_eval.backends.hf.network import Network, Prefilled, joined_features
-from flamingo_eval.backends.hf.prefix_cache import Prefix, PrefixCache
-from flamingo_eval.backends.hf.reader import Read
+from flamingo_eval.backends.hf.network import Network, Prefilled
+from flamingo_eval.backends.hf.prefilling import Prefiller, Query
 from flamingo_eval.backends.hf.vision import ADVICE, Pictures
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
-from flamingo_eval.engine.batching import Limits, batches, rounded_up
+from flamingo_eval.engine.batching import Limits, batches
 from flamingo_eval.engine.beam_search import BeamState
 from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.errors import FlamingoEvalError, PromptError
@@ -36,37 +35,6 @@ CANDIDATE_ROWS = 64  # candidates per pass, if they cannot be a tree
 Asked: TypeAlias = Iterator[tuple[int, Prompt, tuple[tuple[int, ...], ...], int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A prepared prompt: the model's inputs, its pictures, the token ids of its candidates."""
-
-    index: int
-    prompt: Prompt
-    read: Read
-    candidates: tuple[tuple[int, ...], ...] = ()
-    step: int = 16
-
-    @property
-    def length(self) -> int:
-        """Tokens of the prompt."""
-        return len(self.read.ids)
-
-    @property
-    def padded(self) -> int:
-        """Its length with padding before it."""
-        return rounded_up(self.length, self.step)
-
-    @property
-    def shape(self) -> int:
-        """Prompts of one shape may share a batch."""
-        return self.padded
-
-    @property
-    def cost(self) -> int:
-        """Number of tokens that it uses of a batch."""
-        return self.padded
-
-
 class HFEngine:
     """Generates and scores with a model of transformers."""
 
@@ -82,12 +50,12 @@ class HFEngine:
         rows = rows or AUTO_ROWS[kind]
         self.limits = Limits(rows, TOKEN_BUDGET[kind], WINDOW * rows)
         self.fast = network.takes_features and not pictures.family.plain
-        self.shares_prefixes = self.fast
         self.tree = self.fast and _may_take_tree(network)
         self.pads_behind_prefix = _layer_kinds(network) == {FULL}  # windows and states count padding as tokens
         tokenizer = self.reader.tokenizer
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
-        self.prefixes = PrefixCache(network, self.pad_id)
+        self.prefiller = Prefiller(network, pictures, self.pad_id)
+        self.prefiller.shares_prefixes, self.prefiller.packs = self.fast, self.tree
         self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
 
     @property
@@ -101,7 +69,7 @@ class HFEngine:
     @property
     def stats(self) -> Mapping[str, Any]:
         """Counts since the engine was made."""
-        counts = {**self._counts, "heads": self.prefixes.read_count, "batch_size": self.limits.rows}
+        counts = {**self._counts, "heads": self.prefiller.prefixes.read_count, "batch_size": self.limits.rows}
         return {**counts, **self.pictures.stats}
 
     # -------------------------------------------------------------------------------------------- prompts to answers
@@ -196,9 +164,10 @@ class HFEngine:
                 f"{self.context}.",
                 fix=f"{ADVICE}.",
             )
-        shared = bool(prompt.common_prefix) and self.shares_prefixes
+        shared = bool(prompt.common_prefix) and self.prefiller.shares_prefixes
         exact = len(read.ids) >= self.unpadded_from or (shared and not self.pads_behind_prefix)
-        return Query(index, prompt, read, candidates, 1 if exact else self.step)
+        packed = shared and self.prefiller.packs
+        return Query(index, prompt, read, candidates, 1 if exact else self.step, packed)
 
     def _answered(
         self,
@@ -217,7 +186,7 @@ class HFEngine:
             self._counts["prompt_tokens"] += sum(q.length for q in batch)
             yield from zip((q.index for q in batch), answers, strict=True)
             return
-        self.prefixes.forget()
+        self.prefiller.prefixes.forget()
         if self.network.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(batch) == 1:
@@ -233,32 +202,24 @@ class HFEngine:
 
     # ---------------------------------------------------------------------------------------------------- the model
 
-    def _prefilled(self, queries: Sequence[Query]) -> Prefilled:
-        reads = [q.read for q in queries]
-        if not self.fast:
-            return self.network.prefill(reads, queries[0].length, self.pad_id)
-        features = [self.pictures.features_of(q.prompt) for q in queries]
-        padded, prefix = queries[0].padded, self._common_prefix(queries, features)
-        n_read = 0 if prefix is None else prefix.pictures
-        state = None if prefix is None else self.prefixes.state(prefix, reads[0], features[0], len(queries))
-        new_features = [f for row in features for f in row[n_read:]]
-        return self.network.prefill(
-            reads, padded, self.pad_id, joined_features(new_features) if new_features else None, state
-        )
-
-    def _common_prefix(self, queries: Sequence[Query], features: Sequence[Sequence[Any]]) -> Prefix | None:
-        """The prefix that all prompts of a batch share, if they do."""
-        if not self.shares_prefixes:
-            return None
-        keys = [self.pictures.keys_of(q.prompt) for q in queries]
-        prefixes = [self.prefixes.of(q.prompt, q.read, f, k) for q, f, k in zip(queries, features, keys, strict=True)]
-        first = prefixes[0]
-        return first if first is not None and all(h is not None and h.key == first.key for h in prefixes) else None
+    def _states(self, queries: Sequence[Query]) -> Iterator[tuple[list[int], Prefilled]]:
+        if self.fast:
+            yield from self.prefiller.states(queries)
+            return
+        (query,) = queries
+        yield [0], self.network.prefill([query.read], query.length, self.pad_id)
 
     @torch.inference_mode()
     def _generated(self, queries: Sequence[Query], spec: DecodeSpec) -> list[str]:
         """Greedy or beam search (engine/beam_search.py) from one prefill of each prompt."""
-        state, B, K = self._prefilled(queries), len(queries), spec.beams
+        texts = [""] * len(queries)
+        for places, state in self._states(queries):
+            for place, text in zip(places, self._continued(state, spec), strict=True):
+                texts[place] = text
+        return texts
+
+    def _continued(self, state: Prefilled, spec: DecodeSpec) -> list[str]:
+        B, K = len(state.logits), spec.beams
         beams = BeamState.start(B, K, spec.length_penalty, self.network.device)
         first = torch.log_softmax(state.logits, dim=-1)
         beams.step(first[:, None].expand(B, K, -1), self.stop_ids)
@@ -269,7 +230,7 @@ class HFEngine:
                 break
             if K > 1:
                 owner = torch.arange(B, device=self.network.device)[:, None] * K
-                state.cache.reorder_cache((owner + beams.parents).view(-1))
+                state.reorder((owner + beams.parents).view(-1))
             logits = self.network.extend(state, beams.tokens[:, :, -1].reshape(B * K, 1))[:, -1]
             beams.step(torch.log_softmax(logits, dim=-1).view(B, K, -1), self.stop_ids)
         tokens, lengths = beams.best()
@@ -283,16 +244,16 @@ class HFEngine:
 
     @torch.inference_mode()
     def _scored(self, queries: Sequence[Query], spec: RankSpec) -> list[list[float]]:
-        state = self._prefilled(queries)
-        rows = []
-        for i, query in enumerate(queries):
-            row = torch.tensor([i], device=self.network.device)
-            trie = TokenTrie.of(query.candidates)
-            own_state = state if len(queries) == 1 else state.rows(row)
-            sums = self.tree_sums(own_state, trie) if self.tree else self.row_sums(own_state, query.candidates)
-            if spec.normalise == "mean":
-                sums = sums / torch.tensor(trie.lengths, dtype=torch.float64)
-            rows.append(sums.tolist())
+        rows: list[list[float]] = [[]] * len(queries)
+        for places, state in self._states(queries):
+            for row, place in enumerate(places):
+                candidates = queries[place].candidates
+                trie = TokenTrie.of(candidates)
+                own_state = state if len(places) == 1 else state.rows(torch.tensor([row], device=self.network.device))
+                sums = self.tree_sums(own_state, trie) if self.tree else self.row_sums(own_state, candidates)
+                if spec.normalise == "mean":
+                    sums = sums / torch.tensor(trie.lengths, dtype=torch.float64)
+                rows[place] = sums.tolist()
         return rows
 
     def tree_sums(self, state: Prefilled, trie: TokenTrie) -> Tensor:

@@ -207,7 +207,7 @@ class HFModel:
         ways = {
             "features_kept": self.engine.fast,
             "candidate_tree": self.engine.tree,
-            "shared_head": self.engine.shares_prefixes,
+            "shared_head": self.engine.prefiller.shares_prefixes,
             "notices": self.notices,
         }
         return {**self.shape.record, "attention": _attention(self.network), **ways}
@@ -301,16 +301,18 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
         )
     if not engine.fast:
         return ["this family reads one prompt at a time, as its own code does"]
-    limit = engine.tolerance
+    limit, prefiller = engine.tolerance, engine.prefiller
     notices = []
     if not difference(engine) <= limit:
-        engine.fast = engine.tree = engine.shares_prefixes = False
+        engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = False
         notices.append("this family does not accept picture features: one prompt at a time, no cache")
     elif engine.tree and not tree_difference(engine) <= limit:
-        engine.tree = False
+        engine.tree = prefiller.packs = False
         notices.append("this family cannot rank a tree of candidates: each one continues a copy of the cache")
-    if engine.shares_prefixes and not prefix_difference(engine) <= limit:
-        engine.shares_prefixes = False
+    if prefiller.packs and not prefix_difference(engine) <= limit:
+        prefiller.packs = False  # a copy of the prefix's cache for each prompt then
+    if prefiller.shares_prefixes and not prefiller.packs and not prefix_difference(engine) <= limit:
+        prefiller.shares_prefixes = False
         notices.append("this family has no prefix cache: every prompt is read in full")
     for notice in notices:
         log.warning("%s: %s", family, notice)

@@ -2,11 +2,13 @@
 
 Shapes: B prompts padded on the left to S tokens, T new tokens, V vocabulary. Families with three-part positions (Qwen)
 store the offset after pictures as state of the model; here a prefill returns it, so prompts do not affect each other.
+
+Prompts behind a common prefix are packed: one sequence of the prefix and then every prompt's own tokens, and a mask
+keeps the prompts apart. The prefix's keys and values are neither copied nor read more than once for a batch.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +28,9 @@ CROSS_MASK = "cross_attention_mask"  # of Mllama: which pictures each token sees
 class Prefilled:
     """A batch of prompts after prefill: its cache, and the next position of each row.
 
-    `logits` float32[B, V] of the next token; `mask` int[B, S] with 0 for padding; `next_position` int[B]; `pictures`
-    [B, 1, N, T], where the family has cross-attention: which pictures' tiles the last token and later ones see.
+    `logits` float32[B, V] of the next token; `mask` int[B, S]: 1 for the tokens of the cache that a row continues, 0
+    for others and padding; `next_position` int[B]; `pictures` [B, 1, N, T], where the family has cross-attention: which
+    pictures' tiles the last token and later ones see. `packed`: the rows share a cache of one row.
     """
 
     logits: Tensor
@@ -35,13 +38,23 @@ class Prefilled:
     mask: Tensor
     next_position: Tensor
     pictures: Tensor | None = None
+    packed: bool = False
 
     def rows(self, index: Tensor) -> Prefilled:
-        """A copy with the rows `index` int[R], which may repeat."""
-        cache = copy.deepcopy(self.cache)
-        cache.reorder_cache(index)
+        """A copy with the rows `index` int[R], which may repeat; packed ones still share their cache."""
+        from flamingo_eval.backends.hf.kv_cache import of_rows
+
+        cache = self.cache if self.packed else of_rows(self.cache, index)
         pictures = None if self.pictures is None else self.pictures[index]
-        return Prefilled(self.logits[index], cache, self.mask[index], self.next_position[index], pictures)
+        mask, positions = self.mask[index], self.next_position[index]
+        return Prefilled(self.logits[index], cache, mask, positions, pictures, self.packed)
+
+    def reorder(self, index: Tensor) -> None:
+        """Continue the rows `index` int[R] from now on, as many as before."""
+        if self.packed:
+            self.mask = self.mask[index]
+        else:
+            self.cache.reorder_cache(index)
 
 
 class Network:
@@ -130,18 +143,50 @@ class Network:
         elif read[0].by_picture:
             extra |= {k: self._moved(v) for k, v in read[0].by_picture.items()}
         positions, following = self.positions(mask, read)
-        cache = None if prefix is None else prefix.cache
+        cache = self._new_cache(features) if prefix is None else prefix.cache
         out = self._forward(ids, mask, positions[..., n_cached:], cache, 1, **extra)
         seen_pictures = extra.get(CROSS_MASK)
         pictures = None if seen_pictures is None else seen_pictures[:, -1:]
         return Prefilled(out.logits[:, -1].float(), out.past_key_values, mask, following, pictures)
 
     @torch.inference_mode()
+    def prefill_packed(self, read: Sequence[Read], features: Any, prefix: Prefilled) -> Prefilled:
+        """Read what follows a common prefix, of prompts of any lengths; `features` of the pictures after it.
+
+        The tokens are put behind `prefix`'s own cache. Those of an earlier batch are forgotten.
+        """
+        from flamingo_eval.backends.hf.kv_cache import cut
+
+        n_cached = prefix.mask.shape[1]
+        cut(prefix.cache, n_cached)
+        lengths = torch.tensor([len(r.ids) - n_cached for r in read])
+        owner = torch.arange(len(read)).repeat_interleave(lengths)
+        rows = self._moved(owner[None] == torch.arange(len(read))[:, None]).long()
+        mask = torch.cat([prefix.mask.expand(len(read), -1), rows], dim=1)
+        sees = mask[self._moved(owner)].bool()
+        sees[:, n_cached:] &= torch.ones_like(sees[:, n_cached:]).tril()
+        both = [self.positions(torch.ones_like(self._moved(r.ids))[None], [r]) for r in read]
+        positions = torch.cat([p[..., n_cached:] for p, _ in both], dim=-1)
+        ids = self._moved(torch.cat([r.ids[n_cached:] for r in read]))[None]
+        extra: dict[str, Any] = {
+            name: self._moved(torch.cat([r.by_token[name][n_cached:] for r in read]))[None] for name in read[0].by_token
+        }
+        if features is not None:
+            extra["mm_encoder_outputs"] = {"image": features}
+        last = self._moved(lengths.cumsum(dim=0) - 1)
+        out = self._forward(ids, self._additive(sees), positions, prefix.cache, last, **extra)
+        logits = out.logits[0] if out.logits.shape[1] == len(read) else out.logits[0, last]
+        following = torch.cat([f for _, f in both])
+        return Prefilled(logits.float(), out.past_key_values, mask, following, packed=True)
+
+    @torch.inference_mode()
     def extend(self, state: Prefilled, tokens: Tensor, real: Tensor | None = None) -> Tensor:
         """Read int[B, T] more tokens of text and return their logits, float32[B, T, V]; `state` grows by them.
 
-        `real` int[B, T]: 0 for padding on the right.
+        `real` int[B, T]: 0 for padding on the right. Packed rows take one token at a time.
         """
+        if state.packed:
+            return self._extend_packed(state, tokens)
         real = torch.ones_like(tokens) if real is None else real
         mask = torch.cat([state.mask, real], dim=1)
         positions = self._later(state.next_position, torch.arange(tokens.shape[1], device=tokens.device))
@@ -152,23 +197,47 @@ class Network:
         logits: Tensor = out.logits.float()
         return logits
 
+    def _extend_packed(self, state: Prefilled, tokens: Tensor) -> Tensor:
+        own = torch.eye(len(tokens), dtype=state.mask.dtype, device=state.mask.device)
+        state.mask = torch.cat([state.mask, own], dim=1)
+        positions = self._later(state.next_position, torch.zeros(1, dtype=torch.long, device=tokens.device))
+        out = self._forward(tokens.T, self._additive(state.mask.bool()), positions.transpose(-1, -2), state.cache, 0)
+        state.next_position = state.next_position + 1
+        logits: Tensor = out.logits[0].float()
+        return logits[:, None]
+
     @torch.inference_mode()
     def branch(self, state: Prefilled, tokens: Tensor, depths: Tensor, sees: Tensor) -> Tensor:
         """Logits after each of N branching tokens of one prompt, read in one pass. -> float32[N, V]
 
-        `depths` int[N]: its distance from the prompt's end; `sees` bool[N, N]: which of the others it continues. The
-        cache of `state`, which has one row, cannot be used afterwards.
+        `depths` int[N]: its distance from the prompt's end; `sees` bool[N, N]: which of the others it continues.
+        `state` has one row. If it is packed, its cache is left as it was; otherwise it cannot be used afterwards.
         """
+        from flamingo_eval.backends.hf.kv_cache import cut
+
         before = state.mask.bool().expand(len(tokens), -1)
-        allowed = torch.cat([before, sees], dim=1)
-        mask = torch.zeros(allowed.shape, dtype=self.dtype, device=self.device)
-        mask = mask.masked_fill(~allowed, torch.finfo(self.dtype).min)
+        mask = self._additive(torch.cat([before, sees], dim=1))
         positions = self._later(state.next_position, depths)
-        out = self._forward(tokens[None], mask[None, None], positions, state.cache, 0)
+        out = self._forward(tokens[None], mask, positions, state.cache, 0)
+        if state.packed:
+            cut(state.cache, state.mask.shape[1])
         logits: Tensor = out.logits[0].float()
         return logits
 
-    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any, keep: int, **extra: Any) -> Any:
+    def _new_cache(self, features: Any) -> Any:
+        """None where the model reads pixels: its own code makes the cache then."""
+        from flamingo_eval.backends.hf.kv_cache import new_cache
+
+        return None if features is None else new_cache(self.model.config)
+
+    def _additive(self, allowed: Tensor) -> Tensor:
+        """bool[N, M] -> float[1, 1, N, M] to add to attention's logits."""
+        mask = torch.zeros(allowed.shape, dtype=self.dtype, device=self.device)
+        return mask.masked_fill(~allowed, torch.finfo(self.dtype).min)[None, None]
+
+    def _forward(
+        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any, keep: int | Tensor, **extra: Any
+    ) -> Any:
         options: dict[str, Any] = {"logits_to_keep": keep} if "logits_to_keep" in self._takes else {}
         if cache is not None:
             options["past_key_values"] = cache

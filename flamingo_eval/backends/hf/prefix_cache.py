@@ -1,4 +1,4 @@
-"""The beginning that prompts with fixed demonstrations share: read once, its cache copied for every query.
+"""The beginning that prompts with fixed demonstrations share: read once, continued by every query.
 
 It ends before the first picture of the query, so it is a function of the prompt alone and never cuts a picture in two.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from flamingo_eval.backends.hf.network import FEATURES, Network, Prefilled, joined_features
 from flamingo_eval.backends.hf.reader import Read
@@ -56,8 +54,8 @@ class PrefixCache:
         tokens = int(places[sum(rows[:pictures])])
         return Prefix(tokens, pictures, (tuple(read.ids[:tokens].tolist()), tuple(keys[:pictures])))
 
-    def state(self, prefix: Prefix, read: Read, features: Sequence[Any], rows: int) -> Prefilled:
-        """A copy of the prefix's cache for `rows` prompts; the prefix is read if it is not the newest one."""
+    def state(self, prefix: Prefix, read: Read, features: Sequence[Any]) -> Prefilled:
+        """The prefix after prefill, one row; it is read if it is not the newest one."""
         if self._newest is None or self._newest[0] != prefix.key:
             self._newest = None
             part = Read(
@@ -68,7 +66,7 @@ class PrefixCache:
             joined = joined_features(features[: prefix.pictures])
             self._newest = prefix.key, self.network.prefill([part], prefix.tokens, self.pad_id, joined)
             self.read_count += 1
-        return self._newest[1].rows(torch.zeros(rows, dtype=torch.long, device=self.network.device))
+        return self._newest[1]
 
 
 def _rows(features: Any) -> int:
