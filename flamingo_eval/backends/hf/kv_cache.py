@@ -16,6 +16,9 @@ ROOM = 128  # tokens behind a prompt, before a buffer is copied into a larger on
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     """A layer of full attention; `keys` and `values` [B, H, S, D] are the filled parts of its buffers."""
 
+    keys: Any
+    values: Any
+
     def __init__(self) -> None:
         super().__init__()
         self._buffers: tuple[Tensor, Tensor] | None = None
