@@ -17,6 +17,13 @@ class NewRows(StrEnum):
     frozen = "frozen"
 
 
+class Placement(StrEnum):
+    """Which of each n blocks has a gated block before it."""
+
+    first = "first"
+    last = "last"
+
+
 def build(
     vision: Annotated[Path, typer.Option(help="CLIP (any form that convert accepts), SigLIP, or a checkpoint folder.")],
     language_model: Annotated[Path, typer.Option(help="Hugging Face folder of the language model, base or chat.")],
@@ -24,6 +31,15 @@ def build(
     cross_attention_every: Annotated[
         int | None, typer.Option(min=1, help="Gated block before every n-th LM block. Default: as the paper, by size.")
     ] = None,
+    placement: Annotated[
+        Placement, typer.Option(help="Gated block before the first of each n blocks (paper), or before the last.")
+    ] = Placement.first,
+    keep_text: Annotated[
+        bool,
+        typer.Option(
+            "--keep-text", help="Text that sees no picture passes the gated blocks unchanged (not so in the paper)."
+        ),
+    ] = False,
     latents: Annotated[int, typer.Option(min=1, help="Visual tokens of a picture.")] = 64,
     resampler_layers: Annotated[int, typer.Option(min=1, help="Layers of the Resampler.")] = 6,
     resampler_width: Annotated[int | None, typer.Option(min=1, help="Default: the vision encoder's width.")] = None,
@@ -43,7 +59,16 @@ def build(
     """
     from flamingo_eval.models.convert.build import BridgeOptions, build, shares
 
-    options = BridgeOptions(cross_attention_every, latents, resampler_layers, resampler_width, new_rows.value, seed)
+    options = BridgeOptions(
+        every=cross_attention_every,
+        latents=latents,
+        resampler_layers=resampler_layers,
+        resampler_width=resampler_width,
+        new_rows=new_rows.value,
+        seed=seed,
+        placement=placement.value,
+        keep_text=keep_text,
+    )
     config, notes = build(vision, language_model, out, options, tokenizer, vision_config)
     paper, rows = shares(config)
     if as_json:

@@ -89,9 +89,16 @@ def attend_own_picture(attention: CrossAttention, x: Tensor, visual: VisualKV, p
 
 def gated_step(layer: GatedXattn, y: Tensor, visual: VisualKV | None, pieces: Pieces | None) -> Tensor:
     """The gated block of models/xattn.py over pieces. [B, S, D] -> [B, S, D]"""
+    before = y
     if visual is not None and pieces is not None:
         y = y + layer.attention_gate.tanh() * attend_own_picture(layer.attention, layer.norm(y), visual, pieces)
+    elif layer.keeps_text:
+        return y
     out: Tensor = y + layer.ff_gate.tanh() * layer.ff(layer.norm_ff(y))
+    if layer.keeps_text and pieces is not None:
+        kept = before.flatten(0, 1).clone()
+        kept[pieces.found] = out.flatten(0, 1)[pieces.found]
+        out = kept.view_as(before)
     return out
 
 

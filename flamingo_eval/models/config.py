@@ -149,6 +149,9 @@ class XattnConfig:
     qk_norm: Norm | None = None  # on each head's queries and keys (IDEFICS: rmsnorm)
     gate: Literal["scalar", "vector"] = "scalar"
     norm_eps: float = 1e-5
+    keeps_text: bool = field(
+        default=False, metadata={"absent": False}
+    )  # tokens that see no picture pass unchanged; in the paper the gated feed-forward part acts on them too
 
     def before(self, block: int) -> bool:
         """Whether there is a gated block before that block of the language model (0-based)."""

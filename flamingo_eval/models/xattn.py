@@ -61,10 +61,14 @@ class CrossAttention(nn.Module):
 
 
 class GatedXattn(nn.Module):
-    """y += tanh(a1) * xattn(y, visual); y += tanh(a2) * ff(y). At a = 0, the start of training, y is unchanged."""
+    """y += tanh(a1) * xattn(y, visual); y += tanh(a2) * ff(y). At a = 0, the start of training, y is unchanged.
+
+    With `keeps_text`, tokens that see no picture stay unchanged at any a: the language model's text is what it was.
+    """
 
     def __init__(self, config: XattnConfig, width: int, visual_width: int) -> None:
         super().__init__()
+        self.keeps_text = config.keeps_text
         n_gates = width if config.gate == "vector" else 1
         self.norm = make_norm(config.norm, width, config.norm_eps)
         self.attention = CrossAttention(config, width, visual_width)
@@ -79,8 +83,13 @@ class GatedXattn(nn.Module):
 
     def forward(self, y: Tensor, visual: VisualKV | None, seen: Tensor | None) -> Tensor:
         """[B, S, D], two of [B, M, H, L, d], bool[B, S, M * L] -> [B, S, D]; None if the batch has no pictures"""
+        before = y
         if visual is not None and seen is not None:
             keys, values = (part.transpose(1, 2).flatten(2, 3) for part in visual)  # [B, H, M * L, d]
             y = y + self.attention_gate.tanh() * self.attention(self.norm(y), keys, values, seen)
+        elif self.keeps_text:
+            return y
         out: Tensor = y + self.ff_gate.tanh() * self.ff(self.norm_ff(y))
+        if self.keeps_text and seen is not None:
+            out = torch.where(seen.any(dim=-1, keepdim=True), out, before)
         return out

@@ -58,20 +58,29 @@ def learning_rate(spec: OptimSpec, update: int) -> float:
 
 
 def make_optimizer(
-    modules: Iterable[nn.Module], spec: OptimSpec, gate_lr: float = 1.0, fused: bool = False
+    modules: Iterable[nn.Module],
+    spec: OptimSpec,
+    gate_lr: float = 1.0,
+    fused: bool = False,
+    factors: Mapping[str, float] | None = None,
 ) -> torch.optim.AdamW:
     """AdamW over all parameters that are not frozen; vectors and scalars (norms, biases, gates) have no weight decay.
 
     Gates have `gate_lr` times the learning rate: they start at 0 and decide when the other parameters get gradients.
+    `factors` multiplies the learning rate of single parameters; their weight decay stays what it is.
     """
+    own = factors or {}
     named = [(n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad]
     gates = [p for n, p in named if n.endswith("_gate")]
-    others = [p for n, p in named if not n.endswith("_gate")]
+    others = [p for n, p in named if not n.endswith("_gate") and n not in own]
     groups = [
         {"params": [p for p in others if p.ndim >= 2], "weight_decay": spec.weight_decay, "factor": 1.0},
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "factor": 1.0},
         {"params": gates, "weight_decay": 0.0, "factor": gate_lr},
     ]
+    for factor in sorted(set(own.values())):
+        parameters = [p for n, p in named if own.get(n) == factor]
+        groups.append({"params": parameters, "weight_decay": spec.weight_decay / factor, "factor": factor})
     return torch.optim.AdamW(
         [g for g in groups if g["params"]], lr=spec.lr, betas=(0.9, spec.beta2), fused=fused or None
     )

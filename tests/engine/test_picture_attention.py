@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from flamingo_eval.engine.picture_attention import PIECE, Pieces, attend_own_picture
+from flamingo_eval.engine.picture_attention import PIECE, Pieces, attend_own_picture, gated_step
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.models.xattn import GatedXattn, image_mask
 from tests.support.small_flamingo import SMALL, open_gates
@@ -53,3 +55,17 @@ def test_rows_that_see_nothing_get_zeros(layer: GatedXattn) -> None:
     attended = attend_own_picture(layer.attention, x, visual, pieces)
     assert attended[0].abs().min() > 0
     assert attended[1].abs().max() == 0
+
+
+def test_a_step_keeps_text_as_the_whole_model_does() -> None:
+    gated = open_gates(Flamingo(replace(SMALL, xattn=replace(SMALL.xattn, keeps_text=True)))).gated_block(0)
+    assert gated is not None
+    sees = [[-1, -1, 0, 0], [-1, -1, -1, 1]]
+    x = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(0))
+    visual = gated.project_visual(torch.randn(2, 3, 24, generator=torch.Generator().manual_seed(1)))
+    stepped = gated_step(gated, x, visual, Pieces.of(sees, CPU))
+    in_batch = tuple(part.expand(2, -1, -1, -1, -1) for part in visual)
+    whole = gated(x, in_batch, image_mask(torch.tensor(sees) + 1, images=2, latents=3))
+    torch.testing.assert_close(stepped, whole)
+    assert torch.equal(stepped[0, :2], x[0, :2])
+    assert torch.equal(gated_step(gated, x, visual, None), x)

@@ -16,6 +16,8 @@ from flamingo_eval import DecodeSpec, Prompt
 from flamingo_eval.api import Model, load_flamingo_model
 from flamingo_eval.cli import app
 from flamingo_eval.errors import CheckpointError, UsageError
+from flamingo_eval.models.checkpoint_files import CONFIG
+from flamingo_eval.models.config_json import read_config
 from flamingo_eval.models.convert.added_tokens import Vocabulary
 from flamingo_eval.models.convert.build import BridgeOptions, build
 from flamingo_eval.records import END_OF_CHUNK
@@ -160,6 +162,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path: P
     first, second = (weights[0][f"xattn.{i}.attention.queries.weight"] for i in (0, 1))
     assert not torch.equal(first, second)
     assert not weights[0]["xattn.0.attention_gate"].any()
+
+
+def test_where_gated_blocks_are_and_whether_they_keep_text(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path, random_model("llama", 300))
+    options = BridgeOptions(every=2, latents=3, resampler_layers=1, placement="last", keep_text=True)
+    config, _ = build(**parts, options=options)
+    assert (config.xattn_blocks, config.xattn.keeps_text) == ((1,), True)
+    assert read_config(tmp_path / "out" / CONFIG) == config
+    first, _ = build(**{**parts, "out": tmp_path / "first"}, options=BridgeOptions(every=2, latents=3))
+    assert (first.xattn_blocks, first.xattn.keeps_text) == ((0, 2), False)
 
 
 def test_the_command_prints_each_part_beside_the_papers_share(tmp_path: Path) -> None:

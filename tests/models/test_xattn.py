@@ -73,6 +73,18 @@ def test_text_before_the_first_image_gets_zero_and_no_nan(style: str) -> None:
     assert not torch.allclose(out[:, 2], alone[:, 2])
 
 
+@pytest.mark.parametrize("style", STYLES)
+def test_text_that_sees_no_picture_is_unchanged_where_the_model_keeps_text(style: str) -> None:
+    module, paper = layer(dataclasses.replace(STYLES[style], keeps_text=True)), layer(STYLES[style])
+    text = normal(1, 3, 8)
+    visual = module.project_visual(normal(1, 2, 3, 6, seed=2))
+    seen = image_mask(torch.tensor([[0, 0, 1]]), 2, 3)
+    out = module(text, visual, seen)
+    assert torch.equal(out[:, :2], text[:, :2])
+    assert torch.equal(out[:, 2], paper(text, visual, seen)[:, 2])
+    assert torch.equal(module(text, None, None), text)
+
+
 def test_keys_and_values_of_a_picture_do_not_depend_on_others() -> None:
     module = layer(CONFIG)
     visual = normal(1, 4, 3, 6)

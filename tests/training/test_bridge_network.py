@@ -14,6 +14,7 @@ from flamingo_eval.models.checkpoint_files import TOKENIZER
 from flamingo_eval.models.preprocess import normalised
 from flamingo_eval.models.tokenizer import Tokenizer
 from flamingo_eval.records import END_OF_CHUNK
+from flamingo_eval.training.bridge.beginning import begin, stream_sizes
 from flamingo_eval.training.bridge.flops import UpdateFlops
 from flamingo_eval.training.bridge.invented import write_invented
 from flamingo_eval.training.bridge.network import Bridge
@@ -211,3 +212,20 @@ def test_frozen_parts_stay_in_the_dtype_of_the_products(folder: Path) -> None:
     bridge = Bridge(load_flamingo(folder, torch.device("cpu"), torch.bfloat16), 258)
     kinds = {p.requires_grad: p.dtype for p in bridge.parameters()}
     assert kinds == {True: torch.float32, False: torch.bfloat16}
+
+
+def test_new_parts_may_begin_as_large_as_the_stream_they_are_added_to(folder: Path) -> None:
+    flamingo = load_flamingo(folder, torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        flamingo.decoder.embedding.weight.mul_(16.0 / flamingo.decoder.embedding.weight.square().mean().sqrt())
+    bridge = Bridge(flamingo, 258)
+    sizes = stream_sizes(flamingo, 0)
+    assert sizes[0] == 16.0
+    assert begin(bridge, "unit", 0, torch.device("cpu")) == {}
+    before = {name: value.clone() for name, value in flamingo.xattn.state_dict().items()}
+    factors = begin(bridge, "stream", 0, torch.device("cpu"))
+    for name, value in flamingo.xattn.state_dict().items():
+        block = int(name.split(".")[0])
+        larger = name.endswith(("attention.out.weight", "ff.down.weight"))
+        assert torch.equal(value, before[name] * (sizes[block] if larger else 1.0))
+        assert factors.get(f"flamingo.xattn.{name}") == (sizes[block] if larger else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,12 @@ def losses(out: Path) -> torch.Tensor:
     return torch.tensor([[float(row["loss pairs"]), float(row["loss more"])] for row in rows])
 
 
+def same_weights(out: Path, expected: Path) -> None:
+    ours, theirs = (load_file(path / "checkpoint" / "model.safetensors") for path in (out, expected))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("ranks")
@@ -75,22 +82,35 @@ def alone(folder: Path) -> Path:
     return folder / "one"
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_ranks_learn_what_one_process_learns(folder: Path, alone: Path, parallel: str) -> None:
-    out = folder / parallel
-    run(recipe_file(folder, "two", parallel=parallel), out, ranks=2)
+@pytest.fixture(scope="module")
+def sharded(folder: Path) -> Path:
+    """The run of two ranks that share all weights (FSDP)."""
+    run(recipe_file(folder, "sharded", parallel="fsdp"), folder / "fsdp", ranks=2)
+    return folder / "fsdp"
+
+
+@pytest.fixture(scope="module")
+def copied(folder: Path) -> Path:
+    """The run of two ranks with a copy each (DDP)."""
+    run(recipe_file(folder, "copied", parallel="ddp"), folder / "ddp", ranks=2)
+    return folder / "ddp"
+
+
+@pytest.mark.parametrize("two_ranks", ["copied", "sharded"])
+def test_two_ranks_learn_what_one_process_learns(alone: Path, two_ranks: str, request: pytest.FixtureRequest) -> None:
+    out: Path = request.getfixturevalue(two_ranks)
     assert len(losses(out)) == UPDATES
     torch.testing.assert_close(losses(out), losses(alone), rtol=0, atol=1e-5)
-    ours, theirs = (load_file(p / "checkpoint" / "model.safetensors") for p in (out, alone))
-    for name, tensor in ours.items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-4)
+    same_weights(out, alone)
 
 
-def test_a_state_of_two_shards_is_resumed_by_one_process(folder: Path, alone: Path) -> None:
-    states = sorted((folder / "fsdp" / "states").iterdir())
+def test_a_state_of_two_shards_is_resumed_by_one_process(
+    folder: Path, alone: Path, sharded: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "resumed"
+    shutil.copytree(sharded, out)
+    states = sorted((out / "states").iterdir())
     assert (states[-1] / "rank-1.pt").is_file()
-    (folder / "fsdp" / "checkpoint" / "config.json").unlink()
-    run(recipe_file(folder, "two", parallel="fsdp"), folder / "fsdp")
-    ours, theirs = (load_file(p / "checkpoint" / "model.safetensors") for p in (folder / "fsdp", alone))
-    for name, tensor in ours.items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-4)
+    (out / "checkpoint" / "config.json").unlink()
+    run(recipe_file(folder, "sharded", parallel="fsdp"), out)
+    same_weights(out, alone)

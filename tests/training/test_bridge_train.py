@@ -167,12 +167,23 @@ def test_a_killed_run_ends_with_the_same_weights(place: Path, whole_run: Path, t
 
 
 def test_states_are_kept_by_the_rule(place: Path, tmp_path: Path) -> None:
-    state = {"every_s": 0, "keep": 2, "keep_every": 3}
-    train(recipe_file(place, "kept", state=state), tmp_path)
-    kept = sorted(int(path.name) for path in (tmp_path / "states").iterdir())
-    assert kept[-1] == UPDATES
-    assert {3, 6} & set(kept) == {n for n in (3, 6) if n in kept}
+    seldom = {"every_s": 1e9, "keep": 1, "keep_every": 3}
+    train(recipe_file(place, "kept", state=seldom), tmp_path / "seldom")
+    assert sorted(int(path.name) for path in (tmp_path / "seldom" / "states").iterdir()) == [3, 6, UPDATES]
+    often = {"every_s": 0, "keep": 2, "keep_every": 3}
+    train(recipe_file(place, "kept", state=often), tmp_path / "often")
+    kept = sorted(int(path.name) for path in (tmp_path / "often" / "states").iterdir())
+    assert {3, 6, UPDATES} <= set(kept)
     assert len([n for n in kept if n % 3]) <= 2
+
+
+def test_a_run_may_stop_early_and_go_on(place: Path, whole_run: Path, tmp_path: Path) -> None:
+    train(recipe_file(place, "recipe", until=3), tmp_path)
+    assert [path.name for path in (tmp_path / "states").iterdir()][-1:] == ["00000003"]
+    early = weights(tmp_path)
+    assert "resuming after update 3" in train(recipe_file(place), tmp_path)
+    assert_same(weights(tmp_path), weights(whole_run))
+    assert any(not torch.equal(early[name], tensor) for name, tensor in weights(tmp_path).items())
 
 
 @pytest.mark.slow

@@ -77,6 +77,15 @@ def test_gates_learn_faster_and_vectors_are_not_decayed() -> None:
     ]
 
 
+def test_single_parameters_may_learn_faster_at_the_same_decay() -> None:
+    spec = OptimSpec(1, 0.1, weight_decay=0.5)
+    groups = make_optimizer([nn.Linear(2, 2)], spec, factors={"weight": 4.0}).param_groups
+    assert [(g["params"][0].ndim, g["factor"], g["factor"] * g["weight_decay"]) for g in groups] == [
+        (1, 1.0, 0.0),
+        (2, 4.0, 0.5),
+    ]
+
+
 @pytest.mark.parametrize(
     "path", [path for path in sorted(RECIPES.glob("*.yaml")) if not stage_of(path)], ids=lambda p: p.stem
 )

@@ -250,6 +250,23 @@ def test_episodes_without_shots_may_begin_as_zero_shot_prompts_do() -> None:
     assert [i for i, word in enumerate(words) if word == "*Output:"] == [0, 3, 7]
 
 
+def test_symbols_are_told_by_the_shots_of_their_episode_alone() -> None:
+    plain, exchanged = TaskEpisodes("vqav2", shots=(5, 5)), TaskEpisodes("vqav2", shots=(5, 5), symbols=1.0)
+    answers = {example.answer for example in plain.support.examples}
+    differs = 0
+    for number in range(8):
+        parts = load(next(exchanged.read(0, number))).parts
+        told = [part.text for part in parts if isinstance(part, Text) and part.learned]
+        untold = "".join(part.text for part in parts if isinstance(part, Text) and not part.learned)
+        assert told, "the query's answer is shown before"
+        for i, answer in enumerate(told):
+            assert answer.strip() in answers
+            assert f"Answer:{answer}" in untold or answer in told[:i]  # some shot before said it
+        query = plain.support.examples[number].answer
+        differs += told[-1].strip() != query
+    assert differs >= 6  # an answer may be drawn as its own symbol
+
+
 def test_a_task_without_a_train_split_is_refused() -> None:
     with pytest.raises(DataError, match="task 'rareact' has no train split"):
         next(TaskEpisodes("rareact").read(0, 0))

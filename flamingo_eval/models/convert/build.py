@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,8 @@ class BridgeOptions:
     resampler_width: int | None = None  # the vision encoder's
     new_rows: NewRows = "trained"
     seed: int = 0
+    placement: Literal["first", "last"] = "first"  # of each `every` blocks: before the first, or before the last
+    keep_text: bool = False  # tokens that see no picture pass the gated blocks unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,14 @@ def _xattn(decoder: DecoderConfig, options: BridgeOptions) -> XattnConfig:
         with torch.device("meta"):
             billions = sum(p.numel() for p in Decoder(decoder).parameters()) / 1e9
         every = next(n for largest, n in EVERY if billions <= largest)
-    return XattnConfig(every=every, heads=heads, head_dim=head_dim, ff_width=4 * decoder.width)
+    return XattnConfig(
+        every=every,
+        placement=options.placement,
+        heads=heads,
+        head_dim=head_dim,
+        ff_width=4 * decoder.width,
+        keeps_text=options.keep_text,
+    )
 
 
 def _heads(width: int) -> tuple[int, int]:

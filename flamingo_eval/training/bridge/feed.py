@@ -32,9 +32,8 @@ from flamingo_eval.training.streams.task_episodes import TaskEpisodes
 def reader_of(spec: AnyDataSet, folder: Path) -> Reader:
     """The files of a data set; relative names are below `folder`. Raises DataError where some are missing or cut."""
     if isinstance(spec, EpisodesSpec):
-        return TaskEpisodes(
-            spec.task, spec.shots, spec.data, spec.protocol, spec.text_only, answers_only=spec.loss == "answers"
-        )
+        answers_only = spec.loss == "answers"
+        return TaskEpisodes(spec.task, spec.shots, spec.data, spec.protocol, spec.text_only, answers_only, spec.symbols)
     paths = shard_paths(spec.name, spec.files, folder)
     if isinstance(spec, PairsSpec):
         return TarPairs(paths, spec.caption, spec.stem)

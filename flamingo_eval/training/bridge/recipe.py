@@ -81,8 +81,12 @@ class EpisodesSpec(DataSet):
     data: str = "sample"
     protocol: str = "flamingo"
     text_only: float = 0.0  # share of episodes without shots that begin as the paper's zero-shot prompts
+    symbols: float = 0.0  # share of episodes with shots in which only the shots tell what an answer is called
     loss: Literal["answers", "text"] = "answers"
 
+
+# New parts: as built (N(0, 0.02^2)), of unit gain (for narrow models), or with outputs of the stream's size too
+Init: TypeAlias = Literal["built", "unit", "stream"]
 
 AnyDataSet: TypeAlias = PairsSpec | DocumentsSpec | RowsSpec | EpisodesSpec
 
@@ -120,7 +124,7 @@ class BridgeRecipe:
     optim: OptimSpec
     seed: int = 0
     dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of matrix products and of the frozen parts
-    init: Literal["built", "unit"] = "built"  # new parts as built (N(0, 0.02^2)), or with unit gain: for narrow models
+    init: Init = "built"
     mix: Literal["sum", "round-robin"] = "sum"  # gradients of all data sets added before a step, or one after another
     tokens: int = 256  # of a sequence, at most (v2 A.3.1)
     pictures: int = 5  # of a sequence, at most
@@ -131,14 +135,20 @@ class BridgeRecipe:
     checkpointing: bool = False  # activations are computed again in the backward pass instead of kept
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"  # of several ranks
     log_every: int = 10  # updates
+    until: int | None = None  # stop after this update of optim.updates; run again with a higher one, it goes on
     tensorboard: bool = False
     state: StateSpec = field(default_factory=StateSpec)
     evaluate: EvaluateSpec | None = None
 
+    @property
+    def last_update(self) -> int:
+        """The update that a run ends with."""
+        return self.optim.updates if self.until is None else min(self.until, self.optim.updates)
+
     def identity(self) -> str:
         """All that decides the weights: a run is resumed with nothing else."""
         same = {"threads": 0, "accumulate": 1, "checkpointing": False, "parallel": "auto"}
-        other = {"log_every": 1, "tensorboard": False, "state": StateSpec(), "evaluate": None}
+        other = {"log_every": 1, "until": None, "tensorboard": False, "state": StateSpec(), "evaluate": None}
         return repr(replace(self, **same, **other))  # type: ignore[arg-type]
 
 
@@ -155,6 +165,8 @@ def load_bridge_recipe(path: Path) -> BridgeRecipe:
     for key in ("tokens", "pictures", "accumulate", "log_every", "threads"):
         if getattr(recipe, key) < 1:
             problems.append(Problem(f"expected a number from 1, got {getattr(recipe, key)}.", path, key=key))
+    if recipe.until is not None and recipe.until < 1:
+        problems.append(Problem(f"expected a number from 1, got {recipe.until}.", path, key="until"))
     if recipe.evaluate is not None and recipe.evaluate.every < 1:
         problems.append(Problem(f"expected a number from 1, got {recipe.evaluate.every}.", path, key="evaluate.every"))
     if recipe.state.keep < 1:

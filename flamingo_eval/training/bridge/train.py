@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,25 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from flamingo_eval.errors import CheckpointError, ModelError
-from flamingo_eval.files import write_atomically
 from flamingo_eval.models.checkpoint import load_flamingo
 from flamingo_eval.models.checkpoint_files import CONFIG, TOKENIZER, checkpoint_sha256
 from flamingo_eval.models.config_json import read_config
 from flamingo_eval.models.tokenizer import Tokenizer
 from flamingo_eval.runs.estimate import matrix_rate
-from flamingo_eval.training.bridge.curves import CsvCurve, progress_line, tensorboard_writer
+from flamingo_eval.training.bridge.beginning import begin
+from flamingo_eval.training.bridge.curves import CsvCurve
 from flamingo_eval.training.bridge.export import bridge_card, gathered, write_folder
 from flamingo_eval.training.bridge.feed import Feed, Share, Update, check_sizes
 from flamingo_eval.training.bridge.flops import UpdateFlops
 from flamingo_eval.training.bridge.invented import write_invented
+from flamingo_eval.training.bridge.journal import Journal
 from flamingo_eval.training.bridge.network import Bridge
 from flamingo_eval.training.bridge.ranks import How, Ranks, how_to_share, joined, shared, without_sync
 from flamingo_eval.training.bridge.recipe import BridgeRecipe, StateSpec
+from flamingo_eval.training.bridge.run_folder import claim_folder
 from flamingo_eval.training.bridge.scores import scores_of, write_figure
 from flamingo_eval.training.bridge.sequences import Batch, SequenceMaker
 from flamingo_eval.training.bridge.state import States, load_state
-from flamingo_eval.training.flamingo_stage import new_blocks
 from flamingo_eval.training.loop import learning_rate, make_optimizer
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -70,20 +71,10 @@ def smoke_recipe(recipe: BridgeRecipe, out: Path) -> BridgeRecipe:
         threads=1,
         accumulate=1,
         log_every=5,
+        until=None,
         state=StateSpec(every_s=recipe.state.every_s, keep=1),
         evaluate=evaluate,
     )
-
-
-@dataclass(slots=True)
-class _Window:
-    """What happened since the last row of the curves, on this rank."""
-
-    losses: dict[str, float]
-    learned: dict[str, float]
-    tokens: int = 0
-    pictures: int = 0
-    began: float = 0.0
 
 
 class _Run:
@@ -97,17 +88,15 @@ class _Run:
         self.tokens = 1 + max(self.tokenizer.fast.get_vocab(with_added_tokens=True).values())
         make = SequenceMaker(self.tokenizer, recipe.tokens, recipe.pictures)
         self.feed = Feed(recipe, base, config.preprocess, make, self.say_anyway, ranks.rank, ranks.size)
-        self._check_folder()
+        claim_folder(out, f"{recipe.identity()} on {checkpoint_sha256(self.source)}", ranks)
         self.dtype = DTYPES[recipe.dtype]
         flamingo = load_flamingo(self.source, ranks.device, self.dtype)
         self.config = flamingo.config
         self.bridge = Bridge(flamingo, self.tokens, recipe.checkpointing)
-        if recipe.init == "unit":
-            new_blocks(flamingo, 0.0, recipe.seed)
-            self.bridge.to(ranks.device)
+        factors = begin(self.bridge, recipe.init, recipe.seed, ranks.device)
         self.how: How = how_to_share(recipe.parallel, self.bridge, ranks)
         self.module: nn.Module = shared(self.bridge, self.how, ranks)
-        self.optimizer = make_optimizer([self.bridge], recipe.optim, recipe.gate_lr, fused=True)
+        self.optimizer = make_optimizer([self.bridge], recipe.optim, recipe.gate_lr, fused=True, factors=factors)
         self.states = States(out / "states", recipe.state, ranks, sharded=self.how == "fsdp")
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
 
@@ -129,40 +118,42 @@ class _Run:
     def train(self) -> Path:
         folder, recipe = self.out / "checkpoint", self.recipe
         done, seconds = self._resume()
-        if (folder / CONFIG).is_file() and done >= recipe.optim.updates:
+        end = recipe.last_update
+        if (folder / CONFIG).is_file() and done >= end:
             self.say(f"{folder}: finished.")
             return folder
-        self._start_curves(done)
+        journal = Journal(recipe, self.out, self.ranks, self.bridge, done, self.say)
+        self.scores = CsvCurve(self.out / "scores.csv", done) if self.ranks.first else None
         self._evaluate(done, start=True)
         rate = matrix_rate(self.ranks.device, self.dtype) if self.ranks.first else 1.0
         flops = UpdateFlops(self.config, self.tokens) if self.ranks.first else None
         clock = saved = time.monotonic()
-        window = self._new_window()
+        journal.begin()
         ended, spent = "", seconds
         place: Mapping[str, Any] = {}
-        for number in range(done, recipe.optim.updates):
+        for number in range(done, end):
             began = time.monotonic()
             prepared = self.feed.update(number)
             if prepared.ended:
                 ended = prepared.ended
                 break
             wants = float(self.ranks.first and began - saved > recipe.state.every_s)
-            save, norm = self._step(number, prepared, window, wants)
+            save, norm = self._step(number, prepared, journal, wants)
             done = number + 1
             spent = seconds + time.monotonic() - clock
-            last = done == recipe.optim.updates
+            last = done == end
             if done % recipe.log_every == 0 or last:
                 share = self._flop_share(flops, prepared, time.monotonic() - began, rate)
-                self._log(done, window, norm, spent, share)
-                window = self._new_window()
+                journal.write(done, norm, spent, share)
             self.states.poll()
             place = prepared.state
-            if save or last:
+            kept = recipe.state.keep_every and done % recipe.state.keep_every == 0
+            if save or last or kept:
                 saved = time.monotonic()
                 self._save(done, spent, place)
             self._evaluate(done)
         if ended:
-            self.say(f"{ended} Training ends after {done} of {recipe.optim.updates} updates.")
+            self.say(f"{ended} Training ends after {done} of {end} updates.")
             if place:
                 self._save(done, spent, place)
             if not done:
@@ -170,7 +161,7 @@ class _Run:
         self.states.finish()
         return self._export(done)
 
-    def _step(self, number: int, prepared: Update, window: _Window, wants_save: float) -> tuple[bool, float]:
+    def _step(self, number: int, prepared: Update, journal: Journal, wants_save: float) -> tuple[bool, float]:
         """One update: gradients of all its data sets added, clipped, applied. -> whether to save, gradient norm"""
         recipe, ranks = self.recipe, self.ranks
         specs = {spec.name: spec for spec in recipe.data}
@@ -186,11 +177,7 @@ class _Run:
                 loss = self._loss(batch)
                 # gradients are averaged over ranks
                 (loss * (specs[name].weight * ranks.size / total)).backward()
-            window.losses[name] = window.losses.get(name, 0.0) + loss.item()
-            window.tokens += batch.real
-            window.pictures += batch.pictures
-        for name, share in prepared.shares.items():
-            window.learned[name] = window.learned.get(name, 0.0) + share.learned
+            journal.add(name, loss.item(), batch)
         norm = nn.utils.clip_grad_norm_(self.parameters, recipe.optim.clip)
         value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         if value != value or value == float("inf"):
@@ -233,59 +220,17 @@ class _Run:
             value["opened"], value["broken"] = int(opened), int(broken)
         self.states.save(done, self.bridge, self.optimizer, {"seconds": seconds, "data": kept})
 
-    def _new_window(self) -> _Window:
-        return _Window({}, {}, began=time.monotonic())
-
-    def _start_curves(self, done: int) -> None:
-        self.board = None
-        if not self.ranks.first:
-            return
-        self.curve = CsvCurve(self.out / "curves.csv", done)
-        self.scores = CsvCurve(self.out / "scores.csv", done)
-        if self.recipe.tensorboard:
-            self.board = tensorboard_writer(self.out / "tensorboard")
-
-    def _log(self, done: int, window: _Window, norm: float, spent: float, share: float) -> None:
-        names = [spec.name for spec in self.recipe.data]
-        numbers = [v for name in names for v in (window.losses.get(name, 0.0), window.learned.get(name, 0.0))]
-        sums = self.ranks.sums(torch.tensor([*numbers, window.tokens, window.pictures], dtype=torch.float64)).tolist()
-        gates = self.bridge.gates()
-        if not self.ranks.first:
-            return
-        seconds = time.monotonic() - window.began
-        row: dict[str, float | int | str] = {"update": done}
-        for i, name in enumerate(names):
-            if sums[2 * i + 1]:
-                row[f"loss {name}"] = sums[2 * i] / sums[2 * i + 1]
-        row |= {
-            "gate": sum(gates.values()) / len(gates),
-            "norm": norm,
-            "lr": learning_rate(self.recipe.optim, done - 1),
-            "tokens_per_s": sums[-2] / seconds,
-            "pictures_per_s": sums[-1] / seconds,
-            "flop_share": share,
-            "seconds": spent,
-        }
-        row |= {f"gate {block}": value for block, value in gates.items()}
-        self.curve.add(row)
-        if self.board is not None:
-            for key, value in row.items():
-                self.board.add_scalar(key.replace(" ", "/"), value, done)
-        updates = self.recipe.optim.updates
-        left = (updates - done) * seconds / self.recipe.log_every
-        self.say(progress_line(row, updates, names, left))
-
     def _evaluate(self, done: int, start: bool = False) -> None:
         """Evaluate the present weights: before the first update, and after every n-th one."""
         spec = self.recipe.evaluate
-        if spec is None or (done % spec.every and done != self.recipe.optim.updates) or (start and done):
+        if spec is None or (done % spec.every and done != self.recipe.last_update) or (start and done):
             return
         if self.ranks.first or self.how == "fsdp":
             out = self.out / "evaluations" / f"{done:08d}"
             if not self.ranks.first:
                 out = self.out / "evaluations" / f".{self.ranks.rank}"
             rows = scores_of(self.bridge, self.tokenizer, spec, out, self.recipe.name, done)
-            if self.ranks.first:
+            if self.scores is not None:
                 for row in rows:
                     self.scores.add(row)
                     self.say(f"{done:>6}  {row['task']} {row['metric']} {row['shots']} shots: {row['score']:.2f}")
@@ -295,20 +240,6 @@ class _Run:
         self.ranks.wait()
 
     # ---------------------------------------------------------------------------------------------------------- folder
-
-    def _check_folder(self) -> None:
-        """Raise CheckpointError if the folder holds another run: resuming would mix the two."""
-        marker, run = self.out / "recipe.txt", f"{self.recipe.identity()} on {checkpoint_sha256(self.source)}\n"
-        if self.ranks.first:
-            self.out.mkdir(parents=True, exist_ok=True)
-            if not marker.is_file():
-                write_atomically(marker, run)
-        self.ranks.wait()
-        if marker.read_text(encoding="utf-8") != run:
-            raise CheckpointError(
-                f"{self.out} holds a run of another recipe, or of another built folder.",
-                fix="Pass another --out, or remove that folder.",
-            )
 
     def _export(self, done: int) -> Path:
         folder = self.out / "checkpoint"

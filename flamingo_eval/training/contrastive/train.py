@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flamingo_eval.errors import CheckpointError, ModelError
-from flamingo_eval.files import write_atomically
 from flamingo_eval.models.checkpoint_files import CARD, CONFIG, TOKENIZER, WEIGHTS
 from flamingo_eval.models.config import EncoderConfig
 from flamingo_eval.models.config_json import write_config
@@ -26,6 +25,7 @@ from flamingo_eval.models.preprocess import normalised
 from flamingo_eval.models.tokenizer import read_tokenizer
 from flamingo_eval.training.bridge.curves import CsvCurve
 from flamingo_eval.training.bridge.ranks import Ranks, joined
+from flamingo_eval.training.bridge.run_folder import claim_folder
 from flamingo_eval.training.bridge.state import States, load_state
 from flamingo_eval.training.contrastive.gather import add_gradients, gathered_rows, shared_scale
 from flamingo_eval.training.contrastive.pairs import Pair, PairsFeed, TextMaker
@@ -59,7 +59,7 @@ class _Run:
         )
         self.feed = PairsFeed(recipe, base, vision.preprocess, self.say_anyway, ranks.rank, ranks.size)
         self.zero_shot = None if recipe.evaluate is None else ZeroShot(recipe.evaluate, vision.preprocess, self.texts)
-        self._check_folder()
+        claim_folder(out, recipe.identity(), ranks)
         text = recipe.text
         tower = TextTowerConfig(
             self.texts.vocabulary, text.context, text.width, text.layers, text.heads, 4 * text.width
@@ -170,19 +170,6 @@ class _Run:
         self.feed.restore(meta["data"])
         self.say(f"resuming after update {meta['update']}")
         return int(meta["update"]), float(meta["seconds"])
-
-    def _check_folder(self) -> None:
-        """Raise CheckpointError if the folder holds another run."""
-        marker, run = self.out / "recipe.txt", f"{self.recipe.identity()}\n"
-        if self.ranks.first:
-            self.out.mkdir(parents=True, exist_ok=True)
-            if not marker.is_file():
-                write_atomically(marker, run)
-        self.ranks.wait()
-        if marker.read_text(encoding="utf-8") != run:
-            raise CheckpointError(
-                f"{self.out} holds a run of another recipe.", fix="Pass another --out, or remove that folder."
-            )
 
     def _export(self, folder: Path, done: int) -> Path:
         if self.ranks.first:

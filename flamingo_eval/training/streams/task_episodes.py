@@ -5,7 +5,7 @@ The annotations of the split are read once, as for an evaluation; pictures are o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
@@ -39,6 +39,7 @@ class TaskEpisodes:
     protocol: str = "flamingo"
     text_only: float = 0.0  # share of the episodes without shots that begin as the paper's zero-shot prompts do
     answers_only: bool = True  # the loss is on answers and their ends; else on all text
+    symbols: float = 0.0  # share of the episodes with shots whose answers are exchanged for others of the split
 
     @cached_property
     def spec(self) -> TaskSpec:
@@ -65,6 +66,14 @@ class TaskEpisodes:
             raise DataError(f"task '{self.task}', split '{name}': no row has an answer.")
         return draw_support(self.task, name, answered, DemoSpec(support_size=0))
 
+    @cached_property
+    def _by_answer(self) -> Mapping[str, tuple[Example, ...]]:
+        """The split by answer."""
+        table: dict[str, list[Example]] = {}
+        for example in self.support.examples:
+            table.setdefault(example.answer, []).append(example)
+        return {answer: tuple(examples) for answer, examples in table.items()}
+
     @property
     def shards(self) -> tuple[str, ...]:
         return (self.task,)
@@ -81,8 +90,11 @@ class TaskEpisodes:
         wanted = WITHOUT_PICTURES if bare else shots
         spec = DemoSpec(shots=wanted, seed=rng.getrandbits(30), support_size=0)
         demos = random_demos(query, self.support, spec) if wanted else ()
-        shown = (query,) if bare else (*demos, query)
-        parts = [*(self._written(demos, text_only=True) if bare else ()), *self._written(shown)]
+        shown: Sequence[Example] = (query,) if bare else (*demos, query)
+        told: Sequence[bool] = [True] * len(shown)
+        if demos and not bare and rng.random() < self.symbols:
+            shown, told = self._with_symbols(shown, rng)
+        parts = [*(self._written(demos, text_only=True) if bare else ()), *self._written(shown, told)]
         opened: list[Part] = []
         for part in parts:
             if isinstance(part, (str, EndOfChunk)):
@@ -93,10 +105,33 @@ class TaskEpisodes:
                 opened.append(look.clip(part))
         return Sample(tuple(opened), "chunks")
 
-    def _written(self, examples: Sequence[Example], text_only: bool = False) -> list[PromptPart]:
-        """The demonstrations of a prompt, the query's stem left out."""
+    def _with_symbols(self, examples: Sequence[Example], rng: Random) -> tuple[list[Example], list[bool]]:
+        """Each answer of an episode exchanged for another one of the split, the same throughout (Wei et al. 2023).
+
+        So weights cannot know it, only the demonstrations before it tell. -> examples, and whether those before tell
+        its answer. The last one's answer is shown before where the split has it twice.
+        """
+        *demos, query = examples
+        others = [e for e in self._by_answer[query.answer] if e.media_id != query.media_id]
+        if others and all(demo.answer != query.answer for demo in demos):
+            demos[rng.randrange(len(demos))] = rng.choice(others)
+        answers = [example.answer for example in (*demos, query)]
+        told = [answer in answers[:i] for i, answer in enumerate(answers)]
+        if not any(told):
+            return list(examples), [True] * len(examples)
+        different = list(dict.fromkeys(answers))
+        names = dict(zip(different, rng.sample(sorted(self._by_answer), len(different)), strict=True))
+        return [replace(e, answer=names[e.answer]) for e in (*demos, query)], told
+
+    def _written(
+        self, examples: Sequence[Example], learned: Sequence[bool] = (), text_only: bool = False
+    ) -> list[PromptPart]:
+        """The demonstrations of a prompt, the query's stem left out; `learned`: whose answers count, or all."""
         prompt, protocol = self._prompts
-        marked = tuple(replace(e, answer=f"{ANSWER}{e.answer}{ANSWER}") for e in examples)
+        marked = tuple(
+            replace(e, answer=f"{ANSWER}{e.answer}{ANSWER}") if counts else e
+            for e, counts in zip(examples, learned or [True] * len(examples), strict=True)
+        )
         parts = list(render(Episode(examples[0], marked, text_only), prompt, protocol).parts)
         ends = [i for i, part in enumerate(parts) if isinstance(part, EndOfChunk)]
         if not ends:
