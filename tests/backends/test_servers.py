@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,11 +119,40 @@ def test_a_prompt_that_is_too_long_names_the_servers_own_option(said: str, tmp_p
     assert "--max-model-len" in str(result.exception)
 
 
-@pytest.mark.parametrize("fault", ["wrong-json", "wrong-model", "half"])
-def test_what_stays_wrong_is_said_with_the_number_of_tries(fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("wrong-json", "not JSON of the chat-completions protocol"),
+        ("wrong-model", "another answered"),
+        ("half", "the connection broke"),
+        ("reset", "the connection broke"),
+        ("not-utf8", "not UTF-8"),
+        ("not-gzip", "cannot be decompressed"),
+        ("error-200", r"error with status 200: the engine \?\[31mis dead"),
+        ("not-http", "the connection broke"),
+    ],
+)
+def test_what_stays_wrong_is_said_with_the_number_of_tries(fault: str, message: str) -> None:
     with ChatServer(echo, lambda _: fault).running() as server:
         answers = dict(engine(server, retries=1).generate(prompts(1), DecodeSpec()))
-    assert "2 tries" in str(answers[0].error)
+    assert re.search(f"{message}.*; given up after 2 tries", str(answers[0].error))
+
+
+def test_an_answer_that_a_filter_withholds_is_an_error_of_its_query_alone() -> None:
+    with ChatServer(echo, lambda n: "withheld" if n == 2 else "").running() as server:
+        asked = engine(server, concurrency=1)
+        answers = dict(asked.generate(prompts(3), DecodeSpec()))
+        assert asked.stats["finish_reasons"] == {"stop": 2, "content_filter": 1}
+    assert [i for i, a in answers.items() if a.error] == [1]
+    assert "content filter" in str(answers[1].error)
+
+
+def test_an_address_that_only_points_elsewhere_stops_the_run() -> None:
+    with (
+        ChatServer(echo, lambda _: "elsewhere").running() as server,
+        pytest.raises(ServerError, match="sends requests to /v2/chat/completions"),
+    ):
+        list(engine(server).generate(prompts(3), DecodeSpec()))
 
 
 def test_a_server_that_stays_busy_stops_the_run_and_keeps_what_it_said(tmp_path: Path) -> None:

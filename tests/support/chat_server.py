@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Reply = Mapping[str, Any]
-FAULTS = ("429", "500", "half", "hang", "wrong-json", "wrong-model", "closed")
+FAULTS = (
+    "429", "500", "half", "hang", "wrong-json", "wrong-model", "closed", "busy-until", "reset", "not-utf8", "not-gzip",
+    "error-200", "not-http",
+)  # fmt: skip
 
 
 class ChatServer:
@@ -129,6 +135,27 @@ def _handler(chat: ChatServer) -> type[BaseHTTPRequestHandler]:
                 self.send(200, {**chat.reply(body), "model": "another"})
             elif fault == "closed":
                 self.close_connection = True
+            elif fault == "busy-until":
+                self.send(503, {"detail": "loading"}, {"Retry-After": formatdate(time.time() + 0.3, usegmt=True)})
+            elif fault == "reset":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+                self.close_connection = True
+            elif fault == "not-utf8":
+                self.send(200, json.dumps(chat.reply(body)).replace("question", "qu\xe9stion").encode("latin-1"))
+            elif fault == "not-gzip":
+                self.send(200, chat.reply(body), {"Content-Encoding": "gzip"})
+            elif fault == "error-200":
+                self.send(200, {"error": {"message": "the engine \x1b[31mis dead", "code": 50001}})
+            elif fault == "not-http":
+                self.wfile.write(b"\x00\x01\x02\r\n\r\n")
+                self.close_connection = True
+            elif fault == "withheld":
+                reply = chat.reply(body)
+                reply["choices"][0] = {"message": {"content": None}, "finish_reason": "content_filter"}
+                self.send(200, reply)
+            elif fault == "elsewhere":
+                self.send(307, b"", {"Location": "/v2/chat/completions"})
             else:
                 self.send(200, chat.reply(body))
 

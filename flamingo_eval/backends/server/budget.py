@@ -18,6 +18,7 @@ class Budget:
         self.retries = self.prompt_tokens = self.completion_tokens = self.without_usage = 0
         self.models: Counter[str] = Counter()
         self.fingerprints: Counter[str] = Counter()
+        self.finish_reasons: Counter[str] = Counter()
 
     def take(self) -> str:
         """Count one request. -> the reason why a limit forbids it; empty if it is allowed"""
@@ -55,6 +56,7 @@ class Budget:
                 self.without_usage += 1
             self.models[str(reply.get("model") or "not said")] += 1
             self.fingerprints[str(reply.get("system_fingerprint") or "not said")] += 1
+            self.finish_reasons[str(reply["choices"][0].get("finish_reason") or "not said")] += 1
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -68,4 +70,5 @@ class Budget:
                 "answers_without_usage": self.without_usage,
                 "served_models": dict(self.models),
                 "system_fingerprints": dict(self.fingerprints),
+                "finish_reasons": dict(self.finish_reasons),
             }

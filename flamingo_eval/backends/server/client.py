@@ -88,7 +88,7 @@ class Client:
             reply = self._client.get(f"{base}/models", timeout=min(10.0, self.options.timeout))
         except self._httpx.TimeoutException:
             return ()
-        except self._httpx.TransportError as error:
+        except self._httpx.RequestError as error:
             raise self._down(base, str(error)) from None
         self._require_access(reply.status_code, base)
         try:
@@ -168,18 +168,25 @@ class Client:
             return _Failure(f"does not answer ({self._plain(str(error))})", whole=True)
         except self._httpx.TimeoutException:
             return _Failure(f"no answer in {self.options.timeout:g} s")
-        except self._httpx.TransportError as error:
+        except self._httpx.DecodingError as error:
+            return _Failure(f"the answer cannot be decompressed ({self._plain(str(error))})")
+        except self._httpx.RequestError as error:
             return _Failure(f"the connection broke ({self._plain(str(error)) or type(error).__name__})")
         except RuntimeError:  # the client was closed meanwhile
             raise ServerError("stopped.") from None
-        text = self._plain(content.decode("utf-8", "replace"))
         if status != 200:
+            text = self._plain(content.decode("utf-8", "replace"))
             return self._refused(status, text, headers, server.base, id)
-        return self._read(text, server.base)
+        try:
+            return self._read(self._plain(content.decode("utf-8")), server.base)
+        except UnicodeDecodeError as error:
+            return _Failure(f"the answer is not UTF-8 (byte {error.start})")
 
     def _read(self, text: str, base: str) -> dict[str, Any] | _Failure:
         try:
             reply = json.loads(text)
+            if isinstance(reply, dict) and not reply.get("choices") and {"error", "message"} & reply.keys():
+                return _Failure(f"an error with status 200: {_message(text)}")
             message = reply["choices"][0]["message"]
             if not isinstance(message.get("content"), str | None) or not isinstance(reply.get("model"), str | None):
                 raise TypeError
@@ -198,7 +205,12 @@ class Client:
         self._require_access(status, base)
         message = _message(text)
         low = message.lower()
-        if status == 429 and "quota" in low:
+        if 300 <= status < 400:
+            raise ServerError(
+                f"{base}: the server sends requests to {headers.get('location', 'another address')} (status {status}).",
+                fix="Give the address that answers: --model openai:URL.",
+            )
+        if status == 402 or (status == 429 and "quota" in low):
             raise ServerError(f"{base}: the quota is used up: {message}", fix="Buy more, then run the same command.")
         if status in (429, 503):
             return _Failure(f"too many requests (status {status})", whole=True, pause=_pause(headers))
@@ -264,7 +276,7 @@ def _message(text: str) -> str:
         text = value if isinstance(value, str) else json.dumps(value)
     except (ValueError, RecursionError):
         pass
-    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
     return line if len(line) <= QUOTED else f"{line[:QUOTED]}..."
 
 
@@ -290,6 +302,8 @@ def _remedy(message: str) -> str:
             "The prompt is too long: lower --shots, shrink the pictures with --model-args max_side=448, or start the "
             "server with more (vLLM --max-model-len, SGLang --context-length, llama.cpp --ctx-size)."
         )
+    if "too large" in message:
+        return "The pictures take too many bytes: lower --shots, or shrink them with --model-args max_side=448."
     if "max_completion_tokens" in message:
         return "Use --model-args limit_field=max_completion_tokens."
     if "temperature" in message:

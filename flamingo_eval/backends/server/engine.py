@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-from flamingo_eval.backends.server.client import Client
+from flamingo_eval.backends.server.client import Client, QueryError
 from flamingo_eval.backends.server.messages import messages_of, without_thought
 from flamingo_eval.backends.server.options import ServerOptions
 from flamingo_eval.backends.server.ranking import score_candidates
@@ -76,7 +76,10 @@ class ServerEngine:
     def _answered(self, prompt: Prompt, spec: DecodeSpec) -> Answer:
         messages = messages_of(prompt, self.options.max_side, self.options.frames)
         reply = self.client.chat(self.body(messages, spec.max_new_tokens, spec.stop), prompt.id)
-        message = reply["choices"][0]["message"]
+        choice = reply["choices"][0]
+        message = choice["message"]
+        if not message.get("content") and choice.get("finish_reason") == "content_filter":
+            raise QueryError(f"{prompt.id}: the server's content filter withheld the answer.")
         text, thought = without_thought(message.get("content") or "", self.options.thinking == "on")
         reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
         thought = "\n".join(t for t in (reasoning if isinstance(reasoning, str) else "", thought) if t)
