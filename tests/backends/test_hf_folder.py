@@ -145,6 +145,16 @@ def test_a_candidate_may_be_an_assistants_turn_of_the_template(tmp_path: Path) -
         load_model(f"hf:{folder}", model_args="candidates=turns")
 
 
+def test_a_template_may_expect_text_in_turns_without_pictures(tmp_path: Path) -> None:
+    """Some concatenate what an assistant says, some print a list as Python does."""
+    folder = save_tiny("idefics3", tmp_path / "model")
+    prompt = Prompt([Turn("system", "Be short."), Turn("user", "What is it?"), Turn("assistant", "snow")])
+    for said in ("m['content'] + '<|im_end|>'", "m['content']"):
+        (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ " + said + " }}{% endfor %}")
+        text = HFShape(choose_model(f"hf:{folder}")).reader.text(prompt)
+        assert text.replace("<|im_end|>", "") == "Be short.What is it?snow"
+
+
 @pytest.mark.parametrize("family", sorted(ONE_PICTURE))
 def test_a_family_that_cannot_be_shown_demonstrations_is_refused_at_load(family: str, tmp_path: Path) -> None:
     folder = save_tiny(family, tmp_path / "model", ONE_PICTURE[family])

@@ -7,7 +7,7 @@ from typing import Any
 
 import transformers
 
-from flamingo_eval.backends.hf.processor import images_only
+from flamingo_eval.backends.hf.processor import NoVideo, images_only
 from tests.support.tiny_vlm import (
     HALF,
     SIDE,
@@ -36,7 +36,7 @@ def _smolvlm() -> Tiny:
         images = pil_processor("SmolVLM")(
             size=size, max_image_size=size, do_image_splitting=False, image_mean=HALF, image_std=HALF
         )
-        return images_only(transformers.SmolVLMProcessor)(images, tokenizer, None, image_seq_len=4)
+        return images_only(transformers.SmolVLMProcessor)(images, tokenizer, NoVideo(), image_seq_len=4)
 
     return Tiny(family.image, (*family.special, "<global-img>"), family.make, processor)
 
@@ -96,6 +96,54 @@ def _glm4v() -> Tiny:
         return without_video(transformers.Glm4vProcessor)(images, tokenizer)
 
     return Tiny("<|begin_of_image|><|image|><|end_of_image|>", (*COMMON, *marks), make, processor)
+
+
+def _gemma4() -> Tiny:
+    marks = ("<|image|>", "<|audio|>", "<|video|>", "<|image>", "<image|>", "<|audio>", "<audio|>", "<bos>")
+
+    def make(ids: Mapping[str, int], vocabulary: int) -> Any:
+        text = {
+            **TEXT, **SLIDING, "vocab_size": vocabulary, "global_head_dim": 12, "num_kv_shared_layers": 0,
+            "vocab_size_per_layer_input": vocabulary, "hidden_size_per_layer_input": 0,
+        }  # fmt: skip
+        vision = {
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "head_dim": 16, "patch_size": 8, "pooling_kernel_size": 2,
+        }  # fmt: skip
+        return transformers.Gemma4Config(
+            text_config=text, vision_config=vision, audio_config=None, image_token_id=ids["<|image|>"],
+            boi_token_id=ids["<|image>"], eoi_token_id=ids["<image|>"], video_token_id=ids["<|video|>"],
+            audio_token_id=ids["<|audio|>"],
+        )  # fmt: skip
+
+    def processor(tokenizer: Any) -> Any:
+        images = pil_processor("Gemma4")(patch_size=8, max_soft_tokens=70, pooling_kernel_size=2)
+        audio = transformers.Gemma4AudioFeatureExtractor()
+        return images_only(transformers.Gemma4Processor)(audio, images, tokenizer, NoVideo(), image_seq_length=70)
+
+    return Tiny("<|image|>", (*COMMON, *marks), make, processor)
+
+
+def _video_llava() -> Tiny:
+    """Its processor takes the video processor before the tokenizer."""
+
+    def make(ids: Mapping[str, int], vocabulary: int) -> Any:
+        vision = {
+            "model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": SIDE, "patch_size": 8,
+        }  # fmt: skip
+        return transformers.VideoLlavaConfig(
+            vision_config=vision, text_config=text_config("LlamaConfig", vocabulary), vision_feature_layer=-1,
+            image_token_index=ids["<image>"], video_token_index=ids["<video>"], image_seq_length=16,
+        )  # fmt: skip
+
+    def processor(tokenizer: Any) -> Any:
+        images = transformers.VideoLlavaImageProcessor(size={"shortest_edge": SIDE}, crop_size=SQUARE)
+        return images_only(transformers.VideoLlavaProcessor)(
+            images, NoVideo(), tokenizer, patch_size=8, vision_feature_select_strategy="default"
+        )
+
+    return Tiny("<image>\n", (*COMMON, "<image>", "<video>"), make, processor)
 
 
 def _qwen3_5() -> Tiny:
@@ -164,6 +212,8 @@ MORE_FAMILIES: dict[str, Tiny] = {
     "llava_next": _llava_next(),
     "aya_vision": _aya_vision(),
     "glm4v": _glm4v(),
+    "gemma4": _gemma4(),
+    "video_llava": _video_llava(),
     "qwen3_5": _qwen3_5(),
 }
 ONE_PICTURE: dict[str, Tiny] = {"blip-2": _blip2(), "got_ocr2": _got_ocr2()}

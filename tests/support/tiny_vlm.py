@@ -316,6 +316,10 @@ NAMED: dict[str, dict[str, str]] = {
     },
     "glm4v": {"image_token": "<|image|>", "video_token": "<|video|>"},
     "gemma3": {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"},
+    "gemma4": {
+        "image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>", "video_token": "<|video|>",
+        "audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>",
+    },
 }  # fmt: skip
 FAMILIES: dict[str, Tiny] = {
     "idefics2": idefics_family("Idefics2"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from flamingo_eval.backends.hf.network import joined_features
+from flamingo_eval.config.specs import DecodeSpec
 from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.prompting.ablations import BLANK
 from flamingo_eval.records import Image, Prompt
@@ -24,32 +25,43 @@ PROMPT = Prompt([BLANK, "This is grey.\n", SLOPE, "This is a"], id="self-check")
 SHORTER = Prompt([SLOPE, "This is"], id="self-check")
 CANDIDATES = (" dog", " dog and a cat", " red slope")
 PADDING = 3  # tokens before the longer prompt
-
-
 CONTINUED = " dog"
 
 
 def why_unusable(engine: HFEngine) -> str:
     """Why prompts with pictures cannot be asked at all, read by the model's own code one at a time; "" if they can."""
-    network, pictures = engine.network, engine.pictures
-    if getattr(network.model.config, "is_encoder_decoder", False):
+    if getattr(engine.network.model.config, "is_encoder_decoder", False):
         return "it is an encoder with a decoder, which does not continue prompts"
+    for prompt, what in ((PROMPT, "two pictures"), (SHORTER, "one picture")):
+        try:
+            read = engine.pictures.read_opened(prompt)
+            engine.own_code.generate(read, DecodeSpec(beams=1, max_new_tokens=1), engine.stop_ids, engine.pad_id)
+        except Exception as error:  # whatever a family's own code raises
+            log.info("self-check: %s: %s", type(error).__name__, error)
+            return f"a prompt with {what} ends in {type(error).__name__}: {_first_line(error)}"
+    return ""
+
+
+def cache_difference(engine: HFEngine) -> float:
+    """Largest difference in log-probability, one prompt at a time, of tokens read with our positions and a cache.
+
+    Compared with one pass of the model's own code over the prompt and its continuation; inf if it fails.
+    """
+    network = engine.network
+    ids = engine.reader.continuation(CONTINUED)
     try:
-        plain = pictures.read_opened(PROMPT)
-        state = network.prefill([plain], len(plain.ids), engine.pad_id)
-        ids = engine.reader.continuation(CONTINUED)
-        got = network.extend(state, torch.tensor([ids], device=network.device))[0, -1]
-    except Exception as error:  # whatever a family's own code raises
-        log.info("self-check: %s: %s", type(error).__name__, error)
-        return f"a prompt with two pictures ends in {type(error).__name__}: {_first_line(error)}"
-    whole = pictures.read_opened(replace(PROMPT, parts=(*PROMPT.parts[:-1], f"{PROMPT.parts[-1]}{CONTINUED}")))
-    if whole.ids.tolist() != [*plain.ids.tolist(), *ids]:
-        return ""  # its tokenizer joins the two: nothing to compare
-    expected = network.prefill([whole], len(whole.ids), engine.pad_id).logits[0]
-    apart = float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
-    return (
-        "" if apart <= engine.tolerance else f"its cache does not continue a prompt (log-probabilities {apart:.2g} off)"
-    )
+        read = engine.pictures.read_opened(PROMPT)
+        state = network.prefill([read], len(read.ids), engine.pad_id)
+        got = torch.cat([state.logits, network.extend(state, torch.tensor([ids], device=network.device))[0]])
+        parts = (*PROMPT.parts[:-1], f"{PROMPT.parts[-1]}{CONTINUED}")
+        whole = engine.pictures.read_opened(replace(PROMPT, parts=parts))
+        if whole.ids.tolist() != [*read.ids.tolist(), *ids]:  # its processor ends a prompt in more than its text
+            whole, got = read, got[:1]
+        expected = engine.own_code.logits(whole, len(got))
+    except Exception as error:
+        log.info("self-check: its cache does not continue a prompt: %s: %s", type(error).__name__, error)
+        return float("inf")
+    return float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
 
 
 def _first_line(error: Exception) -> str:

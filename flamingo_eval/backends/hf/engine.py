@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flamingo_eval.backends.hf.network import Network, Prefilled
+from flamingo_eval.backends.hf.own_code import OwnCode
 from flamingo_eval.backends.hf.prefilling import Prefiller, Query
 from flamingo_eval.backends.hf.vision import ADVICE, Pictures
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
@@ -56,6 +57,7 @@ class HFEngine:
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
         self.prefiller = Prefiller(network, pictures, self.pad_id)
         self.prefiller.shares_prefixes, self.prefiller.packs = self.fast, self.tree
+        self.own_code, self.own = OwnCode(network), False  # whether that alone answers
         self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
 
     @property
@@ -212,6 +214,9 @@ class HFEngine:
     @torch.inference_mode()
     def _generated(self, queries: Sequence[Query], spec: DecodeSpec) -> list[str]:
         """Greedy or beam search (engine/beam_search.py) from one prefill of each prompt."""
+        if self.own:
+            ids = [self.own_code.generate(q.read, spec, self.stop_ids, self.pad_id) for q in queries]
+            return [spec.cut(self.reader.decode(row)) for row in ids]
         texts = [""] * len(queries)
         for places, state in self._states(queries):
             for place, text in zip(places, self._continued(state, spec), strict=True):
@@ -245,16 +250,26 @@ class HFEngine:
     @torch.inference_mode()
     def _scored(self, queries: Sequence[Query], spec: RankSpec) -> list[list[float]]:
         rows: list[list[float]] = [[]] * len(queries)
+        for place, sums in self._sums(queries):
+            lengths = torch.tensor([len(ids) for ids in queries[place].candidates], dtype=torch.float64)
+            rows[place] = (sums / lengths if spec.normalise == "mean" else sums).tolist()
+        return rows
+
+    def _sums(self, queries: Sequence[Query]) -> Iterator[tuple[int, Tensor]]:
+        """The log-likelihoods of a prompt's candidates, float64[C], with the prompt's place."""
+        if self.own:
+            yield from ((i, self.own_code.sums(q.read, q.candidates)) for i, q in enumerate(queries))
+            return
         for places, state in self._states(queries):
             for row, place in enumerate(places):
                 candidates = queries[place].candidates
-                trie = TokenTrie.of(candidates)
                 own_state = state if len(places) == 1 else state.rows(torch.tensor([row], device=self.network.device))
-                sums = self.tree_sums(own_state, trie) if self.tree else self.row_sums(own_state, candidates)
-                if spec.normalise == "mean":
-                    sums = sums / torch.tensor(trie.lengths, dtype=torch.float64)
-                rows[place] = sums.tolist()
-        return rows
+                yield (
+                    place,
+                    self.tree_sums(own_state, TokenTrie.of(candidates))
+                    if self.tree
+                    else self.row_sums(own_state, candidates),
+                )
 
     def tree_sums(self, state: Prefilled, trie: TokenTrie) -> Tensor:
         """Log-likelihoods of all candidates from one pass over the inner nodes of their tree. -> float64[C]"""

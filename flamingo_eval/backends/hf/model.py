@@ -291,7 +291,13 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
 
     Raises CheckpointError for a family that cannot be asked prompts with several pictures at all.
     """
-    from flamingo_eval.backends.hf.check import difference, prefix_difference, tree_difference, why_unusable
+    from flamingo_eval.backends.hf.check import (
+        cache_difference,
+        difference,
+        prefix_difference,
+        tree_difference,
+        why_unusable,
+    )
 
     family = engine.network.model.config.model_type
     if why := why_unusable(engine):
@@ -299,11 +305,15 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
             f"{family}: demonstrations cannot be shown to this model: {why}.",
             fix="Use a model that takes several pictures in a prompt: see docs/models.md.",
         )
-    if not engine.fast:
-        return ["this family reads one prompt at a time, as its own code does"]
     limit, prefiller = engine.tolerance, engine.prefiller
     notices = []
-    if not difference(engine) <= limit:
+    if not cache_difference(engine) <= limit:
+        engine.own = True
+        engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = False
+        notices.append("this family's cache has rules of its own: its `generate`, and one pass a candidate")
+    elif not engine.fast:
+        return ["this family reads one prompt at a time, as its own code does"]
+    elif not difference(engine) <= limit:
         engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = False
         notices.append("this family does not accept picture features: one prompt at a time, no cache")
     elif engine.tree and not tree_difference(engine) <= limit:

@@ -21,6 +21,7 @@ from torch import Tensor
 from flamingo_eval.backends.hf.reader import Read
 
 FEATURES = "pooler_output"
+HIDDEN = "last_hidden_state"  # what families without pooled features (Llama 4) read instead
 CROSS_MASK = "cross_attention_mask"  # of Mllama: which pictures each token sees
 
 
@@ -88,7 +89,7 @@ class Network:
     def features(self, read: Read) -> Any:
         """Features of a prompt's pictures: the output of the family's own `get_image_features`."""
         parameters = inspect.signature(inspect.unwrap(self.inner.get_image_features)).parameters
-        inputs = {k: self._moved(v) for k, v in read.by_picture.items() if k in parameters}
+        inputs = {k: self.moved(v) for k, v in read.by_picture.items() if k in parameters}
         return self.inner.get_image_features(**inputs, return_dict=True)
 
     # ----------------------------------------------------------------------------------------------------- positions
@@ -103,11 +104,11 @@ class Network:
         positions = text_positions[None].repeat(3, 1, 1)
         following = n.clone()
         for row, one in enumerate(read):  # one by one: not every family accepts grids of several prompts
-            inputs = {k: self._moved(v) for k, v in one.by_picture.items() if k in parameters}
-            inputs |= {k: self._moved(v)[None] for k, v in one.by_token.items() if k in parameters}
+            inputs = {k: self.moved(v) for k, v in one.by_picture.items() if k in parameters}
+            inputs |= {k: self.moved(v)[None] for k, v in one.by_token.items() if k in parameters}
             if not any(k.endswith("grid_thw") for k in inputs):
                 continue
-            rope_positions, delta = self._rope_index(input_ids=self._moved(one.ids)[None], **inputs)
+            rope_positions, delta = self._rope_index(input_ids=self.moved(one.ids)[None], **inputs)
             positions[:, row, mask.shape[1] - len(one.ids) :] = rope_positions[-3:, 0]
             following[row] = n[row] + int(delta.reshape(-1)[0])
         return positions, following
@@ -130,18 +131,18 @@ class Network:
         """
         n_cached = 0 if prefix is None else prefix.mask.shape[1]
         width = padded - n_cached
-        ids = self._moved(torch.stack([_left(r.ids[n_cached:], width, pad_id) for r in read]))
-        mask = self._moved(torch.stack([_left(torch.ones_like(r.ids[n_cached:]), width, 0) for r in read]))
+        ids = self.moved(torch.stack([_left(r.ids[n_cached:], width, pad_id) for r in read]))
+        mask = self.moved(torch.stack([_left(torch.ones_like(r.ids[n_cached:]), width, 0) for r in read]))
         if prefix is not None:
             mask = torch.cat([prefix.mask, mask], dim=1)
         extra: dict[str, Any] = {
-            name: self._moved(torch.stack([_left(r.by_token[name][n_cached:], width, 0) for r in read]))
+            name: self.moved(torch.stack([_left(r.by_token[name][n_cached:], width, 0) for r in read]))
             for name in read[0].by_token
         }
         if features is not None:
             extra["mm_encoder_outputs"] = {"image": features}
         elif read[0].by_picture:
-            extra |= {k: self._moved(v) for k, v in read[0].by_picture.items()}
+            extra |= {k: self.moved(v) for k, v in read[0].by_picture.items()}
         positions, following = self.positions(mask, read)
         cache = self._new_cache(features) if prefix is None else prefix.cache
         out = self._forward(ids, mask, positions[..., n_cached:], cache, 1, **extra)
@@ -161,19 +162,19 @@ class Network:
         cut(prefix.cache, n_cached)
         lengths = torch.tensor([len(r.ids) - n_cached for r in read])
         owner = torch.arange(len(read)).repeat_interleave(lengths)
-        rows = self._moved(owner[None] == torch.arange(len(read))[:, None]).long()
+        rows = self.moved(owner[None] == torch.arange(len(read))[:, None]).long()
         mask = torch.cat([prefix.mask.expand(len(read), -1), rows], dim=1)
-        sees = mask[self._moved(owner)].bool()
+        sees = mask[self.moved(owner)].bool()
         sees[:, n_cached:] &= torch.ones_like(sees[:, n_cached:]).tril()
-        both = [self.positions(torch.ones_like(self._moved(r.ids))[None], [r]) for r in read]
+        both = [self.positions(torch.ones_like(self.moved(r.ids))[None], [r]) for r in read]
         positions = torch.cat([p[..., n_cached:] for p, _ in both], dim=-1)
-        ids = self._moved(torch.cat([r.ids[n_cached:] for r in read]))[None]
+        ids = self.moved(torch.cat([r.ids[n_cached:] for r in read]))[None]
         extra: dict[str, Any] = {
-            name: self._moved(torch.cat([r.by_token[name][n_cached:] for r in read]))[None] for name in read[0].by_token
+            name: self.moved(torch.cat([r.by_token[name][n_cached:] for r in read]))[None] for name in read[0].by_token
         }
         if features is not None:
             extra["mm_encoder_outputs"] = {"image": features}
-        last = self._moved(lengths.cumsum(dim=0) - 1)
+        last = self.moved(lengths.cumsum(dim=0) - 1)
         out = self._forward(ids, self._additive(sees), positions, prefix.cache, last, **extra)
         logits = out.logits[0] if out.logits.shape[1] == len(read) else out.logits[0, last]
         following = torch.cat([f for _, f in both])
@@ -246,7 +247,8 @@ class Network:
             **options, **extra,
         )  # fmt: skip
 
-    def _moved(self, value: Any) -> Any:
+    def moved(self, value: Any) -> Any:
+        """A tensor on the model's device, in its number format if it holds numbers with a fraction."""
         if not isinstance(value, Tensor):
             return value
         on_device = value.to(self.device)
@@ -281,9 +283,14 @@ def _joined(values: Sequence[Any], name: str) -> Any:
 def kept_features(output: Any) -> Any:
     """The part of `get_image_features`' output that a forward pass reads: the features, also by layer."""
     fields: Mapping[str, Any] = {
-        name: value for name, value in output.items() if name == FEATURES or name.startswith("deepstack")
+        name: value for name, value in output.items() if name == features_name(output) or name.startswith("deepstack")
     }
     return type(output)(**fields)
+
+
+def features_name(output: Any) -> str:
+    """The name under which `get_image_features` returns what stands in the place of a picture's tokens."""
+    return FEATURES if output.get(FEATURES) is not None else HIDDEN
 
 
 def mapped(output: Any, change: Callable[[str, Any], Any]) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flamingo_eval.backends.hf.network import FEATURES, Network, Prefilled, joined_features
+from flamingo_eval.backends.hf.network import Network, Prefilled, features_name, joined_features
 from flamingo_eval.backends.hf.reader import Read
 from flamingo_eval.records import Image, Prompt
 
@@ -71,6 +71,6 @@ class PrefixCache:
 
 def _rows(features: Any) -> int:
     """Tokens that a picture's features fill."""
-    value = features[FEATURES]
+    value = features[features_name(features)]
     parts = value if isinstance(value, (list, tuple)) else [value]
     return sum(p.numel() // p.shape[-1] for p in parts)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from flamingo_eval.backends.choice import ArgValue
@@ -56,8 +54,9 @@ def _loaded(path: Path, backend: str) -> Any:
     options: dict[str, Any] = {"backend": backend, "local_files_only": True, "trust_remote_code": False}
     try:
         return AutoProcessor.from_pretrained(path, **options)
-    except (ImportError, OSError) as error:  # torchvision is not there, or the video processor's own file is not
-        original = _processor_class(path) if "ideo processor" in str(error) or "num2words" in str(error) else None
+    except (ImportError, OSError, ValueError) as error:  # no torchvision, or not for Pillow, or no file of its own
+        of_video = "ideo processor" in str(error) or "num2words" in str(error)
+        original = _processor_class(path) if of_video else None
         if original is None or not any("video" in a for a in original.get_attributes()):
             raise
         return images_only(original).from_pretrained(path, **options)
@@ -74,28 +73,45 @@ def _processor_class(path: Path) -> Any:
     return processor_class_from_name(name) if name else None
 
 
-def images_only(original: Any) -> Any:
-    """A processor class without its video processor, which alone wants torchvision.
+class NoVideo(dict[str, Any]):
+    """In the place of a video processor, which alone wants torchvision; clips are shown as frames here.
 
-    SmolVLM's wants num2words too, to say how long a clip is; clips are shown as frames here.
+    A dictionary without entries, as which transformers can print it.
+    """
+
+    model_input_names: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> None:
+        """Options that processors read at loading are not set. Raises AttributeError for Python's own names."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+def images_only(original: Any) -> Any:
+    """A processor class that loads all its parts but the video processor.
+
+    SmolVLM's wants num2words too, to say how long a clip is.
     """
     module = sys.modules[original.__module__]
     if getattr(module, "num2words", ...) is None:
         module.num2words = str  # type: ignore[attr-defined]
-    parameters = inspect.signature(original.__init__).parameters
-    video_parameters = [n for n, p in parameters.items() if "video" in n and p.default is p.empty and n != "kwargs"]
+
+    class Loaded(original):  # type: ignore[misc]
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return [name for name in original.get_attributes() if "video" not in name]
 
     class ImagesOnly(original):  # type: ignore[misc]
         @classmethod
         def _get_arguments_from_pretrained(cls, *args: Any, **options: Any) -> list[Any]:
-            return [*super()._get_arguments_from_pretrained(*args, **options), *(None for _ in video_parameters)]
+            parts = iter(Loaded._get_arguments_from_pretrained(*args, **options))
+            return [NoVideo() if "video" in name else next(parts) for name in original.get_attributes()]
 
-        @classmethod
-        def get_attributes(cls) -> list[str]:
-            return [a for a in original.get_attributes() if "video" not in a]
+        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+            if isinstance(argument, NoVideo):
+                return NoVideo
+            return super().check_argument_for_proper_class(argument_name, argument)
 
-    for name in video_parameters:  # SmolVLM reads it even without clips; set on the class, because it is never saved
-        setattr(ImagesOnly, name, SimpleNamespace(num_frames=None, fps=None))
     ImagesOnly.__name__ = original.__name__
     return ImagesOnly
 

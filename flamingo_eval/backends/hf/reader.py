@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 END_OF_CHUNK = "\n"
+A_LIST = "{'type': 'text'"  # how a template prints a list that it takes for text
 OPEN = "\u2403"  # a character that no template writes: where an open turn goes on
 FRAMES = 8  # of a clip, shown as pictures one after another
 
@@ -166,18 +167,24 @@ class Reader:
         return text
 
     def _rendered(self, messages: list[dict[str, Any]], generation: bool = True) -> str:
+        """The template's text. Templates that expect text, not a list, in turns without pictures get text there."""
         import jinja2
 
-        try:
-            text: str = self.processor.apply_chat_template(
-                messages,
-                chat_template=chat_template(self.processor),
-                add_generation_prompt=generation,
-                tokenize=False,
-            )
-        except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
-            raise PromptError(f"the model's chat template rejects the turns: {error}.") from error
-        return text
+        error: Exception | None = None
+        for some in (messages, [_plain(message) for message in messages]):
+            try:
+                text: str = self.processor.apply_chat_template(
+                    some,
+                    chat_template=chat_template(self.processor),
+                    add_generation_prompt=generation,
+                    tokenize=False,
+                )
+            except (jinja2.TemplateError, TypeError, KeyError, ValueError) as own_error:
+                error = error or own_error
+                continue
+            if A_LIST not in text:
+                return text
+        raise PromptError(f"the model's chat template rejects the turns: {error or 'it prints them as a list'}.")
 
     def _written(self, part: Part) -> str:
         if isinstance(part, str):
@@ -205,6 +212,14 @@ class Reader:
                     f"special token: {part[:80]!r}.",
                     fix="Remove it from the data; pass pictures as Image parts, roles as turns.",
                 )
+
+
+def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A turn with its text in the place of a list, if it has no pictures."""
+    content = message["content"]
+    if all(part["type"] == "text" for part in content):
+        return {**message, "content": "".join(part["text"] for part in content)}
+    return dict(message)
 
 
 def _text(text: str) -> dict[str, str]:
