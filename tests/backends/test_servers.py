@@ -123,6 +123,7 @@ def test_a_prompt_that_is_too_long_names_the_servers_own_option(said: str, tmp_p
     ("fault", "message"),
     [
         ("wrong-json", "not JSON of the chat-completions protocol"),
+        ("half-a-pair", "not JSON of the chat-completions protocol"),
         ("wrong-model", "another answered"),
         ("half", "the connection broke"),
         ("reset", "the connection broke"),

@@ -145,6 +145,10 @@ def _handler(chat: ChatServer) -> type[BaseHTTPRequestHandler]:
                 self.send(200, json.dumps(chat.reply(body)).replace("question", "qu\xe9stion").encode("latin-1"))
             elif fault == "not-gzip":
                 self.send(200, chat.reply(body), {"Content-Encoding": "gzip"})
+            elif fault == "half-a-pair":
+                reply = chat.reply(body)
+                reply["choices"][0]["message"]["content"] = "a \ud83d"
+                self.send(200, reply)
             elif fault == "error-200":
                 self.send(200, {"error": {"message": "the engine \x1b[31mis dead", "code": 50001}})
             elif fault == "not-http":

@@ -190,6 +190,7 @@ class Client:
             message = reply["choices"][0]["message"]
             if not isinstance(message.get("content"), str | None) or not isinstance(reply.get("model"), str | None):
                 raise TypeError
+            json.dumps(message, ensure_ascii=False).encode()  # half a surrogate pair cannot be written anywhere
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             return _Failure("the answer is not JSON of the chat-completions protocol")
         served_name, requested_name = reply.get("model") or "", self.options.served_model or self.options.model
