@@ -7,7 +7,7 @@ from typing import Any
 
 import transformers
 
-from flamingo_eval.backends.hf.processor import NoVideo, images_only
+from flamingo_eval.backends.hf.processor import NoVideo, images_only, pixtral_processor
 from tests.support.tiny_vlm import (
     HALF,
     SIDE,
@@ -124,6 +124,30 @@ def _gemma4() -> Tiny:
     return Tiny("<|image|>", (*COMMON, *marks), make, processor)
 
 
+def _mistral3() -> Tiny:
+    """Its processor, Pixtral's, is only offered by transformers beside torchvision, but does without."""
+
+    def make(ids: Mapping[str, int], vocabulary: int) -> Any:
+        vision = transformers.PixtralVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=64,
+            patch_size=8,
+        )
+        return transformers.Mistral3Config(
+            vision_config=vision, text_config=text_config("MistralConfig", vocabulary, sliding_window=None),
+            image_token_index=ids["[IMG]"], spatial_merge_size=2, vision_feature_layer=-1,
+        )  # fmt: skip
+
+    def processor(tokenizer: Any) -> Any:
+        images = pil_processor("Pixtral")(size={"longest_edge": SIDE}, patch_size={"height": 16, "width": 16})
+        return pixtral_processor()(images, tokenizer, patch_size=8, spatial_merge_size=2)
+
+    return Tiny("[IMG]", (*COMMON, "[IMG]", "[IMG_BREAK]", "[IMG_END]"), make, processor)
+
+
 def _video_llava() -> Tiny:
     """Its processor takes the video processor before the tokenizer."""
 
@@ -213,6 +237,7 @@ MORE_FAMILIES: dict[str, Tiny] = {
     "aya_vision": _aya_vision(),
     "glm4v": _glm4v(),
     "gemma4": _gemma4(),
+    "mistral3": _mistral3(),
     "video_llava": _video_llava(),
     "qwen3_5": _qwen3_5(),
 }

@@ -25,7 +25,7 @@ from flamingo_eval.config.settings import cache_bytes, cache_dir
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
 from flamingo_eval.engine.answers import all_scores, best_candidates, in_order
 from flamingo_eval.engine.vision_cache import VisionCache
-from flamingo_eval.errors import CheckpointError, UsageError
+from flamingo_eval.errors import CheckpointError, PromptError, UsageError
 from flamingo_eval.models.loaded import choose_device, choose_dtype
 from flamingo_eval.records import Prompt
 
@@ -100,11 +100,23 @@ class HFShape:
     def _counting(self) -> Pictures:
         return Pictures(self.reader, None, self.family, self.opened)
 
+    @cached_property
+    def _counts_by_known_pictures(self) -> bool:
+        """Whether a prompt's tokens follow from its pictures' known fields, so that no picture is opened again."""
+        from flamingo_eval.backends.hf.check import PROMPT
+
+        if self.family.plain:
+            return False
+        try:
+            known, opened = self._counting.read(PROMPT), self._counting.read_opened(PROMPT)
+        except PromptError:
+            return False
+        return known.ids.tolist() == opened.ids.tolist()
+
     def count_tokens(self, prompt: Prompt) -> int:
         """Number of tokens of a prompt, including pictures. Needs no weights; pictures are opened once."""
-        if self.family.plain:
-            return len(self._counting.read_opened(prompt).ids)
-        return len(self._counting.read(prompt).ids)
+        read = self._counting.read if self._counts_by_known_pictures else self._counting.read_opened
+        return len(read(prompt).ids)
 
     def count_continuation(self, text: str) -> int:
         """Tokens of a candidate."""

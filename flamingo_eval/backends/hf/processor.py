@@ -6,6 +6,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def _loaded(path: Path, backend: str) -> Any:
     try:
         return AutoProcessor.from_pretrained(path, **options)
     except (ImportError, OSError, ValueError) as error:  # no torchvision, or not for Pillow, or no file of its own
+        if isinstance(error, ImportError) and _processor_name(path) == "PixtralProcessor":
+            return pixtral_processor().from_pretrained(path, **options)
         of_video = "ideo processor" in str(error) or "num2words" in str(error)
         original = _processor_class(path) if of_video else None
         if original is None or not any("video" in a for a in original.get_attributes()):
@@ -62,15 +65,30 @@ def _loaded(path: Path, backend: str) -> Any:
         return images_only(original).from_pretrained(path, **options)
 
 
+def pixtral_processor() -> Any:
+    """Pixtral's processor class, which transformers offers only beside torchvision though it works with Pillow."""
+    package = "transformers.models.pixtral"
+    by_pillow = import_module(f"{package}.image_processing_pil_pixtral")  # has the one function that it imports
+    try:
+        import_module(f"{package}.image_processing_pixtral")
+    except ImportError:
+        sys.modules[f"{package}.image_processing_pixtral"] = by_pillow
+    return import_module(f"{package}.processing_pixtral").PixtralProcessor
+
+
 def _processor_class(path: Path) -> Any:
     """The class named in the folder; None if transformers does not have it."""
     from transformers.models.auto.processing_auto import processor_class_from_name
 
+    name = _processor_name(path)
+    return processor_class_from_name(name) if name else None
+
+
+def _processor_name(path: Path) -> str:
     files = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
     there = [path / file for file in files if (path / file).is_file()]
     names = [read_json_object(file, CheckpointError).get("processor_class") for file in there]
-    name = next((n for n in names if n), None)
-    return processor_class_from_name(name) if name else None
+    return next((str(n) for n in names if n), "")
 
 
 class NoVideo(dict[str, Any]):
