@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flamingo_eval.config.specs import MetricSpec
 from flamingo_eval.errors import ConfigError, DataError, UsageError
@@ -86,6 +85,8 @@ def test_seeds_are_averaged_draw_by_draw_and_their_spread_stays_apart() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_weighted_areas_equal_scikit_learn(seed: int) -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 8, size=60).astype(float)  # many ties
     truth = rng.random(60) < 0.4

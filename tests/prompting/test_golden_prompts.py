@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flamingo_eval.config.names import protocol_names, task_names
-from flamingo_eval.config.protocols import NoPromptError
+from flamingo_eval.config.names import find_protocol, protocol_names, shipped, task_names
+from flamingo_eval.config.protocols import NoPromptError, find_prompt
 from flamingo_eval.config.specs import TaskSpec
 from flamingo_eval.data.roots import DataRoot
+from flamingo_eval.data.task_file import load_task
 from flamingo_eval.prompting.prompts import candidate_text, render, shown
 from flamingo_eval.runs import plan
 from flamingo_eval.runs.plan import Choices, PlannedRun, plan_runs
@@ -35,12 +36,13 @@ MORE_THAN_LETTERS = ("imagenet", "kinetics700")  # 32 classes in the sample
 
 def covered() -> Iterator[tuple[str, str]]:
     """(protocol, task) where the protocol has a prompt for the task."""
+    prompts = {task: load_task(shipped("tasks") / f"{task}.yaml").prompt for task in task_names()}
     for protocol in protocol_names():
         for task in task_names():
             if protocol.endswith("_letter") and task in MORE_THAN_LETTERS:
                 continue
             try:
-                load_question(task, protocol)
+                find_prompt(find_protocol(protocol), prompts[task])
             except NoPromptError:
                 continue
             yield protocol, task
