@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from flamingo_eval.api import Model
+from flamingo_eval.training import language_stage
 from flamingo_eval.training.recipe import load_recipe
 from flamingo_eval.training.trainer import train_recipe
 from tests.support.pretend_device import PretendDevice
@@ -19,8 +20,9 @@ UPDATES = 4  # rounding grows with them
 
 
 @pytest.mark.slow
-def test_all_stages_train_there_what_they_train_here(tmp_path: Path) -> None:
+def test_all_stages_train_there_what_they_train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New weights are drawn on the CPU, and batches too: only rounding may differ."""
+    monkeypatch.setattr(language_stage, "CHECKED_EPISODES", 2)
     smoke = load_recipe("tiny").smoke()
     few = replace(smoke.contrastive.optim, updates=UPDATES)
     recipe = replace(

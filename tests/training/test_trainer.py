@@ -14,6 +14,7 @@ from flamingo_eval.config.specs import DecodeSpec
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.records import END_OF_CHUNK, Pixels, Prompt
+from flamingo_eval.training import language_stage
 from flamingo_eval.training.batches import Collator
 from flamingo_eval.training.flamingo_stage import features_of, flamingo_logits, new_blocks, weights_sha256
 from flamingo_eval.training.language_stage import CHECKED, new_decoder
@@ -21,6 +22,8 @@ from flamingo_eval.training.recipe import load_recipe
 from flamingo_eval.training.sample_episodes import Chunk
 from flamingo_eval.training.trainer import recipe_config, train_recipe
 from flamingo_eval.training.vocabulary import make_tokenizer
+
+FEW_EPISODES = 5  # of each task, read at the end of stage 2
 
 
 def test_at_zero_gates_the_flamingo_is_its_language_model() -> None:
@@ -40,7 +43,9 @@ def test_at_zero_gates_the_flamingo_is_its_language_model() -> None:
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of `tiny --smoke`."""
     out = tmp_path_factory.mktemp("tiny")
-    train_recipe(load_recipe("tiny").smoke(), out, "cpu", Console(file=io.StringIO()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(language_stage, "CHECKED_EPISODES", FEW_EPISODES)
+        train_recipe(load_recipe("tiny").smoke(), out, "cpu", Console(file=io.StringIO()))
     return out
 
 
