@@ -32,6 +32,7 @@ HUGE = "9" * 5000
 DEEP = "[" * 100_000
 
 
+@pytest.mark.slow
 def test_damaged_files_of_every_kind_are_read_or_refused() -> None:
     torch.set_num_threads(1)
     report = fuzz(seed=0, cases=8)

@@ -17,7 +17,7 @@ from flamingo_eval.report.page import PageOptions, html_page
 from flamingo_eval.report.tables import table_of
 from flamingo_eval.runs.folder import find_runs
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ARGUMENTS = (
     "--no-sandbox",
