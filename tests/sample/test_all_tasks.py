@@ -22,6 +22,7 @@ from flamingo_eval.sample import sample_root
 from flamingo_eval.sample.benchmarks import actions, classification, draws, fastbind, isekai, smmile, true_micl, writers
 from flamingo_eval.sample.benchmarks.table import BUILDERS
 from flamingo_eval.sample.fresh.dials import DIALS, ClevrDials, MatchingDials, OpenMiDials, TextDials
+from tests.support.slow import first_and_slow
 
 TASKS = Path(__file__).parents[2] / "tasks"
 SMALL: dict[ModuleType, dict[str, object]] = {
@@ -74,7 +75,7 @@ def test_the_loader_reads_both_parts(name: str) -> None:
     assert not {e.media_id for e in queries.examples} & {e.media_id for e in support.examples}
 
 
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize("name", first_and_slow(sorted(BUILDERS)))
 def test_check_finds_nothing_but_counts_that_are_not_the_official_ones(name: str) -> None:
     """Every picture and clip is there and opens."""
     report = check_task(load_task(TASKS / f"{name}.yaml"), sample_root(name))
@@ -82,7 +83,7 @@ def test_check_finds_nothing_but_counts_that_are_not_the_official_ones(name: str
     assert [str(p) for p in report.problems if "official" not in str(p)] == []
 
 
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize("name", first_and_slow(sorted(BUILDERS)))
 def test_what_is_broken_is_named_by_check_and_by_run(name: str, tmp_path: Path) -> None:
     """A missing and a cut picture or clip: `check` finds both, a run stops before the model or counts them."""
     question = load_question(name, "flamingo")
@@ -105,7 +106,7 @@ def test_what_is_broken_is_named_by_check_and_by_run(name: str, tmp_path: Path) 
         require_readable(media_shown(run))
 
 
-@pytest.mark.parametrize("name", sorted(BUILDERS))
+@pytest.mark.parametrize("name", first_and_slow(sorted(BUILDERS)))
 def test_a_list_cut_in_the_middle_is_named(name: str, tmp_path: Path) -> None:
     task = load_task(TASKS / f"{name}.yaml")
     root = tmp_path / name

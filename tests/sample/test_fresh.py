@@ -26,6 +26,7 @@ from flamingo_eval.sample.fresh import clevr, objects, operators, textocr
 from flamingo_eval.sample.fresh.copies import copy_of
 from flamingo_eval.sample.fresh.dials import DIALS
 from flamingo_eval.sample.world.scenes import concepts
+from tests.support.slow import first_and_slow
 
 FEW = {
     "vl_icl_open_mi": "queries=2,classes=3,pictures=2",
@@ -60,7 +61,7 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.parametrize("task", sorted(DIALS))
+@pytest.mark.parametrize("task", first_and_slow(sorted(DIALS)))
 def test_the_pixels_of_a_seed_are_pinned(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No machine, thread count or library release may change them."""
     digest = hashlib.sha256()
@@ -86,7 +87,7 @@ def test_another_process_with_other_threads_writes_the_same_bytes(tmp_path: Path
     assert files(tmp_path / "there") == here
 
 
-@pytest.mark.parametrize("task", sorted(DIALS))
+@pytest.mark.parametrize("task", first_and_slow(sorted(DIALS)))
 def test_another_seed_is_another_copy(task: str, tmp_path: Path) -> None:
     one, two = (files(written(task, seed, tmp_path / str(seed))) for seed in (1, 2))
     assert not {one[name] for name in one if name.endswith((".jpg", ".png"))} & set(two.values())
