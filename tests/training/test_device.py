@@ -22,7 +22,7 @@ UPDATES = 4  # rounding grows with them
 @pytest.mark.slow
 def test_all_stages_train_there_what_they_train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New weights are drawn on the CPU, and batches too: only rounding may differ."""
-    monkeypatch.setattr(language_stage, "CHECKED_EPISODES", 2)
+    monkeypatch.setattr(language_stage, "CHECKED_EPISODES", 5)
     smoke = load_recipe("tiny").smoke()
     few = replace(smoke.contrastive.optim, updates=UPDATES)
     recipe = replace(
