@@ -65,9 +65,18 @@ def score(
     from flamingo_eval.metrics.dialects import own_dialect
     from flamingo_eval.metrics.scoring import score_all
     from flamingo_eval.prompting.episodes import chosen_queries
+    from flamingo_eval.prompting.support import most_brought
     from flamingo_eval.report.diff import one_run, outputs_by_id
     from flamingo_eval.report.recorded_prompts import read_runs
-    from flamingo_eval.runs.external import Stated, exported_run, external_spec, load_answered, write_external
+    from flamingo_eval.runs.external import (
+        Stated,
+        exported_run,
+        external_spec,
+        load_answered,
+        with_prescribed_shots,
+        write_external,
+    )
+    from flamingo_eval.runs.folder import BELOW
     from flamingo_eval.runs.prediction_forms import read_rows
     from flamingo_eval.runs.predictions import PARTIAL_NOTE, example_line, read_predictions
     from flamingo_eval.runs.questions import load_named_task
@@ -120,6 +129,12 @@ def score(
         scores, per_example, folder = list(run.scores), list(run.per_example), run.folder.path
     else:
         scores, per_example = score_all(file.predictions, file.examples, metrics)
+        if most_brought(file.examples) is not None and spec.data.support is not None:
+            support = layouts.load_split(spec, root, spec.data.support, media=False)
+            rows = {e.id: e for e in support.examples}
+            n_shots, draw = (exported.shots, exported.seed) if exported else (shots, seed or 0)
+            used = dataclasses.replace(spec, metrics=metrics)
+            scores = with_prescribed_shots(scores, used, file.examples, rows, n_shots, draw, file.shots)
         if file.partial:
             scores = [dataclasses.replace(s, notes={**s.notes, PARTIAL_NOTE: file.partial}) for s in scores]
     if as_json:
@@ -154,8 +169,7 @@ def score(
     for s in scores:
         ci = f"{s.ci95[0]:.2f} .. {s.ci95[1]:.2f}" if s.ci95 else ""
         rows.append((s.metric, _number(s.value), ci, str(s.n)))
-        if not long:
-            rows += [(f"  {key}", _number(value), "", "") for key, value in s.breakdown.items()]
+        rows += [(f"  {key}", _number(value), "", "") for key, value in s.breakdown.items() if not long or key in BELOW]
     print_table(("metric", "value", "95 % interval", "n"), rows, numbers_from=1)
     if long:
         say(f"{sum(len(s.breakdown) for s in scores)} values by group: print them with --breakdown")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -110,13 +110,12 @@ class Browser:
         if example is None:
             return {"id": visible(id, 200), "pictures": [], "text": "", "labels": [], "references": []}
         words = [example.fields[k] for k in ("question", "text") if k in example.fields]
-        references: Iterable[str] = example.references
         return {
             "id": visible(id, 200),
             "pictures": [self.book.number(m, (QUERY, index, task)) for m in example.media],
             "text": visible(" ".join(map(str, words)), 300),
             "labels": [visible(t) for t in _labels(example)],
-            "references": [[visible(text, 500), n] for text, n in Counter(references).items()],
+            "references": _references(example),
         }
 
     def _run(
@@ -129,12 +128,11 @@ class Browser:
         names += run.words
         answers = []
         for index, id in enumerate(ids):
-            output = run.outputs.get(id)
-            answers.append(
-                None
-                if output is None
-                else self._answer(output, run, _shown_query(id, episodes, examples), episodes, prompts, (index, task))
-            )
+            output, example = run.outputs.get(id), _shown_query(id, episodes, examples)
+            answer = None if output is None else self._answer(output, run, example, episodes, prompts, (index, task))
+            if answer is not None and example is not None and example.references != examples[id].references:
+                answer["references"] = _references(example)  # an ablation has changed them
+            answers.append(answer)
         return {
             "series": visible(" · ".join(names), 120),
             "shots": spec.demos.shots,
@@ -244,6 +242,11 @@ def cards_of(prompt: Prompt) -> list[tuple[tuple[Image | Video, ...], str, bool]
 def _shown_query(id: str, episodes: Mapping[str, Episode], examples: Mapping[str, Example]) -> Example | None:
     """A query as its run asked it: an ablation may have changed what is right."""
     return episodes[id].query if id in episodes else examples.get(id)
+
+
+def _references(example: Example) -> list[list[Any]]:
+    """Each reference with how many annotators gave it."""
+    return [[visible(text, 500), n] for text, n in Counter(example.references).items()]
 
 
 def _name(candidate: int, names: Sequence[str]) -> str:

@@ -152,6 +152,10 @@
     const text = a.score === undefined ? (a.ok === undefined ? "answered" : a.ok ? "right" : "wrong") : Math.round(a.score * 10) / 10;
     return el("span", { class: "badge" + kind }, sign + text);
   }
+  /* An ablation may have changed what is right in its run. */
+  function referencesOf(query, a) {
+    return a?.references || query.references;
+  }
   function picture(index) {
     const p = data.pictures[index];
     if (!p.uri) return el("div", { class: "absent" }, p.about, el("br"), p.why);
@@ -165,7 +169,7 @@
       const query = t.queries[q], a = answerOf(state.run, q);
       if (!keep(a, q)) return false;
       if (state.type && !query.labels.includes(state.type)) return false;
-      return !words || [query.id, query.text, said(a), ...query.references.map((x) => x[0])].join("\n").toLowerCase().includes(words);
+      return !words || [query.id, query.text, said(a), ...referencesOf(query, a).map((x) => x[0])].join("\n").toLowerCase().includes(words);
     });
     const score = (q) => answerOf(state.run, q)?.score ?? (answerOf(state.run, q)?.ok === true ? 100 : 0);
     if (state.order !== "file") shown.sort((a, b) => (state.order === "low" ? 1 : -1) * (score(a) - score(b)) || a - b);
@@ -242,10 +246,11 @@
         el("button", { type: "button", class: "quiet", "aria-label": "Next query", on: { click: () => step(1) } }, "↓")))];
     const verdict = el("div", { class: "verdict" }, answerBox("Answer", a, true));
     if (state.other >= 0) verdict.append(answerBox(label(t.runs[state.other]), answerOf(state.other, q), false));
-    if (query.references.length) {
-      const long = query.references.some(([text]) => text.length > 40);
+    const references = referencesOf(query, a);
+    if (references.length) {
+      const long = references.some(([text]) => text.length > 40);
       verdict.append(el("div", {}, el("h3", {}, "References"), el("ul", { class: "refs" + (long ? " long" : "") },
-        query.references.map(([text, n]) => el("li", {}, text, n > 1 && el("small", {}, ` ×${n}`))))));
+        references.map(([text, n]) => el("li", {}, text, n > 1 && el("small", {}, ` ×${n}`))))));
     }
     parts.push(verdict);
     if (a && a.top) parts.push(el("h3", {}, "Candidates, by log-likelihood"), ranks(a.top));

@@ -17,6 +17,7 @@ from flamingo_eval.data.roots import DataRoot
 from flamingo_eval.errors import ConfigError, DataError, UsageError
 from flamingo_eval.files import printable, sha256_file, sha256_json
 from flamingo_eval.prompting.episodes import Supports
+from flamingo_eval.prompting.support import brought
 from flamingo_eval.records import Example, Output, Prediction, Score
 from flamingo_eval.runs import identity
 from flamingo_eval.runs.copying import with_copying
@@ -37,7 +38,7 @@ from flamingo_eval.runs.record import (
     scores_record,
 )
 from flamingo_eval.runs.recorded import recorded_episodes
-from flamingo_eval.runs.scores import scored
+from flamingo_eval.runs.scores import scored, with_baselines
 from flamingo_eval.runs.task_data import TaskData, fingerprint, load_data
 
 UNKNOWN = "unknown"
@@ -204,6 +205,8 @@ def write_external(
     scores, per_example = scored(outputs, examples, spec, data.queries, shown)
     if not any(o.shots for o in outputs):  # a ceiling needs the shots, which are unknown
         scores = [replace(s, breakdown={k: v for k, v in s.breakdown.items() if k != CEILING}) for s in scores]
+        stated = None if any(setting.startswith("shots") for setting in unknown) else spec.demos.shots
+        scores = with_prescribed_shots(scores, spec.task, examples, support, stated, spec.demos.seed)
     if file.partial:
         scores = [replace(s, notes={**s.notes, PARTIAL_NOTE: file.partial}) for s in scores]
     outputs = [replace(o, score=s, media=e.media_id) for o, s, e in zip(outputs, per_example, examples, strict=True)]
@@ -218,6 +221,26 @@ def write_external(
         write_json(folder.run, run_json(record))
         write_json(folder.scores, scores_json(table))
     return ExternalRun(folder, tuple(scores), tuple(per_example))
+
+
+def with_prescribed_shots(
+    scores: Sequence[Score],
+    task: TaskSpec,
+    queries: Sequence[Example],
+    support: Mapping[str, Example],
+    shots: int | None,
+    seed: int,
+    named: Mapping[str, tuple[str, ...]] | None = None,
+) -> list[Score]:
+    """The scores, the first with the baselines of the shots that queries bring; unchanged where they bring none.
+
+    `named`: shots that the answers name, by query id; of other queries the benchmark says which they are. `shots`: how
+    many of them, None: all.
+    """
+    ids = [(named or {}).get(query.id) or (brought(query) or ())[:shots] for query in queries]
+    if not scores or not any(ids):
+        return list(scores)
+    return [with_baselines(scores[0], task.metrics[0], queries, ids, support, seed), *scores[1:]]
 
 
 def _output(prediction: Prediction, shots: tuple[str, ...], support: Mapping[str, Example]) -> Output:

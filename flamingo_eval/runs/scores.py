@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from flamingo_eval.config.specs import RunSpec
+from flamingo_eval.config.specs import MetricSpec, RunSpec
 from flamingo_eval.metrics.baselines import MAJORITY, RANDOM, baseline_scores
 from flamingo_eval.metrics.scoring import LETTERS, score_all
 from flamingo_eval.prompting.support import FEWER_NOTE, brought, fewer_note, shown_under
@@ -60,7 +60,9 @@ def scored(
         note = f"{unread} of {len(predictions)} answers contain no choice: counted as wrong"
         scores = [replace(score, notes={**score.notes, LETTERS: note}) for score in scores]
     if scores and any(brought(e) is not None for _, e in answered):
-        scores = [_with_baselines(scores[0], answered, spec, shots), *scores[1:]]
+        ids = [o.shots for o, _ in answered]
+        asked, dialect = [e for _, e in answered], spec.prompt.metric_dialect
+        scores[0] = with_baselines(scores[0], spec.task.metrics[0], asked, ids, shots, spec.demos.seed, dialect)
         if note := fewer_note([e for _, e in answered], spec.demos.shots):
             scores = [replace(score, notes={**score.notes, FEWER_NOTE: note}) for score in scores]
     elif scores and any("pool" in e.labels for _, e in answered):
@@ -68,18 +70,21 @@ def scored(
     return scores, [value_of.get(o.id) for o in outputs]
 
 
-def _with_baselines(
-    score: Score, answered: Sequence[tuple[Output, Example]], spec: RunSpec, shots: Mapping[str, Example]
+def with_baselines(
+    score: Score,
+    metric: MetricSpec,
+    queries: Sequence[Example],
+    ids: Sequence[Sequence[str]],
+    shots: Mapping[str, Example],
+    seed: int,
+    dialect: str = "",
 ) -> Score:
-    """A score with what always repeating an answer of the shots gives, for tasks whose queries bring their shots."""
-    answers = [[_answer_to(e, shots[id]) for id in o.shots if id in shots] for o, e in answered]
-    baselines = baseline_scores(
-        spec.task.metrics[0],
-        [e for _, e in answered],
-        answers,
-        spec.demos.seed,
-        dialect=spec.prompt.metric_dialect,
-    )
+    """A score with what always repeating an answer of the shots gives, for tasks whose queries bring their shots.
+
+    `ids`: each query's shots in the order of the prompt, aligned; `shots`: rows by id.
+    """
+    answers = [[_answer_to(e, shots[id]) for id in own if id in shots] for e, own in zip(queries, ids, strict=True)]
+    baselines = baseline_scores(metric, queries, answers, seed, dialect=dialect)
     values = {name: baselines[name].value for name in (MAJORITY, RANDOM) if name in baselines}
     return replace(score, breakdown={**score.breakdown, **values})
 

@@ -90,6 +90,20 @@ def test_ablated_prompts_are_rendered_again_as_they_were(make_run: Any, vqa_root
         assert names == [m.path.name for media, _, _ in expected for m in media]
 
 
+def test_references_that_an_ablation_changed_are_those_of_the_answer(make_run: Any, vqa_root: Path) -> None:
+    plain, permuted = make_run("red", shots=4), make_run("red", shots=4, ablation="labels-permuted")
+    page, _ = value([plain, permuted], str(vqa_root))
+    (task,) = page["tasks"]
+    first, second = task["runs"]
+    assert not any("references" in answer for answer in first["answers"])
+    changed = [a["references"][0][0] if "references" in a else None for a in second["answers"]]
+    given = [query["references"][0][0] for query in task["queries"]]
+    assert any(changed)
+    for old, new, answer in zip(given, changed, second["answers"], strict=True):
+        assert new != old
+        assert answer["ok"] == ((new or old) == "red")
+
+
 def test_shots_that_a_model_chose_come_from_the_record(make_run: Any, vqa_root: Path) -> None:
     folder = make_run("red", shots=4)
     record = json.loads(folder.run.read_text())

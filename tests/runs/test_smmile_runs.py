@@ -90,6 +90,31 @@ def test_answers_of_another_program_are_scored_with_and_without_what_they_were_s
     assert json.loads(done.stdout)["per_example"] == {"a": 100.0, "b": 0.0}
 
 
+@pytest.mark.parametrize("words", [[], ["--name", "theirs"]])
+def test_score_prints_the_baselines_of_the_shots_that_queries_bring(root: Path, words: list[str]) -> None:
+    answers = root.parent / "answers.jsonl"
+    answers.write_text('{"id": "a", "prediction": "cyst"}\n{"id": "b", "prediction": "no idea"}\n')
+    out = ["--out", str(root.parent / "results")] if words else []
+
+    def breakdown(task: str, *more: str) -> dict[str, float]:
+        base = ["score", task, "--data", str(root), "--predictions", str(answers), "--json", *words, *out, *more]
+        done = CliRunner().invoke(app, base)
+        assert done.exit_code == 0, done.output
+        values: dict[str, float] = json.loads(done.stdout)["scores"][0]["breakdown"]
+        return values
+
+    assert breakdown("smmile")["majority of the shots"] == 50.0  # cyst is right; of left and right, left is first
+    assert breakdown("smmile")["random shot"] in (0.0, 50.0, 100.0)
+    assert breakdown("smmile", "--shots", "1")["majority of the shots"] == 50.0
+    assert "majority of the shots" not in breakdown("smmile", "--shots", "0")
+    answers.write_text('{"id": "a", "prediction": "A"}\n{"id": "b", "prediction": "A"}\n')
+    assert breakdown("smmile_mcqa")["majority of the shots"] == 50.0
+    done = CliRunner().invoke(
+        app, ["score", "smmile", "--data", str(root), "--predictions", str(answers), *words, *out]
+    )
+    assert "majority of the shots" in done.stdout
+
+
 def test_the_lettered_form_is_the_tasks_own_and_asks_for_a_letter_after_reasoning(root: Path) -> None:
     class Reasons(Repeats):
         def generate(self, queries: Iterable[Any], *_: Any, **__: Any) -> Iterator[tuple[int, Answer]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,6 +14,7 @@ from flamingo_eval.sample.benchmarks.draws import rng_of
 from flamingo_eval.sample.benchmarks.writers import write_json
 from flamingo_eval.sample.fresh.canvas import Colour, Pixels, add_noise, ground, save, stamp
 from flamingo_eval.sample.fresh.dials import ClevrDials
+from flamingo_eval.sample.fresh.text_twins import write_text_twin
 
 WIDTH, HEIGHT = 240, 160  # pixels of a picture: half of CLEVR's, so that ten thousand of them are drawn in a minute
 COLOURS: Mapping[str, Colour] = {
@@ -50,16 +51,19 @@ class Solid:
 
 
 def build_clevr(root: Path, dials: ClevrDials) -> None:
-    """clevr/query.json, support.json, query/ and support/."""
+    """clevr/query.json, support.json, query/ and support/, and clevr_text/ with the scenes in words."""
     for part, subset, rows in (("query", "val", dials.queries), ("support", "train", dials.support)):
-        records = []
+        records: list[dict[str, object]] = []
+        texts = []
         for number in range(rows):
             name = f"CLEVR_{subset}_{number:06d}"
             image = f"clevr/{part}/{name}.png"
             solids, question, answer = scene_of(rng_of("vl_icl", "clevr", part, number), dials.objects)
             draw_scene(root / image, solids, name, dials)
             records.append({"id": f"clevr_{part}_{name}", "image": [image], "question": question, "answer": answer})
+            texts.append(in_words(solids))
         write_json(root / "clevr" / f"{part}.json", records)
+        write_text_twin(root, "clevr", part, records, texts)
 
 
 def scene_of(rng: Random, most: int) -> tuple[list[Solid], str, int]:
@@ -69,6 +73,11 @@ def scene_of(rng: Random, most: int) -> tuple[list[Solid], str, int]:
     attribute = rng.choice(tuple(ATTRIBUTES))
     value = getattr(rng.choice(solids), attribute)
     return solids, f"{attribute}: {value}", sum(getattr(s, attribute) == value for s in solids)
+
+
+def in_words(solids: Iterable[Solid]) -> str:
+    """`a large red rubber cube, a small cyan metal sphere`: every solid with its attributes, in the order drawn."""
+    return ", ".join(f"a {s.size} {s.color} {s.material} {s.shape}" for s in solids)
 
 
 def _solid(rng: Random, cell: int) -> Solid:

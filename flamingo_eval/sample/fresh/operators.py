@@ -10,6 +10,7 @@ from flamingo_eval.sample.benchmarks.writers import write_json
 from flamingo_eval.sample.fresh.canvas import add_noise, ground, save, write_text
 from flamingo_eval.sample.fresh.dials import OperatorDials
 from flamingo_eval.sample.fresh.glyphs import HEIGHT, WIDTH
+from flamingo_eval.sample.fresh.text_twins import write_text_twin
 
 SIDE = 256  # pixels of a picture
 QUESTION = "What is the result of the following mathematical expression?"
@@ -22,7 +23,7 @@ _Images = Callable[[str, int, int], list[str]]  # part, first and second digit -
 
 
 def build_operator_induction(root: Path, dials: OperatorDials) -> None:
-    """operator_induction/query.json, support.json, query/ and support/."""
+    """operator_induction/query.json, support.json, query/ and support/, and its text twin."""
     task = "operator_induction"
     query_pairs, support_pairs = pairs_of(task, dials.pairs)
     for part, pairs in (("query", query_pairs), ("support", support_pairs)):
@@ -32,7 +33,7 @@ def build_operator_induction(root: Path, dials: OperatorDials) -> None:
 
 
 def build_interleaved(root: Path, dials: OperatorDials) -> None:
-    """operator_induction_interleaved/query.json, support.json, and the ten digits in support/, which serve both."""
+    """operator_induction_interleaved/ with ten digits in support/, which serve both lists, and its text twin."""
     task = "operator_induction_interleaved"
     query_pairs, support_pairs = pairs_of(task, dials.pairs)
     for digit in range(DIGITS):
@@ -55,7 +56,8 @@ def results(a: int, b: int) -> list[int]:
 
 
 def _write(root: Path, task: str, query_pairs: list[Pair], support_pairs: list[Pair], images: _Images) -> None:
-    queries = [
+    asked = [pair for pair in query_pairs for _ in OPERATORS]
+    queries: list[dict[str, object]] = [
         {
             "id": f"{task}_query_{a}_{b}_{operator}",
             "image": images("query", a, b),
@@ -66,7 +68,7 @@ def _write(root: Path, task: str, query_pairs: list[Pair], support_pairs: list[P
         for a, b in query_pairs
         for operator, result in zip(OPERATORS, results(a, b), strict=True)
     ]
-    support = [
+    support: list[dict[str, object]] = [
         {
             "id": f"{task}_support_{a}_{b}",
             "image": images("support", a, b),
@@ -75,8 +77,9 @@ def _write(root: Path, task: str, query_pairs: list[Pair], support_pairs: list[P
         }
         for a, b in support_pairs
     ]
-    write_json(root / task / "query.json", queries)
-    write_json(root / task / "support.json", support)
+    for part, rows, pairs in (("query", queries, asked), ("support", support, support_pairs)):
+        write_json(root / task / f"{part}.json", rows)
+        write_text_twin(root, task, part, rows, [f"{a} ? {b}" for a, b in pairs])
 
 
 def draw_text(path: Path, text: str, task: str, dials: OperatorDials) -> None:
