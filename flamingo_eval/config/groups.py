@@ -12,7 +12,10 @@ _VL_ICL = (
 )  # fmt: skip
 _SMMILE = ("smmile", "smmile_plusplus", "smmile_mcqa", "smmile_plusplus_mcqa")
 _ISEKAI = ("isekai_10", "isekai_pair")
-_TRUEMICL = ("truemicl_operator_induction", "truemicl_clevr", "truemicl_sudoku", "truemicl_shapes_count")
+_TRUEMICL = (
+    "truemicl_operator_induction", "truemicl_clevr", "truemicl_sudoku", "truemicl_shapes_count", "truemicl_clock",
+    "truemicl_palindrome", "truemicl_character",
+)  # fmt: skip
 ALL = "all"  # every task known by name
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "paper": (  # Flamingo's sixteen few-shot benchmarks and its two of classification

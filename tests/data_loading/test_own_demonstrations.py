@@ -167,3 +167,22 @@ def test_true_micl_has_signed_answers_and_support_rows_of_one_operator_or_of_thr
     write("operator_induction/support.json", [{**row, "id": "two", "answer": [7, -1]}, {**row, "id": "two"}])
     with pytest.raises(DataError, match="2 problems"):
         load_split(spec, tmp_path, "support")
+
+
+@pytest.mark.parametrize("folder", ["clock", "clock_math", "Clock", "analog_clock_hands"])
+@pytest.mark.parametrize("root", [".", "the folder itself"])
+def test_a_true_micl_folder_whose_name_is_not_known_is_found_by_a_word_or_given_itself(
+    write: Write, task: TaskNamed, tmp_path: Path, folder: str, root: str
+) -> None:
+    row = {"image": [f"{folder}/img/1.png"], "question": "What is the result?", "answer": 7}
+    write(f"{folder}/query.json", [{**row, "id": "q"}])
+    write(f"{folder}/support.json", [{**row, "id": "s", "answer": "-7"}])
+    picture = write(f"{folder}/img/1.png")
+    data = tmp_path if root == "." else tmp_path / folder
+    (query,) = load_split(task("truemicl_clock"), data, "query").examples
+    (shot,) = load_split(task("truemicl_clock"), data, "support").examples
+    assert (query.references, shot.answer) == (("7",), "-7")
+    assert query.media[0].path.resolve() == picture.resolve()
+    if root == ".":
+        with pytest.raises(DataError, match=r"no annotations file: tried palindrome/query\.json"):
+            load_split(task("truemicl_palindrome"), data, "query")

@@ -49,6 +49,9 @@ BUILDERS: Mapping[str, str] = {
     "truemicl_clevr": "flamingo_eval.sample.benchmarks.true_micl:build_clevr",
     "truemicl_sudoku": "flamingo_eval.sample.benchmarks.true_micl:build_sudoku",
     "truemicl_shapes_count": "flamingo_eval.sample.benchmarks.true_micl:build_shapes_count",
+    "truemicl_clock": "flamingo_eval.sample.benchmarks.true_micl:build_clock",
+    "truemicl_palindrome": "flamingo_eval.sample.benchmarks.true_micl:build_palindrome",
+    "truemicl_character": "flamingo_eval.sample.benchmarks.true_micl:build_character",
 }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from flamingo_eval.sample.benchmarks.draws import rng_of
 from flamingo_eval.sample.benchmarks.writers import write_json
-from flamingo_eval.sample.fresh.canvas import ground, save, stamp, write_text
+from flamingo_eval.sample.fresh.canvas import Pixels, ground, save, stamp, write_text
 from flamingo_eval.sample.fresh.clevr import COLOURS, draw_scene, outline, scene_of
 from flamingo_eval.sample.fresh.dials import ClevrDials, OperatorDials
 from flamingo_eval.sample.fresh.operators import OPERATORS, QUESTION, draw_text, pairs_of, results
@@ -16,6 +18,10 @@ ASKED = 8  # pairs of digits: each is asked under every operator
 SIDE = 128  # pixels of a picture
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 SHAPES = ("cylinder", "sphere", "cube")
+DIRECTIONS = (  # of the hours 12, 1, ... 11: to the right and down, in thousandths
+    (0, -1000), (500, -866), (866, -500), (1000, 0), (866, 500), (500, 866),
+    (0, 1000), (-500, 866), (-866, 500), (-1000, 0), (-866, -500), (-500, -866),
+)  # fmt: skip
 
 Row = dict[str, object]
 
@@ -93,7 +99,65 @@ def build_shapes_count(root: Path) -> None:
     _write(root, "shapes_count", lists)
 
 
-def _row(id: str, image: str, question: str, answer: int) -> Row:
+def build_clock(root: Path) -> None:
+    """clock/: a dial with two hands; the answer is the sum of the numbers that they point at."""
+    lists: dict[str, list[Row]] = {"query": [], "support": []}
+    for part, n in (("query", QUERIES), ("support", SUPPORT)):
+        for number in range(n):
+            rng = rng_of("true_micl", "clock", part, number)
+            short, long = rng.randint(1, 12), rng.randint(1, 12)
+            pixels = ground(SIDE, SIDE, WHITE, rng)
+            for hour in range(1, 13):
+                _dot(pixels, hour, 56, 5 if hour % 3 == 0 else 3)
+            for reach, hour, thickness in ((28, short, 6), (46, long, 3)):
+                for step in range(reach):
+                    _dot(pixels, hour, step, thickness)
+            image = f"clock/img/{part}_{number:04d}.png"
+            save(pixels, root / image)
+            lists[part].append(_row(f"clock_{part}_{number:04d}", image, "What is the result?", short + long))
+    _write(root, "clock", lists)
+
+
+def _dot(pixels: Pixels, hour: int, distance: int, side: int) -> None:
+    """A black square so many pixels from the middle, in the direction of an hour."""
+    right, down = (distance * part // 1000 for part in DIRECTIONS[hour % 12])
+    x, y = SIDE // 2 + right - side // 2, SIDE // 2 + down - side // 2
+    stamp(pixels, np.ones((side, side), np.bool_), x, y, BLACK)
+
+
+def build_palindrome(root: Path) -> None:
+    """palindrome/: a row of digits; Yes if it is the same from right to left."""
+    lists: dict[str, list[Row]] = {"query": [], "support": []}
+    for part, n in (("query", QUERIES), ("support", SUPPORT)):
+        for number in range(n):
+            rng = rng_of("true_micl", "palindrome", part, number)
+            half = [rng.choice("0123456789") for _ in range(3)]
+            digits = [*half[:2], *reversed(half)] if number % 2 == 0 else [*half[:2], *rng.sample("0123456789", 3)]
+            image = f"palindrome/img/{part}_{number:04d}.png"
+            pixels = ground(SIDE, SIDE, WHITE, rng)
+            write_text(pixels, "".join(digits), 4, rng.randint(20, 80), 4, BLACK)
+            save(pixels, root / image)
+            answer = "Yes" if digits == digits[::-1] else "No"
+            lists[part].append(_row(f"palindrome_{part}_{number:04d}", image, "Does it follow the rule?", answer))
+    _write(root, "palindrome", lists)
+
+
+def build_character(root: Path) -> None:
+    """character/: a letter or a digit, which the demonstrations call by two new names."""
+    lists: dict[str, list[Row]] = {"query": [], "support": []}
+    for part, n in (("query", QUERIES), ("support", SUPPORT)):
+        for number in range(n):
+            rng = rng_of("true_micl", "character", part, number)
+            answer, signs = rng.choice((("dax", "ABCDEFGHKMNPRT"), ("blicket", "0123456789")))
+            image = f"character/img/{part}_{number:04d}.png"
+            pixels = ground(SIDE, SIDE, WHITE, rng)
+            write_text(pixels, rng.choice(signs), rng.randint(8, 48), rng.randint(8, 40), 10, BLACK)
+            save(pixels, root / image)
+            lists[part].append(_row(f"character_{part}_{number:04d}", image, "What is this?", answer))
+    _write(root, "character", lists)
+
+
+def _row(id: str, image: str, question: str, answer: int | str) -> Row:
     return {"id": id, "image": [image], "question": question, "answer": answer}
 
 
