@@ -7,6 +7,7 @@ from flamingo_eval.metrics.scoring import LETTERS, REFERENCES
 from flamingo_eval.metrics.vl_icl import CEILING_NOTE
 from flamingo_eval.prompting.support import FEWER_NOTE
 from flamingo_eval.report.tables import METRIC_TITLES, Cell, Table
+from flamingo_eval.report.verdict import NOTHING_TO_SEE, nothing_to_see
 from flamingo_eval.runs.folder import BELOW, CEILING
 from flamingo_eval.runs.predictions import PARTIAL_NOTE
 
@@ -81,6 +82,16 @@ def _zero_shot_notes(table: Table) -> list[str]:
     return notes
 
 
+def _flat_notes(table: Table) -> list[str]:
+    """Which of our curves cannot show learning in context, by the reason."""
+    tasks: dict[str, dict[str, None]] = {}
+    for row in table.rows:
+        values = {shots: cell.value for shots, cell in row.cells.items() if cell.value is not None}
+        if len(values) > 1 and not row.published and row.metric not in BELOW:
+            tasks.setdefault(nothing_to_see(row.metric, values), {})[row.label] = None
+    return [f"{NOTHING_TO_SEE}, {reason}: {', '.join(labels)}" for reason, labels in tasks.items() if reason]
+
+
 def notes_of(table: Table) -> list[str]:
     """Notes below a table: seeds and intervals, zero shots, sample data, failures, undefined cells."""
     cells = [c for row in table.rows for c in row.cells.values() if not row.published]
@@ -91,6 +102,7 @@ def notes_of(table: Table) -> list[str]:
             "@sample: made by flamingo-eval itself for trying things out; never compare it with published scores"
         )
     notes += _zero_shot_notes(table)
+    notes += _flat_notes(table)
     if any(row.metric in (MAJORITY, RANDOM) for row in table.rows):
         notes.append(f"{MAJORITY}, {RANDOM}: the score of always repeating such an answer, by the same metric")
     if any(row.metric == CEILING for row in table.rows):

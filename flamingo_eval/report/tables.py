@@ -180,6 +180,3 @@ def _aligned(runs: Sequence[Recorded]) -> bool:
         return True
     failed_ids = [{o.id for o in read_outputs(r.folder.outputs)[0] if o.error} for r in runs]
     return all(ids == failed_ids[0] for ids in failed_ids)
-
-
-# ------------------------------------------------------------------------------------------------------- renderings

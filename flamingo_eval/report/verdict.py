@@ -13,7 +13,7 @@ The first one that applies, at the largest number of shots (docs/scores.md):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -23,6 +23,7 @@ from flamingo_eval.report.curve import Curve
 
 Kind: TypeAlias = Literal["nothing", "copies", "no more", "flat", "falls", "shown", "rises", ""]
 
+NOTHING_TO_SEE = "cannot show learning in context"
 MOSTLY = 90.0  # per cent of the answers, from which on the run as a whole copies
 ZERO, FULL = 0.5, 98.0  # points: up to it none was right, from it on there is no room above
 CHANCE = 0.05  # p-value from which on a difference could be chance
@@ -45,14 +46,21 @@ def verdict(metric: str, curve: Curve | None, copying: Sequence[CopyingAt]) -> V
     return _nothing(metric, scored) or _copies(scored[-1]) or _no_more(scored[-1]) or _change(curve, scored[-1])
 
 
+def nothing_to_see(metric: str, scores: Mapping[int, float]) -> str:
+    """Why scores by shots cannot show learning in context: 0 at all of them, or full marks at zero; "" if they can."""
+    most = max(scores.values(), default=FULL)
+    if most <= ZERO:
+        if len(scores) == 1:
+            return f"{most:.1f} at {_shots(min(scores))}"
+        return f"{most:.1f} at {'every number of shots' if most < 0.05 else 'most'}"
+    if scores.get(0, 0.0) >= FULL and metric not in UNBOUNDED:
+        return f"{scores[0]:.1f} at 0 shots already"
+    return ""
+
+
 def _nothing(metric: str, scored: Sequence[CopyingAt]) -> Verdict | None:
-    values = [c.score.value or 0.0 for c in scored]
-    reason = ""
-    if max(values) <= ZERO:
-        reason = f"{max(values):.1f} at every number of shots" if len(values) > 1 else f"0 at {_shots(scored[0])}"
-    elif scored[0].shots == 0 and values[0] >= FULL and metric not in UNBOUNDED:
-        reason = f"{values[0]:.1f} at {_shots(scored[0])} already"
-    return Verdict("nothing", f"cannot show learning in context: {reason}") if reason else None
+    reason = nothing_to_see(metric, {c.shots: c.score.value or 0.0 for c in scored})
+    return Verdict("nothing", f"{NOTHING_TO_SEE}: {reason}") if reason else None
 
 
 def _copies(at: CopyingAt) -> Verdict | None:
@@ -63,7 +71,9 @@ def _copies(at: CopyingAt) -> Verdict | None:
     if last > majority:
         what, share, baseline = ("last answer", last, at.always_last)
     beside = f", always saying it {baseline.value:.1f}" if baseline.value is not None else ""
-    text = f"copies: {share:.0f} % of the answers at {_shots(at)} are the shots' {what}; score {_points(at)}{beside}"
+    text = (
+        f"copies: {share:.0f} % of the answers at {_shots(at.shots)} are the shots' {what}; score {_points(at)}{beside}"
+    )
     return Verdict("copies", text)
 
 
@@ -71,7 +81,7 @@ def _no_more(at: CopyingAt) -> Verdict | None:
     pairs = ((at.above_majority, at.always_majority, "most frequent"), (at.above_last, at.always_last, "last"))
     for difference, baseline, what in sorted(pairs, key=lambda pair: -(pair[1].value or 0.0)):
         if baseline.value is not None and not _above(at.score.value or 0.0, baseline.value, difference):
-            score = f"score {_points(at)} at {_shots(at)}"
+            score = f"score {_points(at)} at {_shots(at.shots)}"
             text = f"no better than copying: {score}, always saying the shots' {what} answer {baseline.value:.1f}"
             return Verdict("no more", text)
     return None
@@ -104,8 +114,8 @@ def _change(curve: Curve | None, at: CopyingAt) -> Verdict:
     return Verdict("rises", f"{text}; {at.uncovered.value:.1f} where no shot shows the answer")
 
 
-def _shots(at: CopyingAt) -> str:
-    return "1 shot" if at.shots == 1 else f"{at.shots} shots"
+def _shots(n: int) -> str:
+    return "1 shot" if n == 1 else f"{n} shots"
 
 
 def _points(at: CopyingAt) -> str:

@@ -98,3 +98,25 @@ def test_json_and_notes() -> None:
 
 def test_a_cell_without_a_run() -> None:
     assert cell_text(None) == "-"
+
+
+def test_a_curve_that_cannot_show_learning_says_so_below_the_table() -> None:
+    def row(task: str, *values: float, published: str = "", metric: str = "exact_match") -> Row:
+        cells = {shots: Cell(v, None, (0,), None, 9, 0) for shots, v in zip((0, 1, 4), values, strict=False)}
+        return Row(task, "val", metric, "m", "p", "random", "", cells, published)
+
+    rows = (
+        row("zero", 0.0, 0.0, 0.0),
+        row("as-zero", 0.0, 0.0, 0.0),
+        row("full", 98.5, 20.0, 10.0),
+        row("learns", 0.0, 1.0, 2.0),
+        row("one number", 0.0),
+        row("theirs", 0.0, 0.0, published="a paper"),
+        row("zero", 0.0, 0.0, 0.0, metric="ceiling"),
+        row("captions", 120.0, 121.0, metric="cider"),
+    )
+    notes = [note for note in notes_of(Table(rows, (0, 1, 4))) if "learning" in note]
+    assert notes == [
+        "cannot show learning in context, 0.0 at every number of shots: zero, as-zero",
+        "cannot show learning in context, 98.5 at 0 shots already: full",
+    ]
