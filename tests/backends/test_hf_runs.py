@@ -134,3 +134,31 @@ def test_a_run_is_repeated_with_the_options_of_its_record(model: Path, tmp_path:
     assert "--model hf:FOLDER" in str(nameless.exception)
     again = command("rerun", folder, "--model", f"hf:{model}")
     assert again.exit_code == 0, again.output
+
+
+@pytest.mark.parametrize(
+    ("ablation", "pictures"),
+    [("images-in-words", 1), ("images-all-blank", 3), ("shots-irrelevant", 3), ("labels-permuted", 3)],
+)
+def test_ablations_of_shots_and_labels_are_runs_like_others(
+    model: Path, tmp_path: Path, ablation: str, pictures: int
+) -> None:
+    words = ("--shots", "2", "--ablation", ablation, "--limit", "2", "--device", "cpu", "--dtype", "float32")
+    task = "vl_icl_operator_induction"
+    result = command("run", task, *words, "--model", f"hf:{model}", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert f"{task}@sample ({ablation})" in result.output
+    (record,) = tmp_path.glob("*/*/*/run.json")
+    ids = [json.loads(line)["id"] for line in (record.parent / "outputs.jsonl").read_text().splitlines()]
+    assert len(ids) == 2
+    shown = json.loads(command("show", record.parent, "--id", ids[0], "--json").stdout)
+    assert len(shown["media"]) == pictures
+    assert ({Path(name).name for name in shown["media"]} == {"blank.png"}) == (ablation == "images-all-blank")
+    assert (" ? " in shown["prompt"]) == (ablation == "images-in-words")
+    assert (shown["references"] == [result_of(ids[0])]) == (ablation != "labels-permuted")
+
+
+def result_of(id: str) -> str:
+    """The answer to a query of operator induction, `..._3_4_x`."""
+    a, b, operator = id.split("_")[-3:]
+    return str({"+": int(a) + int(b), "-": int(a) - int(b), "x": int(a) * int(b)}[operator])
