@@ -131,10 +131,10 @@ def score(
         scores, per_example = score_all(file.predictions, file.examples, metrics)
         if most_brought(file.examples) is not None and spec.data.support is not None:
             support = layouts.load_split(spec, root, spec.data.support, media=False)
-            rows = {e.id: e for e in support.examples}
+            shown = {e.id: e for e in support.examples}
             n_shots, draw = (exported.shots, exported.seed) if exported else (shots, seed or 0)
             used = dataclasses.replace(spec, metrics=metrics)
-            scores = with_prescribed_shots(scores, used, file.examples, rows, n_shots, draw, file.shots)
+            scores = with_prescribed_shots(scores, used, file.examples, shown, n_shots, draw, file.shots)
         if file.partial:
             scores = [dataclasses.replace(s, notes={**s.notes, PARTIAL_NOTE: file.partial}) for s in scores]
     if as_json:
