@@ -233,9 +233,23 @@ def test_fixed_demonstrations_are_read_once(loaded: Loaded) -> None:
 
 
 def test_prompts_behind_a_prefix_are_packed_where_a_tree_of_candidates_is(loaded: Loaded) -> None:
-    """Only Paligemma, whose pictures attend in both directions, gets a copy of the prefix's cache for each prompt."""
+    """The others continue a copy of the prefix's cache, or read every prompt in full."""
     engine = loaded.model.engine
     assert engine.prefiller.packs == (engine.tree and engine.prefiller.shares_prefixes)
+
+
+def test_long_prompts_are_read_in_pieces_as_if_read_whole(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefiller = loaded.model.engine.prefiller
+    if not prefiller.in_pieces:
+        pytest.skip("this family reads prompts whole")
+    asked = prompts(loaded, chat=True)
+    expected = loaded.model.score(asked, [CANDIDATES] * 3), loaded.model.generate(asked, GREEDY)
+    lengths = [loaded.model.count_tokens(p) for p in asked]
+    monkeypatch.setattr("flamingo_eval.backends.hf.prefilling.SHORTEST", min(lengths))
+    monkeypatch.setattr("flamingo_eval.backends.hf.prefilling.PIECE", min(lengths) // 4)
+    for row, wanted in zip(loaded.model.score(asked, [CANDIDATES] * 3), expected[0], strict=True):
+        assert row == pytest.approx(wanted, abs=1e-4)
+    assert loaded.model.generate(asked, GREEDY) == expected[1]
 
 
 def other_question(loaded: Loaded) -> list[Turn]:

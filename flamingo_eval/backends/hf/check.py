@@ -115,6 +115,22 @@ def prefix_difference(engine: HFEngine) -> float:
     return max(float((a.log_softmax(-1) - b.log_softmax(-1)).abs().max()) for a, b in pairs)
 
 
+def pieces_difference(engine: HFEngine) -> float:
+    """Largest difference in log-probability of two tokens behind a prompt read in pieces; inf if it fails."""
+    network, pictures, pad_id = engine.network, engine.pictures, engine.pad_id
+    try:
+        read, features = pictures.read(PROMPT), pictures.features_of(PROMPT)
+        pieces = engine.prefiller.pieces(read, features, len(read.ids) // 3)
+        got = network.prefill_pieces(read, pad_id, features, pieces)
+        expected = network.prefill([read], len(read.ids), pad_id, joined_features(features))
+        token = torch.tensor([engine.reader.continuation(CONTINUED)[:1]], device=network.device)
+        pairs = [(expected.logits, got.logits), (network.extend(expected, token), network.extend(got, token))]
+    except Exception as error:
+        log.info("self-check: prompts are not read in pieces: %s: %s", type(error).__name__, error)
+        return float("inf")
+    return max(float((a.log_softmax(-1) - b.log_softmax(-1)).abs().max()) for a, b in pairs)
+
+
 def tree_difference(engine: HFEngine) -> float:
     """Largest difference of a candidate's log-likelihood from a tree and from a row of its own; inf if it fails."""
     candidates = [engine.reader.continuation(text) for text in CANDIDATES]

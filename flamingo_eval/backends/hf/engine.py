@@ -57,6 +57,7 @@ class HFEngine:
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
         self.prefiller = Prefiller(network, pictures, self.pad_id)
         self.prefiller.shares_prefixes, self.prefiller.packs = self.fast, self.tree
+        self.prefiller.in_pieces = self.tree and kind == "cpu" and _kernel(network) == "sdpa"
         self.own_code, self.own = OwnCode(network), False  # whether that alone answers
         self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
 
@@ -315,8 +316,11 @@ class HFEngine:
 
 def _may_take_tree(network: Network) -> bool:
     """Whether the model accepts our own mask in every layer: full attention, by a kernel with masks."""
-    kernel = network.model.config.get_text_config()._attn_implementation
-    return _layer_kinds(network) == {FULL} and kernel in ("sdpa", "eager")
+    return _layer_kinds(network) == {FULL} and _kernel(network) in ("sdpa", "eager")
+
+
+def _kernel(network: Network) -> str:
+    return str(network.model.config.get_text_config()._attn_implementation)
 
 
 def _layer_kinds(network: Network) -> set[str]:

@@ -306,6 +306,7 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
     from flamingo_eval.backends.hf.check import (
         cache_difference,
         difference,
+        pieces_difference,
         prefix_difference,
         tree_difference,
         why_unusable,
@@ -321,16 +322,18 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
     notices = []
     if not cache_difference(engine) <= limit:
         engine.own = True
-        engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = False
+        engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = prefiller.in_pieces = False
         notices.append("this family's cache has rules of its own: its `generate`, and one pass a candidate")
     elif not engine.fast:
         return ["this family reads one prompt at a time, as its own code does"]
     elif not difference(engine) <= limit:
-        engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = False
+        engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = prefiller.in_pieces = False
         notices.append("this family does not accept picture features: one prompt at a time, no cache")
     elif engine.tree and not tree_difference(engine) <= limit:
-        engine.tree = prefiller.packs = False
+        engine.tree = prefiller.packs = prefiller.in_pieces = False
         notices.append("this family cannot rank a tree of candidates: each one continues a copy of the cache")
+    if prefiller.in_pieces and not pieces_difference(engine) <= limit:
+        prefiller.in_pieces = False  # long prompts are read whole then
     if prefiller.packs and not prefix_difference(engine) <= limit:
         prefiller.packs = False  # a copy of the prefix's cache for each prompt then
     if prefiller.shares_prefixes and not prefiller.packs and not prefix_difference(engine) <= limit:

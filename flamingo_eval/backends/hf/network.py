@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flamingo_eval.backends.hf.pieces import Piece, attention_in_pieces
 from flamingo_eval.backends.hf.reader import Read
 
 FEATURES = "pooler_output"
@@ -141,7 +142,7 @@ class Network:
         }
         if features is not None:
             extra["mm_encoder_outputs"] = {"image": features}
-        elif read[0].by_picture:
+        elif prefix is None and read[0].by_picture:
             extra |= {k: self.moved(v) for k, v in read[0].by_picture.items()}
         positions, following = self.positions(mask, read)
         cache = self._new_cache(features) if prefix is None else prefix.cache
@@ -149,6 +150,21 @@ class Network:
         seen_pictures = extra.get(CROSS_MASK)
         pictures = None if seen_pictures is None else seen_pictures[:, -1:]
         return Prefilled(out.logits[:, -1].float(), out.past_key_values, mask, following, pictures)
+
+    @torch.inference_mode()
+    def prefill_pieces(self, read: Read, pad_id: int, features: Sequence[Any], pieces: Sequence[Piece]) -> Prefilled:
+        """Read one prompt piece by piece; `features` of each of its pictures."""
+        state: Prefilled | None = None
+        n_read = 0
+        for piece in pieces:
+            by_token = {name: value[: piece.tokens] for name, value in read.by_token.items()}
+            part = Read(read.ids[: piece.tokens], by_token, read.by_picture if piece.pictures else {})
+            new = features[n_read : piece.pictures]
+            with attention_in_pieces(self.model):
+                state = self.prefill([part], piece.tokens, pad_id, joined_features(new) if new else None, state)
+            n_read = piece.pictures
+        assert state is not None
+        return state
 
     @torch.inference_mode()
     def prefill_packed(self, read: Sequence[Read], features: Any, prefix: Prefilled) -> Prefilled:

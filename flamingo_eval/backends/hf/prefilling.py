@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from flamingo_eval.backends.hf.network import Network, Prefilled, joined_features
-from flamingo_eval.backends.hf.prefix_cache import Prefix, PrefixCache
+from flamingo_eval.backends.hf.pieces import PIECE, SHORTEST, Piece, pieces
+from flamingo_eval.backends.hf.prefix_cache import Prefix, PrefixCache, picture_tokens
 from flamingo_eval.backends.hf.reader import Read
 from flamingo_eval.backends.hf.vision import Pictures
 from flamingo_eval.engine.batching import rounded_up
@@ -57,13 +58,14 @@ class Query:
 class Prefiller:
     """Reads batches of queries with a model of transformers.
 
-    `shares_prefixes`: the model may continue a copy of a prefix's cache; `packs`: it may continue the prefix's own.
+    `shares_prefixes`: the model may continue a copy of a prefix's cache; `packs`: it may continue the prefix's own;
+    `in_pieces`: it may read a long prompt piece by piece.
     """
 
     def __init__(self, network: Network, pictures: Pictures, pad_id: int) -> None:
         self.network, self.pictures, self.pad_id = network, pictures, pad_id
         self.prefixes = PrefixCache(network, pad_id)
-        self.shares_prefixes = self.packs = False
+        self.shares_prefixes = self.packs = self.in_pieces = False
 
     def states(self, queries: Sequence[Query]) -> Iterator[tuple[list[int], Prefilled]]:
         """Prompts after prefill, as (places in `queries`, their state); a state ends with the next one."""
@@ -78,6 +80,9 @@ class Prefiller:
             if state is not None and self.packs:
                 yield places, self.network.prefill_packed(reads, joined, state)
                 continue
+            if state is None and self._is_long(queries[places[0]]):
+                yield places, self.network.prefill_pieces(reads[0], self.pad_id, behind, self.pieces(reads[0], behind))
+                continue
             if state is not None:
                 state = state.rows(torch.zeros(len(places), dtype=torch.long, device=self.network.device))
             yield places, self.network.prefill(reads, queries[places[0]].padded, self.pad_id, joined, state)
@@ -86,6 +91,17 @@ class Prefiller:
         if not (query.prompt.common_prefix and self.shares_prefixes):
             return None
         return self.prefixes.of(query.prompt, query.read, features, self.pictures.keys_of(query.prompt))
+
+    def _is_long(self, query: Query) -> bool:
+        return self.in_pieces and query.length >= SHORTEST
+
+    def pieces(self, read: Read, features: Sequence[Any], size: int | None = None) -> list[Piece]:
+        """Where a prompt is divided; `features` of its pictures."""
+        image_id = self.prefixes.image_id
+        rows = [picture_tokens(f) for f in features]
+        return (
+            [Piece(len(read.ids), len(rows))] if image_id is None else pieces(read.ids, image_id, rows, size or PIECE)
+        )
 
     def _parts(self, queries: Sequence[Query], prefixes: Sequence[Prefix | None]) -> list[list[int]]:
         """Places of the queries that are read in one pass: of one prefix, and packed or of one padded length."""
@@ -96,7 +112,7 @@ class Prefiller:
             packed = prefix is not None and self.packs
             key = (None if prefix is None else prefix.key, PACKED if packed else query.padded)
             own = query.length - prefix.tokens if prefix is not None and packed else 0
-            if key not in groups or own > room[key]:
+            if key not in groups or own > room[key] or (prefix is None and self._is_long(query)):
                 groups[key], room[key] = [], PACKED_TOKENS
                 parts.append(groups[key])
             groups[key].append(i)

@@ -47,7 +47,7 @@ class PrefixCache:
         if not media or not all(isinstance(m, Image) for m in (*media, *prompt.media)):
             return None
         pictures = len(features) - len(media)
-        rows = [_rows(f) for f in features]
+        rows = [picture_tokens(f) for f in features]
         places = (read.ids == self.image_id).nonzero()[:, 0]
         if pictures < 1 or len(places) != sum(rows):
             return None
@@ -69,7 +69,7 @@ class PrefixCache:
         return self._newest[1]
 
 
-def _rows(features: Any) -> int:
+def picture_tokens(features: Any) -> int:
     """Tokens that a picture's features fill."""
     value = features[features_name(features)]
     parts = value if isinstance(value, (list, tuple)) else [value]
