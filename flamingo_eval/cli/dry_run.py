@@ -131,7 +131,7 @@ def _notes(work: Estimate, flops: ModelFlops, rate: float, item: int, *, measure
     if guessed:
         lines.append("tokens: a preset has no tokenizer; estimated as four characters per token")
     if longest > context:
-        lines.append(f"the longest prompt has {longest:,} tokens, {flops.config.name} was made for {context:,}")
+        lines.append(f"the longest prompt has {longest:,} tokens, {flops.config.name} has a context of {context:,}")
     if any("@sample" in w.task for w in work.works):
         lines.append("@sample: prompts of the embedded sample, which are shorter than real ones")
     return lines

@@ -126,7 +126,7 @@ def _check_processes(ray: str | None, replicas: str, gpus_per_replica: int | Non
         return
     if tensor_parallel > 1 or (gpus_per_replica or 0) > 1:
         raise UsageError(
-            "--ray: a replica uses one GPU; models over several are for ranks of torchrun.",
+            "--ray: a replica uses one GPU; use torchrun for larger models.",
             fix="Start `torchrun --nproc-per-node N -m flamingo_eval run ... --tensor-parallel N` without --ray.",
         )
     check_count(replicas, "--replicas")

@@ -97,8 +97,8 @@ Shots = Annotated[
     typer.Option(
         "--shots",
         metavar="N,...|all",
-        help="Numbers of demonstrations, as 0,4,8,16,32; all: those that queries bring (SMMILE). "
-        "Default: 4, or all where queries bring some.",
+        help="Numbers of demonstrations, as 0,4,8,16,32; all: those that belong to each query (SMMILE). "
+        "Default: 4, or all if queries have their own.",
     ),
 ]
 Seeds = Annotated[str, typer.Option("--seeds", help="Seeds of the demonstrations, as 0,1,2.")]

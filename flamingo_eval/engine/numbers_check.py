@@ -27,7 +27,7 @@ def check_scores(id: str, scores: Sequence[float], dtype: torch.dtype) -> ModelE
     if scores and all(math.isinf(score) for score in scores):
         return ModelError(
             f"{id or 'prompt'}: all candidates score minus infinity, so none is the best.",
-            fix="Each holds a token that the model was never given an output row for (the end of chunk?).",
+            fix="Each contains a token without an output row in the model (the end-of-chunk token?).",
         )
     return None
 

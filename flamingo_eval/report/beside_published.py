@@ -128,7 +128,7 @@ def differences(p: Published, row: Row, records: Sequence[RunRecord]) -> tuple[s
     else:
         pairs.append(("orders averaged", practice.permutations, spec.rank.permutations))
         pairs.append(("over a candidate's tokens", practice.normalise, spec.rank.normalise))
-        pairs.append(("wanted of the candidates", practice.wanted, spec.rank.wanted))
+        pairs.append(("candidates to score", practice.wanted, spec.rank.wanted))
     if row.metric == "vqa_accuracy" or p.metric == "vl_icl_accuracy" or (is_open and practice.dialect == "smmile"):
         pairs.append(("answer scoring", practice.dialect or OFFICIAL, _dialect(spec)))
     if row.metric == "star_mean":

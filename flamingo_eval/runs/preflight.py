@@ -108,7 +108,7 @@ def require_supported(choice: ModelChoice, runs: Sequence[PlannedRun]) -> None:
             problems.append(Problem(f"{run.decode.beams} beams; servers decode greedily.", key=run.task_label))
     if problems:
         raise UsageError(
-            f"{choice}: this model cannot be asked so:",
+            f"{choice}: this model does not support:",
             problems,
             fix="Use --protocol chat; features of another model: --features-of MODEL.",
         )

@@ -28,7 +28,7 @@ def data_of(spec: RunSpec, data: str | None, images: tuple[str, ...] = ()) -> Da
     """The data root of a recorded run: the sample, or a folder from the user. Records contain no machine paths."""
     if not is_sample(spec.data) and data is None:
         raise RunError(
-            f"the run was over '{spec.data}', and the record does not contain its folder.",
+            f"the run used '{spec.data}', and the record does not contain its folder.",
             fix="Give it with --data DIR.",
         )
     return data_root(spec.data if is_sample(spec.data) else str(data), spec.task.name, images)

@@ -139,7 +139,7 @@ def _ranking(backend: Backend, spec: RunSpec, data: TaskData, phase: Callable[[s
     if backend.encoder is None:
         raise UsageError(
             f"{spec.demos.method}: {spec.model} has no features for choosing demonstrations.",
-            fix="Take those of another model: --features-of MODEL.",
+            fix="Use those of another model: --features-of MODEL.",
         )
     from flamingo_eval.prompting.rices import ranking_of
 

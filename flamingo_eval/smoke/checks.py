@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 QUERIES = 24  # of vqav2@sample at 4 shots: what most checks answer
 BINDING = 40  # episodes of fast binding, five ways, 8 shots
 WAYS = 5
-LEAST_CHANGED = 0.1  # share of answers that exchanged query pictures must change
+LEAST_CHANGED = 0.1  # share of answers that shuffled query pictures must change
 SIGNIFICANT = 0.05
 KILL_AFTER = 3  # answered queries on disk before the process is killed
 PATIENCE_SECONDS = 120.0  # seconds for the process to answer that many queries
@@ -152,8 +152,8 @@ def looks(bench: Bench) -> str:
     own_answers = {o.id: o.prediction for o in outputs_of(bench.answered)}
     n_changed = sum(o.prediction != own_answers[o.id] for o in exchanged)
     if n_changed < LEAST_CHANGED * len(exchanged):
-        raise CheckFailedError(f"exchanged query pictures change {n_changed} of {len(exchanged)} answers")
-    return f"exchanged query pictures change {n_changed} of {len(exchanged)} answers"
+        raise CheckFailedError(f"shuffled query pictures change {n_changed} of {len(exchanged)} answers")
+    return f"shuffled query pictures change {n_changed} of {len(exchanged)} answers"
 
 
 def uses_shots(bench: Bench) -> str:

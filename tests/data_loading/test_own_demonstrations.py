@@ -88,7 +88,7 @@ def test_permutations_of_one_picture_are_one_picture_for_the_intervals(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"order": 1}, "problem a has order 1 twice"),
+        ({"order": 1}, "problem a: duplicate order 1"),
         ({"answer": None}, "answer: is null"),
         ({"image": None}, "neither a picture nor the address of one"),
         ({"order": "last"}, "expected an integer, got"),

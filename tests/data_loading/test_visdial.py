@@ -90,7 +90,7 @@ def test_everything_that_does_not_fit_is_named(write: Write, task: TaskNamed, tm
         "question: 9 is not an index of the file's questions (0 to 1).",
         "1 relevances for 3 candidates in round 1.",
         "gt_relevance: expected a list of numbers from 0 to 1.",
-        "round 4 is asked for, there are 1.",
+        "round 4 is annotated, but there are 1.",
         "dialogue 8 has no dense annotation.",
         "there is no dialogue about picture 4.",
     ]:

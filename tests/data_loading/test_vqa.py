@@ -146,7 +146,7 @@ def test_test_splits_have_no_answers_and_score_takes_the_labelled_one(
     assert not split.labelled
     assert split.examples[0].references == ()
     assert split.examples[0].media_id == "COCO_test2015_000000000001.jpg"
-    with pytest.raises(DataError, match="the answers of test-dev are held by an evaluation server"):
+    with pytest.raises(DataError, match="the answers of test-dev are on an evaluation server"):
         load_labelled(vqav2, tmp_path)
     write("v2_OpenEnded_mscoco_train2014_questions.json", questions_file((11, 1), subset="train2014"))
     write("v2_mscoco_train2014_annotations.json", answers_file((11, 1, ["a"]), subset="train2014"))

@@ -1,4 +1,4 @@
-"""docs/datasets.md says what the task files say: it is written from them (GOLDEN=write), and compared here."""
+"""docs/datasets.md is generated from the task files (GOLDEN=write); this test compares the two."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from flamingo_eval.metrics import METRICS
 PAGE = Path(__file__).parents[2] / "docs" / "datasets.md"
 HEAD = """# The benchmarks' files
 
-What `--data DIR` has to hold, task by task. `DIR` is the task's own folder, or one above it with a folder of the task's
-name inside. Of several names on a line the first that is there is read: archives unpack to different folders, and
-releases were renamed. Pictures are looked for in the folders named, in that order. Nothing has to be moved or renamed,
-and nothing is fetched: get the files from the address, and ask whether they are whole with
+What `--data DIR` must contain, task by task. `DIR` is the task's own folder, or a folder that contains one with the
+task's name. If a line has several names, the first one that exists is read: archives unpack to different folders, and
+releases were renamed. Pictures are searched in the listed folders, in that order. You do not need to move or rename
+files. Nothing is downloaded: get the files from the address, then check that they are complete with
 
 ```sh
 flamingo-eval check vqav2 --data /data/vqav2
 ```
 
-It counts rows beside the official numbers and names what is missing, broken or doubled. Pictures or clips that lie
-elsewhere are named with `--images DIR`, as often as needed: `DIR` may hold the folders below, or the files flat. COCO's
-pictures are found under their names of 2014 (`COCO_val2014_000000391895.jpg`) and of 2017 (`000000391895.jpg`).
+It compares the numbers of rows with the official ones and lists what is missing, broken or duplicate. If pictures or
+clips are in another place, name it with `--images DIR` (repeatable): `DIR` may contain the folders below, or the
+files directly. COCO's pictures are found under their names of 2014 (`COCO_val2014_000000391895.jpg`) and of 2017
+(`000000391895.jpg`).
 
-A split without public answers can be run too: it writes `submission.json` for the evaluation server. Parquet mirrors
-of some of these on the Hub can be read from a local copy, or by `--data hub`, the one way to make a run fetch anything.
+A split without public answers can be run too: it writes `submission.json` for the evaluation server. Parquet mirrors of
+some benchmarks on the Hub can be read from a local copy, or with `--data hub`, the only option that downloads data.
 
-This page is written from `tasks/*.yaml`; the metrics are explained in [scores.md](scores.md).
+This page is generated from `tasks/*.yaml`; [scores.md](scores.md) explains the metrics.
 
 | task | benchmark | kind | queries | official rows | metric |
 |---|---|---|---|--:|---|
@@ -47,7 +48,7 @@ def row(task: TaskSpec) -> str:
 
 def section(task: TaskSpec) -> str:
     data = task.data
-    shots = f"shots from `{data.support}`" if data.support else "no split to draw shots from"
+    shots = f"shots from `{data.support}`" if data.support else "no split for shots"
     counts = ", ".join(f"{split} {n:,}" for split, n in data.counts.items())
     lines = [
         f"## {task.name}",

@@ -226,5 +226,5 @@ def test_smmile_multiple_choice_is_of_letters() -> None:
     ranked = replace(ranked, spec=replace(ranked.spec, prompt=replace(ranked.spec.prompt, rank=RankOverride())))
     assert differences(qwen, row, [ranked]) == (
         "prompts: theirs smmile, ours flamingo",
-        "wanted of the candidates: theirs letter, ours all",
+        "candidates to score: theirs letter, ours all",
     )

@@ -63,7 +63,7 @@ def bench_of(change: Callable[[int, Answer], Answer], folder: Path, monkeypatch:
     ("name", "change", "message"),
     [
         ("answers", lambda i, a: replace(a, text=""), "all 6 answers are empty"),
-        ("pictures", lambda i, a: replace(a, text="yes"), "exchanged query pictures change 0 of 6 answers"),
+        ("pictures", lambda i, a: replace(a, text="yes"), "shuffled query pictures change 0 of 6 answers"),
         ("ranks", lambda i, a: replace(a, scores=(-1.0, -2.0)), "all 12 queries have the same scores"),
     ],
 )
@@ -85,7 +85,7 @@ def test_texts_that_hang_on_the_batch_fail(tmp_path: Path, monkeypatch: pytest.M
 def test_a_model_that_ignores_its_shots_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "BINDING", 4)
     bench = bench_of(lambda i, a: replace(a, text="dax"), tmp_path, monkeypatch)
-    with pytest.raises(CheckFailedError, match=r"with their labels exchanged \(p .*--skip shots"):
+    with pytest.raises(CheckFailedError, match=r"with their labels shuffled \(p .*--skip shots"):
         checks.uses_shots(bench)
 
 

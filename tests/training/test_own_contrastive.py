@@ -153,7 +153,7 @@ def test_what_is_wrong_with_a_recipe_is_said(place: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load_contrastive_recipe(recipe_file(place, "wrong", text={"width": 30, "heads": 4}, data=[]))
     assert "fewer than two pairs" in str(error.value)
-    assert "30 does not divide by 4 heads" in str(error.value)
+    assert "30 is not divisible by 4 heads" in str(error.value)
     (place / "stage.yaml").write_text("stage: brigde\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="Did you mean 'bridge'"):
         stage_of(place / "stage.yaml")

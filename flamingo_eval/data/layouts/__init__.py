@@ -258,7 +258,7 @@ def load_labelled(task: TaskSpec, root: Path | DataRoot) -> Split:
         unlabelled.append(name)
     if unlabelled:
         raise DataError(
-            f"{task.name}: the answers of {', '.join(unlabelled)} are held by an evaluation server; no labelled split "
+            f"{task.name}: the answers of {', '.join(unlabelled)} are on an evaluation server; no labelled split "
             f"lies in {root}.",
             fix="Write a submission file instead, or add the files of a labelled split.",
         )

@@ -62,7 +62,7 @@ def _in_order(rows: Sequence[Record]) -> list[Record]:
     for row in rows:
         order = row.integer("order")
         if order in numbered:
-            row.problem("order", f"problem {row.id('problem_id')} has order {order} twice.", "Number its rows.")
+            row.problem("order", f"problem {row.id('problem_id')}: duplicate order {order}.", "Number its rows.")
         numbered.setdefault(order, row)
     return [numbered[order] for order in sorted(numbered)]
 

@@ -40,6 +40,6 @@ def _shot(source: Source, folders: MediaFolders, id: str, row: Record) -> Exampl
         labels: dict[str, object] = {"answers": {row.filled("operator"): answer}} if row.has("operator") else {}
         return example_of(source, folders, id, row, row.filled("question"), answer, labels)
     if len(answers) != len(OPERATORS) or not all(map(is_answer, answers)):
-        row.problem("answer", f"expected {len(OPERATORS)} answers, one an operator, got {shown(answers)}.")
+        row.problem("answer", f"expected {len(OPERATORS)} answers, one per operator, got {shown(answers)}.")
     labels = {"answers": dict(zip(OPERATORS, map(str, answers), strict=False))}
     return example_of(source, folders, id, row, row.filled("question"), "", labels)

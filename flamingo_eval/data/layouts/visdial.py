@@ -82,7 +82,7 @@ def load(source: Source) -> Split:
             labels["relevance"] = _relevance(annotation)
         if is_query:
             if not 1 <= round_id <= len(rounds):
-                record.problem("dialog", f"round {round_id} is asked for, there are {len(rounds)}.")
+                record.problem("dialog", f"round {round_id} is annotated, but there are {len(rounds)}.")
                 continue
             query = rounds[round_id - 1]
             fields["question"] = texts.question(query)

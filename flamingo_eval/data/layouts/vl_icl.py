@@ -75,7 +75,7 @@ def _shot(source: Source, folders: MediaFolders, id: str, row: Record) -> Exampl
     if not isinstance(answers, list):
         return example_of(source, folders, id, row, row.filled("question"), answer_of(row), labels)
     if len(answers) != len(OPERATORS) or not all(is_answer(a) for a in answers):
-        row.problem("answer", f"expected {len(OPERATORS)} answers, one an operator, got {shown(answers)}.")
+        row.problem("answer", f"expected {len(OPERATORS)} answers, one per operator, got {shown(answers)}.")
     labels["answers"] = dict(zip(OPERATORS, map(str, answers), strict=False))
     return example_of(source, folders, id, row, row.filled("question"), "", labels)
 
@@ -89,7 +89,7 @@ def _shots_of(source: Source, folders: MediaFolders, query: str, row: Record) ->
     for name in row.texts("classes"):
         pictures = support.get(name)
         if not isinstance(pictures, dict):
-            row.problem(f"support.{name}", "is missing." if pictures is None else f"found {shown(pictures)}.")
+            row.problem(f"support.{name}", "is missing." if pictures is None else f"got {shown(pictures)}.")
             continue
         images = Record(pictures, row.file, f"{row.place}.support.{name}", row.log, row.line).texts("images")
         digits = len(str(len(images) - 1))

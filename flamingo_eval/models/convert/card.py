@@ -22,7 +22,7 @@ def built_card(config: FlamingoConfig, language: str, sources: Mapping[str, Path
     """Markdown for a folder that `build` made: parts with sizes, sources, a note that the new parts are untrained."""
     made = (
         "Built by flamingo-eval from a frozen vision encoder and a frozen language model. Resampler and gated blocks "
-        "are new and untrained, their gates at zero: it answers as the language model does, whatever the pictures show."
+        "are new and untrained, their gates at zero: pictures do not change its answers."
     )
     return _card(config, made, language, sources, notes)
 
@@ -38,7 +38,7 @@ def _card(config: FlamingoConfig, made: str, language: str, sources: Mapping[str
         "| part | shape | parameters |",
         "|---|---|---|",
         f"| vision encoder | {vision.kind}, {vision.width} wide, {config.preprocess.size} px | {counts['vision']:,} |",
-        f"| Resampler | {config.visual_tokens} tokens a picture of {config.visual_width} | {counts['resampler']:,} |",
+        f"| Resampler | {config.visual_tokens} tokens of {config.visual_width} per picture | {counts['resampler']:,} |",
         f"| gated cross-attention | before {n_xattn} of {decoder.layers} blocks | {counts['xattn']:,} |",
         f"| language model | {language}, {decoder.layers} blocks, {decoder.width} wide | {counts['decoder']:,} |",
         "",

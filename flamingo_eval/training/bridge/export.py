@@ -75,7 +75,7 @@ def bridge_card(
         "Only the Resampler, the gated blocks and the rows of added tokens were trained; the vision encoder and the",
         f"language model are those of `{source.name}`, unchanged.",
         "",
-        "| data set | samples an update | weight | samples seen |",
+        "| data set | samples per update | weight | samples seen |",
         "|---|--:|--:|--:|",
         *(
             f"| {spec.name} ({spec.kind}) | {spec.batch} | {spec.weight:g} | {data[spec.name]} |"

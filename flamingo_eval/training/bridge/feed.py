@@ -146,4 +146,4 @@ def check_sizes(recipe: BridgeRecipe, ranks: int) -> None:
     """Raise DataError where a data set's batch leaves ranks without a sample."""
     small = [f"{d.name} ({d.batch})" for d in recipe.data if d.batch < ranks]
     if small:
-        raise DataError(f"{ranks} ranks, and fewer samples an update of {', '.join(small)}.", fix="Raise `batch`.")
+        raise DataError(f"{ranks} ranks, but fewer samples per update in {', '.join(small)}.", fix="Raise `batch`.")

@@ -182,7 +182,7 @@ class _Run:
         value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         if value != value or value == float("inf"):
             raise ModelError(
-                f"update {number + 1}: the gradient is no number.", fix="Lower optim.lr, or use dtype: float32."
+                f"update {number + 1}: the gradient is NaN or infinite.", fix="Lower optim.lr, or use dtype: float32."
             )
         self.optimizer.step()
         return bool(counts[-1] > 0), value

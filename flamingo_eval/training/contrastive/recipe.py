@@ -71,14 +71,14 @@ def load_contrastive_recipe(path: Path) -> ContrastiveRecipe:
     ]
     if sum(data.batch for data in recipe.data) < 2:
         problems.append(
-            Problem("the batches have fewer than two pairs together: nothing to compare.", path, key="data")
+            Problem("all batches together have fewer than two pairs: nothing to compare.", path, key="data")
         )
     for key in ("log_every", "threads", "width"):
         if getattr(recipe, key) < 1:
             problems.append(Problem(f"expected a number from 1, got {getattr(recipe, key)}.", path, key=key))
     if recipe.text.width % recipe.text.heads:
         problems.append(
-            Problem(f"{recipe.text.width} does not divide by {recipe.text.heads} heads.", path, key="text.width")
+            Problem(f"{recipe.text.width} is not divisible by {recipe.text.heads} heads.", path, key="text.width")
         )
     if problems:
         raise problems_in(path, problems, ConfigError)

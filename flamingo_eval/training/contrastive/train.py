@@ -142,7 +142,7 @@ class _Run:
         add_gradients(self.parameters, ranks)
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.recipe.optim.clip))
         if norm != norm or norm == float("inf"):
-            raise ModelError(f"update {number + 1}: the gradient is no number.", fix="Lower optim.lr.")
+            raise ModelError(f"update {number + 1}: the gradient is NaN or infinite.", fix="Lower optim.lr.")
         self.optimizer.step()
         with torch.no_grad():
             towers.log_inverse_temperature.clamp_(max=MAX_SCALE)
