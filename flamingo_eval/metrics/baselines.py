@@ -27,25 +27,25 @@ MAJORITY, LAST, RANDOM = "majority of the shots", "last shot", "random shot"
 
 
 def same_answer(text: str) -> str:
-    """What two answers have in common that count as one: their text without outer white space and case."""
+    """The key by which answers are compared: their text without outer white space and case."""
     return text.strip().casefold()
 
 
 def most_frequent(answers: Sequence[str], key: str = "") -> str:
-    """The most frequent answer; of equally frequent ones the one shown first. Empty where there is none."""
+    """The most frequent answer; the first one of equally frequent ones. Empty if there is none."""
     counts: dict[str, int] = {}
     for answer in answers:
         counts[same_answer(answer)] = counts.get(same_answer(answer), 0) + 1
-    return max(answers, key=lambda answer: counts[same_answer(answer)], default="")  # max keeps the first of equals
+    return max(answers, key=lambda answer: counts[same_answer(answer)], default="")  # max returns the first of equals
 
 
 def last_shown(answers: Sequence[str], key: str = "") -> str:
-    """The answer of the shot next to the query. Empty where there is none."""
+    """The answer of the shot next to the query. Empty if there is none."""
     return answers[-1] if answers else ""
 
 
 def random_shown(answers: Sequence[str], key: str) -> str:
-    """The answer of one shot, drawn by `key`; every shot is equally likely. Empty where there is none."""
+    """The answer of one shot, drawn by `key`; every shot is equally likely. Empty if there is none."""
     return answers[int(Random(key).random() * len(answers))] if answers else ""
 
 
@@ -90,9 +90,10 @@ def baseline_scores(
 
 
 def saying(text: str, example: Example, metric: str, candidates: Sequence[str] = ()) -> Prediction:
-    """A prediction that is `text`; for a metric of candidates, that prefers the candidate with this text to all others.
+    """A prediction with this text; for a metric of candidates, one that prefers the candidate with this text to all
+    others.
 
-    A text that is none of the candidates prefers nothing; where one best candidate is asked for, none is right.
+    If the text is not a candidate, none is preferred; if only the best candidate is needed, no candidate is right.
     """
     row = metric_row(metric)
     if row.needs == "text":

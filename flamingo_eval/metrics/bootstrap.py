@@ -1,7 +1,7 @@
-"""Doubt: bootstrap intervals over pictures, and paired comparisons.
+"""Uncertainty of scores: bootstrap intervals over pictures, and paired comparisons.
 
-Several questions about one picture are not independent, so whole pictures (clips) are drawn. The draw depends on the
-set of pictures alone: two runs over the same queries resample alike, and their difference is a paired one.
+Several questions about one picture are not independent, so whole pictures (clips) are drawn. The draws depend only on
+the set of pictures: two runs over the same queries use the same draws, and their difference is a paired one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from flamingo_eval.records import MetricResult
 
 DRAWS = 1000
-SEED = 2204_14198  # any fixed number; the paper's
-DECIMALS = 4  # of a kept draw: a thousandth of what tables print
-KEPT_COUNTS = 48 * 2**20  # counts that are kept for the next run: 96 MB, the pictures of COCO's val2014
-LEAST_DEFINED = 0.9  # of the draws must have a value, or the interval would be that of luckier samples
+SEED = 2204_14198  # any fixed number: the paper's arXiv number
+DECIMALS = 4  # of a stored draw: a thousandth of the precision of tables
+KEPT_COUNTS = 48 * 2**20  # largest number of counts to cache for the next run: 96 MB, enough for COCO's val2014
+LEAST_DEFINED = 0.9  # share of draws that must have a value; fewer would bias the interval
 
 
 def clusters(media_ids: Sequence[str]) -> list[NDArray[np.int64]]:
@@ -33,7 +33,7 @@ def clusters(media_ids: Sequence[str]) -> list[NDArray[np.int64]]:
 
 
 def draw_counts(n_clusters: int, draws: int = DRAWS) -> Iterator[NDArray[np.int64]]:
-    """How often each picture comes up in each bootstrap sample: int64[n_clusters], `draws` times."""
+    """How often each picture is drawn in each bootstrap sample: int64[n_clusters], `draws` times."""
     if n_clusters * draws <= KEPT_COUNTS:
         yield from (row.astype(np.int64) for row in _kept_counts(n_clusters, draws))
     else:
@@ -42,7 +42,7 @@ def draw_counts(n_clusters: int, draws: int = DRAWS) -> Iterator[NDArray[np.int6
 
 @lru_cache(maxsize=2)
 def _kept_counts(n_clusters: int, draws: int) -> NDArray[np.uint16]:
-    """uint16[draws, n_clusters]: runs of one task share them, and a report draws for many runs."""
+    """Cached counts, uint16[draws, n_clusters]: runs of one task share them, and a report needs them for many runs."""
     compact = np.empty((draws, n_clusters), np.uint16)
     for row, counts in zip(compact, _new_counts(n_clusters, draws), strict=True):
         row[:] = counts
@@ -62,28 +62,28 @@ Draws: TypeAlias = tuple[float | None, ...]  # None: the metric is undefined on 
 def bootstrap(
     result: MetricResult, media_ids: Sequence[str], draws: int = DRAWS
 ) -> tuple[tuple[float, float] | None, Draws]:
-    """95 % interval of a metric and the draws it rests on; None and () where there is nothing to doubt.
+    """95 % interval of a metric, and its draws; None and () if there can be no interval.
 
     With fewer than two pictures, or for a corpus metric without `resample`, there is no interval. A draw in which the
-    metric is undefined (one class only, for ROC AUC) keeps its place as None, so that the draws of two runs stay
+    metric is undefined (one class only, for ROC AUC) stays in the sequence as None, so that the draws of two runs stay
     aligned.
     """
     groups = clusters(media_ids)
     if result.value is None or len(groups) < 2:
         return None, ()
     if result.resample is None and abs((mean_of(result.per_example) or 0.0) - result.value) > 1e-6:
-        return None, ()  # a corpus value that nobody can resample (METEOR): the mean of its rows is another quantity
+        return None, ()  # a corpus value without `resample` (METEOR); the mean of its rows is another quantity
     values = _mean_draws(result, groups, draws) if result.resample is None else _draws(result, groups, draws)
     draws_of_metric = tuple(None if v is None else round(float(v), DECIMALS) for v in values)
     return interval(draws_of_metric, result.value), draws_of_metric
 
 
 def interval(draws: Sequence[float | None], value: float) -> tuple[float, float] | None:
-    """The 95 % interval of `value`: the middle 95 % of the draws, or those shifted to the value (`_middle`).
+    """The 95 % interval of `value`: the middle 95 % of the draws, or of the draws shifted to the value (`_middle`).
 
-    Draws without a value are left out. None where too few have one to speak for the rest, and where all are the same:
-    drawing again from queries that all scored alike (every one right, say) shows no doubt, which does not mean that
-    there is none.
+    Draws without a value are left out. None if too few draws have a value, or if all draws are equal: resampling
+    queries
+    that all have the same score (all right, for example) cannot estimate an interval.
     """
     defined = [d for d in draws if d is not None]
     if not defined or len(defined) < LEAST_DEFINED * len(draws) or min(defined) == max(defined):
@@ -95,10 +95,12 @@ def interval(draws: Sequence[float | None], value: float) -> tuple[float, float]
 def _middle(draws: Sequence[float] | NDArray[np.float64], value: float) -> tuple[float, float, float]:
     """Ends of the middle 95 % of the draws, and how far the draws were shifted.
 
-    Drawing with repetition alone moves some metrics: mWAP rises with repeated clips, CIDEr falls with fewer different
-    pictures. Where the middle 95 % do not contain the value they are an interval of something else. The draws are then
-    shifted until their median is the value, which keeps their width and shape. (A basic or bias-corrected interval
-    would move the other way and miss the value as well.)
+    Drawing with repetition shifts some metrics: mWAP rises with repeated clips, CIDEr falls with fewer different
+    pictures.
+    If the middle 95 % do not contain the value, they are an interval of another quantity. The draws are then shifted
+    until
+    their median is the value, which keeps their width and shape. (A basic or bias-corrected interval would move to the
+    other side and not contain the value either.)
     """
     low, median, high = map(float, np.percentile(np.asarray(draws), [2.5, 50, 97.5]))
     shift = 0.0 if low <= value <= high else value - median
@@ -106,7 +108,7 @@ def _middle(draws: Sequence[float] | NDArray[np.float64], value: float) -> tuple
 
 
 def draws_note(draws: Sequence[float | None], value: float) -> str:
-    """What a reader must know of the draws; "" where there is nothing to say."""
+    """A note about the draws for readers of the score; "" if there is nothing to note."""
     defined = [d for d in draws if d is not None]
     n_undefined = len(draws) - len(defined)
     notes = [f"undefined on {n_undefined:,} of {len(draws):,} draws"] if n_undefined else []
@@ -132,9 +134,9 @@ def _mean_draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws
 
 
 def mean_draws(columns: Sequence[Sequence[float | None]], media_ids: Sequence[str]) -> list[Draws]:
-    """The draws of the means of several columns over the same rows, as `bootstrap` gives them; () for one picture.
+    """The draws of the means of several columns over the same rows, as from `bootstrap`; () for one picture.
 
-    A row whose value is None has no part in its column's mean.
+    A row with value None is not part of its column's mean.
     """
     groups = clusters(media_ids)
     if len(groups) < 2:
@@ -161,7 +163,9 @@ def _draws(result: MetricResult, groups: Sequence[NDArray[np.int64]], draws: int
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """b - a over the same pictures: the difference, its 95 % interval, and how often chance alone would exceed it."""
+    """b - a over the same pictures: the difference, its 95 % interval, and the p-value of a larger difference by
+    chance.
+    """
 
     difference: float
     ci95: tuple[float, float]
@@ -169,10 +173,10 @@ class Paired:
 
 
 def paired(a: float, b: float, draws_a: Sequence[float | None], draws_b: Sequence[float | None]) -> Paired | None:
-    """Compare two runs by their aligned bootstrap draws; None where they do not resample the same pictures.
+    """Compare two runs by their aligned bootstrap draws; None if they were not resampled over the same pictures.
 
-    The two-sided p-value is from the bootstrap distribution of the difference, shifted to no difference. Draws on which
-    one of the two is undefined are left out; None where too few are left.
+    The two-sided p-value is from the bootstrap distribution of the difference, shifted to no difference. Draws in which
+    one of the two is undefined are left out; None if too few are left.
     """
     if not draws_a or len(draws_a) != len(draws_b):
         return None
@@ -188,18 +192,19 @@ def paired(a: float, b: float, draws_a: Sequence[float | None], draws_b: Sequenc
 
 @dataclass(frozen=True, slots=True)
 class OverSeeds:
-    """Runs that differ in their seed alone: their mean, its interval over queries, and, apart from it, their spread."""
+    """Runs that differ only in their seed: their mean, its interval over queries, and separately their spread."""
 
     value: float
-    ci95: tuple[float, float] | None  # the doubt from which queries there are, the seeds' values averaged in each draw
+    ci95: tuple[float, float] | None  # uncertainty from the choice of queries; seeds are averaged in each draw
     spread: float | None  # standard deviation between seeds (n - 1); None for one seed
     draws: Draws
 
 
 def over_seeds(values: Sequence[float], draws: Sequence[Sequence[float | None]]) -> OverSeeds:
-    """Aggregate seeds run over the same queries: draw i of every seed resamples the same pictures, so draws average.
+    """Aggregate seeds run over the same queries: draw i of every seed resamples the same pictures, so draws are
+    averaged.
 
-    Seeds whose draws do not align (other queries, or an undefined interval) leave the mean without an interval.
+    If the draws of the seeds do not align (other queries, or an undefined interval), the mean has no interval.
     """
     aligned = bool(draws) and all(len(d) == len(draws[0]) > 0 for d in draws)
     averaged = tuple(map(_mean_or_none, zip(*draws, strict=True))) if aligned else ()
@@ -208,7 +213,7 @@ def over_seeds(values: Sequence[float], draws: Sequence[Sequence[float | None]])
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
-    """The mean, if every value is there."""
+    """The mean, or None if a value is missing."""
     defined = [v for v in values if v is not None]
     return fmean(defined) if len(defined) == len(values) else None
 
@@ -223,6 +228,6 @@ def group_means(values: Sequence[float], groups: Sequence[str | None], label: st
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
-    """Mean of the values that are there; None if there are none."""
+    """Mean of the values that are not None; None if there are none."""
     defined = [v for v in values if v is not None]
     return fmean(defined) if defined else None

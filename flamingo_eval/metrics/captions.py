@@ -1,15 +1,15 @@
 """Caption metrics of the COCO toolkit: CIDEr, BLEU-1 to -4, ROUGE-L, METEOR, on its PTB-tokenised text.
 
-Scorers are pycocoevalcap's (tylin/coco-caption in Python 3), values x 100. Text is scored as given; what a protocol
-cuts from generated text is cut before. CIDEr's document frequencies come from the references of the scored set: the
-score of a subset is not its share of the full score, and one picture alone scores 0 by definition, so it is undefined.
+Scorers are pycocoevalcap's (tylin/coco-caption in Python 3), values x 100. The text is scored unchanged; the protocol
+cleans it before. CIDEr's document frequencies come from the references of the scored set: the score of a subset is not
+its share of the full score, and one picture alone scores 0 by definition, so it is undefined.
 
-YouCook2 is reported micro, every clip of the split one item. Its macro mode (LuoweiZhou/densevid_eval_spice) scores
-the clips of each video among themselves, text without non-ASCII characters, and averages over videos. NoCaps is
-reported by domain; whether the evaluation server takes document frequencies from the domain or from all pictures is
-not known, so the breakdown has both.
+YouCook2 is reported micro, with every clip of the split as one item. Its macro mode (LuoweiZhou/densevid_eval_spice)
+scores the clips of each video among themselves, on text without non-ASCII characters, and averages over videos. NoCaps
+is reported by domain; it is not known whether the evaluation server takes document frequencies from the domain or from
+all pictures, so the breakdown has both.
 
-Reads Example.references (one or more captions); labels `video_id` (macro) and `domain`, where given, for the breakdown.
+Reads Example.references (one or more captions); labels `video_id` (macro) and `domain`, if present, for the breakdown.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _by_domain(
 
 
 def _macro(predictions: Sequence[Prediction], examples: Sequence[Example], videos: Sequence[object]) -> float:
-    """Mean over videos of the CIDEr of their clips; a video of one clip counts 0, as in the original."""
+    """Mean over videos of the CIDEr of their clips; a video with one clip counts as 0, as in the original."""
     candidates, references = _tokenise_all(
         tuple(_ascii(p.text or "") for p in predictions), tuple(tuple(map(_ascii, e.references)) for e in examples)
     )
@@ -123,7 +123,9 @@ def meteor(predictions: Sequence[Prediction], examples: Sequence[Example], diale
 
 
 def words_of(caption: str) -> str:
-    """The words of a caption in lower case, without marks: two captions with the same words are one (copying.py)."""
+    """The words of a caption in lower case, without punctuation: two captions with the same words are equal
+    (copying.py).
+    """
     return " ".join(WORDS.findall(caption.lower()))
 
 
@@ -144,7 +146,7 @@ def _tokenise_all(candidates: tuple[str, ...], reference_lists: tuple[tuple[str,
 
 
 def _as_coco(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[dict[int, Any], dict[int, Any]]:
-    """References and predictions by number, as the toolkit wants them."""
+    """References and predictions by number, as the toolkit needs them."""
     return {i: list(r) for i, r in enumerate(references)}, {i: [s] for i, s in enumerate(candidates)}
 
 

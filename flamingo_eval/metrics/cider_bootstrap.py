@@ -1,10 +1,10 @@
 """CIDEr of bootstrap samples, with the document frequencies of each sample.
 
-A sample is a weight for every picture. All that depends on the weights is idf(g) = ln N - ln max(1, df(g)); counts and
-overlaps of n-grams do not change. Since idf is never negative, min(h, r) * r of weighted counts is
-min(h, r) * r * idf^2, so a caption's similarity is made of sums of (coefficient x idf^2) over fixed lists of n-grams.
-Those lists are laid out once, flat, and a sample costs a few passes over them. Most n-grams occur in one picture only:
-there their document frequency is that picture's own weight, and they fold into one term.
+A sample is a weight for every picture. Only idf(g) = ln N - ln max(1, df(g)) depends on the weights; counts and
+overlaps of n-grams do not. Since idf is never negative, min(h, r) * r of weighted counts is min(h, r) * r * idf^2, so a
+caption's similarity is made of sums of (coefficient x idf^2) over fixed lists of n-grams. These lists are built once,
+as flat arrays, and a sample needs a few passes over them. Most n-grams occur in only one picture: their document
+frequency is that picture's own weight, so they are summed into one term.
 
 Follows pycocoevalcap's cider_scorer.py: n = 1..4, sigma = 6, length penalty on the number of bigrams, x 10.
 """
@@ -42,7 +42,7 @@ class _Sums:
         self.picture: list[int] = []
 
     def add(self, picture: int, terms: Iterable[tuple[Gram, float]]) -> None:
-        """One more segment."""
+        """Add one segment."""
         self.first.append(len(self.gram))
         self.picture.append(picture)
         own, unseen = 0.0, 0.0
@@ -59,7 +59,7 @@ class _Sums:
         self.unseen_sum.append(unseen)
 
     def freeze(self) -> None:
-        """To arrays; a closing zero keeps the last segments, if empty, inside the lists."""
+        """Convert to arrays; a final zero keeps empty last segments inside the lists."""
         self.grams = np.array([*self.gram, 0], np.int32)
         self.coefficients = np.array([*self.coefficient, 0.0])
         self.firsts = np.array(self.first, np.int64)
@@ -128,7 +128,7 @@ class CiderStatistics:
         return 1000 * np.bincount(self.pair_picture, pair, minlength=self.pictures) / self.references
 
     def resample(self, rows: NDArray[np.int64]) -> float | None:
-        """CIDEr x 100 of a bootstrap sample of the pictures; None if it holds one picture only."""
+        """CIDEr x 100 of a bootstrap sample of the pictures; None if it has only one picture."""
         weights = np.bincount(rows, minlength=self.pictures).astype(np.float64)
         if np.count_nonzero(weights) < 2:
             return None

@@ -1,8 +1,8 @@
-"""Spellings that the VQA scorer expands, as its table has them.
+"""Spellings that the VQA scorer expands, as in its own table.
 
-The tables are part of the protocols, slips included: keys with capitals never match, because text is lower-cased
-before, and `somebody'd` loses its apostrophe. VizWiz's scorer has the same entries, typed with a typographic apostrophe
-but for eight of the values and two of the keys; they were read off its answers to every entry.
+The tables are part of the protocols, including their mistakes: keys with capitals never match, because text is
+lower-cased before, and `somebody'd` loses its apostrophe. VizWiz's scorer has the same entries with a typographic
+apostrophe, except in eight of the values and two of the keys; this was inferred from its answers to every entry.
 """
 
 from __future__ import annotations

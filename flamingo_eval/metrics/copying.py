@@ -1,16 +1,16 @@
-"""What an answer takes over from the answers that its query's shots show, and what taking them over is worth.
+"""What answers copy from the answers of their query's shots, and the score that copying alone would get.
 
-Two answers are the same where the task's own normalisation makes them equal (METRICS, `reads`): VQA's cleaning of
-punctuation, articles and number words; the released scorer's cut and its repaired reading for VL-ICL; the words of a
+Two answers are equal if they are equal after the task's own normalisation (METRICS, `reads`): VQA's cleaning of
+punctuation, articles and number words; the released scorer's cut and its corrected reading for VL-ICL; the words of a
 whole caption; otherwise lower case without outer white space and a trailing period. A close-ended answer is the text of
-the best candidate. The shots' answers are those that the prompt shows, after an ablation.
+the best candidate. The shots' answers are those in the prompt, after an ablation.
 
     copied     the answer is one of the shots' answers
-    majority   it is their most frequent one (of equally frequent ones that shown first)
+    majority   it is their most frequent one (the first one in the prompt, if several are equally frequent)
     last       it is that of the shot next to the query
     covered    one of the shots' answers is right: a reference, or the right candidate
 
-Whole captions are hardly ever equal: what `copied` counts there is a caption taken over word by word.
+Whole captions are rarely equal: for captions `copied` counts those that are copied word for word.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNCOVERED = "uncovered"  # the queries whose answer no shot shows
 
 @dataclass(frozen=True, slots=True)
 class ShotUse:
-    """What answers took over from the shots: query by query, and scores that no query has a share of."""
+    """What the answers copied from the shots: per query, and scores that are not means over queries."""
 
     queries: tuple[Copying | None, ...]  # aligned with the predictions; None where no shot was shown
     scores: Mapping[str, Score] = field(default_factory=dict)  # of corpus metrics: by MAJORITY, LAST, UNCOVERED
@@ -47,11 +47,12 @@ def shot_use(
     candidates: Sequence[str] = (),
     labelled: bool = True,
 ) -> ShotUse:
-    """Compare every answer with the answers that its shots show (`shot_answers`, aligned, in the order of the prompt).
+    """Compare every answer with the answers of its shots (`shot_answers`, aligned, in the order of the prompt).
 
     `metric` is the headline, `dialect` the protocol's; `candidates` are the split's, for queries that have none of
-    their own; a split that is not `labelled` has neither right answers nor scores. What the metric needs and is not
-    installed leaves scores out.
+    their own; a split that is not `labelled` has neither right answers nor scores. If the metric needs a package that
+    is
+    not installed, there are no scores.
     """
     rows = [i for i, answers in enumerate(shot_answers) if answers]
     if not rows:
@@ -87,7 +88,7 @@ def shot_use(
 
 
 def is_mean(result: MetricResult) -> bool:
-    """Whether the value is the mean of the queries' own, so that any part of the queries has a score of its own."""
+    """Whether the value is the mean of the queries' own scores, so that each part of the queries has its own score."""
     mean = mean_of(result.per_example)
     if result.resample is not None or mean is None or result.value is None:
         return False
@@ -116,7 +117,7 @@ def _compared(
 
 
 def answer_text(prediction: Prediction, candidates: Sequence[str]) -> str:
-    """What a prediction says: the text of its best candidate, or its own text."""
+    """The text of a prediction: that of its best candidate, or its own text."""
     index = prediction.chosen
     if index is None:
         return prediction.text or ""
@@ -124,7 +125,7 @@ def answer_text(prediction: Prediction, candidates: Sequence[str]) -> str:
 
 
 def right_answers(example: Example, candidates: Sequence[str] = ()) -> tuple[str, ...]:
-    """The answers that count as right: references and the right candidate, else what the row shows as a shot."""
+    """The right answers: references and the right candidate, else the answer that the row has as a shot."""
     choices = example.candidates or candidates
     target = (choices[example.target],) if example.target is not None and example.target < len(choices) else ()
     right = (*example.references, *target)
@@ -134,7 +135,7 @@ def right_answers(example: Example, candidates: Sequence[str] = ()) -> tuple[str
 def _result(
     predictions: Sequence[Prediction], examples: Sequence[Example], metric: MetricSpec, dialect: str
 ) -> MetricResult | None:
-    """The metric's result; None where what it needs is not installed."""
+    """The metric's result; None if a package that it needs is not installed."""
     try:
         return load_metric(metric.name)(predictions, examples, dialect)
     except (MissingDependency, MetricError):
@@ -153,7 +154,7 @@ def _uncovered(
     metric: MetricSpec,
     dialect: str,
 ) -> dict[str, Score]:
-    """The score of the queries whose answer no shot shows, where it is no mean of their own scores."""
+    """The score of the queries whose answer no shot shows, if it is not a mean of their own scores."""
     rows = [i for i, copying in enumerate(copyings) if not copying.covered]
     if not rows:
         return {}

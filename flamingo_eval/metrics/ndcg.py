@@ -1,12 +1,12 @@
-"""NDCG of VisDial v1.0: how far up the ranking the options stand that annotators found right.
+"""NDCG of VisDial v1.0: how high the options that annotators marked as right are in the ranking.
 
-One densely annotated round an image, 100 options with a relevance each. k is the number of options whose relevance is
+One densely annotated round per image, 100 options, each with a relevance. k is the number of options whose relevance is
 not zero; DCG@k = sum over the first k ranks i of relevance / log2(i + 1), NDCG = DCG@k / the DCG@k of the best ranking.
 The official starter (batra-mlp-lab/visdial-challenge-starter-pytorch, visdialch/metrics.py) computes in float32 and
-sorts unstably, so that its last digits and its ties depend on the torch build; here float64, ties to the lower index.
+sorts unstably, so its last digits and its ties depend on the torch build; here float64, and of ties the lower index.
 
-Reads labels `relevance` (a number a candidate) and, where given, `gt_index` (the human's answer) for MRR, R@k and the
-mean rank of the annotated round.
+Reads labels `relevance` (one number per candidate) and, if present, `gt_index` (the human's answer) for MRR, R@k and
+the mean rank of the annotated round.
 """
 
 from __future__ import annotations

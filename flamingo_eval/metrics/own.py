@@ -1,13 +1,13 @@
-"""Metrics of a user's own: `metrics: [{name: my_metric.py:contains}]` in a task file that the user names by its path.
+"""Your own metrics: `metrics: [{name: my_metric.py:contains}]` in a task file that is given by its path.
 
-The function's parameters say which of two forms it has:
+The names of the function's parameters decide between two forms:
 
-- `contains(prediction, references)`: of one query, the answer (str) and its references (list of str) -> a number from 0
-  up, on the scale that tables show (0 to 100 for a share). The metric is the mean. Open-ended tasks alone.
-- `mine(predictions, examples)`: of all queries, as the shipped metrics -> a number for each query (None: not counted),
-  or a MetricResult.
+- `contains(prediction, references)`: for one query, the answer (str) and its references (list of str) -> a number of at
+  least 0, on the scale of tables (0 to 100 for a share). The metric is the mean. Only for open-ended tasks.
+- `mine(predictions, examples)`: for all queries, like the shipped metrics -> a number for each query (None: not
+  counted), or a MetricResult.
 
-Its code runs in this process, and is loaded by `use` alone: reading a task file or a record runs nothing.
+The code runs in this process, and only `use` loads it: reading a task file or a record executes nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def is_own(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OwnMetric:
-    """A loaded function as a metric. `each`: it is asked about one query at a time."""
+    """A loaded function as a metric. `each`: it is called for one query at a time."""
 
     name: str
     path: Path
@@ -49,7 +49,7 @@ class OwnMetric:
     def __call__(
         self, predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = ""
     ) -> MetricResult:
-        """Raises MetricError for what the function raises, and for values that are no numbers from 0 up."""
+        """Raises MetricError if the function raises, or if a value is not a number of at least 0."""
         if self.each:
             pairs = zip(predictions, examples, strict=True)
             return self._mean([self._value_of(p, e) for p, e in pairs], [e.id for e in examples])
@@ -96,7 +96,7 @@ _loaded: dict[str, OwnMetric] = {}
 
 
 def loaded(name: str) -> OwnMetric:
-    """A metric that `use` has loaded. Raises ConfigError for another one."""
+    """A metric that `use` has loaded. Raises ConfigError if it has not."""
     if name not in _loaded:
         raise ConfigError(
             f"metric '{name}' is your own code, which only its task file loads.",
@@ -106,7 +106,7 @@ def loaded(name: str) -> OwnMetric:
 
 
 def use(name: str, path: Path, digest: str, mode: Mode) -> OwnMetric:
-    """Run the file of a metric and make its function known by its name. Raises ConfigError.
+    """Execute the file of a metric and register its function by its name. Raises ConfigError.
 
     `digest`: the sha256 of the file; `mode`: of the task.
     """

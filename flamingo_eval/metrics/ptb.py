@@ -1,6 +1,6 @@
 """The PTB tokenizer of the COCO caption toolkit: Stanford's Java program, then a list of dropped tokens.
 
-pycocoevalcap carries the program and the list; the call is ours, for its wrapper writes into its own install folder
+pycocoevalcap has the program and the list. The call is our own, because its wrapper writes into its own install folder
 and loses captions with unusual line ends.
 """
 
@@ -19,10 +19,10 @@ from flamingo_eval.metrics.java import java_command, java_environment
 
 JAR = Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
 DROPPED = frozenset(ptbtokenizer.PUNCTUATIONS)
-# what Java takes for the end of a line or text; the toolkit replaces \n alone, the rest would shift later captions
+# ends of lines for Java; the toolkit replaces only \n, the others would shift later captions
 LINE_ENDS = re.compile("[\x00\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
 TIMEOUT = 3600.0
-LAST = "end"  # a last line of our own: Java leaves out empty lines at the end of a file
+LAST = "end"  # an extra last line: Java drops empty lines at the end of a file
 
 
 def tokenise(captions: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ Every row is scored against all 149 classes. For a class with a positive:
 
 mWAP weighs every clip by 1 / (clips of its video in its group). mSAP draws one clip of each video and group instead,
 unweighted, and averages over 100 draws; they are seeded here, so a run can be repeated. Both are means over the classes
-with a positive (128 of the benchmark's 149). Rows are scored, not segments: a segment may stand under two classes.
+with a positive (128 of the benchmark's 149). Rows are scored, not segments: a segment may be in two classes.
 
 Reads labels `class_id` (int, the column of the scores), `verb`, `noun`, `annotation` (int 0-4), `video_id`.
 """
@@ -34,7 +34,7 @@ UNDEFINED = "no class has a positive clip"
 
 
 class RankedRows:
-    """Rows in falling order of score, sorted once, so that any weighting costs one pass."""
+    """Rows in descending order of score, sorted once, so that each weighting needs one pass."""
 
     def __init__(self, scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> None:
         self.order = np.argsort(-scores, kind="stable")
@@ -72,7 +72,7 @@ class Action:
 
 
 def actions_of(examples: Sequence[Example]) -> list[Action]:
-    """The classes that have a positive, in the order in which they first occur."""
+    """The classes that have a positive, in the order of their first occurrence."""
     labels = [e.labels for e in examples]
     pair = [(str(x["verb"]), str(x["noun"])) for x in labels]
     annotation = [cast(int, x["annotation"]) for x in labels]

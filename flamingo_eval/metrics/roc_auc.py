@@ -1,9 +1,10 @@
-"""ROC AUC of P(hateful) (Hateful Memes): how often a hateful meme scores above a harmless one, a tie counting one half.
+"""ROC AUC of P(hateful) (Hateful Memes): how often a hateful meme scores above a harmless one; a tie counts one half.
 
 The value of scikit-learn's roc_auc_score. Scores are the log-likelihoods [no, yes]; P(yes) = exp(yes) / (exp(no) +
-exp(yes)) rises with yes - no, which is ranked here because it cannot saturate. `yes` alone is another quantity.
+exp(yes)) rises with yes - no; this difference is ranked here, because it cannot saturate. `yes` alone is not
+the same quantity.
 
-Letters (`--rank letter`) are hard answers: P(yes) is 1 or 0, the area is then (sensitivity + specificity) / 2, and an
+With letters (`--rank letter`) P(yes) is 1 or 0, the area is then (sensitivity + specificity) / 2, and an
 answer without a letter counts as the wrong one.
 
 Reads Example.target (1: hateful, 0: not).
@@ -24,7 +25,7 @@ DECIMALS = 9  # of yes - no: -1.2 - -0.9 and -0.8 - -0.5 are a tie, though their
 
 
 class RankedScores:
-    """Scores sorted once, so that any weighting of the rows costs one pass."""
+    """Scores sorted once, so that each weighting of the rows needs one pass."""
 
     def __init__(self, scores: Sequence[float], positive: Sequence[bool]) -> None:
         values = np.asarray(scores, dtype=np.float64)

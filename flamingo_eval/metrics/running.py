@@ -12,7 +12,7 @@ from flamingo_eval.records import Example, Output, Prediction, Split
 
 
 class RunningScore:
-    """Mean of the headline metric over the queries finished so far; says nothing for corpus metrics."""
+    """Mean of the headline metric over the queries finished so far; empty for corpus metrics."""
 
     def __init__(self, metric: MetricSpec, dialect: str, split: Split) -> None:
         self.metric, self.split = metric, split
@@ -25,7 +25,7 @@ class RunningScore:
         return {e.id: e for e in self.split.examples}
 
     def add(self, output: Output) -> None:
-        """Count one finished query in."""
+        """Add one finished query."""
         example = self._examples.get(output.id)
         if not self.quick or output.error or example is None:
             return

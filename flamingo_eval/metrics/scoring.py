@@ -12,8 +12,8 @@ from flamingo_eval.metrics.dialects import dialect_of
 from flamingo_eval.metrics.requirements import references_note
 from flamingo_eval.records import Example, Prediction, Score
 
-LETTERS = "letters"  # key of the note that answers named no choice
-REFERENCES = "references"  # key of the note that examples have too few references for full marks
+LETTERS = "letters"  # key of the note about answers without a choice
+REFERENCES = "references"  # key of the note about examples with too few references for a full score
 
 
 def check_inputs(name: str, predictions: Sequence[Prediction], examples: Sequence[Example]) -> None:
@@ -51,10 +51,12 @@ def score_all(
 ) -> tuple[list[Score], list[float | None]]:
     """Every metric of a task with its interval, and the per-example values of the first (the headline).
 
-    `dialect` is the protocol's wish for metrics whose task names none. Predictions and examples are aligned. A metric
-    that needs what is not installed (MissingDependency), or whose program fails (MetricError), is undefined and says
-    why, and the others keep their values; the headline's error is raised unless `keep_unscored`.
-    `phase` is told which metric is computed, and when its interval is.
+    `dialect` is the protocol's, for metrics whose task names none. Predictions and examples are aligned. If a metric
+    needs
+    a package that is not installed (MissingDependency), or its program fails (MetricError), it is undefined with this
+    reason, and the others keep their values; the headline's error is raised unless `keep_unscored`.
+
+    `phase` is called with the metric that is computed, and again for its interval.
     """
     scores: list[Score] = []
     headline: list[float | None] = [None] * len(predictions)

@@ -20,7 +20,7 @@ from flamingo_eval.records import Example, MetricResult, Prediction
 
 
 def star_mean(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
-    """Mean of the type accuracies, 0-100. A bootstrap sample is averaged over the types it holds."""
+    """Mean of the type accuracies, 0-100. A bootstrap sample is averaged over the types in it."""
     values = hits(predictions, examples, 1)
     types = [str(e.labels["question_type"]) for e in examples]
     by_type = group_means(values, types, "question_type")

@@ -1,7 +1,7 @@
 """Top-k accuracy of ranked candidates: ImageNet (top-1) and Kinetics (mean of top-1 and top-5).
 
-Equal scores: the lower candidate index comes first. Classes are told apart by index, never by name, for class names may
-collide (`crane`, `maillot`); of a query's own choices, all that have the text of the right one are right. Flamingo
+Of equal scores the lower candidate index comes first. Classes are compared by index, never by name, because class names
+may be equal (`crane`, `maillot`). Of a query's own choices, all that have the text of the right one are right. Flamingo
 reports (top-1 + top-5) / 2 accuracy for Kinetics; the challenge's own number is the same from errors, 1 - hit.
 
 Reads Example.target (index of the right candidate).
@@ -18,7 +18,7 @@ from flamingo_eval.records import Example, MetricResult, Prediction
 
 
 def rank_of(scores: Sequence[float], index: int) -> int:
-    """How many candidates come before this one: those that score higher, and equal ones of lower index."""
+    """How many candidates come before this one: those with a higher score, and equal ones with a lower index."""
     values = np.asarray(scores, dtype=np.float64)
     return int(np.count_nonzero(values > values[index]) + np.count_nonzero(values[:index] == values[index]))
 
@@ -35,7 +35,7 @@ def right_choices(example: Example) -> tuple[int, ...]:
 def hits(predictions: Sequence[Prediction], examples: Sequence[Example], k: int) -> list[float]:
     """100 for every query whose right candidate is among the best k, else 0.
 
-    A best candidate alone serves k = 1; where there is none (an answer without a letter) the query counts 0.
+    For k = 1 the best candidate alone is enough; without one (an answer without a letter) the query counts 0.
     """
     values = []
     for prediction, example in zip(predictions, examples, strict=True):
@@ -50,7 +50,7 @@ def hits(predictions: Sequence[Prediction], examples: Sequence[Example], k: int)
 
 
 def top1(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
-    """Top-1 accuracy, 0-100; top-5 in the breakdown where more than five candidates have a score."""
+    """Top-1 accuracy, 0-100; top-5 in the breakdown if more than five candidates have a score."""
     values = hits(predictions, examples, 1)
     has_top5 = any(len(p.scores or ()) > 5 for p in predictions)
     breakdown: dict[str, float | None] = {"top5": fmean(hits(predictions, examples, 5))} if has_top5 else {}

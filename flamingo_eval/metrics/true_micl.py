@@ -1,6 +1,6 @@
 """TrueMICL: accuracy over queries whose answers are signed integers or short texts.
 
-The benchmark's own script was not read; VL-ICL's scorer, which never reads a sign, cannot be used for it. Dialects:
+We have not read the benchmark's own script. VL-ICL's scorer never reads a sign, so it cannot be used. Dialects:
 
     answer    if the answer is an integer, the number in the first line of the prediction: the first one
               after its last `=`, or of the whole line; with its sign, and a decimal is another number. Otherwise the
@@ -19,7 +19,7 @@ from statistics import fmean
 from flamingo_eval.metrics.bootstrap import group_means
 from flamingo_eval.records import Example, MetricResult, Prediction
 
-NUMBER = re.compile(r"(?:(?<![\w)])[-\u2212])?\d+(?:\.\d+)?")  # a minus behind a digit or a letter joins words: `3-1`
+NUMBER = re.compile(r"(?:(?<![\w)])[-\u2212])?\d+(?:\.\d+)?")  # a minus after a digit or a letter joins words: `3-1`
 WHOLE = re.compile(r"[-\u2212]?\d+")
 
 
@@ -34,7 +34,7 @@ def true_micl(predictions: Sequence[Prediction], examples: Sequence[Example], di
 
 
 def read_answer(text: str) -> str:
-    """The number that a text names in its first line, without leading zeros; the line itself where it names none."""
+    """The number in the first line of a text, without leading zeros; the line itself if it has none."""
     line = first_line(text)
     number = NUMBER.search(line.rpartition("=")[2]) or NUMBER.search(line)
     return _plain(number.group()) if number else line.removesuffix(".")

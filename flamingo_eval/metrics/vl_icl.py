@@ -1,19 +1,19 @@
-"""VL-ICL Bench: accuracy as its released scorer gives it, and repaired readings of the same predictions beside it.
+"""VL-ICL Bench: accuracy as in its released scorer, and corrected readings of the same predictions next to it.
 
-The released scorer (ys-zong/VL-ICL, evals/eval.py) strips a prediction and keeps what stands before its first newline
-or, where there is none, before its first period, unless the prediction begins with it; nothing is stripped after that.
-What is compared then depends on the task, and each kind has a metric of its own:
+The released scorer (ys-zong/VL-ICL, evals/eval.py) strips a prediction and keeps the text before its first newline. If
+there is no newline, it keeps the text before the first period, unless the prediction begins with one. It does not strip
+again. The comparison depends on the task, and each kind has its own metric:
 
     vl_icl_text     the whole text, lower-cased, equals the answer (open_mi, textocr)
-    vl_icl_count    the same; repaired dialects read a number (clevr)
-    vl_icl_number   the first run of digits equals the answer: a sign is never read (operator induction)
-    vl_icl_yes_no   `yes` is part of the text or it is not: anything without it counts as `No` (matching_mi)
+    vl_icl_count    the same; corrected dialects read a number (clevr)
+    vl_icl_number   the first digits equal the answer: a sign is never read (operator induction)
+    vl_icl_yes_no   whether `yes` is part of the text: anything without it counts as `No` (matching_mi)
 
-The dialect `official` is that scorer. Some right answers can never score under it: the notes give its ceiling, the
-score of predictions that are the answers themselves. The other dialects are repairs of it, shown in the breakdown:
+The dialect `official` is that scorer. It counts some right answers as wrong: the notes have its ceiling, the score of
+predictions that are equal to the answers. The other dialects correct it and are shown in the breakdown:
 
-    stripped    text, count: white space is stripped after the cut as well
-    first_line  text: also right where the first line, with or without a period at its end, is the answer
+    stripped    text, count: white space is also stripped after the cut
+    first_line  text: also right if the first line, with or without a period at its end, is the answer
     number      count: the first number of the cut text, with its sign
     signed      number: the first number of the cut text, with its sign
     yes_or_no   yes_no: the cut text has the word of the answer, and not the other one
@@ -71,7 +71,9 @@ def _signed(prediction: str, answer: str) -> bool:
 
 
 def _whole(number: str) -> tuple[bool, str]:
-    """Sign and digits without leading zeros; compared as text, for Python reads no number of thousands of digits."""
+    """Sign and digits without leading zeros; compared as text, because Python does not read numbers of thousands of
+    digits.
+    """
     digits = number.lstrip("-\u2212").lstrip("0")
     return bool(digits) and number[0] in "-\u2212", digits
 
@@ -86,12 +88,12 @@ def _yes_or_no(prediction: str, answer: str) -> bool:
 
 
 def read_text(text: str) -> str:
-    """What a prediction or an answer says as a text: cut, without outer white space, last period and case."""
+    """The text of a prediction or an answer: cut, without outer white space, last period and case."""
     return cut(text).strip().lower().removesuffix(".")
 
 
 def read_number(text: str) -> str:
-    """The first number of the cut text with its sign; the text where it has none."""
+    """The first number of the cut text with its sign; the text if it has none."""
     number = SIGNED.search(cut(text))
     if number is None:
         return read_text(text)
@@ -100,7 +102,7 @@ def read_number(text: str) -> str:
 
 
 def read_yes_no(text: str) -> str:
-    """`yes` or `no` where the cut text has one of the words; the text where it has none or both."""
+    """`yes` or `no` if the cut text has one of the words; the text if it has none or both."""
     words = set(YES_OR_NO.findall(cut(text).lower()))
     return words.pop() if len(words) == 1 else read_text(text)
 
@@ -127,7 +129,7 @@ def number(predictions: Sequence[Prediction], examples: Sequence[Example], diale
 
 
 def yes_no(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str = "") -> MetricResult:
-    """Accuracy of yes or no by whether `yes` is there (matching_mi), 0-100."""
+    """Accuracy of yes or no, by whether `yes` is in the text (matching_mi), 0-100."""
     return _result(YES_NO, predictions, examples, dialect)
 
 

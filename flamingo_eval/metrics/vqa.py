@@ -1,4 +1,4 @@
-"""VQA accuracy (VQAv2, OK-VQA, TextVQA, VizWiz): agreement with ten annotators, leaving each out in turn.
+"""VQA accuracy (VQAv2, OK-VQA, TextVQA, VizWiz): agreement with ten annotators; each is left out in turn.
 
 For each annotator left out, accuracy is min(1, matches among the others / 3); the question's score is the mean over
 annotators, the benchmark's the mean over questions. Leaving out is by position. Dialects differ in what is cleaned:
@@ -8,13 +8,13 @@ annotators, the benchmark's the mean over questions. Leaving out is by position.
     openflamingo       the same rule; OpenFlamingo's evaluation code
     textvqa            the TextVQA evaluator: both sides, always, after a pass over commas, question marks, possessives
     vizwiz             the VizWiz scorer: the prediction always, the references never; most contractions get a
-                       typographic apostrophe, so that `dont` becomes a word no reference has
+                       typographic apostrophe, so `dont` becomes a word that no reference has
     prophet            the community scorer for OK-VQA: the prediction always and fully; of the references punctuation,
                        and only when they differ
 
-Quirks kept because they move scores: a mark is deleted everywhere when it touches a space anywhere in the original, or
-when a digit-comma-digit stands in it; the period's look-behind is mistyped, so `3.` loses its dot and `a.5` keeps it;
-only the first 32 periods go.
+Quirks that are kept because they change scores: a mark is deleted everywhere if it is next to a space anywhere in the
+original, or if the original has a digit-comma-digit; the look-behind of the period has a typing error, so `3.` loses
+its period and `a.5` keeps it; only the first 32 periods are deleted.
 
 Reads Example.references (ten answers) and Example.labels `answer_type` and `question_type` for the breakdown.
 """
@@ -31,9 +31,9 @@ from flamingo_eval.metrics.contractions import CONTRACTIONS, VIZWIZ_CONTRACTIONS
 from flamingo_eval.records import Example, MetricResult, Prediction
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
-PERIOD = re.compile(r"(?!<=\d)(\.)(?!\d)")  # the look-behind is mistyped in the original, and kept
+PERIOD = re.compile(r"(?!<=\d)(\.)(?!\d)")  # the typing error of the look-behind is in the original
 COMMA_IN_NUMBER = re.compile(r"(\d)(,)(\d)")
-PERIODS_REMOVED = 32  # the original passes re.UNICODE where the count belongs
+PERIODS_REMOVED = 32  # the original passes re.UNICODE as the count
 NUMBERS = {
     "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
     "seven": "7", "eight": "8", "nine": "9", "ten": "10",
@@ -83,12 +83,12 @@ def _one_line(text: str) -> str:
 
 
 def clean(text: str, contractions: Mapping[str, str] = CONTRACTIONS) -> str:
-    """Punctuation, then digits, articles and contractions, as vqaEval.py does them."""
+    """Punctuation, then digits, articles and contractions, as in vqaEval.py."""
     return without_articles(without_marks(text), contractions)
 
 
 def without_marks(text: str) -> str:
-    """vqaEval.py processPunctuation. Every test looks at the original text, not at what is left of it."""
+    """vqaEval.py processPunctuation. Every test is on the original text, not on the changed one."""
     out = text
     number = COMMA_IN_NUMBER.search(text) is not None
     for mark in MARKS:

@@ -1,10 +1,10 @@
-"""WordNet 3.0 as WUPS needs it: senses of a word, lemmas, and Wu-Palmer similarity by the rule of nltk 3.3.
+"""WordNet 3.0 for WUPS: senses of a word, lemmas, and Wu-Palmer similarity by the rule of nltk 3.3.
 
-Similarities of NLTK differ between releases (which pairs are joined under an artificial root, how far word endings are
-taken off), and published WUPS rests on release 3.3. So NLTK's data files are read here and the rules are ours:
+Similarities of NLTK differ between releases (which pairs are joined under an artificial root, how many word endings are
+removed), and published WUPS uses release 3.3. So NLTK's data files are read here, with our own code for the rules:
 
-    depth(s)         hypernyms on the longest way up to a root; the shortest way where the lowest common hypernym is
-                     chosen, ties by name
+    depth(s)         hypernyms on the longest way up to a root; the shortest way when the lowest common hypernym is
+                     chosen; ties by name
     Wu-Palmer        2 d / (2 d + l1 + l2) with d = 1 + depth of the lowest common hypernym, l1 and l2 the shortest ways
                      from it to the two senses; nothing if they have none in common
     artificial root  above all roots, and only if the first sense is a verb: verb taxonomies have many roots
@@ -26,7 +26,7 @@ from flamingo_eval.errors import MissingDependency
 INSTALL = "python -m nltk.downloader wordnet averaged_perceptron_tagger_eng punkt_tab"
 RESOURCES = ("taggers/averaged_perceptron_tagger_eng", "tokenizers/punkt_tab/english")
 PARTS = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}  # in the order in which a word's senses are listed
-ENDINGS: Mapping[str, tuple[tuple[str, str], ...]] = {  # WordNet's morphy: what replaces which ending
+ENDINGS: Mapping[str, tuple[tuple[str, str], ...]] = {  # WordNet's morphy: endings and their replacements
     "n": (
         ("s", ""), ("ses", "s"), ("ves", "f"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"),
         ("men", "man"), ("ies", "y"),
@@ -56,12 +56,12 @@ class WordNet:
     data: Mapping[str, bytes]
 
     def offsets(self, lemma: str, part: str) -> list[int]:
-        """Where the senses of a lemma stand in the data file of a part of speech, the first sense first."""
+        """The offsets of a lemma's senses in the data file of a part of speech, the first sense first."""
         fields = self.index[part][lemma].split()
         return [int(offset) for offset in fields[-int(fields[2]) :]]
 
     def lemmas(self, word: str, part: str) -> list[str]:
-        """Lemmas of a word form in one part of speech, itself first; endings are taken off until something is found."""
+        """Lemmas of a word form in one part of speech, itself first; endings are removed until one is found."""
         if word in self.exceptions[part]:
             return self._known([word, *self.exceptions[part][word]], part)
         forms = _without_endings([word], part)
@@ -110,7 +110,7 @@ def _without_endings(forms: list[str], part: str) -> list[str]:
 
 
 class WuPalmer:
-    """Similarity of words by their first senses. Remembers what it has computed: answers repeat their words."""
+    """Similarity of words by their first senses, with a cache, because answers repeat words."""
 
     def __init__(self, wordnet: WordNet) -> None:
         self.wordnet = wordnet
@@ -120,7 +120,7 @@ class WuPalmer:
         self.of_senses = cache(self._of_senses)
 
     def of_words(self, one: str, other: str) -> float:
-        """1 for equal words; 0 where a word is unknown or the two have no common hypernym."""
+        """1 for equal words; 0 if a word is unknown or the two have no common hypernym."""
         if one == other:
             return 1.0
         first, second = self.first_sense(one), self.first_sense(other)
@@ -168,14 +168,16 @@ class WuPalmer:
         return 2.0 * depth / (self._way(ways, shared) + depth + self._way(other_ways, shared) + depth)
 
     def _way(self, ways: Mapping[Sense, int], to: Sense) -> int:
-        """The shortest way to a common hypernym, over whichever sense above both is nearest."""
+        """The shortest way to a common hypernym, over the nearest sense above both."""
         above = self.ways_up(to)
         return min(n + above[s] for s, n in ways.items() if s in above)
 
 
 @lru_cache(maxsize=1)
 def load_wordnet() -> WordNet:
-    """WordNet from NLTK's data folders, unpacked or as wordnet.zip. Raises MissingDependency with the install line."""
+    """WordNet from NLTK's data folders, unpacked or as wordnet.zip. Raises MissingDependency with the install
+    command.
+    """
     reader = _find_wordnet()
     if reader is None:
         raise _missing("wordnet")
@@ -190,7 +192,7 @@ def load_wordnet() -> WordNet:
 
 
 def _find_wordnet() -> Callable[[str], bytes] | None:
-    """Reads a WordNet file by name, from the first NLTK data folder that has WordNet; None where none has."""
+    """Reads a WordNet file by name, from the first NLTK data folder that has WordNet; None if none has it."""
     for root in map(Path, _nltk_paths()):
         folder, zip_path = root / "corpora" / "wordnet", root / "corpora" / "wordnet.zip"
         if (folder / "index.noun").is_file():
@@ -218,7 +220,9 @@ def _missing(*names: str) -> MissingDependency:
 
 @lru_cache(maxsize=1)
 def require_nltk_data() -> str:
-    """NLTK's version, once WordNet, tagger and tokenizer are found. Raises MissingDependency naming all that is not."""
+    """NLTK's version, if WordNet, tagger and tokenizer are present. Raises MissingDependency with all that are
+    missing.
+    """
     _nltk_paths()
     import nltk
 

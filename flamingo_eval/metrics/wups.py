@@ -1,17 +1,17 @@
 """WUPS of NExT-QA's open-ended questions (doc-doc/NExT-OE, eval_oe.py and metrics.py), the headline at threshold 0.
 
-Both sides are lemmatised (Porter stem where WordNet does not know the lemma) and lose 156 stop words, which leave no,
+Both sides are lemmatised (Porter stem if WordNet does not know the lemma), and 156 stop words are removed, but not no,
 not, before, after, in, on, up and down. Each word then takes its best Wu-Palmer match on the other side; words without
-any match are skipped, the others multiplied, and the lesser of the two directions counts. Nothing against nothing is 0.
+any match are skipped, the others multiplied, and the lesser of the two directions counts. Two empty sides score 0.
 
-    CW, CH, TN, TP, TC, DL, DO   the better of the two references where there is a second one
-    DB, DC (yes or no, count)    equal to a reference after the preparation, 1 or 0
+    CW, CH, TN, TP, TC, DL, DO   the better of the two references, if there is a second one
+    DB, DC (yes or no, count)    equal to a reference after this preparation, 1 or 0
 
-Mean over questions; WUPS_C, WUPS_T, WUPS_D, every type (TP counts as TN) and threshold 0.9, which takes similarities
-below it times 0.1, in the breakdown. WordNet 3.0 and the similarity of nltk 3.3: see wordnet.py. The tokenizer and the
+Mean over questions. The breakdown has WUPS_C, WUPS_T, WUPS_D, every type (TP counts as TN) and threshold 0.9, which
+multiplies lower similarities by 0.1. WordNet 3.0 and the similarity of nltk 3.3: see wordnet.py. The tokenizer and the
 tagger are those of the installed NLTK.
 
-Reads Example.references (one answer), labels `question_type` and, where there is one, `extra_references`.
+Reads Example.references (one answer), labels `question_type` and, if there is one, `extra_references`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ mightn't mustn mustn't needn needn't shan shan't shouldn shouldn't wasn wasn't w
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 EXACT_TYPES = ("DB", "DC")
-LOWERED = 0.1  # what a similarity below the threshold is multiplied by
+LOWERED = 0.1  # factor of similarities below the threshold
 PARTS = {"NN": "n", "JJ": "a", "VB": "v", "RB": "r"}  # Penn tags by their first two letters
 
 
@@ -77,7 +77,7 @@ def answer_score(
 def _directed(
     words: Sequence[str], others: Sequence[str], threshold: float, similarity: Callable[[str, str], float]
 ) -> float:
-    """Product over the words of their best match; words without a match are skipped, none at all is 0."""
+    """Product over the words of their best match; words without a match are skipped; 0 if all are skipped."""
     product, has_match = 1.0, False
     for word in words:
         best = max((_lowered(word, other, threshold, similarity) for other in others), default=0.0)

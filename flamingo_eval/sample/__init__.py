@@ -16,11 +16,12 @@ RENDERED = 1_650_000_000  # seconds; any fixed time
 
 
 def sample_root(task: str) -> Path:
-    """The data root of one task's sample, rendered if it is not there yet.
+    """The data root of one task's sample, rendered if it does not exist yet.
 
     Raises DataError if the task has none, RunError if the cache cannot be written.
 
-    Rendered in a temporary folder and renamed in one step: two processes may do it at once, and an interrupted one
+    It is rendered in a temporary folder and renamed in one step: two processes may do it at once, and an interrupted
+    one
     leaves no folder that looks complete.
     """
     from flamingo_eval.sample.benchmarks.table import BUILDERS, build
@@ -34,7 +35,7 @@ def sample_root(task: str) -> Path:
 
 
 def fresh_root(task: str, copy: str) -> Path:
-    """The data root of a fresh copy of one task, `7` or `7,ways=3`, rendered if it is not there yet.
+    """The data root of a fresh copy of one task, `7` or `7,ways=3`, rendered if it does not exist yet.
 
     Raises UsageError for an invalid name of a copy, DataError if the task cannot be drawn.
     """
@@ -52,7 +53,7 @@ def _samples() -> Path:
 
 
 def _rendered(root: Path, write: Callable[[Path], None]) -> Path:
-    """The folder, written beside its place and moved there if it is not there yet."""
+    """The folder, written next to its place and moved there if it does not exist yet."""
     if root.is_dir():
         return root
     try:
@@ -72,6 +73,8 @@ def _rendered(root: Path, write: Callable[[Path], None]) -> Path:
 
 
 def _set_times(folder: Path) -> None:
-    """One time for all files: rendered again they are the same, and a run record does not take them for changed."""
+    """Set one time on all files: files that are rendered again are the same, and a run record does not report them
+    as changed.
+    """
     for path in folder.rglob("*"):
         os.utime(path, (RENDERED, RENDERED))

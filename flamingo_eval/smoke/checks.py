@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flamingo_eval.api import Model
     from flamingo_eval.backends.hf.model import HFModel
 
-QUERIES = 24  # of vqav2@sample at 4 shots: what most checks answer
+QUERIES = 24  # of vqav2@sample at 4 shots: the queries of most checks
 BINDING = 40  # episodes of fast binding, five ways, 8 shots
 WAYS = 5
 LEAST_CHANGED = 0.1  # share of answers that shuffled query pictures must change
@@ -147,7 +147,7 @@ def resumes(bench: Bench) -> str:
 
 
 def looks(bench: Bench) -> str:
-    """Answers change when query pictures are exchanged."""
+    """Answers change when query pictures are shuffled."""
     exchanged = outputs_of(bench.run("exchanged", ablation="query-images-shuffled"))
     own_answers = {o.id: o.prediction for o in outputs_of(bench.answered)}
     n_changed = sum(o.prediction != own_answers[o.id] for o in exchanged)
@@ -157,7 +157,7 @@ def looks(bench: Bench) -> str:
 
 
 def uses_shots(bench: Bench) -> str:
-    """In fast binding only the shots give the right name, so exchanged labels must make the answers wrong."""
+    """In fast binding only the shots give the right name, so shuffled labels must make the answers wrong."""
     is_right = _binding(bench, "")
     swapped = _binding(bench, "labels-shuffled")
     n_better = sum(is_right[id] > swapped[id] for id in is_right)

@@ -17,7 +17,7 @@ OBJECTS, TRAIN_CLIPS, EVAL_CLIPS = 8, 8, 2  # Kinetics: objects, and clips of ea
 
 
 def build_rareact(root: Path) -> None:
-    """rareact.csv over the real 149 classes, and rareact_videos; a clip shows the noun where the world has it."""
+    """rareact.csv over the real 149 classes, and rareact_videos; a clip shows the noun if the world has it."""
     object_of = {c.name: i for i, c in enumerate(concepts()) if not c.held_out}
     phrases = files("flamingo_eval.data.layouts").joinpath("rareact_phrases.csv")  # the table that the loader reads
     with Path(str(phrases)).open(encoding="utf-8", newline="") as file:
@@ -26,7 +26,7 @@ def build_rareact(root: Path) -> None:
     for first in range(0, EVAL_ROWS, SEGMENTS):
         video, scenes = f"rare{first:05d}", []
         for row in range(first, min(first + SEGMENTS, EVAL_ROWS)):
-            number = row * 7 % len(table) // 2 * 2  # two or three rows a class
+            number = row * 7 % len(table) // 2 * 2  # two or three rows per class
             verb, noun = table[number]
             scene = moving_scene("rareact", row)
             scenes.append(replace(scene, objects=(object_of[noun],)) if noun in object_of else scene)
@@ -48,7 +48,7 @@ def build_rareact(root: Path) -> None:
 
 
 def build_kinetics700(root: Path) -> None:
-    """annotations/{train,val}.csv and a folder a class; a class is an object and the way it moves."""
+    """annotations/{train,val}.csv and one folder per class; a class is an object and a motion."""
     columns = ["label", "youtube_id", "time_start", "time_end", "split"]
     objects = rng_of("kinetics700").sample(seen(), OBJECTS)
     labels = [(o, motion) for o in objects for motion in MOTIONS if motion != "still"]

@@ -13,7 +13,7 @@ DOMAINS = ("in-domain", "near-domain", "out-domain")
 
 
 def build_textcaps(root: Path) -> None:
-    """TextCaps_0.1_{train,val}.json, one entry a caption, and train_images for both."""
+    """TextCaps_0.1_{train,val}.json, one entry per caption, and train_images for both."""
     for part, subset in (("train", "train"), ("eval", "val")):
         data = []
         for n in rows(part):
@@ -57,7 +57,7 @@ def build_flickr30k(root: Path) -> None:
 def build_nocaps(root: Path) -> None:
     """COCO's training captions for the shots; nocaps_val_4500_captions.json in three domains for the queries.
 
-    Objects of `out-domain` are those that no training shows.
+    Objects of `out-domain` are held out of all training.
     """
     train = [(n, scene_of("nocaps", n)) for n in rows("train")]
     _write(root, "annotations/captions_train2014.json", "train2014", train, {}, 5)

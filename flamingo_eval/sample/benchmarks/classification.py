@@ -13,12 +13,12 @@ CLASSES, TRAIN_VIEWS, EVAL_VIEWS = 32, 9, 3
 
 
 def wnid(concept: int) -> str:
-    """A WordNet-like id that no real synset has."""
+    """An id in WordNet's form that no real synset has."""
     return f"n9{concept:07d}"
 
 
 def build_imagenet(root: Path) -> None:
-    """LOC_synset_mapping.txt, and train and val with a folder a class."""
+    """LOC_synset_mapping.txt, and train and val with one folder per class."""
     objects = sorted(rng_of("imagenet").sample(seen(), CLASSES))
     root.mkdir(parents=True, exist_ok=True)
     mapping = "".join(f"{wnid(c)} {name_of(c)}\n" for c in objects)

@@ -1,4 +1,4 @@
-"""What the other benchmarks of the sample are made of: scenes, questions and captions, each in its own conventions.
+"""Scenes, questions and captions for the other benchmarks of the sample, each in its own conventions.
 
 Every value is drawn from a key that names benchmark, part and number, so nothing depends on the order of writing.
 """
@@ -14,12 +14,12 @@ from flamingo_eval.sample.world.wording import COLOURS, NUMBERS, Asked, Conventi
 
 TRAIN_ROWS, EVAL_ROWS = 288, 96
 PARTS = ("train", "eval")
-OFF_CONVENTION = 0.08  # how often an annotator answers in another way than the others
+OFF_CONVENTION = 0.08  # share of answers in which an annotator uses other words than the others
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One scene with what is asked about it. `number` counts over both parts, so ids never collide."""
+    """One scene with its question and captions. `number` counts over both parts, so ids are unique."""
 
     number: int
     scene: Scene
@@ -27,7 +27,7 @@ class Drawn:
 
 
 def rng_of(*key: object) -> Random:
-    """A generator of its own for whatever the key names."""
+    """A separate generator for each key."""
     return Random(":".join([world(), *map(str, key)]))
 
 
@@ -66,7 +66,7 @@ def draw(benchmark: str, part: str, types: tuple[str, ...]) -> list[Drawn]:
 
 
 def answers_of(benchmark: str, number: int, asked: Asked, scene: Scene, count: int = 10) -> list[str]:
-    """What `count` annotators answer: nearly all the same, now and then in other words."""
+    """The answers of `count` annotators: nearly all the same, some in other words."""
     rng = rng_of("answers", benchmark, number)
     return [asked.answer if rng.random() >= OFF_CONVENTION else _other(asked, scene, rng) for _ in range(count)]
 

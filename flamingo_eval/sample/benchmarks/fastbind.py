@@ -1,8 +1,8 @@
-"""Fast binding, after Frozen's Open-Ended miniImageNet and VL-ICL: nonsense names bound to objects within the prompt.
+"""Fast binding, similar to Frozen's Open-Ended miniImageNet and VL-ICL: nonsense names bound to objects in the prompt.
 
-A pool is a handful of objects under names that mean nothing outside it; a query's shots come from its own pool. Nothing
-in a model's weights helps. `seen` pools show objects of the training part (other pictures), `unseen` pools objects that
-no stage of training has shown or named.
+A pool is a few objects under names that mean nothing outside it; a query's shots come from its own pool. Knowledge in a
+model's weights does not help. `seen` pools show objects of the training part (other pictures), `unseen` pools objects
+that no stage of training has shown or named.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flamingo_eval.sample.world.wording import NONSENSE
 WAYS = (2, 5, 8)
 POOLS = 50  # of each part and number of ways
 QUERIES = 4  # of a pool
-VIEWS = 24  # pictures of an object: the last few are queries', the others shots'
+VIEWS = 24  # pictures of an object: the last few for queries, the others for shots
 SHOT_VIEWS = 20
 OBJECTS = 58  # of each part
 

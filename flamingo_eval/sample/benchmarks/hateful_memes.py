@@ -1,6 +1,6 @@
 """Hateful Memes in its official layout, with harmless memes: "no fox" under a fox is unkind, under a cat it is not.
 
-Neither the text nor the picture tells alone, as with the benchmark's own confounders.
+Neither the text nor the picture alone is enough, as in the benchmark's own confounders.
 """
 
 from __future__ import annotations

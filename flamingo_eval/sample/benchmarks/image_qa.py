@@ -11,7 +11,7 @@ from flamingo_eval.sample.world.wording import NONSENSE
 OKVQA_TYPES = ("shelf", "kind", "where")
 VIZWIZ_TYPES = ("what", "colour", "count")
 GQA_TYPES = ("what", "where", "colour", "present", "count")
-UNANSWERABLE = 0.15  # share of VizWiz questions that the picture does not answer
+UNANSWERABLE = 0.15  # share of VizWiz questions whose picture does not show the answer
 
 
 def build_okvqa(root: Path) -> None:
@@ -69,7 +69,7 @@ def build_vizwiz(root: Path) -> None:
 
 
 def build_textvqa(root: Path) -> None:
-    """TextVQA_0.5.1_{train,val}.json and train_images, which holds the pictures of both."""
+    """TextVQA_0.5.1_{train,val}.json and train_images, which has the pictures of both."""
     for part, subset in (("train", "train"), ("eval", "val")):
         data = []
         for n in rows(part):
@@ -92,7 +92,7 @@ def build_textvqa(root: Path) -> None:
 
 
 def build_gqa(root: Path) -> None:
-    """{train,testdev}_balanced_questions.json and images; two questions a picture."""
+    """{train,testdev}_balanced_questions.json and images; two questions per picture."""
     for part, subset in (("train", "train"), ("eval", "testdev")):
         questions: dict[str, dict[str, object]] = {}
         for n in rows(part)[::2]:

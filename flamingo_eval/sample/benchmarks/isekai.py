@@ -1,4 +1,4 @@
-"""Invented creatures among others, as ISEKAI has them: objects that no training has shown, under nonsense names."""
+"""Invented creatures in ISEKAI's layout: objects that no training has shown, under nonsense names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PICTURES = 4  # of each list
 
 
 def build_isekai_10(root: Path) -> None:
-    """ISEKAI-10.jsonl and images/: every creature against an object that is common."""
+    """ISEKAI-10.jsonl and images/: every creature with a common object."""
     _write(root, "ISEKAI-10", [(creature, seen()[7 * number]) for number, creature in enumerate(_creatures())])
 
 
 def build_isekai_pair(root: Path) -> None:
-    """ISEKAI-pair.jsonl and images/: every creature against another of its kind."""
+    """ISEKAI-pair.jsonl and images/: every creature with another of its kind."""
     pairs = []
     for creature in _creatures():
         kind = concepts()[creature].kind

@@ -1,6 +1,6 @@
-"""Problems with demonstrations of their own, as SMMILE has them: a few pictures with nonsense names, then the query.
+"""Problems with their own demonstrations, in SMMILE's layout: a few pictures with nonsense names, then the query.
 
-In most problems a demonstration shows the query's object, in some none does, so that its name cannot be known.
+In most problems a demonstration shows the query's object. In some none does, so its name cannot be known.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Row = dict[str, object]
 
 
 def build_smmile(root: Path) -> None:
-    """train.jsonl and images/: the rows of the Hub's table, with names of files in the place of pictures."""
+    """train.jsonl and images/: the rows of the Hub's table, with file names instead of pictures."""
     _write(root, [row for number in range(PROBLEMS) for row in _problem(root, number)])
 
 
 def build_permutations(root: Path) -> None:
-    """The same for SMMILE++: each problem several times, its demonstrations in other orders."""
+    """SMMILE++: each problem several times, with its demonstrations in other orders."""
     rows: list[Row] = []
     for number in range(PERMUTED):
         *shots, query = _problem(root, number)

@@ -1,4 +1,4 @@
-"""Tasks after TrueMICL, whose rule is found from the demonstrations' pictures: VL-ICL's records, pictures in img/."""
+"""Tasks in TrueMICL's layout, whose rule must be inferred from demonstrations: VL-ICL's records, pictures in img/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flamingo_eval.sample.fresh.dials import ClevrDials, OperatorDials
 from flamingo_eval.sample.fresh.operators import OPERATORS, QUESTION, draw_text, pairs_of, results
 
 QUERIES, SUPPORT = 24, 48
-ASKED = 8  # pairs of digits: each is asked under every operator
+ASKED = 8  # pairs of digits: each is asked with every operator
 SIDE = 128  # pixels of a picture
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 SHAPES = ("cylinder", "sphere", "cube")
@@ -27,7 +27,7 @@ Row = dict[str, object]
 
 
 def build_operator_induction(root: Path) -> None:
-    """operator_induction/: support rows hold the answer of one operator each."""
+    """operator_induction/: support rows have the answer of one operator each."""
     task = "operator_induction"
     asked, rest = pairs_of(f"true_micl:{task}", ASKED)
     lists: dict[str, list[Row]] = {"query": [], "support": []}
@@ -49,7 +49,7 @@ def build_operator_induction(root: Path) -> None:
 
 
 def build_clevr(root: Path) -> None:
-    """clevr/, with queryall.json and supportall.json beside the two lists."""
+    """clevr/, with queryall.json and supportall.json in addition to the two lists."""
     lists: dict[str, list[Row]] = {}
     for part, n in (("query", QUERIES), ("support", SUPPORT)):
         lists[part] = []
@@ -81,7 +81,7 @@ def build_sudoku(root: Path) -> None:
 
 
 def build_shapes_count(root: Path) -> None:
-    """shapes_count/: shapes in one colour and a few in another; the answer is how many are of the other."""
+    """shapes_count/: shapes in one colour and a few in another; the answer is the number in the other colour."""
     lists: dict[str, list[Row]] = {"query": [], "support": []}
     for part, n in (("query", QUERIES), ("support", SUPPORT)):
         for number in range(n):

@@ -1,7 +1,7 @@
 """MSVD-QA, MSRVTT-QA, iVQA, NExT-QA, STAR, VATEX and YouCook2 in their official layouts.
 
-Several questions share a clip where the benchmark's do; where every row is a clip of its own, rows are segments of, or
-further names for, a few dozen files.
+Several questions share a clip if they do in the benchmark. If every row has its own clip there, rows are segments of,
+or links to, a few dozen files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STAR_TYPES = ("Interaction", "Sequence", "Prediction", "Feasibility")
 
 
 def write_csv(path: Path, columns: Sequence[str], records: Iterable[Mapping[str, object]]) -> None:
-    """CSV with a header, its folder made."""
+    """Write CSV with a header; creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -34,14 +34,14 @@ def write_csv(path: Path, columns: Sequence[str], records: Iterable[Mapping[str,
 
 
 def asked_of(benchmark: str, scene: Scene, key: int) -> Asked:
-    """A question about a clip: one time in three, where its objects go."""
+    """A question about a clip; one in three asks where its objects go."""
     if key % 3 == 0:
         return Asked("motion", "where does it go?", scene.motion)
     return ask_about(benchmark, scene, TYPES, key)
 
 
 def clips_of(benchmark: str, part: str) -> list[tuple[int, Scene, range]]:
-    """(clip, its scene, the rows about it), PER_CLIP rows a clip."""
+    """(clip, its scene, the rows about it), PER_CLIP rows per clip."""
     numbers = rows(part)
     starts = range(numbers.start, numbers.stop, PER_CLIP)
     return [(n, moving_scene(benchmark, n), range(n, min(n + PER_CLIP, numbers.stop))) for n in starts]
@@ -90,7 +90,7 @@ def build_msrvttqa(root: Path) -> None:
 
 
 def build_ivqa(root: Path) -> None:
-    """{train,test}.csv with five answers a question; every row has a file of its own name."""
+    """{train,test}.csv with five answers per question; every row has a file of its own name."""
     columns = ["video_id", "start", "end", "question", *(f"answer{i}" for i in range(1, 6)), "confidence"]
     for part, split in (("train", "train"), ("eval", "test")):
         records = []
@@ -191,7 +191,7 @@ def build_vatex(root: Path) -> None:
 
 
 def build_youcook2(root: Path) -> None:
-    """youcookii_annotations_trainval.json and raw_videos by split and recipe; four segments a video."""
+    """youcookii_annotations_trainval.json and raw_videos by split and recipe; four segments per video."""
     database: dict[str, object] = {}
     for part, subset in (("train", "training"), ("eval", "validation")):
         for first, scenes in _long_videos("youcook2", part):
@@ -216,7 +216,7 @@ def build_youcook2(root: Path) -> None:
 
 
 def _long_videos(benchmark: str, part: str) -> list[tuple[int, list[Scene]]]:
-    """(first row, scenes): SEGMENTS rows a video."""
+    """(first row, scenes): SEGMENTS rows per video."""
     numbers = rows(part)
     starts = range(numbers.start, numbers.stop, SEGMENTS)
     return [(n, [moving_scene(benchmark, row) for row in range(n, min(n + SEGMENTS, numbers.stop))]) for n in starts]

@@ -1,4 +1,4 @@
-"""VisDial 1.0 in its official layout: dialogues over shared texts, 100 candidates a round, one dense round each.
+"""VisDial 1.0 in its official layout: dialogues over shared texts, 100 candidates per round, one dense round each.
 
 Dialogues have three rounds, not ten, so that four of them fit the tiny checkpoint's context.
 """

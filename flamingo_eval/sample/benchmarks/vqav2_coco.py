@@ -19,9 +19,9 @@ from flamingo_eval.sample.world.wording import COLOURS, NUMBERS, Asked, Conventi
 
 TRAIN_PICTURES, EVAL_PICTURES = 2304, 400
 ANNOTATORS = 10
-OFF_CONVENTION = 0.08  # how often an annotator answers in another way than the others
+OFF_CONVENTION = 0.08  # share of answers in which an annotator uses other words than the others
 
-# How the annotators write. Names of places are their own: nothing but demonstrations can tell which is which.
+# How the annotators write. Names of places are arbitrary: only demonstrations show which is which.
 CONVENTIONS = Conventions(
     numbers="roman",
     colours="fancy",
@@ -31,8 +31,8 @@ CONVENTIONS = Conventions(
     caption=5,
 )
 BACKGROUNDS = tuple(CONVENTIONS.places)
-# How often each type of question is asked. Most ask for what only demonstrations can tell: the sample is there to show
-# learning from them (the model card says how this mix was chosen).
+# How often each type of question is asked. Most need information that only demonstrations give, because the sample
+# should show learning from them (the model card says how this mix was chosen).
 QUESTIONS: Mapping[str, float] = {
     "where": 0.77,
     "what": 0.06,
@@ -78,7 +78,7 @@ def _draw(key: str, id: int) -> Pictured:
 
 
 def _answer(asked: Asked, scene: Scene, rng: Random) -> str:
-    """One annotator's answer: now and then in other words, or wrong."""
+    """One annotator's answer: sometimes in other words, or wrong."""
     if rng.random() >= OFF_CONVENTION:
         return asked.answer
     first = scene.objects[0]

@@ -18,18 +18,18 @@ JPEG_QUALITY = 92
 
 
 def write_json(path: Path, value: object) -> None:
-    """JSON in a file, its folder made."""
+    """Write JSON; creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
 def write_picture(path: Path, scene: Scene) -> None:
-    """A scene as a JPEG file, its folder made."""
+    """Write a scene as a JPEG file; creates the folder."""
     save_picture(path, render(scene))
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
-    """A picture as a file of its name's kind, its folder made."""
+    """Write a picture in the format of its suffix; creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, quality=JPEG_QUALITY)
 

@@ -1,4 +1,4 @@
-"""Benchmarks of in-context learning drawn anew from a seed: the tasks of VL-ICL Bench in its official layout.
+"""Benchmarks of in-context learning, generated from a seed: the tasks of VL-ICL Bench in its official layout.
 
-Pixels are integers in every step (canvas.py), so every machine draws the same ones.
+Pixels are integers in every step (canvas.py), so they are the same on every machine.
 """

@@ -1,4 +1,4 @@
-"""Drawing on a picture, int16[height, width, 3], with integers only, so every machine draws the same pixels.
+"""Drawing on a picture, int16[height, width, 3], with integers only, so the pixels are the same on every machine.
 
 No sine, no floating-point interpolation and no font library: these differ in their last digits between processors and
 releases, and so would rounded pixels.
@@ -25,7 +25,7 @@ ONE = 256  # shares of one are counted in 256ths
 
 
 def ground(width: int, height: int, colour: Colour, rng: Random) -> Pixels:
-    """A background near a colour that gets lighter towards one side."""
+    """A background of about this colour, lighter towards one side."""
     jitter = [c + rng.randint(-14, 14) for c in colour]
     light = rng.randint(0, 80) * (np.arange(height, dtype=np.int32) * 2 - height) // (2 * height)
     if rng.random() < 0.5:
@@ -48,7 +48,7 @@ def add_noise(pixels: Pixels, amount: float, rng: Random) -> None:
 
 
 def stamp(pixels: Pixels, mask: NDArray[np.bool_], x: int, y: int, colour: Colour) -> None:
-    """Fill where the mask is true; its corner lies at (x, y), what is outside the picture is left out."""
+    """Fill where the mask is true, with its corner at (x, y); parts outside the picture are left out."""
     height, width = pixels.shape[:2]
     top, left, bottom, right = max(y, 0), max(x, 0), min(y + mask.shape[0], height), min(x + mask.shape[1], width)
     if top < bottom and left < right:
@@ -103,7 +103,7 @@ def paste_object(
 
 
 def save(pixels: Pixels, path: Path) -> None:
-    """As PNG, or as JPEG, by the file's name; its folder is made."""
+    """Save as PNG or JPEG, by the file's suffix; creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     if path.suffix == ".png":

@@ -16,7 +16,7 @@ from flamingo_eval.sample.fresh.canvas import Colour, Pixels, add_noise, ground,
 from flamingo_eval.sample.fresh.dials import ClevrDials
 from flamingo_eval.sample.fresh.text_twins import write_text_twin
 
-WIDTH, HEIGHT = 240, 160  # pixels of a picture: half of CLEVR's, so that ten thousand of them are drawn in a minute
+WIDTH, HEIGHT = 240, 160  # pixels of a picture: half of CLEVR's, so that ten thousand take a minute
 COLOURS: Mapping[str, Colour] = {
     "gray": (87, 87, 87),
     "red": (173, 35, 35),
@@ -34,13 +34,13 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "color": tuple(COLOURS),
 }
 SIDES = {"small": 20, "large": 36}
-COLUMNS, ROWS = 4, 3  # of the grid that solids stand on, each a little off its place
+COLUMNS, ROWS = 4, 3  # of the grid of the solids, each with a small random offset
 FLOOR: Colour = (172, 172, 170)
 
 
 @dataclass(frozen=True, slots=True)
 class Solid:
-    """One object of a scene and where it stands (its upper left corner)."""
+    """One object of a scene and its position (upper left corner)."""
 
     size: str
     shape: str
@@ -111,7 +111,7 @@ def _draw_solid(pixels: Pixels, solid: Solid) -> None:
 
 
 def outline(shape: str, side: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """bool[side, side] each: what a solid fills, and what of it lies in the shade."""
+    """bool[side, side] each: the pixels of a solid, and which of them are in the shade."""
     y, x = np.mgrid[0:side, 0:side]
     right = 2 * x - side + 1  # from the middle, in half pixels
     down = 2 * y - side + 1

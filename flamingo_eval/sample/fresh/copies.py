@@ -1,4 +1,4 @@
-"""A fresh copy of a task: its seed and dials, how they are written down, and its files."""
+"""A fresh copy of a task: its seed and dials, their text form, and its files."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class Copy:
 
     @property
     def name(self) -> str:
-        """`7`, or with the dials that differ from the defaults `7,ways=3`: what a record and a command call it."""
+        """`7`, or with the dials that differ from the defaults `7,ways=3`: the name in records and commands."""
         words = spelled(self.task, self.dials) if self.dials else ""
         return f"{self.seed},{words}" if words else str(self.seed)
 
     @property
     def dials_by_name(self) -> dict[str, int | float]:
-        """Every dial with its value, those at their defaults included."""
+        """Every dial with its value, including defaults."""
         return asdict(self.dials) if self.dials else {}
 
     def as_json(self) -> dict[str, object]:
-        """What fresh-<task>.json says."""
+        """The content of fresh-<task>.json."""
         about = {"task": self.task, "seed": self.seed, "version": SAMPLE_VERSION, "copy": self.name}
         return {**about, "dials": self.dials_by_name}
 
     def write(self, root: Path) -> None:
-        """The files in the official layout, and fresh-<task>.json, which says what they are, last."""
+        """The files in the official layout, and last fresh-<task>.json, which describes them."""
         from flamingo_eval.sample.benchmarks.writers import write_json  # draws pictures
 
         build(self.task, root, self.seed, self.dials)
@@ -70,7 +70,7 @@ def copy_of(task: str, words: str) -> Copy:
 
 
 def recorded_copy(root: Path, task: str) -> str:
-    """The name of the copy of a task that was written into a folder; "" where none was."""
+    """The name of the copy of a task that was written into a folder; "" if there is none."""
     try:
         about = json.loads(_record(root, task).read_text(encoding="utf-8"))
         return copy_of(task, str(about["copy"])).name

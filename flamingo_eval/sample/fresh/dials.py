@@ -1,7 +1,7 @@
-"""What can be chosen of a fresh task: one small record a task, its defaults small, the official sizes beside them.
+"""The dials of fresh tasks: one small record per task, with small defaults, and the official sizes.
 
-A dial changes what it names and nothing else: the keys of all draws are seed, task and number alone, so that two copies
-that differ in one dial show the same episodes.
+A dial changes only what it names: the keys of all draws are seed, task and number, so two copies that differ in one
+dial show the same episodes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar, TypeAlias
 
 from flamingo_eval.errors import UsageError, did_you_mean
 
-FAST_BINDING_NAMES = 64  # nonsense words there are
+FAST_BINDING_NAMES = 64  # number of nonsense words
 
 
 def at_least(dials: object, **limits: int) -> None:
@@ -30,7 +30,7 @@ def at_most(dials: object, **limits: int) -> None:
 
 
 def shares(dials: object, *names: str) -> None:
-    """Raises ValueError that names the dial that is no share."""
+    """Raises ValueError that names the dial that is not between 0 and 1."""
     for name in names:
         if not 0 <= getattr(dials, name) <= 1:
             raise ValueError(f"{name} must be between 0 and 1, got {getattr(dials, name)}")
@@ -43,11 +43,11 @@ class OpenMiDials:
     official: ClassVar[Mapping[str, int]] = {"queries": 200}
 
     queries: int = 48
-    ways: int = 2  # names that a round shows
-    classes: int = 5  # names that a query brings
-    pictures: int = 5  # of each class: as many shots there are
-    concepts: int = 58  # objects that the whole task is made of
-    distractors: int = 0  # smaller objects beside the one that is named
+    ways: int = 2  # names in a round
+    classes: int = 5  # names of a query
+    pictures: int = 5  # of each class: the largest number of shots
+    concepts: int = 58  # objects of the whole task
+    distractors: int = 0  # smaller objects next to the named one
     occlusion: float = 0.0  # share of the object that is cut away
     noise: float = 0.05  # of the pixels, of the full range
     similarity: float = 0.0  # share of a query's classes that are of one kind (animals, tools, ...)
@@ -77,11 +77,11 @@ class ClevrDials:
 
 @dataclass(frozen=True, slots=True)
 class OperatorDials:
-    """Two digits and a question mark; the operator has to be found from the results."""
+    """Two digits and a question mark; the operator must be inferred from the results."""
 
     official: ClassVar[Mapping[str, int]] = {"pairs": 20}
 
-    pairs: int = 20  # of the 100 pairs of digits: each is asked under +, - and x, the others are the support
+    pairs: int = 20  # of the 100 pairs of digits: each is asked with +, - and x; the others are the support
     noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -141,9 +141,9 @@ DIALS: dict[str, Dials] = {
 
 
 def set_dials(task: str, words: Mapping[str, str], official_size: bool = False) -> Dials | None:
-    """The dials of a task with those changed that `words` names; None for a task that has none.
+    """The dials of a task with the changes in `words`; None for a task without dials.
 
-    Raises UsageError for an unknown dial and a value that it cannot take.
+    Raises UsageError for an unknown dial or an invalid value.
     """
     dials = DIALS.get(task)
     if dials is None:

@@ -1,4 +1,4 @@
-"""Letters, digits and marks as dots, 5 wide and 7 high: text that no font library has a say in."""
+"""Letters, digits and marks as dots, 5 wide and 7 high: text without a font library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 5, 7
 
-# one number a row, its five bits from left to right
+# one number per row, five bits from left to right
 ROWS = {
     "0": "0E 11 13 15 19 11 0E", "1": "04 0C 04 04 04 04 0E", "2": "0E 11 01 02 04 08 1F", "3": "1F 02 04 02 01 11 0E",
     "4": "02 06 0A 12 1F 02 02", "5": "1F 10 1E 01 01 11 0E", "6": "06 08 10 1E 11 11 0E", "7": "1F 01 02 04 08 08 08",
@@ -33,7 +33,7 @@ ROWS = {
 
 @cache
 def glyph(character: str) -> NDArray[np.bool_]:
-    """bool[7, 5]: where a character has its dots."""
+    """bool[7, 5]: the dots of a character."""
     rows = [int(row, 16) for row in ROWS[character].split()]
     return np.array([[row >> (WIDTH - 1 - x) & 1 for x in range(WIDTH)] for row in rows], np.bool_)
 

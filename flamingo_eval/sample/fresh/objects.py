@@ -1,6 +1,6 @@
 """Fast binding and matching, after VL-ICL's open_mi and matching_mi: objects of the sample world under new names.
 
-The objects are those that no stage of the bundled model's training has shown or named.
+No stage of the bundled model's training has shown or named these objects.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from flamingo_eval.sample.world.scenes import concepts, held_out
 from flamingo_eval.sample.world.wording import NONSENSE
 
 SIDE = 128  # pixels of a picture
-SIZES = (56, 104)  # of the object that counts
+SIZES = (56, 104)  # of the named object
 SMALL = (24, 36)  # of the others
 OPEN, MATCHING = "open_mi", "matching_mi"
 MATCHING_QUESTION = "Do the two images satisfy the induced relationship?"
 
 
 def build_open_mi(root: Path, dials: OpenMiDials) -> None:
-    """open_mi/query.json, an empty support.json, and query/ and support/: all shots stand in the queries' records."""
+    """open_mi/query.json, an empty support.json, and query/ and support/: all shots are in the queries' records."""
     records = [_query(root, number, dials) for number in range(dials.queries)]
     write_json(root / OPEN / "query.json", records)
     write_json(root / OPEN / "support.json", [])
@@ -54,7 +54,7 @@ def _query(root: Path, number: int, dials: OpenMiDials) -> dict[str, object]:
 
 
 def _classes(rng: Random, n: int, objects: int, similarity: float) -> list[int]:
-    """n different objects; of those after the first a share is of its kind, as far as there are any."""
+    """n different objects; of those after the first a share is of the same kind, if there are enough."""
     pool = list(held_out()[:objects])
     rng.shuffle(pool)
     kind = concepts()[pool[0]].kind
@@ -66,7 +66,7 @@ def _classes(rng: Random, n: int, objects: int, similarity: float) -> list[int]:
 
 
 def build_matching_mi(root: Path, dials: MatchingDials) -> None:
-    """matching_mi/query.json, support.json (a `same` and a `diff` pair a row), query/ and support/."""
+    """matching_mi/query.json, support.json (a `same` and a `diff` pair per row), query/ and support/."""
     queries = []
     for number in range(dials.queries):
         same = number % 2 == 0  # half of the queries are Yes
@@ -95,7 +95,7 @@ def _pair(root: Path, stem: str, same: bool, dials: MatchingDials) -> dict[str, 
 
 
 def _draw(path: Path, key: str, concept: int, shown: list[int], dials: OpenMiDials | MatchingDials) -> None:
-    """One object, and smaller ones beside it that are none of those shown in the episode."""
+    """One object, and smaller ones next to it that are not in the episode."""
     rng = rng_of("vl_icl", "picture", key)
     pixels = any_ground(SIDE, rng)
     side = rng.randint(*SIZES)

@@ -1,4 +1,4 @@
-"""Operator induction, after VL-ICL: `A ? B` in one picture, or a picture for each digit."""
+"""Operator induction, after VL-ICL: `A ? B` in one picture, or one picture for each digit."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def build_interleaved(root: Path, dials: OperatorDials) -> None:
 
 
 def pairs_of(task: str, asked: int) -> tuple[list[Pair], list[Pair]]:
-    """The pairs of digits that are asked, and the others."""
+    """The pairs of digits for queries, and the others."""
     pairs = [(a, b) for a in range(DIGITS) for b in range(DIGITS)]
     rng_of("vl_icl", task).shuffle(pairs)
     return pairs[:asked], sorted(pairs[asked:])
 
 
 def results(a: int, b: int) -> list[int]:
-    """Under +, - and x."""
+    """The results of +, - and x."""
     return [a + b, a - b, a * b]
 
 
@@ -83,7 +83,7 @@ def _write(root: Path, task: str, query_pairs: list[Pair], support_pairs: list[P
 
 
 def draw_text(path: Path, text: str, task: str, dials: OperatorDials) -> None:
-    """Black on white, as large as fits, a little off the middle."""
+    """Black on white, as large as possible, with a small random offset."""
     rng = rng_of("vl_icl", task, "picture", text)
     pixels = ground(SIDE, SIDE, WHITE, rng)
     scale = SIDE // ((WIDTH + 1) * max(len(text), 2) + 2)

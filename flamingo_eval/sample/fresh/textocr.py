@@ -12,7 +12,7 @@ from flamingo_eval.sample.fresh.dials import TextDials
 from flamingo_eval.sample.fresh.glyphs import HEIGHT, WIDTH
 
 SIDE = 256  # pixels of a picture
-BANDS = 6  # a text a band, from top to bottom
+BANDS = 6  # one text per band, from top to bottom
 SCALES = (2, 3)  # pixels of a dot
 MARGIN = 4  # between a text and its box
 RED: Colour = (230, 0, 0)

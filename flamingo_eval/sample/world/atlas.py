@@ -2,8 +2,8 @@
 
     python -m flamingo_eval.sample.world.atlas PACKAGE_FOLDER
 
-concepts.txt lists what is taken: the emoji's short name, the word for it, and a star on concepts that are held out of
-every stage of training. Run once; the two files are part of the repository.
+concepts.txt lists the emoji: short name, the word for it, and a star for concepts that are held out of every stage
+of training. Run once; the two files are part of the repository.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def make_atlas(package: Path, concepts: tuple[Concept, ...], out: Path) -> None:
     for i, concept in enumerate(concepts):
         with Image.open(package / "img" / "google" / "64" / files[concept.source]) as picture:
             tile = picture.convert("RGBA").resize((TILE, TILE), Image.Resampling.LANCZOS)
-        # 64 colours a tile keep the file small; nobody sees the difference on a scene
+        # 64 colours per tile keep the file small; the difference is not visible in a scene
         tile = tile.quantize(64, method=Image.Quantize.FASTOCTREE).convert("RGBA")
         sheet.paste(tile, (i % COLUMNS * TILE, i // COLUMNS * TILE))
     (out / "atlas.png").write_bytes(unfiltered_png(sheet))

@@ -26,7 +26,7 @@ def moving_scene(benchmark: str, number: int) -> Scene:
 
 
 def write_clip(path: Path, scenes: Sequence[Scene]) -> None:
-    """The scenes one after the other, two seconds each, as MPEG-4 at 8 frames a second; its folder is made."""
+    """Write the scenes one after the other, two seconds each, as MPEG-4 at 8 frames per second; creates the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("mpeg4", rate=FPS)

@@ -20,13 +20,13 @@ SIDE = 128  # pixels of a picture
 TILE = 64
 COLUMNS = 20
 TRAVEL = 0.5  # share of the picture that moving objects cross in a clip
-# object sizes by how many there are (pixels)
+# object sizes by number of objects (pixels)
 SIZES = {1: (56, 104), 2: (44, 64), 3: (38, 56), 4: (34, 52)}
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one object stands: centre, side, angle in degrees, mirrored or not, brightness, occluded share."""
+    """The position of one object: centre, side, angle in degrees, mirrored or not, brightness, occluded share."""
 
     x: float
     y: float
@@ -46,7 +46,7 @@ def _tiles() -> tuple[Image.Image, ...]:
     return tuple(sheet.crop(box) for box in boxes)
 
 
-# The looks of an object: its own, then what becomes of it when colours are exchanged or it stands on its head
+# The looks of an object: its own, then with exchanged colours or upside down
 LOOKS: tuple[Callable[[Image.Image], Image.Image], ...] = (
     lambda tile: tile,
     lambda tile: _exchanged(tile, "GBR"),
@@ -54,7 +54,7 @@ LOOKS: tuple[Callable[[Image.Image], Image.Image], ...] = (
     lambda tile: tile.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
     lambda tile: _exchanged(tile, "RBG").transpose(Image.Transpose.FLIP_TOP_BOTTOM),
 )
-APART = 22.0  # mean difference of two looks in grey levels, from which they are different objects
+APART = 22.0  # smallest mean difference, in grey levels, between two different looks
 
 
 def _exchanged(tile: Image.Image, order: str) -> Image.Image:
@@ -63,7 +63,7 @@ def _exchanged(tile: Image.Image, order: str) -> Image.Image:
 
 
 def tile_of(concept: int) -> Image.Image:
-    """The artwork of an object as it is: RGBA, 64 x 64."""
+    """The unchanged artwork of an object: RGBA, 64 x 64."""
     return _tiles()[concept]
 
 
@@ -74,7 +74,7 @@ def _tile(concept: int, look: int) -> Image.Image:
 
 @cache
 def looks_of(concept: int) -> tuple[int, ...]:
-    """Looks of an object, its own left out, that differ visibly from it and from each other, mirrored or not."""
+    """Looks of an object, without its own, that differ visibly from it and from each other, mirrored or not."""
     looks = [0]
     for look in range(1, len(LOOKS)):
         if all(_difference(concept, look, other) >= APART for other in looks):
@@ -83,7 +83,7 @@ def looks_of(concept: int) -> tuple[int, ...]:
 
 
 def _difference(concept: int, a: int, b: int) -> float:
-    """Mean over the pixels that either fills, on grey; the smaller one of both ways round."""
+    """Mean over the pixels that either fills, on grey; the smaller value with and without mirroring."""
     tile = np.asarray(_tile(concept, a), np.float32)
     other_tiles = (_tile(concept, b), _tile(concept, b).transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     return min(_apart(tile, np.asarray(other, np.float32)) for other in other_tiles)
@@ -101,7 +101,7 @@ def render(scene: Scene) -> Image.Image:
 
 
 def render_clip(scene: Scene, frames: int) -> list[Image.Image]:
-    """The frames of a clip in which the objects go where `scene.motion` says, half a picture's width in all."""
+    """The frames of a clip in which the objects move as in `scene.motion`, by half a picture's width."""
     dx, dy = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}.get(scene.motion, (0, 0))
     steps = [TRAVEL * SIDE * (i / max(frames - 1, 1) - 0.5) for i in range(frames)]
     return [_draw(scene, (dx * step, dy * step)) for step in steps]
@@ -119,7 +119,7 @@ def _draw(scene: Scene, shift: tuple[float, float]) -> Image.Image:
 
 
 def _background(scene: Scene, rng: Random) -> Image.Image:
-    """A colour near the background's own, with a gradient, perhaps a pattern, and noise."""
+    """A colour close to the background's own, with a gradient, perhaps a pattern, and noise."""
     seed = hashlib.sha256(f"{world()}:noise:{scene.key}".encode()).digest()[:8]
     noise = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big")))
     colour = np.array([c + rng.uniform(-14, 14) for c in BACKGROUNDS[scene.background]], np.float32)
@@ -142,7 +142,7 @@ def _background(scene: Scene, rng: Random) -> Image.Image:
 
 
 def _group_places(rng: Random, count: int, low: bool) -> list[Placement]:
-    """Random places that hardly overlap; on a board's account, only the upper part when `low`."""
+    """Random places that hardly overlap; only in the upper part if `low` (for a board)."""
     small, large = SIZES[count]
     size = rng.randint(small, large if not low else (small + large) // 2)
     half = size * 0.42
@@ -156,7 +156,7 @@ def _group_places(rng: Random, count: int, low: bool) -> list[Placement]:
             best, best_gap = points, gap
         if gap > size * 0.9:
             break
-    if best_gap < size * 0.75:  # a corner each, shaken
+    if best_gap < size * 0.75:  # one corner each, with a random offset
         corners = [(0.26, 0.26), (0.74, 0.74), (0.74, 0.26), (0.26, 0.74)]
         best = [(x * SIDE + rng.uniform(-5, 5), y * bottom + rng.uniform(-5, 5)) for x, y in corners[:count]]
     return [_placement(rng, x, y, round(size * rng.uniform(0.9, 1.1))) for x, y in best]
@@ -180,7 +180,7 @@ def _paste(
     tile = tile.resize((placement.size, placement.size), Image.Resampling.BILINEAR)
     tile = tile.rotate(placement.angle, Image.Resampling.BILINEAR)
     alpha = tile.getchannel("A")
-    if placement.hidden:  # something in front: a strip of the object is cut away from one side
+    if placement.hidden:  # occlusion: a strip of the object is cut away on one side
         strip = round(placement.size * placement.hidden)
         side = rng.choice(("left", "right", "top", "bottom"))
         s = placement.size

@@ -1,6 +1,6 @@
-"""The sample world: which objects, backgrounds and scenes there are. A scene is a small record; render.py draws it.
+"""The sample world: its objects, backgrounds and scenes. A scene is a small record; render.py draws it.
 
-Nothing here is drawn from a running generator: a scene's record and the world's version decide every pixel.
+There is no global random generator: a scene's record and the world's version decide every pixel.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-WORLD_VERSION = "1"  # part of every random key: another one is another world, and needs another checkpoint
-SAMPLE_VERSION = "3"  # of the rendered benchmarks: any change of their pixels, texts or draws is a new one
+WORLD_VERSION = "1"  # part of every random key: a new version is a new world, and needs a new checkpoint
+SAMPLE_VERSION = "3"  # version of the rendered benchmarks: any change of their pixels, texts or draws needs a new one
 
 _seed: ContextVar[int | None] = ContextVar("seed of the world", default=None)
 
 Layout = Literal["group", "pair"]
 Motion = Literal["", "left", "right", "up", "down", "still"]
 
-# what a background is called in three conventions, and the middle of its colour (RGB)
+# names of a background in three conventions, and its mean colour (RGB)
 BACKGROUNDS: tuple[tuple[int, int, int], ...] = (
     (214, 52, 52),
     (240, 142, 40),
@@ -37,14 +37,14 @@ BACKGROUNDS: tuple[tuple[int, int, int], ...] = (
 
 
 def world() -> str:
-    """What every key of a draw begins with: the world's version, and the seed of a fresh copy."""
+    """The start of every key of a draw: the world's version, and the seed of a fresh copy."""
     seed = _seed.get()
     return WORLD_VERSION if seed is None else f"{WORLD_VERSION} seed {seed}"
 
 
 @contextmanager
 def drawn_from(seed: int | None) -> Iterator[None]:
-    """All draws in this block are those of a fresh copy; None: those of the sample."""
+    """In this block all draws are for a fresh copy; None: for the sample."""
     token = _seed.set(seed)
     try:
         yield
@@ -95,7 +95,7 @@ def seen() -> tuple[int, ...]:
 
 @cache
 def held_out() -> tuple[int, ...]:
-    """Objects that occur in the evaluation part alone: no picture of them and no word for them in any training."""
+    """Objects that occur only in the evaluation part: no picture and no word of them is in any training."""
     return tuple(i for i, c in enumerate(concepts()) if c.held_out)
 
 
@@ -108,7 +108,7 @@ def kinds() -> tuple[str, ...]:
 def group_scene(
     key: str, concept: int, background: int | None = None, count: int | None = None, look: int = 0
 ) -> Scene:
-    """A scene of one kind of object; what is not given is drawn from the key."""
+    """A scene of one kind of object; missing values are drawn from the key."""
     rng = Random(f"{world()}:{key}")
     drawn_background, drawn_count = rng.randrange(len(BACKGROUNDS)), rng.choice((1, 1, 2, 3, 4))
     return Scene(

@@ -1,8 +1,8 @@
 """Texts about a scene, under the conventions of one data set.
 
-Real datasets differ in how their annotators write: digits or words, which colour names, what a place is called, which
-shelf a thing belongs on. Here a dataset is a `Conventions` record. Names of places, shelves and things may be *bound*:
-they mean something within one dataset only, so that nothing but its demonstrations can tell.
+Annotators of real datasets differ in how they write: digits or words, names of colours and places, which shelf a thing
+belongs on. Here a dataset is a `Conventions` record. Names of places, shelves and things may be *bound*: they have a
+meaning only within one dataset, so only its demonstrations explain them.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Conventions:
 
     @classmethod
     def draw(cls, rng: Random) -> Conventions:
-        """A dataset nobody has seen: every convention drawn on its own, every binding a fresh shuffle."""
+        """A new dataset: every convention drawn independently, every binding shuffled."""
         return cls(
             numbers=rng.choice(tuple(NUMBERS)),
             colours=rng.choice(tuple(COLOURS)),
@@ -209,7 +209,7 @@ class Asked:
 
 
 def ask(type: str, scene: Scene, conventions: Conventions, rng: Random, others: tuple[int, ...]) -> Asked | None:
-    """A question of that type, or None where the scene gives no occasion. `others` are objects a no may be about."""
+    """A question of that type, or None if the scene does not fit it. `others`: objects for the answer no."""
     pair = scene.layout == "pair"
     first = scene.objects[0]
     yes, no = conventions.yes_no
@@ -256,7 +256,7 @@ def describe(scene: Scene, rng: Random, name: str = "") -> str:
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word of the world's texts, held-out names excepted, in a fixed order."""
+    """Every word of the world's texts, except held-out names, in a fixed order."""
     words: dict[str, None] = {}
     for concept in concepts():
         if not concept.held_out:

@@ -1,1 +1,1 @@
-"""The stage `bridge`: Resampler and gated blocks trained between two frozen models, on the user's own data (v2 2.4)."""
+"""The stage `bridge`: it trains a Resampler and gated blocks between two frozen models, on your own data (v2 2.4)."""

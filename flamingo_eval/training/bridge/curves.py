@@ -1,4 +1,4 @@
-"""What a run writes of itself: curves.csv, scores.csv and scores.svg, a line of progress, TensorBoard if wished."""
+"""The files and lines that a run writes: curves.csv, scores.csv, scores.svg, a progress line, TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Row = Mapping[str, float | int | str]
 
 
 class CsvCurve:
-    """A CSV file that grows by a row; a resumed run first drops the rows after its state."""
+    """A CSV file to which rows are appended; a resumed run first deletes the rows after its state."""
 
     def __init__(self, path: Path, update: int) -> None:
-        """`update`: the last one whose rows are kept."""
+        """`update`: rows after this update are deleted."""
         self.path = path
         self.rows: list[dict[str, str]] = []
         if path.is_file():
@@ -64,7 +64,7 @@ def tensorboard_writer(folder: Path) -> Any:
 
 
 def progress_line(row: Row, updates: int, datasets: Sequence[str], left_s: float) -> str:
-    """One line for people."""
+    """One line for the terminal."""
     losses = "  ".join(f"{name} {row[f'loss {name}']:.3f}" for name in datasets if f"loss {name}" in row)
     return (
         f"{row['update']:>6}/{updates}  {losses}  gates {row['gate']:.3f}  "

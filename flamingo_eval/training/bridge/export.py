@@ -1,4 +1,4 @@
-"""The trained weights as a checkpoint folder: frozen parts as they were in the built folder, bit for bit."""
+"""The trained weights as a checkpoint folder: frozen parts are copied from the built folder, bit for bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flamingo_eval.training.bridge.recipe import BridgeRecipe
 
 
 def gathered(bridge: Bridge) -> dict[str, Tensor]:
-    """The trained parameters, whole, on the CPU (all ranks must ask)."""
+    """The trained parameters, whole, on the CPU (all ranks must call this)."""
     return {
         name: whole(parameter.detach()).to("cpu", copy=True)
         for name, parameter in bridge.named_parameters()
@@ -35,7 +35,7 @@ def write_folder(
 ) -> None:
     """A checkpoint folder; `trained` are the parameters of the network by their names in a Bridge.
 
-    New parts are written in float32, whatever the frozen ones are in. Raises UsageError, CheckpointError.
+    New parts are written in float32, independent of the dtype of the frozen ones. Raises UsageError, CheckpointError.
     """
     frozen: dict[str, ForeignTensor] = {}
     for file in dict.fromkeys(weight_files(source).values()):
@@ -67,7 +67,7 @@ def _with_rows(foreign: ForeignTensor, first: int, rows: Tensor) -> Tensor:
 def bridge_card(
     recipe: BridgeRecipe, config: FlamingoConfig, source: Path, updates: int, data: Mapping[str, str]
 ) -> str:
-    """README.md of a trained bridge: what it is made of, how long it was trained and on what."""
+    """README.md of a trained bridge: its parts, training time and data."""
     lines = [
         f"# {config.name}",
         "",

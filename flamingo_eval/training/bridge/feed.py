@@ -1,4 +1,4 @@
-"""Data sets -> the batches of one update, prepared while the update before it is computed."""
+"""Data sets -> the batches of one update, prepared during the previous update."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from flamingo_eval.training.streams.task_episodes import TaskEpisodes
 
 
 def reader_of(spec: AnyDataSet, folder: Path) -> Reader:
-    """The files of a data set; relative names are below `folder`. Raises DataError where some are missing or cut."""
+    """The files of a data set; relative names are below `folder`. Raises DataError if some are missing or truncated."""
     if isinstance(spec, EpisodesSpec):
         answers_only = spec.loss == "answers"
         return TaskEpisodes(spec.task, spec.shots, spec.data, spec.protocol, spec.text_only, answers_only, spec.symbols)
@@ -46,7 +46,7 @@ def reader_of(spec: AnyDataSet, folder: Path) -> Reader:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one rank computes of a data set in one update: its batch in parts, and how many tokens it learns."""
+    """The work of one rank on a data set in one update: its batch in parts, and the number of learned tokens."""
 
     batches: tuple[Batch, ...]
     learned: int
@@ -54,7 +54,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """The shares of one update by data set, and where the streams stand after it. `ended`: a data set has ended."""
+    """The shares of one update by data set, and the streams' positions after it. `ended`: a data set has ended."""
 
     shares: Mapping[str, Share]
     state: Mapping[str, Any]
@@ -74,7 +74,7 @@ class Feed:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        """Raises DataError and ConfigError where the files of a data set are not as they should be."""
+        """Raises DataError and ConfigError if the files of a data set are invalid."""
         self.recipe, self.size, self.make, self.rank, self.ranks = recipe, preprocess.size, make, rank, ranks
         self.openers: dict[str, Opener[TokenSequence]] = {}
         for spec in recipe.data:
@@ -93,12 +93,12 @@ class Feed:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what an Update's `state` said; counts of broken samples are kept by the first rank."""
+        """Resume from an Update's `state`; the first rank keeps the counts of broken samples."""
         for name, opener in self.openers.items():
             opener.restore(state[name], counts=self.rank == 0)
 
     def update(self, number: int) -> Update:
-        """The batches of an update; that of the next one is begun. Raises DataError, also for too many broken ones."""
+        """The batches of an update; starts to prepare the next. Raises DataError, also for too many broken samples."""
         if self._coming is None or self._coming[0] != number:
             self._coming = (number, self._pool.submit(self._prepare, number))
         prepared = self._coming[1].result()
@@ -143,7 +143,7 @@ class Feed:
 
 
 def check_sizes(recipe: BridgeRecipe, ranks: int) -> None:
-    """Raise DataError where a data set's batch leaves ranks without a sample."""
+    """Raise DataError if a data set's batch has fewer samples than there are ranks."""
     small = [f"{d.name} ({d.batch})" for d in recipe.data if d.batch < ranks]
     if small:
         raise DataError(f"{ranks} ranks, but fewer samples per update in {', '.join(small)}.", fix="Raise `batch`.")

@@ -1,7 +1,7 @@
-"""How much an update computes: counted by PyTorch on the meta device for each shape of batch, forward and backward.
+"""Operations of an update: counted by PyTorch on the meta device for each shape of batch, forward and backward.
 
-The backward pass goes through frozen blocks (their inputs' gradients alone) and new ones. What checkpointing computes
-again is not counted: it is no work of the model.
+The backward pass goes through frozen blocks (only for the gradients of their inputs) and new ones. Recomputation by
+checkpointing is not counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flamingo_eval.training.bridge.sequences import Batch
 
 
 class UpdateFlops:
-    """Operations of forward and backward passes, two a multiply-add."""
+    """Operations of forward and backward passes, two per multiply-add."""
 
     def __init__(self, config: FlamingoConfig, tokens: int) -> None:
         self.bridge = Bridge(meta_flamingo(config), tokens)

@@ -1,4 +1,4 @@
-"""Invented parts for `--smoke`: a random LLaMA of 4 layers and a random CLIP, as `build` would write them."""
+"""Invented parts for `--smoke`: a random LLaMA of 4 layers and a random CLIP, in the form of `build`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def invented_config(vocabulary: int) -> FlamingoConfig:
 
 
 def write_invented(folder: Path, seed: int) -> Path:
-    """The folder, made anew from the seed unless it is there."""
+    """The folder; created from the seed if it does not exist."""
     if not folder.is_dir():
         fast = _byte_tokenizer()
         config = invented_config(fast.get_vocab_size())
@@ -62,7 +62,7 @@ def write_invented(folder: Path, seed: int) -> Path:
 
 
 def _byte_tokenizer() -> FastTokenizer:
-    """A token a byte, then the two of a bridge."""
+    """One token per byte, then the two of a bridge."""
     vocabulary = {symbol: id for id, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     fast = FastTokenizer(models.BPE(vocabulary, []))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,6 +1,6 @@
 """The network that is trained: frozen encoder and language model, Resampler, gated blocks, rows of new tokens.
 
-Shapes as in models/flamingo.py; n places of a batch have a token to predict.
+Shapes as in models/flamingo.py; n positions of a batch have a token to predict.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flamingo_eval.training.loop import attention_kernels
 
 
 class NewRows(nn.Module):
-    """The rows of embedding and head that belong to tokens which the bridge adds: `first` to `first + n`."""
+    """The rows of embedding and head for the tokens that the bridge adds: `first` to `first + n`."""
 
     def __init__(self, decoder: Decoder, first: int, n: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class NewRows(nn.Module):
         self.head = None if head is None else nn.Parameter(head.weight[first : first + n].detach().float().clone())
 
     def forward(self, x: Tensor, tokens: Tensor, frozen: Tensor) -> Tensor:
-        """Embedded tokens with the rows of new ones exchanged. [B, S, D], int64[B, S], [n, D] -> [B, S, D]"""
+        """Embedded tokens, with the trained rows for new ones. [B, S, D], int64[B, S], [n, D] -> [B, S, D]"""
         change = self.embedding - frozen.float()
         own = tokens - self.first
         is_new = (own >= 0) & (own < self.n)
@@ -46,10 +46,10 @@ class NewRows(nn.Module):
 
 
 class Bridge(nn.Module):
-    """A Flamingo of which only Resampler, gated blocks and new rows learn; a batch in, its summed loss out."""
+    """A Flamingo in which only Resampler, gated blocks and new rows are trained; maps a batch to its summed loss."""
 
     def __init__(self, flamingo: Flamingo, tokens: int, checkpointing: bool = False) -> None:
-        """`tokens`: of the tokenizer, one more than the highest id."""
+        """`tokens`: size of the tokenizer, one more than the highest id."""
         super().__init__()
         self.flamingo, self.checkpointing = flamingo, checkpointing
         flamingo.requires_grad_(False)
@@ -60,7 +60,7 @@ class Bridge(nn.Module):
         self.new_rows = NewRows(flamingo.decoder, cast(int, first), rows) if rows > 0 else None
 
     def new_parts(self) -> Iterator[nn.Module]:
-        """What is trained, but for new rows."""
+        """The trained parts, without new rows."""
         if self.flamingo.resampler is not None:
             yield self.flamingo.resampler
         yield self.flamingo.xattn
@@ -113,7 +113,7 @@ class Bridge(nn.Module):
         """A gated block and the frozen ones up to the next."""
         gated = self.flamingo.gated_block(first)
         assert gated is not None
-        with attention_kernels(x.device):  # here, for a checkpoint computes it again outside of any other context
+        with attention_kernels(x.device):  # here, because a checkpoint computes it again outside of any other context
             x = gated(x, gated.project_visual(visual), seen).to(x.dtype)
             for i in range(first, end):
                 x = self.flamingo.decoder.blocks[i](x, i, view, None)

@@ -1,4 +1,4 @@
-"""One process or several of torchrun: who computes what, and how the new parts' gradients meet."""
+"""One process or several of torchrun: the work of each rank, and how gradients are added."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from flamingo_eval.errors import UsageError
 from flamingo_eval.training.bridge.network import Bridge
 
 How = Literal["single", "ddp", "fsdp"]
-STATE_BYTES = 16  # of a trained float32 weight: itself, gradient, two moments
-SHARE_OF_MEMORY = 0.6  # of a device, beyond which weights are sharded
+STATE_BYTES = 16  # bytes per trained float32 weight: itself, gradient, two moments
+SHARE_OF_MEMORY = 0.6  # share of a device's memory; above it weights are sharded
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among those of a run."""
+    """This process and the other ranks of a run."""
 
     rank: int
     size: int
@@ -30,7 +30,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that prints and writes."""
+        """Whether this rank prints and writes."""
         return self.rank == 0
 
     def sums(self, values: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Ranks:
         return moved.cpu()
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait for all ranks."""
         if self.size > 1:
             dist.barrier()
 
@@ -68,7 +68,7 @@ def joined(device: str) -> Iterator[Ranks]:
 
 
 def how_to_share(wanted: Literal["auto", "ddp", "fsdp"], bridge: Bridge, ranks: Ranks) -> How:
-    """DDP where a whole copy of the model fits on a device, FSDP where it does not (or as the recipe says)."""
+    """DDP if a whole copy of the model fits on a device, else FSDP (or as in the recipe)."""
     if ranks.size == 1:
         return "single"
     if wanted != "auto":
@@ -81,7 +81,7 @@ def how_to_share(wanted: Literal["auto", "ddp", "fsdp"], bridge: Bridge, ranks: 
 
 
 def shared(bridge: Bridge, how: How, ranks: Ranks) -> nn.Module:
-    """The module to call for a loss; under FSDP the weights of `bridge` become shards, block by block."""
+    """The module that computes the loss; under FSDP the weights of `bridge` are sharded, block by block."""
     if how == "single":
         return bridge
     if how == "ddp":
@@ -105,7 +105,7 @@ def shared(bridge: Bridge, how: How, ranks: Ranks) -> nn.Module:
 
 
 def without_sync(module: nn.Module, how: How, last: bool) -> AbstractContextManager[Any]:
-    """Gradients of all but an update's last backward pass stay on their rank."""
+    """Gradients are not synchronised, except in an update's last backward pass."""
     if how == "ddp" and not last:
         assert isinstance(module, nn.parallel.DistributedDataParallel)
         return module.no_sync()
@@ -115,5 +115,5 @@ def without_sync(module: nn.Module, how: How, last: bool) -> AbstractContextMana
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A parameter as one tensor, gathered from its shards where it has some (all ranks must ask)."""
+    """A parameter as one tensor, gathered from its shards if there are any (all ranks must call this)."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

@@ -1,4 +1,4 @@
-"""What a bridge is trained from, as one YAML file: the built folder, a mixture of data sets, the optimiser."""
+"""The recipe of a bridge, one YAML file: the built folder, a mixture of data sets, the optimiser."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from flamingo_eval.training.streams.stream import AtEnd
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
-    """What every data set of a mixture has."""
+    """The fields of every data set."""
 
     name: str
-    batch: int  # samples an update, over all ranks
+    batch: int  # samples per update, over all ranks
     weight: float = 1.0  # of its loss (lambda_m of Flamingo v2 2.4)
     at_end: AtEnd = "repeat"
-    block: int = 1000  # samples that are mixed at once
-    broken: float = 0.01  # share of samples that may be broken before the run stops
+    block: int = 1000  # samples that are shuffled together
+    broken: float = 0.01  # share of broken samples above which the run stops
     frames: int = 8  # of a clip, at most (v2 B.1.2)
     fps: float = 1.0
 
@@ -65,7 +65,7 @@ class RowsSpec(DataSet):
 
     kind: Literal["rows"] = "rows"
     files: tuple[str, ...]
-    images: str = ""  # folder of pictures and clips; empty: beside the rows
+    images: str = ""  # folder of pictures and clips; empty: next to the rows
     columns: Mapping[str, str] = field(default_factory=dict)
     stem: str = ""
     question: str = "Question: {question} Answer:"
@@ -97,12 +97,12 @@ class StateSpec:
 
     every_s: float = 120.0
     keep: int = 2
-    keep_every: int = 0  # updates; 0: none but the newest
+    keep_every: int = 0  # updates; 0: only the newest
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateSpec:
-    """What the current weights are evaluated on while they learn."""
+    """The evaluation of the current weights during training."""
 
     tasks: tuple[str, ...]
     every: int  # updates
@@ -115,7 +115,7 @@ class EvaluateSpec:
 
 @dataclass(frozen=True, slots=True)
 class BridgeRecipe:
-    """One run of the stage. Fields from `threads` on change no result, but for rounding."""
+    """One run of the stage. Fields from `threads` on change only rounding."""
 
     stage: Literal["bridge"]
     name: str
@@ -128,11 +128,11 @@ class BridgeRecipe:
     mix: Literal["sum", "round-robin"] = "sum"  # gradients of all data sets added before a step, or one after another
     tokens: int = 256  # of a sequence, at most (v2 A.3.1)
     pictures: int = 5  # of a sequence, at most
-    packing: bool = False  # several samples in one sequence, blind to each other
+    packing: bool = False  # several samples in one sequence that do not see each other
     gate_lr: float = 1.0  # learning rate of the gates / that of everything else
     threads: int = 2
-    accumulate: int = 1  # parts that a rank cuts its batch into, one after another
-    checkpointing: bool = False  # activations are computed again in the backward pass instead of kept
+    accumulate: int = 1  # number of parts of a rank's batch, computed one after another
+    checkpointing: bool = False  # activations are computed again in the backward pass instead of stored
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"  # of several ranks
     log_every: int = 10  # updates
     until: int | None = None  # stop after this update of optim.updates; run again with a higher one, it goes on
@@ -146,7 +146,7 @@ class BridgeRecipe:
         return self.optim.updates if self.until is None else min(self.until, self.optim.updates)
 
     def identity(self) -> str:
-        """All that decides the weights: a run is resumed with nothing else."""
+        """Everything that decides the weights: a run resumes only with the same."""
         same = {"threads": 0, "accumulate": 1, "checkpointing": False, "parallel": "auto"}
         other = {"log_every": 1, "until": None, "tensorboard": False, "state": StateSpec(), "evaluate": None}
         return repr(replace(self, **same, **other))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The harness on the current weights: scores over updates, one curve a number of shots."""
+"""The harness on the current weights: scores over updates, one curve per number of shots."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, GAP = 360, 240, 44, 14, 40, 34, 16
 
 
 class CurrentWeights:
-    """The network in training as a model that the harness can ask; it says what it is in the record of a run."""
+    """The network in training as a model of the harness, described in the record of a run."""
 
     def __init__(self, model: Model, name: str, update: int) -> None:
         self.name, self.sha256 = name, f"update-{update}"
@@ -38,7 +38,7 @@ class CurrentWeights:
 def scores_of(
     bridge: Bridge, tokenizer: Tokenizer, spec: EvaluateSpec, out: Path, name: str, update: int
 ) -> list[dict[str, float | int | str]]:
-    """Rows of scores.csv: update, task, metric, shots, score, and its interval where there is one."""
+    """Rows of scores.csv: update, task, metric, shots, score, and its interval if there is one."""
     with _written_rows(bridge), _answering(bridge) as flamingo:
         model = Model(flamingo, tokenizer, out)
         done = evaluate(
@@ -70,10 +70,10 @@ def scores_of(
 
 @contextmanager
 def _answering(bridge: Bridge) -> Iterator[Flamingo]:
-    """A Flamingo of the current weights in the number format of its frozen parts, which it shares."""
+    """A Flamingo with the current weights, in the dtype of the frozen parts, which are shared."""
     trained = bridge.flamingo
     kind = trained.decoder.embedding.weight.dtype
-    if hasattr(trained.decoder.embedding.weight, "full_tensor"):  # shards: a whole copy for the time of the evaluation
+    if hasattr(trained.decoder.embedding.weight, "full_tensor"):  # shards: a whole copy during the evaluation
         weights = {name: whole(value.detach()).to(kind) for name, value in trained.state_dict().items()}
         flamingo = meta_flamingo(trained.config)
         flamingo.load_state_dict(weights, assign=True)
@@ -89,7 +89,7 @@ def _answering(bridge: Bridge) -> Iterator[Flamingo]:
 
 @contextmanager
 def _written_rows(bridge: Bridge) -> Iterator[None]:
-    """The rows of new tokens stand in the frozen embedding and head while the harness reads them from there."""
+    """The rows of new tokens are copied into the frozen embedding and head during the evaluation."""
     rows, decoder = bridge.new_rows, bridge.flamingo.decoder
     if rows is None:
         yield
@@ -111,7 +111,7 @@ def _written_rows(bridge: Bridge) -> Iterator[None]:
 
 
 def write_figure(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """scores.svg: a panel a task and metric, score over updates, a curve for each number of shots."""
+    """scores.svg: one panel per task and metric, score over updates, a curve for each number of shots."""
     panels: dict[tuple[str, str], dict[int, list[tuple[int, float]]]] = {}
     for row in rows:
         value = float(row["score"])

@@ -2,7 +2,7 @@
 
 Shapes: B sequences, S tokens, M pictures of a sequence, n learned tokens.
 
-A sample is tokenised in one go, as a prompt is in evaluation: what is learned is what is asked.
+A sample is tokenised as a whole, like a prompt in evaluation, so training and evaluation have the same tokens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MULTIPLE = 4  # lengths are padded to it: few shapes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenSequence:
-    """One sample as the model reads it; `sees`: the picture of each token, 1-based, 0 for none."""
+    """One tokenised sample; `sees`: the picture of each token, 1-based, 0 for none."""
 
     ids: tuple[int, ...]
     learned: tuple[bool, ...]
@@ -37,10 +37,10 @@ class SequenceMaker:
 
     def __init__(self, tokenizer: Tokenizer, tokens: int, pictures: int) -> None:
         self.tokenizer, self.tokens, self.pictures = tokenizer, tokens, pictures
-        self.begin = tuple(tokenizer.fast.encode("").ids)  # what the tokenizer puts before every text
+        self.begin = tuple(tokenizer.fast.encode("").ids)  # tokens that the tokenizer puts before every text
 
     def __call__(self, sample: Sample, rng: Random) -> TokenSequence:
-        """Raises BrokenSample for text that holds a special token, and where nothing is left to learn."""
+        """Raises BrokenSample if the text contains a special token, or if no learned token is left."""
         if sample.cut == "chunks":
             sequence = self._shortened_by_chunks(sample)
         else:
@@ -72,7 +72,7 @@ class SequenceMaker:
                 learned.append(False)
             else:
                 plain.append(part)
-                learned.append(bool(learned) and learned[-1])  # the end of what is learned
+                learned.append(bool(learned) and learned[-1])  # the end of the learned text
         pieces = self.tokenizer.pieces(Prompt(plain))
         encoding = self.tokenizer.fast.encode("".join(text for text, _ in pieces))
         spans, place = [], 0
@@ -88,7 +88,7 @@ class SequenceMaker:
         )
 
     def _shortened_by_chunks(self, sample: Sample) -> TokenSequence:
-        """An episode without its first demonstrations, as many as do not fit."""
+        """An episode without the first demonstrations that do not fit."""
         parts = sample.parts
         while True:
             sequence = self._read(parts)
@@ -104,7 +104,7 @@ class SequenceMaker:
             parts = parts[end + 1 :]
 
     def _window(self, sequence: TokenSequence, rng: Random | None) -> TokenSequence:
-        """Tokens that fit: the first ones, or (`rng`) a random part of a document that holds a picture."""
+        """Tokens that fit: the first ones, or (`rng`) a random part of a document with a picture."""
         begin = len(self.begin) if sequence.ids[: len(self.begin)] == self.begin else 0
         room = self.tokens - begin
         first = begin
@@ -136,7 +136,7 @@ def next_pictures(sees: Sequence[int], pictures: int) -> tuple[int, ...]:
 
 
 def _covered(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool]:
-    """Which tokens (character ranges, in order) reach into one of the spans."""
+    """Which tokens (character ranges, in order) overlap one of the spans."""
     out, i = [], 0
     for begin, end in offsets:
         while i < len(spans) and spans[i][1] <= begin:
@@ -162,11 +162,11 @@ class Batch:
     places: Tensor
     positions: Tensor | None = None
     mask: Tensor | None = None
-    real: int = 0  # tokens that are no padding
+    real: int = 0  # tokens without padding
     pictures: int = 0
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
+        """The batch on a device."""
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name in ("tokens", "sees", "picked", "targets", "places", "positions", "mask")
@@ -178,7 +178,7 @@ class Batch:
 def collate(sequences: Sequence[TokenSequence], size: int, packing: tuple[int, int] | None = None) -> Batch:
     """One batch of sequences; `size`: side of a picture. `packing`: the most tokens and pictures of a packed row.
 
-    Without sequences, or without pictures, something empty stands in their place: every rank runs every layer.
+    Without sequences or pictures, empty ones are used, because every rank must run every layer.
     """
     rows = _packed(sequences, *packing) if packing else [[sequence] for sequence in sequences]
     lengths = [sum(len(s.ids) for s in row) for row in rows]
@@ -224,7 +224,7 @@ def collate(sequences: Sequence[TokenSequence], size: int, packing: tuple[int, i
 
 
 def _packed(sequences: Sequence[TokenSequence], tokens: int, pictures: int) -> list[list[TokenSequence]]:
-    """Sequences put behind one another, in order, while they fit."""
+    """Sequences concatenated, in order, while they fit."""
     rows: list[list[TokenSequence]] = []
     used = shown = 0
     for s in sequences:
@@ -238,7 +238,7 @@ def _packed(sequences: Sequence[TokenSequence], tokens: int, pictures: int) -> l
 
 
 def _grouped(pictures: Sequence[Sequence[Tensor]], size: int, count: int) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Pictures by number of frames, and where each sequence's are among them."""
+    """Pictures by number of frames, and the indices of each sequence's pictures."""
     flat = [(r, m, picture) for r, own in enumerate(pictures) for m, picture in enumerate(own)]
     places = torch.zeros(count, max((len(own) for own in pictures), default=0) or 1, dtype=torch.long)
     if not flat:

@@ -1,7 +1,7 @@
-"""The state of a run on disk: weights and optimiser of what is trained, and where the data stands.
+"""The state of a run on disk: trained weights, optimiser, and the position in the data.
 
-A state is a folder that appears under its name when it is complete; killed at any moment, a run goes on from the last
-complete one. Under FSDP every rank writes its shards, and they are put together for any other number of ranks.
+A state is a folder that gets its name when it is complete; a run that was killed at any moment resumes from the last
+complete one. Under FSDP every rank writes its shards; they can be loaded by any other number of ranks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class States:
         return complete[-1] if complete else None
 
     def save(self, update: int, module: nn.Module, optimizer: torch.optim.Optimizer, meta: Mapping[str, Any]) -> None:
-        """Copy the state and write it beside training; a state still being written is waited for. Raises UsageError."""
+        """Copy the state and write it in the background, after the previous one is written. Raises UsageError."""
         self.finish()
         final = self.folder / f"{update:08d}"
         if (final / META).is_file():
@@ -72,12 +72,12 @@ class States:
             self._error = error
 
     def poll(self) -> None:
-        """Complete a state that is written by now, without waiting; shards of several ranks wait for the next save."""
+        """Complete a state that is already written, without waiting; shards of several ranks wait for the next save."""
         if not self.sharded and self._writer is not None and not self._writer.is_alive():
             self.finish()
 
     def finish(self) -> None:
-        """Wait until the last state is complete, and remove those that the rule does not keep. Raises UsageError."""
+        """Wait until the last state is complete, and remove the states that are not to be kept. Raises UsageError."""
         if self._pending is None:
             return
         if self._writer is not None:
@@ -105,7 +105,7 @@ class States:
 
 
 def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a state into module and optimiser; what else it says is returned. Raises CheckpointError."""
+    """Load a state into module and optimiser; returns its other values. Raises CheckpointError."""
     meta = read_json_object(path / META, CheckpointError)
     try:
         parts = [
@@ -156,13 +156,13 @@ def _own(tensor: Tensor) -> Tensor:
 
 
 def _joined(shards: Sequence[Tensor], like: Tensor) -> Tensor:
-    """One tensor of the shards of all ranks, which cut its first dimension."""
+    """One tensor from the shards of all ranks, which divide its first dimension."""
     joined = torch.cat(list(shards)) if len(shards) > 1 else shards[0]
     return joined.view(like.shape)
 
 
 def _fill(tensor: Tensor, content: Tensor) -> None:
-    """Put whole content into a tensor, of which this rank may hold a shard."""
+    """Copy a whole tensor into one of which this rank may have only a shard."""
     if not hasattr(tensor, "to_local"):
         tensor.copy_(content)
         return

@@ -1,4 +1,4 @@
-"""One run of the stage `bridge`, from a built folder to a trained one. Killed at any moment, it goes on exactly."""
+"""One run of the stage `bridge`, from a built folder to a trained one. A run that was killed resumes exactly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train_bridge(recipe: BridgeRecipe, base: Path, out: Path, device: str, conso
     """Train and write the folder out/checkpoint; names of files in the recipe are below `base`.
 
     Under torchrun every rank calls this. Raises CheckpointError (the built folder, or `out` of another run), DataError,
-    ConfigError, UsageError, ModelError (a loss that is no number).
+    ConfigError, UsageError, ModelError (a gradient that is NaN or infinite).
     """
     with joined(device) as ranks:
         run = _Run(recipe, base, out, ranks, console)
@@ -54,7 +54,7 @@ def train_bridge(recipe: BridgeRecipe, base: Path, out: Path, device: str, conso
 
 
 def smoke_recipe(recipe: BridgeRecipe, out: Path) -> BridgeRecipe:
-    """The same data with invented parts, small batches and few updates: do the files read, does the loss fall?"""
+    """The same data with invented parts, small batches and few updates, to check the files and that the loss falls."""
     data = tuple(replace(spec, batch=min(spec.batch, 8), block=min(spec.block, 64)) for spec in recipe.data)
     evaluate = recipe.evaluate
     if evaluate is not None:
@@ -101,16 +101,16 @@ class _Run:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def say(self, text: str) -> None:
-        """One line, from the first rank."""
+        """Print one line, from the first rank."""
         if self.ranks.first:
             self.say_anyway(text)
 
     def say_anyway(self, text: str) -> None:
-        """One line, from whichever rank has something to say."""
+        """Print one line from any rank."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def close(self) -> None:
-        """End the threads beside training."""
+        """End the background threads."""
         self.feed.__exit__(None, None, None)
 
     # ------------------------------------------------------------------------------------------------------- training
@@ -195,7 +195,7 @@ class _Run:
             return loss
 
     def _flop_share(self, flops: UpdateFlops | None, prepared: Update, seconds: float, rate: float) -> float:
-        """What this rank computed in the last update, of what its device multiplies in that time."""
+        """Operations of this rank in the last update, as a share of the device's matrix rate."""
         if flops is None:
             return 0.0
         shares: Mapping[str, Share] = prepared.shares
@@ -221,7 +221,7 @@ class _Run:
         self.states.save(done, self.bridge, self.optimizer, {"seconds": seconds, "data": kept})
 
     def _evaluate(self, done: int, start: bool = False) -> None:
-        """Evaluate the present weights: before the first update, and after every n-th one."""
+        """Evaluate the current weights: before the first update, and after every n-th one."""
         spec = self.recipe.evaluate
         if spec is None or (done % spec.every and done != self.recipe.last_update) or (start and done):
             return

@@ -1,1 +1,1 @@
-"""The stage `contrastive` on the user's own pairs: an encoder for `build`, from the two-term loss (v2 B.1.3)."""
+"""The stage `contrastive` on your own pairs: it trains an encoder for `build` with the two-term loss (v2 B.1.3)."""

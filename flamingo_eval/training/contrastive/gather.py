@@ -10,9 +10,9 @@ from flamingo_eval.training.bridge.ranks import Ranks
 
 
 def gathered_rows(own: Tensor, ranks: Ranks) -> Tensor:
-    """The rows of all ranks, in their order; gradients flow into one's own. [n, E] -> [N, E]
+    """The rows of all ranks, in their order; gradients flow into this rank's rows. [n, E] -> [N, E]
 
-    Ranks may have different numbers of rows. The sum of what all ranks get as gradients is that of one process.
+    Ranks may have different numbers of rows. The sum of the gradients of all ranks is that of one process.
     """
     if ranks.size == 1:
         return own
@@ -29,7 +29,7 @@ def gathered_rows(own: Tensor, ranks: Ranks) -> Tensor:
 
 
 def shared_scale(log_inverse_temperature: Tensor, ranks: Ranks) -> Tensor:
-    """The inverse temperature; each rank gets its share of the gradient, for all compute the same loss."""
+    """The inverse temperature; each rank gets its share of the gradient, because all compute the same loss."""
     own = log_inverse_temperature
     return (own.detach() + (own - own.detach()) / ranks.size).exp()
 

@@ -43,7 +43,7 @@ def as_pair(sample: Sample, rng: Random) -> Pair:
 
 @dataclass(frozen=True, slots=True)
 class PairsBatch:
-    """This rank's pairs of an update, and where the streams stand after it. `ended`: a data set has ended."""
+    """This rank's pairs of an update, and the positions of the streams after it. `ended`: a data set has ended."""
 
     pairs: Sequence[Pair]
     state: Mapping[str, Any]
@@ -62,7 +62,7 @@ class PairsFeed:
         rank: int,
         ranks: int,
     ) -> None:
-        """Raises DataError and ConfigError where the files of a data set are not as they should be."""
+        """Raises DataError and ConfigError if the files of a data set are invalid."""
         self.recipe, self.rank, self.ranks = recipe, rank, ranks
         self.openers: dict[str, Opener[Pair]] = {}
         for spec in recipe.data:
@@ -80,12 +80,12 @@ class PairsFeed:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what a batch's `state` said."""
+        """Resume from a batch's `state`."""
         for name, opener in self.openers.items():
             opener.restore(state[name], counts=self.rank == 0)
 
     def next(self) -> PairsBatch:
-        """The next batch; the one after it is begun. Raises DataError."""
+        """The next batch; starts to prepare the one after it. Raises DataError."""
         coming = self._coming or self._pool.submit(self._prepare)
         batch = coming.result()
         self._coming = None if batch.ended else self._pool.submit(self._prepare)
@@ -124,7 +124,7 @@ class TextMaker:
         return 1 + max(self.fast.get_vocab(with_added_tokens=True).values())
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """-> ids int64[N, S], and which of them are no padding, bool[N, S]"""
+        """-> ids int64[N, S], and which of them are not padding, bool[N, S]"""
         ids = [self.fast.encode(text).ids[: self.context] or [0] for text in texts]
         width = max(map(len, ids))
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in ids])

@@ -1,4 +1,4 @@
-"""What an encoder is trained from, as one YAML file."""
+"""The recipe of an encoder, one YAML file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AnyPairs: TypeAlias = PairsSpec | RowsSpec | EpisodesSpec
 
 @dataclass(frozen=True, slots=True)
 class TextSpec:
-    """The text tower, a small BERT; it is not part of the folder that is written."""
+    """The text tower, a small BERT; it is not part of the written folder."""
 
     width: int = 256
     layers: int = 4
@@ -26,7 +26,7 @@ class TextSpec:
 
 @dataclass(frozen=True, slots=True)
 class ZeroShotSpec:
-    """What the encoder is evaluated on while it learns: query splits of tasks, with class names or references."""
+    """The evaluation of the encoder during training: query splits of tasks, with class names or references."""
 
     tasks: tuple[str, ...]
     every: int  # updates
@@ -37,16 +37,16 @@ class ZeroShotSpec:
 
 @dataclass(frozen=True, slots=True)
 class ContrastiveRecipe:
-    """One run of the stage. Fields from `threads` on change no result, but for rounding."""
+    """One run of the stage. Fields from `threads` on change only rounding."""
 
     stage: Literal["contrastive"]
     name: str
-    vision: str  # a folder as `build --vision` takes it: its encoder is trained
+    vision: str  # a folder for `build --vision`: its encoder is trained
     tokenizer: str  # tokenizer.json, or a folder that has one
-    data: tuple[AnyPairs, ...]  # their batches together are the batch that pictures and texts are compared in
+    data: tuple[AnyPairs, ...]  # pictures and texts of all their batches are compared with each other
     optim: OptimSpec
     fresh: bool = False  # new weights in the encoder's shapes, instead of its own
-    width: int = 256  # of the space that both towers share
+    width: int = 256  # width of the space that both towers share
     text: TextSpec = field(default_factory=TextSpec)
     label_smoothing: float = 0.1
     seed: int = 0
@@ -57,7 +57,7 @@ class ContrastiveRecipe:
     evaluate: ZeroShotSpec | None = None
 
     def identity(self) -> str:
-        """All that decides the weights."""
+        """Everything that decides the weights."""
         return repr(replace(self, threads=0, log_every=1, state=StateSpec(), evaluate=None))
 
 

@@ -1,4 +1,4 @@
-"""One run of the stage `contrastive`. Killed at any moment, it goes on exactly; ranks compare with all ranks' pairs."""
+"""One run of the stage `contrastive`. A killed run resumes exactly; each rank compares with the pairs of all ranks."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from flamingo_eval.training.loop import attention_kernels, learning_rate, make_o
 from flamingo_eval.training.towers import Contrastive, ContrastiveConfig, TextTowerConfig, two_term_loss
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-MAX_SCALE = 4.6052  # log of 100, beyond which CLIP does not let the inverse temperature grow
+MAX_SCALE = 4.6052  # log of 100, CLIP's largest inverse temperature
 
 
 def train_encoder(recipe: ContrastiveRecipe, base: Path, out: Path, device: str, console: Console) -> Path:
-    """Train and write the folder out/encoder, which `build --vision` takes; names in the recipe are below `base`.
+    """Train and write the folder out/encoder, for `build --vision`; names in the recipe are below `base`.
 
-    Raises CheckpointError, DataError, ConfigError, UsageError, ModelError (a gradient that is no number).
+    Raises CheckpointError, DataError, ConfigError, UsageError, ModelError (a gradient that is NaN or infinite).
     """
     with joined(device) as ranks:
         return _Run(recipe, base, out, ranks, console).train()
@@ -77,11 +77,11 @@ class _Run:
         self.states = States(out / "states", recipe.state, ranks, sharded=False)
 
     def say_anyway(self, text: str) -> None:
-        """One line, from whichever rank has something to say."""
+        """Print one line from any rank."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def say(self, text: str) -> None:
-        """One line, from the first rank."""
+        """Print one line, from the first rank."""
         if self.ranks.first:
             self.say_anyway(text)
 
@@ -185,5 +185,5 @@ class _Run:
 
 
 def _key(text: str) -> int:
-    """A number that only equal texts share, the same in every process."""
+    """A number that is the same only for equal texts, in every process."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

@@ -1,4 +1,4 @@
-"""The encoder on tasks while it learns: zero-shot classification of classes, retrieval of reference texts."""
+"""Evaluation of the encoder during training: zero-shot classification, and retrieval of reference texts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Interleaved documents: MMC4's JSON lines with matched pictures, OBELICS' rows of texts and pictures.
 
 MMC4: `text_list`, and `image_info` with `image_name` and `matched_text_index` (Zhu et al. 2023). OBELICS: `texts` and
-`images` of one length, of which one is null at each place (Laurençon et al. 2023). Pictures are bytes in the table, or
-files of their own.
+`images` of one length, one of which is null at each position (Laurençon et al. 2023). Pictures are bytes in the table,
+or separate files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flamingo_eval.training.streams.samples import BrokenSample, Look, Part, Raw
 
 Incomplete = Literal["skip", "keep"]
 JSON_LINES = (".jsonl", ".ndjson", ".gz", ".zip")
-BATCH_ROWS = 64  # of a Parquet file that are in memory at once
+BATCH_ROWS = 64  # rows of a Parquet file that are in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Documents:
         return load
 
     def _parts(self, pieces: Sequence[Piece], look: Look) -> tuple[Part, ...]:
-        """Pictures and texts in order; the end of chunk before every picture and last (Flamingo v2 2.4)."""
+        """Pictures and texts in order; an end of chunk before every picture and at the end (Flamingo v2 2.4)."""
         parts: list[Part] = []
         pictures = 0
         for piece in pieces:
@@ -90,11 +90,11 @@ class Documents:
         return look.picture(Image(plain if plain.is_file() else self.images / PurePosixPath(name).name))
 
 
-Piece: TypeAlias = str | Mapping[str, Any]  # a text, or a picture as the Hub's tables have it: bytes, path
+Piece: TypeAlias = str | Mapping[str, Any]  # a text, or a picture in the form of the Hub's tables: bytes, path
 
 
 def _mmc4(line: bytes) -> list[Piece]:
-    """A line of MMC4. Each picture stands before the sentence that it was matched with."""
+    """A line of MMC4. Each picture is put before its matched sentence."""
     try:
         value = parse_json(line.decode("utf-8"), "line")
     except UnicodeDecodeError as error:
@@ -206,7 +206,7 @@ def parquet_rows(path: Path, start: int) -> Iterator[tuple[int, Row]]:
 def _rows_of(batch: Any) -> Iterator[Row]:
     try:
         yield from batch.to_pylist()
-    except UnicodeDecodeError:  # nothing was yielded: find the row
+    except UnicodeDecodeError:  # find the row that cannot be read
         for i in range(batch.num_rows):
             try:
                 yield batch.slice(i, 1).to_pylist()[0]

@@ -1,4 +1,4 @@
-"""What every data set yields: texts, pictures and end-of-chunk marks in reading order; and what is no such sample."""
+"""What every data set yields: texts, pictures and end-of-chunk marks in reading order; and broken samples."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ Part: TypeAlias = Text | Picture | EndOfChunk
 class Sample:
     """One training sequence before it is tokenised.
 
-    `cut` says what goes where it has too many tokens or pictures: its end (pairs), all but a random window (documents,
-    Flamingo v2 A.3.1), or its first demonstrations (episodes).
+    `cut` says what is dropped if it has too many tokens or pictures: its end (pairs), all but a random window
+    (documents, Flamingo v2 A.3.1), or its first demonstrations (episodes).
     """
 
     parts: tuple[Part, ...]
@@ -54,7 +54,7 @@ class Sample:
 
 
 class BrokenSample(Exception):  # noqa: N818 - a state of the data, not a failure of the program
-    """Why one sample cannot be used; it is skipped and counted."""
+    """A sample that cannot be used; it is skipped and counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Look:
         return Picture(torch.stack([fitted(frame, self.preprocess) for frame in frames]))
 
     def clip_bytes(self, content: bytes, name: str) -> Picture:
-        """A clip from the bytes of its file, which the decoder wants on disk for a moment. Raises MediaError."""
+        """A clip from the bytes of its file, which the decoder reads from a temporary file. Raises MediaError."""
         with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as file:
             file.write(content)
             file.flush()
@@ -91,7 +91,7 @@ Load = Callable[[Look, Random], Sample]
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A sample that is not opened yet: its place in the data for messages, and what opens it.
+    """A sample that is not opened yet: its place in the data for messages, and the function that opens it.
 
     `load` raises BrokenSample and MediaError; its Random is the sample's own.
     """
@@ -101,7 +101,7 @@ class Raw:
 
 
 class Reader(Protocol):
-    """The files of one data set. Which sample is the n-th of a shard never changes."""
+    """The files of one data set. The order of the samples of a shard never changes."""
 
     @property
     def shards(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class Reader(Protocol):
 
 
 def caption_text(content: bytes) -> str:
-    """A caption's bytes as text. Raises BrokenSample where it is not UTF-8 or empty."""
+    """A caption's bytes as text. Raises BrokenSample if it is not UTF-8 or empty."""
     try:
         text = content.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Names of shards: `shard-{000..099}.tar`, `part-*.parquet`, or one file; every missing one is named at once."""
+"""Names of shards: `shard-{000..099}.tar`, `part-*.parquet`, or one file; all missing ones are reported at once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MAX_SHARDS = 1_000_000
 
 
 def shard_paths(name: str, patterns: Sequence[str], folder: Path) -> tuple[Path, ...]:
-    """The files that the patterns of data set `name` stand for, below `folder` where they are relative.
+    """The files that match the patterns of data set `name`; relative patterns are below `folder`.
 
-    `{000..099}` counts, as in a shell, and every number's file must exist; `*` takes the files that are there, sorted.
+    `{000..099}` counts as in a shell, and every file must exist; `*` matches existing files, sorted.
     Raises DataError with every missing or empty file.
     """
     paths: list[Path] = []
@@ -46,7 +46,7 @@ def shard_paths(name: str, patterns: Sequence[str], folder: Path) -> tuple[Path,
 
 
 def expanded(pattern: str) -> list[str]:
-    """`a-{08..11}.tar` -> a-08.tar, a-09.tar, a-10.tar, a-11.tar. Raises DataError for a range that runs backwards."""
+    """`a-{08..11}.tar` -> a-08.tar, a-09.tar, a-10.tar, a-11.tar. Raises DataError for a range that decreases."""
     texts = _RANGE.split(pattern)
     fixed, ranges = texts[::3], list(zip(texts[1::3], texts[2::3], strict=True))
     counts = []

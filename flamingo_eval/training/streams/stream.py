@@ -1,8 +1,8 @@
-"""One data set as an endless or ending stream of samples, in an order that its seed and a small position decide.
+"""One data set as an endless or ending stream of samples, in an order fixed by its seed, resumable from a small position.
 
-Every pass over the data draws its own order of shards, and mixes samples within blocks. All ranks walk the same order
-and open only their own samples: so the global batch is the same for any number of ranks, and a run goes on exactly
-from (pass, shard, sample, place in the block).
+Every pass over the data draws its own order of shards, and shuffles samples within blocks. All ranks iterate over the
+same order and open only their own samples: so the global batch is the same for any number of ranks, and a run resumes
+exactly from (pass, shard, sample, place in the block).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from flamingo_eval.errors import DataError, FlamingoEvalError, MediaError, Promp
 from flamingo_eval.training.streams.samples import BrokenSample, Look, Raw, Reader, Sample
 
 AtEnd = Literal["repeat", "stop"]
-JUDGED_FROM = 100  # samples: before that, one broken sample would be more than a per cent
-NAMED = 20  # broken samples that are named
+JUDGED_FROM = 100  # samples; with fewer, one broken sample would be more than one per cent
+NAMED = 20  # number of broken samples to name
 
 Ready = TypeVar("Ready")
 
@@ -29,14 +29,14 @@ class StreamEndedError(FlamingoEvalError):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a stream stands: the block that begins at a sample of a shard of a pass, and how far into the block."""
+    """The position of a stream: the block that begins at a sample of a shard of a pass, and the index in the block."""
 
     epoch: int = 0
     block: int = 0  # of this pass
     shard: int = 0  # in this pass's order
     item: int = 0  # of this shard, where the block begins
     used: int = 0  # samples of the block that were taken
-    taken: int = 0  # samples in all
+    taken: int = 0  # samples in total
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Stream:
     """The order of one data set."""
 
     def __init__(self, name: str, reader: Reader, seed: int, block: int = 1000, at_end: AtEnd = "repeat") -> None:
-        """`block`: samples that are mixed at once, and so kept (unopened) in memory."""
+        """`block`: samples that are shuffled together, and so kept (unopened) in memory."""
         self.name, self.reader, self.seed, self.block, self.at_end = name, reader, seed, block, at_end
         self.position = Position()
         self._waiting: list[Raw] | None = None
@@ -61,7 +61,7 @@ class Stream:
         self._ahead: tuple[int, int, Raw] | None = None
 
     def go_to(self, position: Position) -> None:
-        """Go on from where another process stood."""
+        """Resume from the position of another process."""
         self.position = position
         self._waiting, self._source, self._ahead = None, None, None
 
@@ -83,7 +83,7 @@ class Stream:
         return taken
 
     def _block(self) -> list[Raw] | None:
-        """The block that the position stands in, with samples left; None at the end of the data."""
+        """The block of the current position, with samples left; None at the end of the data."""
         if self._waiting is None:
             self._open(self.position.shard, self.position.item)
             self._waiting = self._read_block()
@@ -116,7 +116,7 @@ class Stream:
                 yield i, number, raw
 
     def _read_block(self) -> list[Raw]:
-        """The next samples, mixed; `_ahead` is then the first one after them."""
+        """The next samples, shuffled; `_ahead` is then the first one after them."""
         assert self._source is not None
         block: list[Raw] = []
         while self._ahead is not None and len(block) < self.block:
@@ -131,7 +131,7 @@ class Stream:
 
 
 class Opener(Generic[Ready]):
-    """Opens samples and makes them ready, counts broken ones, and stops where there are too many."""
+    """Opens and prepares samples, counts broken ones, and stops if there are too many."""
 
     def __init__(
         self,
@@ -141,18 +141,18 @@ class Opener(Generic[Ready]):
         allowed: float = 0.01,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`allowed`: the share of samples that may be broken. `report` is told of the first ones."""
+        """`allowed`: the share of samples that may be broken. `report` is called for the first ones."""
         self.stream, self.look, self.prepare, self.allowed, self.report = stream, look, prepare, allowed, report
         self.tally = Tally()
 
     def restore(self, saved: Mapping[str, Any], counts: bool) -> None:
-        """Go on from a saved state; its counts of broken samples are taken over where `counts`: on one rank alone."""
+        """Go on from a saved state; with `counts` (on one rank only) also its counts of broken samples."""
         self.stream.go_to(Position(**saved["position"]))
         if counts:
             self.tally.opened, self.tally.broken = saved["opened"], saved["broken"]
 
     def open(self, samples: Sequence[tuple[int, Raw]]) -> list[Ready]:
-        """Those that are whole, in order. Raises DataError where more than the allowed share is broken."""
+        """The samples that are not broken, in order. Raises DataError if more than the allowed share is broken."""
         ready: list[Ready] = []
         for number, raw in samples:
             rng = Random(f"{self.stream.seed}:{self.stream.name}:sample:{number}")
@@ -164,7 +164,7 @@ class Opener(Generic[Ready]):
         return ready
 
     def judge(self, whole_pass: bool = False) -> None:
-        """Raise DataError where too many samples were broken: from 100 samples on, or after a whole pass."""
+        """Raise DataError if too many samples were broken: from 100 samples on, or after a whole pass."""
         tally = self.tally
         enough = whole_pass or tally.opened >= JUDGED_FROM
         if enough and tally.broken > self.allowed * tally.opened:

@@ -1,4 +1,4 @@
-"""A user's own rows as a stream: JSON lines, CSV, TSV or Parquet, with the column names of the layout `rows`.
+"""Your own rows as a stream: JSON lines, CSV, TSV or Parquet, with the column names of the layout `rows`.
 
 A row is a picture or a clip with a caption, or with a question and its answers.
 """
@@ -25,10 +25,10 @@ SUFFIXES = (".jsonl", ".ndjson", ".gz", ".csv", ".tsv", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class TableRows:
-    """Rows of one or several tables. `columns`: the name of a role's column, where it is not the role's own."""
+    """Rows of one or several tables. `columns`: the name of a role's column, if it differs from the role."""
 
     paths: tuple[Path, ...]
-    images: Path | None = None  # folder of pictures and clips; None: beside the table
+    images: Path | None = None  # folder of pictures and clips; None: next to the table
     columns: Mapping[str, str] = field(default_factory=dict)
     stem: str = ""  # text between a picture and its caption
     question: str = "Question: {question} Answer:"

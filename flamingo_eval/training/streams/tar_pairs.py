@@ -1,4 +1,4 @@
-"""WebDataset shards: tar files in which neighbouring members of one name are a sample (`000.jpg`, `000.txt`)."""
+"""WebDataset shards: tar files in which consecutive members with one name are a sample (`000.jpg`, `000.txt`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLOCK = 512  # bytes of a tar record
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file inside a shard; `content` where the shard is compressed and cannot be read at a place."""
+    """One file inside a shard; `content` if the shard is compressed and has no random access."""
 
     name: str
     offset: int
@@ -38,7 +38,7 @@ class TarPairs:
     stem: str = ""  # text between picture and caption
 
     def __post_init__(self) -> None:
-        """A shard that was cut in the middle is found before training begins, not days into it. Raises DataError."""
+        """A truncated shard is reported before training begins. Raises DataError."""
         for path in self.paths:
             if path.suffix == ".tar" and not _has_end(path):
                 for _ in _members(path):  # says where it ends
@@ -97,13 +97,13 @@ class _Pair:
 
 
 def pair_parts(picture: Part, text: str, stem: str) -> tuple[Part, ...]:
-    """One picture with its text, as the paper writes paired data: the picture first, the end of chunk last (v2 2.4)."""
+    """One picture with its text, as the paper writes paired data: picture first, end of chunk last (v2 2.4)."""
     parts: tuple[Part, ...] = (Text(stem, learned=False), Text(f" {text}")) if stem else (Text(text),)
     return (picture, *parts, END_OF_CHUNK)
 
 
 def _samples(path: Path) -> Iterator[tuple[str, Sequence[Member]]]:
-    """Members by key: the name up to the first dot of its last part. Only neighbours belong together."""
+    """Members by key: the name up to the first dot of its last part. Only consecutive members belong together."""
     key, group = "", list[Member]()
     for member in _members(path):
         place = PurePosixPath(member.name)
@@ -118,7 +118,7 @@ def _samples(path: Path) -> Iterator[tuple[str, Sequence[Member]]]:
 
 
 def _members(path: Path) -> Iterator[Member]:
-    """The files of a shard in order. Raises DataError for a shard that is damaged or cut."""
+    """The files of a shard in order. Raises DataError for a shard that is damaged or truncated."""
     compressed = path.suffix != ".tar"
     last = ""
     try:
@@ -147,7 +147,7 @@ def _members(path: Path) -> Iterator[Member]:
 
 
 def _check_end(path: Path, offset: int) -> None:
-    """Raise ReadError unless an empty record stands behind the last member: tarfile stops in silence at others."""
+    """Raise ReadError unless an empty record follows the last member: tarfile stops silently at other records."""
     with path.open("rb") as file:
         file.seek(offset)
         record = file.read(BLOCK)

@@ -1,6 +1,6 @@
-"""Episodes of a task's train split: a few demonstrations and a query, written as the task's prompts write them.
+"""Episodes of a task's train split: a few demonstrations and a query, written with the task's prompts.
 
-The annotations of the split are read once, as for an evaluation; pictures are opened when their episode comes.
+The annotations of the split are read once, as for an evaluation; pictures are opened when their episode is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flamingo_eval.records import EndOfChunk, Episode, Example, Image, Video
 from flamingo_eval.records import Part as PromptPart
 from flamingo_eval.training.streams.samples import BrokenSample, Look, Part, Raw, Sample, Text
 
-ANSWER = "\ufdd2"  # stands before and after an answer while its prompt is written
+ANSWER = "\ufdd2"  # marks an answer while its prompt is written
 WITHOUT_PICTURES = 2  # demonstrations of the paper's zero-shot prompts (v2 A.2)
 
 
@@ -37,7 +37,7 @@ class TaskEpisodes:
     shots: tuple[int, int] = (0, 4)
     data: str = "sample"
     protocol: str = "flamingo"
-    text_only: float = 0.0  # share of the episodes without shots that begin as the paper's zero-shot prompts do
+    text_only: float = 0.0  # share of episodes without shots that begin like the paper's zero-shot prompts
     answers_only: bool = True  # the loss is on answers and their ends; else on all text
     symbols: float = 0.0  # share of the episodes with shots whose answers are exchanged for others of the split
 
@@ -56,7 +56,7 @@ class TaskEpisodes:
 
     @cached_property
     def support(self) -> Support:
-        """The whole train split. Raises DataError where the task has none, or its answers are not there."""
+        """The whole train split. Raises DataError if the task has none, or its answers are missing."""
         name = self.spec.data.support
         if name is None:
             raise DataError(f"task '{self.task}' has no train split.")
