@@ -1,1 +1,1 @@
-"""Speed, measured: `python -m benchmarks`. Figures and how they were taken: benchmarks/README.md."""
+"""Speed measurements: `python -m benchmarks`. Results and methods are in benchmarks/README.md."""

@@ -1,6 +1,7 @@
-"""Three nodes of a Ray cluster in one machine; in the middle of a run one is removed and another added.
+"""Three nodes of a Ray cluster in one machine; in the middle of a run one is removed and another is added.
 
-python -m benchmarks.cluster. Needs the extra `ray`. Prints what was lost, done again and different from one process.
+python -m benchmarks.cluster. Needs the extra `ray`.
+Prints how many units were lost and repeated, and how many lines differ from one process.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from flamingo_eval.runs.questions import load_questions
 from flamingo_eval.runs.runner import Progress, run
 
 STORE_BYTES = 100 * 2**20
-SHOTS = 32  # for long prompts: a new node needs seconds to load, and should find work left
-UNIT = 32  # queries: many units, so that there is something to lose and something left for who comes late
+SHOTS = 32  # long prompts: a new node needs seconds to load, and there should be work left
+UNIT = 32  # queries: many units, so that some are lost and some are left for the new node
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of the run. `late`: queries that were answered on the node that was added."""
+    """The result of the run. `late`: number of queries answered on the added node."""
 
     queries: int
     different: int
@@ -49,20 +50,20 @@ class Found:
 
 
 class Placed:
-    """A replica that counts its answers by the node that gave them. `left`: queries of its unit without an answer."""
+    """A replica that counts answers by node. `left`: queries of its unit without an answer."""
 
     def __init__(self, replica: RayHandle, by_node: Counter[str]) -> None:
         self.replica, self.by_node, self.node, self.left = replica, by_node, "", 0
 
     def ready(self, stop: threading.Event) -> bool:
-        """As the replica's; from then until it is lost it stays where it is."""
+        """Like the replica's; after this the node does not change until it is lost."""
         if not self.replica.ready(stop):
             return False
         self.node = self.replica.node()
         return True
 
     def answers(self, episodes: Sequence[Episode], spec: RunSpec, split: Split) -> Iterator[Message]:
-        """As the replica's."""
+        """Like the replica's."""
         self.left = len(episodes)
         for sent in self.replica.answers(episodes, spec, split):
             self.by_node[self.node] += len(sent.outputs)
@@ -88,7 +89,7 @@ def three_nodes() -> Iterator[Any]:
 
 
 def change_nodes(out: Path, limit: int) -> Found:
-    """Run with three replicas of which two fit; once a part is done, a node at work goes and another comes."""
+    """Run with three replicas of which two fit; then a busy node is removed and another is added."""
     (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices(shots=(SHOTS,), limit=limit))
     one = Replica("tiny", device="cpu")
     identity = one.identity()
@@ -105,7 +106,7 @@ def change_nodes(out: Path, limit: int) -> Found:
         pool = ReplicaPool(placed, max_queries=UNIT)
         added = ""
 
-        def watch(progress: Progress) -> None:  # called in the main thread, the only one where Ray starts a node
+        def watch(progress: Progress) -> None:  # called in the main thread; Ray starts nodes only there
             nonlocal added
             busy = {p.node for p in placed if p.left >= UNIT // 2}
             if added or not busy or len(progress.outputs) < limit // 8:
@@ -121,7 +122,7 @@ def change_nodes(out: Path, limit: int) -> Found:
 
 
 def throughput(limit: int, repeats: int = 3) -> None:
-    """Queries a second of one process, and of one and two replicas on Ray; loading and starting left out."""
+    """Queries per second of one process, and of one and two replicas on Ray, without loading and start."""
     print("| how | queries/s |\n|---|--:|")
     for name, words in (
         ("one process", ()),
@@ -141,12 +142,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     parser.add_argument("--limit", type=int, default=400)
     parser.add_argument("--throughput", action="store_true", help="time one process and replicas instead")
-    asked = parser.parse_args()
-    if asked.throughput:
-        throughput(asked.limit)
+    args = parser.parse_args()
+    if args.throughput:
+        throughput(args.limit)
         return
     with tempfile.TemporaryDirectory() as out:
-        f = change_nodes(Path(out), asked.limit)
+        f = change_nodes(Path(out), args.limit)
     print(
         f"{f.queries} queries in {f.seconds:.0f} s: one node of three removed, one added; {f.lost} of {f.units} units",
         end=" ",

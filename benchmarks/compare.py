@@ -1,7 +1,7 @@
-"""Ours and the peer's, in turns: VQA over shots, with drawn and with fixed demonstrations, and ranking of candidates.
+"""flamingo-eval and the peer, alternately: VQA over shots, with drawn and with fixed demonstrations, and ranking.
 
 Both sides have the same invented weights, in the shapes of world.MODELS, on one device. Pictures of the support set are
-already seen, queries' pictures are not (design section 6).
+in the cache, queries' pictures are not.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from flamingo_eval.records import Answer, Image, Prompt, best_of
 
 SPEC = DecodeSpec(beams=3, max_new_tokens=5)
 CAPTION = DecodeSpec(beams=3, max_new_tokens=20)
-SPARE = 8  # pictures more than a prompt shows; to draw from more takes time to prepare and changes nothing
-# the peer's queries, and its batch. On a CPU more only takes longer, each the same; 8 is its evaluation's default
+SPARE = 8  # pictures in addition to those of one prompt; more need preparation time and change nothing
+# queries of the peer, and its batch size. On a CPU more only take longer; 8 is the default of its evaluation
 PEERS = {"cpu": {0: 8, 4: 8, 8: 4, 16: 2, 32: 1}, "cuda": dict.fromkeys((0, 4, 8, 16, 32), 8)}
 RANK_SHOTS = 4
-SEARCHED = ("inner_nodes", "inner_nodes_read", "searched", "searched_in_vain")  # of the engine's counts
+SEARCHED = ("inner_nodes", "inner_nodes_read", "searched", "searched_in_vain")  # counters of the engine
 
 
 Result = TypeVar("Result")
@@ -41,9 +41,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How the benchmarks are run; `queries` are ours a measurement, `clock` is wall or cpu.
+    """Settings of the benchmarks; `queries` per measurement for flamingo-eval, `clock` is wall or cpu.
 
-    `peer_batch` 0: as PEERS has it. `dtype` is ours; the peer's is the same on CUDA, float32 on a CPU.
+    `peer_batch` 0: the value in PEERS. `dtype` is for flamingo-eval; the peer's is the same on CUDA, float32 on a CPU.
     """
 
     work: Path
@@ -61,7 +61,7 @@ class How:
 
 
 class Comparison:
-    """Both sides, loaded and warm."""
+    """Both sides, loaded and warmed up."""
 
     def __init__(self, how: How) -> None:
         self.how, work = how, how.work
@@ -85,7 +85,7 @@ class Comparison:
         self._warm_up()
 
     def _warm_up(self) -> None:
-        """Kernels are chosen and memory is taken on first use, on both sides."""
+        """Run once: kernels are selected and memory is allocated on first use."""
         prompts = self.prompts(max(self.how.shots), 0, fixed=False)
         dict(self.engine.generate(iter(prompts), SPEC))
         if self.peer is not None and self.how.device != "cpu":
@@ -100,24 +100,24 @@ class Comparison:
             self.peer.close()
 
     def generate(self, prompts: Sequence[Prompt], spec: DecodeSpec) -> dict[int, Answer]:
-        """Ours, by index."""
+        """Our answers by index."""
         return dict(self.engine.generate(iter(prompts), spec))
 
     def score(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> dict[int, Answer]:
-        """Ours, by index: the sum over a candidate's tokens."""
+        """Our scores by index: the sum over a candidate's tokens."""
         return dict(self.engine.score(iter(prompts), iter(candidates), RankSpec()))
 
     def best(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> dict[int, Answer]:
-        """Ours, by index: only the best candidate."""
+        """Our best candidates by index."""
         return dict(self.engine.best(iter(prompts), iter(candidates), RankSpec()))
 
     def vqa(self, shots: Sequence[int], fixed: bool = False) -> None:
-        """Queries a second: 3 beams, 5 new tokens."""
+        """Queries per second: 3 beams, 5 new tokens."""
         how = "the same demonstrations for all queries" if fixed else "demonstrations drawn for each query"
         self._generation(f"VQA, {how}", shots, SPEC, lambda n, turn: self.prompts(n, turn, fixed))
 
     def caption(self, shots: Sequence[int]) -> None:
-        """Queries a second: captions of 10 tokens shown, 3 beams, up to 20 new tokens."""
+        """Queries per second: demonstrations with captions of 10 tokens, 3 beams, up to 20 new tokens."""
         title = "Captions, demonstrations drawn for each query"
         self._generation(title, shots, CAPTION, lambda n, turn: self.prompts(n, turn, fixed=False, captions=True))
 
@@ -126,11 +126,12 @@ class Comparison:
     ) -> None:
         print(f"{title}, {self.model.name}, {self.how.device}, {self.how.dtype}\n")
         print(
-            "| shots | tokens | ours, queries/s | peer, queries/s | ratio | same text | ratio, had the peer its", end=""
+            "| shots | tokens | ours, queries/s | peer, queries/s | ratio | same text | ratio without the peer's",
+            end="",
         )
-        print(" pixels for nothing |\n|---|---|---|---|---|---|---|")
+        print(" decoding of pictures |\n|---|---|---|---|---|---|---|")
         for n in shots:
-            ours, theirs, given, same, tokens = [], [], [], [], 0
+            ours, theirs, without_decoding, same, tokens = [], [], [], [], 0
             for turn in range(self.how.repeats):
                 prompts = prompts_of(n, turn)
                 seconds, answers = self._timed(partial(self.generate, prompts, spec))
@@ -140,23 +141,25 @@ class Comparison:
                     some = prompts[: self._peer_batch(n)]
                     reply = self._ask_peer(some, len(some), spec)
                     theirs.append(len(some) / reply[self.how.clock])
-                    given.append(len(some) / (reply[self.how.clock] - reply["opening"]))
+                    without_decoding.append(len(some) / (reply[self.how.clock] - reply["opening"]))
                     pairs = zip(reply["answers"], answers.values(), strict=False)
                     same += [_words(t) == _words(answers[i].text or "") for i, (t, _) in enumerate(pairs)]
-            more = f" {statistics.median(ours) / statistics.median(given):.1f} |" if given else " |"
+            more = (
+                f" {statistics.median(ours) / statistics.median(without_decoding):.1f} |" if without_decoding else " |"
+            )
             self._row(n, tokens, ours, theirs, f"{sum(same)}/{len(same)}", more)
         print(flush=True)
 
     def rank(self, candidates: Sequence[int]) -> None:
-        """Queries a second: log-likelihoods of candidates of two to four tokens that share beginnings, and the best."""
+        """Queries per second: scores of candidates of two to four tokens with common prefixes, and the best."""
         print(f"Ranking, {RANK_SHOTS} shots, {self.model.name}, {self.how.device}, {self.how.dtype}\n")
         print("| candidates | tokens | ours, queries/s | peer, queries/s | ratio | largest difference |", end="")
-        print(" the best alone, queries/s | inner nodes read for it | searched in vain | the same best |")
+        print(" only the best, queries/s | inner nodes read for it | searches without result | same best |")
         print("|---|---|---|---|---|---|---|---|---|---|")
         for n in candidates:
             names = [f" {words(1 + i % 2, f'stem {i // 8}')} {words(1 + i % 3, f'name {i}')}" for i in range(n)]
             ours, alone, theirs, same, apart, tokens = [], [], [], [], 0.0, 0
-            found: Counter[str] = Counter()
+            searches: Counter[str] = Counter()
             for turn in range(self.how.repeats):
                 prompts = self.prompts(RANK_SHOTS, turn, fixed=False)[: 4 if n > 2 else self.how.queries]
                 lists = [names] * len(prompts)
@@ -167,9 +170,11 @@ class Comparison:
                 before = self.engine.stats
                 seconds, best = self._timed(partial(self.best, prompts, lists))
                 alone.append(len(prompts) / seconds)
-                found.update({key: self.engine.stats[key] - before[key] for key in SEARCHED})
+                searches.update({key: self.engine.stats[key] - before[key] for key in SEARCHED})
                 same += [_is_best(best[i], answer) for i, answer in answers.items()]
-                if self.peer is not None and (n <= 100 or turn == 0):  # a thousand take it minutes: once is enough
+                if self.peer is not None and (
+                    n <= 100 or turn == 0
+                ):  # a thousand candidates take the peer minutes: one measurement
                     one = self._for_peer(prompts[:1])
                     reply = self.peer.ask("rank", text=one["texts"][0], pictures=one["pictures"][0], names=names)
                     theirs.append(1 / reply[self.how.clock])
@@ -182,8 +187,8 @@ class Comparison:
                 ours,
                 theirs,
                 f"{apart:.1e}" if theirs else "",
-                f" {statistics.median(alone):.3g} | {found['inner_nodes_read']} of {found['inner_nodes']} "
-                f"| {found['searched_in_vain']} of {found['searched']} | {sum(same)}/{len(same)} |",
+                f" {statistics.median(alone):.3g} | {searches['inner_nodes_read']} of {searches['inner_nodes']} "
+                f"| {searches['searched_in_vain']} of {searches['searched']} | {sum(same)}/{len(same)} |",
             )
         print(
             "\nThe weights are random, so a token is about as likely as any other. Sums favour the shortest\n"
@@ -193,7 +198,7 @@ class Comparison:
         )
 
     def phases(self, shots: Sequence[int]) -> None:
-        """Where a query's time goes."""
+        """The parts of a query's time."""
         print("Where a query's time goes, demonstrations drawn for each query\n")
         print("| shots | own picture | reading the prompt | decoding | all, ms |\n|---|---|---|---|---|")
         for n in shots:
@@ -214,13 +219,13 @@ class Comparison:
     # ------------------------------------------------------------------------------------------------------- inside
 
     def prompts(self, shots: int, turn: int, fixed: bool, captions: bool = False) -> list[Prompt]:
-        """A turn's queries; the pictures of earlier turns' queries never help."""
+        """The queries of a turn; pictures of earlier turns are removed from the cache."""
         self._forget_queries()
         rows = self.queries[turn * self.how.queries : (turn + 1) * self.how.queries]
         keys = ["fixed" if fixed else f"{turn}:{i}" for i in range(len(rows))]
-        made = (lambda r: Row(r.picture, words(1, "output"), words(10, r.answer))) if captions else (lambda r: r)
+        to_row = (lambda r: Row(r.picture, words(1, "output"), words(10, r.answer))) if captions else (lambda r: r)
         return [
-            prompt_of(made(row), [made(s) for s in self._shots(shots, key)], f"{turn}:{i}")
+            prompt_of(to_row(row), [to_row(s) for s in self._shots(shots, key)], f"{turn}:{i}")
             for i, (row, key) in enumerate(zip(rows, keys, strict=True))
         ]
 
@@ -228,7 +233,7 @@ class Comparison:
         return random.Random(key).sample(self.support, n)
 
     def _forget_queries(self) -> None:
-        """A cache that knows the support set's pictures alone."""
+        """Remove all pictures from the cache except those of the support set."""
         cache = VisionCache("benchmark")
         for media, tokens in self.seen.items():
             cache.put(content_hash(media), tokens)
@@ -262,8 +267,8 @@ class Comparison:
         print(f"| {what} | {tokens} | {mine:.3g} | {peers:.3g} | {mine / peers:.1f} | {last} |{more}", flush=True)
 
 
-def _is_best(found: Answer, scored: Answer) -> bool:
-    return found.best is not None and found.best.candidate == best_of(scored.scores or ())
+def _is_best(answer: Answer, scored: Answer) -> bool:
+    return answer.best is not None and answer.best.candidate == best_of(scored.scores or ())
 
 
 def _words(text: str) -> list[str]:

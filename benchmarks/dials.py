@@ -1,6 +1,6 @@
 """Accuracy over a dial of a fresh task, as a figure: `python -m benchmarks.dials` draws the one in docs/fresh-tasks.md.
 
-Each point is a run of the bundled checkpoint on a copy of its own; interrupted, the same command goes on.
+Each point is a run of the bundled checkpoint on a separate copy; the same command resumes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Curves = dict[int, list[tuple[float, float]]]  # shots -> (value of the dial, ac
 
 
 def measured(task: str, seed: int, fixed: str, dial: str, values: Sequence[float], shots: str, out: Path) -> Curves:
-    """Accuracy of every number of shots at every value of a dial."""
+    """Accuracy for every number of shots and every value of a dial."""
     names = [f"{task}@sample:{seed},{fixed},{dial}={value}" for value in values]
     words = [sys.executable, "-m", "flamingo_eval", "run", *names, "--shots", shots, "--out", str(out), "--json"]
-    words += ["--protocol", "flamingo"]  # what the bundled checkpoint was trained on
+    words += ["--protocol", "flamingo"]  # the protocol of the bundled checkpoint's training
     runs = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)["runs"]
     curves: Curves = {}
     for i, run in enumerate(runs):  # tasks in the order named, then shots
@@ -32,7 +32,7 @@ def measured(task: str, seed: int, fixed: str, dial: str, values: Sequence[float
 
 
 def figure(panels: Sequence[tuple[str, float, Curves]], dial: str) -> str:
-    """SVG: a panel a title, with a dashed line at what guessing among the names shown would score."""
+    """SVG: one panel per title, with a dashed line at the score of guessing among the shown names."""
     width = WIDTH * len(panels)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{HEIGHT}" viewBox="0 0 {width} {HEIGHT}" '
@@ -73,7 +73,7 @@ def _panel(title: str, chance: float, curves: Curves, dial: str) -> str:
 
 
 def main() -> None:
-    """Fast binding over occlusion, with two and with five names a round."""
+    """Fast binding over occlusion, with two and with five names per round."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/dials"), help="run folders")
     parser.add_argument("--figure", type=Path, default=Path("docs/images/accuracy-over-occlusion.svg"))

@@ -1,6 +1,6 @@
-"""How near to the floor: operations done in a second against a plain matrix product's, bytes against a plain read's.
+"""Comparison with the hardware: operations per second of a plain matrix product, and bytes of a plain read.
 
-All pictures are known here, so that what is timed is reading prompts and decoding alone.
+All pictures are in the cache, so only reading prompts and decoding are measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ READ_ONLY = DecodeSpec(beams=3, max_new_tokens=1)
 
 
 def floor(compare: Comparison, shots: Sequence[int]) -> None:
-    """Shares of both rates, and how a query's time grows with its tokens."""
+    """Shares of both rates, and the growth of a query's time with its tokens."""
     model, repeats, queries = compare.model, compare.how.repeats, compare.how.queries
     large = model.device.type == "cuda"
     rate = matrix_rate(model.device, model.dtype, size=8192 if large else 1024, repeats=20)
@@ -75,7 +75,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _memory_rate(device: torch.device, size: int = 1 << 28, repeats: int = 9) -> float:
-    """Bytes a second of reading a tensor too large for the processor's own memory."""
+    """Bytes per second when reading a tensor that is larger than the processor's caches."""
     data = torch.ones(size // 4, device=device)
 
     def read() -> float:

@@ -1,9 +1,9 @@
-"""Broken files of every kind against everything that reads files: python -m benchmarks.fuzz --cases 10000.
+"""Tests everything that reads files with damaged files: python -m benchmarks.fuzz --cases 10000.
 
 Real files (the embedded sample in the official layouts, the tiny checkpoint, the shipped tasks, prompts and recipes, a
 run folder, predictions in every form, a demonstrations file, settings) are damaged in one to three ways and read again.
 Allowed are success and a FlamingoEvalError; a finding is any other exception, more than 10 s of processor time or more
-than 4 GB. Predictions that are accepted must be those that a strict reader finds. Prints the cases of
+than 4 GB. Accepted predictions must be those that a strict reader finds. Prints the cases of
 each target and every finding; exit code 1 if there is one.
 """
 
@@ -124,7 +124,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def damage_bytes(data: bytes, rng: random.Random) -> bytes:
-    """One damage that knows nothing of formats."""
+    """One damage, independent of the format."""
     n = len(data)
     at, end = sorted((rng.randint(0, n), rng.randint(0, n)))
     kind = rng.randrange(12)
@@ -139,9 +139,9 @@ def damage_bytes(data: bytes, rng: random.Random) -> bytes:
         return data[:at] + rng.randbytes(rng.randint(1, 200)) + data[at:]
     if kind == 3:
         return data[:at] + rng.choice(HOSTILE).encode("utf-8", "surrogatepass") + data[at:]
-    if kind == 4:  # a piece lost
+    if kind == 4:  # a piece removed
         return data[:at] + data[min(end, at + 4096) :]
-    if kind == 5:  # a piece twice
+    if kind == 5:  # a piece repeated
         return data[: min(end, at + 4096)] + data[at:]
     if kind == 6:
         return b"\xef\xbb\xbf" + data
@@ -150,7 +150,7 @@ def damage_bytes(data: bytes, rng: random.Random) -> bytes:
         return text.encode(rng.choice(("utf-16", "utf-32", "latin-1", "cp1252", "utf-7")), "replace")
     if kind == 8:
         return rng.choice((b"[", b'{"a":', b"- ", b"{a: ", b"[[")) * rng.choice((10, 3000, 100_000))
-    if kind == 9:  # a number made huge, the kind that headers hold
+    if kind == 9:  # a huge number, as in a header
         out = bytearray(data)
         where = rng.randint(0, min(n, 64))
         out[where : where + 8] = rng.choice((b"\xff" * 8, b"\x00" * 8, (2**40).to_bytes(8, "little"), b"\x7f" * 4))
@@ -161,7 +161,7 @@ def damage_bytes(data: bytes, rng: random.Random) -> bytes:
 
 
 def _other_values(data: bytes, rng: random.Random) -> bytes | None:
-    """A JSON file or lines of it with wrong types, missing, unknown and repeated keys; None if it is neither."""
+    """A JSON file or lines of it with wrong types, missing, unknown and duplicate keys; None if it is neither."""
     try:
         value = json.loads(data)
         lines = None
@@ -176,7 +176,7 @@ def _other_values(data: bytes, rng: random.Random) -> bytes | None:
         value = _changed(value, rng)
     text = json.dumps(value)
     if rng.random() < 0.1 and text.startswith("{") and len(text) > 2:
-        text = "{" + text[1:-1] + "," + text[1:-1] + "}"  # every key twice
+        text = "{" + text[1:-1] + "," + text[1:-1] + "}"  # duplicate every key
     if lines is None:
         return text.encode()
     lines[picked] = text
@@ -207,18 +207,18 @@ def _changed(value: Any, rng: random.Random) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Files that are damaged, and what reads them. `read` gets the place of the damaged copy."""
+    """Files to damage, and the code that reads them. `read` gets the path of the damaged copy."""
 
     name: str
     files: tuple[Path, ...]
     read: Callable[[Path], None]
-    root: Path | None = None  # the folder that is copied around the file; None: the file alone
+    root: Path | None = None  # the folder that is copied with the file; None: only the file
 
 
 def targets(work: Path) -> list[Target]:
-    """Everything in the package that reads a file of the user's. `work` gets the files that are made for it."""
+    """Everything in the package that reads a user's file. New files are created in `work`."""
     tiny = PACKAGE / "sample/tiny"
-    found = [
+    all_targets = [
         Target("task YAML", _files(REPOSITORY / "tasks", "*.yaml"), lambda p: _ignore(load_task(p))),
         Target("prompt YAML", _files(REPOSITORY / "prompts", "*/qa.yaml"), _prompt),
         Target("protocol YAML", _files(REPOSITORY / "prompts", "*/protocol.yaml"), lambda p: _ignore(load_protocol(p))),
@@ -237,11 +237,11 @@ def targets(work: Path) -> list[Target]:
     for task in TABLES:
         spec, root = load_task(find_task(task)), sample_root(task)
         files = tuple(p for p in _files(root, "**/*") if p.suffix in (".json", ".jsonl", ".csv", ".txt"))
-        found.append(Target(f"rows of {task}", files, _checking(spec, root), root))
+        all_targets.append(Target(f"rows of {task}", files, _checking(spec, root), root))
     vqav2 = sample_root("vqav2")
     clips = [p for t in ("msrvttqa", "nextqa") for p in _files(sample_root(t), "**/*") if p.suffix in (".mp4", ".avi")]
     pictures = [p for p in _files(vqav2, "**/*") if p.suffix in (".jpg", ".png")][:8]
-    found += [
+    all_targets += [
         Target("pictures", (*pictures, BLANK.path), lambda p: _ignore(open_image(Image(p)))),
         Target("clips", tuple(clips[:8]), lambda p: _ignore(open_video(Video(p)))),
         Target("predictions", _predictions(work), _score),
@@ -250,7 +250,10 @@ def targets(work: Path) -> list[Target]:
     ]
     runs = sorted((REPOSITORY / "results/reference").rglob("scores.json"))
     smallest = min(runs, key=lambda p: (p.parent / "outputs.jsonl").stat().st_size)
-    return [*found, Target("report", _files(smallest.parent, "*.json*"), lambda p: _report(p.parent), smallest.parent)]
+    return [
+        *all_targets,
+        Target("report", _files(smallest.parent, "*.json*"), lambda p: _report(p.parent), smallest.parent),
+    ]
 
 
 def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
@@ -305,7 +308,7 @@ def _foreign(path: Path) -> None:
 
 
 def _convert(path: Path, work: Path) -> None:
-    """A conversion that is accepted makes a folder that loads."""
+    """An accepted conversion must create a folder that loads."""
     folder = next(parent for parent in path.parents if parent.name == FOREIGN.name)
     out = work / "converted"
     shutil.rmtree(out, ignore_errors=True)
@@ -315,7 +318,7 @@ def _convert(path: Path, work: Path) -> None:
 
 
 def _parquet(work: Path) -> Target:
-    """A user's rows with pictures in the table, and what a run reads of them."""
+    """A user's rows with pictures in the table, read as in a run."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -350,7 +353,7 @@ def _checking(spec: TaskSpec, root: Path) -> Callable[[Path], None]:
 
 
 def _check(path: Path, spec: TaskSpec, root: Path) -> None:
-    """All splits are read; pictures and clips have targets of their own."""
+    """Read all splits; pictures and clips have separate targets."""
     copy = next(parent for parent in path.parents if parent.name == root.name)
     first: FlamingoEvalError | None = None
     for name in splits_on_disk(spec, root):
@@ -365,16 +368,16 @@ def _check(path: Path, spec: TaskSpec, root: Path) -> None:
 
 
 def _predictions(work: Path) -> tuple[Path, ...]:
-    made = []
+    paths = []
     for task in ("vqav2", "hateful_memes"):
         spec = load_task(find_task(task))
         split = load_labelled(spec, sample_root(task))
         path = work / f"{task}.jsonl"
-        said: dict[str, Any] = {"scores": [-1.0, -2.5]} if spec.mode == "close-ended" else {"prediction": "a kite"}
-        rows = [{"id": e.id, **said} for e in split.examples]
+        answer: dict[str, Any] = {"scores": [-1.0, -2.5]} if spec.mode == "close-ended" else {"prediction": "a kite"}
+        rows = [{"id": e.id, **answer} for e in split.examples]
         path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-        made.append(path)
-    return tuple(made)
+        paths.append(path)
+    return tuple(paths)
 
 
 def _prediction_forms(work: Path) -> tuple[Path, ...]:
@@ -408,9 +411,10 @@ def _prediction_forms(work: Path) -> tuple[Path, ...]:
 def _demos_file(work: Path) -> tuple[Path, ...]:
     queries, support = _vqav2_splits()
     path = work / "demos.jsonl"
-    shown = [e.id for e in support.examples]
+    shot_ids = [e.id for e in support.examples]
     rows = [
-        {"id": e.id, "shots": [shown[(i + j) % len(shown)] for j in range(4)]} for i, e in enumerate(queries.examples)
+        {"id": e.id, "shots": [shot_ids[(i + j) % len(shot_ids)] for j in range(4)]}
+        for i, e in enumerate(queries.examples)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return (path,)
@@ -423,12 +427,12 @@ def _vqav2_splits() -> tuple[Split, Split]:
 
 
 def _demos(path: Path) -> None:
-    """A file that is accepted gives every query shots that are in the support split."""
+    """In an accepted file, every query's shots must be in the support split."""
     queries, support = _vqav2_splits()
-    given = read_demos_file(path, queries, support)
+    demos = read_demos_file(path, queries, support)
     rows = {e.id for e in support.examples}
     for query in queries.examples[:20]:
-        if not set(given(query, DemoSpec("file", 2, 0))) <= rows:
+        if not set(demos(query, DemoSpec("file", 2, 0))) <= rows:
             raise WrongScoreError("a shot that the support split does not have")
 
 
@@ -439,10 +443,10 @@ def _pickles(work: Path) -> tuple[Path, ...]:
 
 
 def _score(path: Path) -> None:
-    """Accepted predictions are those that a reader of its own finds, or it is a wrong score."""
+    """Accepted predictions must be those that a separate reader finds; otherwise the score would be wrong."""
     spec = load_task(find_task(path.stem))
     split = load_labelled(spec, sample_root(path.stem))
-    found = read_predictions(path, spec, split).predictions
+    predictions = read_predictions(path, spec, split).predictions
     strict = {}
     for line in path.read_text(encoding="utf-8").split("\n"):
         if line.strip():
@@ -451,12 +455,12 @@ def _score(path: Path) -> None:
             if len(row) != len(pairs) or str(row["id"]) in strict:
                 raise WrongScoreError(f"accepted what stands twice: {line[:80]}")
             strict[str(row["id"])] = row.get("prediction", row.get("scores"))
-    if {p.id: p.text if p.scores is None else list(p.scores) for p in found} != strict:
+    if {p.id: p.text if p.scores is None else list(p.scores) for p in predictions} != strict:
         raise WrongScoreError("other predictions than in the file")
 
 
 def _score_any_form(path: Path) -> None:
-    """What is accepted scores: a text for each query of the split, nothing for a query that is not there."""
+    """Accepted predictions must have a text for each query of the split, and no other query."""
     spec = load_task(find_task("vqav2"))
     split, _ = _vqav2_splits()
     file = read_predictions(path, spec, split, partial=True)
@@ -478,7 +482,7 @@ def _report(folder: Path) -> None:
 
 
 class WrongScoreError(Exception):
-    """Something broken was accepted and gave another result."""
+    """A damaged file was accepted and gave a different result."""
 
 
 class HangError(BaseException):
@@ -490,7 +494,7 @@ class HangError(BaseException):
 
 @dataclass(slots=True)
 class Report:
-    """Cases by target and what came of them."""
+    """Number of cases and findings by target."""
 
     cases: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -501,7 +505,7 @@ class Report:
 
 @contextmanager
 def limit(seconds: int) -> Iterator[None]:
-    """HangError after so many seconds of processor time, or ten times as many of waiting: other work may run beside."""
+    """HangError after this processor time in seconds, or ten times this wall time, because other work may run."""
 
     def stop(*_: object) -> None:
         raise HangError(f"more than {seconds} s")
@@ -529,7 +533,7 @@ def fuzz(
         places = [_placed(target, work / f"target{i}") for i, target in enumerate(chosen)]
         for target, files in zip(chosen, places, strict=True):
             for path in files:
-                target.read(path)  # whole files are read, or the target would show nothing
+                target.read(path)  # undamaged files must be readable, or the target would test nothing
         number = 0
         while cases is None or number < cases:
             for target, files in zip(chosen, places, strict=True):
@@ -543,7 +547,7 @@ def fuzz(
 
 
 def _placed(target: Target, place: Path) -> list[Path]:
-    """The target's files, copied to where they may be damaged."""
+    """Copies of the target's files that may be damaged."""
     if target.root is not None:
         shutil.copytree(target.root, place / target.root.name)
         return [place / target.root.name / p.relative_to(target.root) for p in target.files]
@@ -563,7 +567,7 @@ def _case(target: Target, files: list[Path], rng: random.Random, report: Report)
     except FlamingoEvalError as error:
         str(error).encode()
         report.refused[target.name] += 1
-    except (Exception, HangError) as error:  # what the suite looks for
+    except (Exception, HangError) as error:  # the string that the test suite searches
         where = traceback.extract_tb(error.__traceback__)
         ours = [f for f in where if "flamingo_eval" in f.filename] or where
         place = f"{target.name}: {type(error).__name__} at {Path(ours[-1].filename).name}:{ours[-1].name}"
@@ -584,15 +588,15 @@ def _peak() -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--cases", type=int, help="so many cases over all targets, instead of --seconds")
+    parser.add_argument("--cases", type=int, help="number of cases over all targets, instead of --seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="targets whose name contains this")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    if asked.cases is None:
-        report = fuzz(asked.seed, seconds=asked.seconds, only=asked.only)
+    if args.cases is None:
+        report = fuzz(args.seed, seconds=args.seconds, only=args.only)
     else:
-        report = fuzz(asked.seed, total=asked.cases, only=asked.only)
+        report = fuzz(args.seed, total=args.cases, only=args.only)
     for name, count in report.cases.items():
         print(f"{name:20} {count:7} cases {report.refused[name]:7} refused {report.spent[name]:8.1f} s")
     total = f"{sum(report.cases.values())} cases, {len(report.findings)} kinds of findings"

@@ -1,6 +1,6 @@
-"""What a CUDA graph of a decoding step gains: a step as it is and from a graph, what the graph costs, whole answers.
+"""Benefit of CUDA graphs: a decoding step with and without a graph, the cost of capturing it, and whole answers.
 
-A graph is of one shape (prompts, columns) and of one place in memory: every batch needs another one.
+A graph has one shape (prompts, columns) and fixed addresses in memory, so every batch needs a new one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flamingo_eval.engine.query import Query
 from flamingo_eval.records import Prompt
 
 ROWS = (1, 8, 64)
-STEPS = 20  # timed one after the other, as in decoding: only the last is waited for
+STEPS = 20  # timed one after the other, as in decoding: waits only for the last
 NEVER: Any = mock.patch.object(generation, "RECORDED_FROM", {})
 
 
@@ -84,7 +84,7 @@ def _answers(compare: Comparison, batches: Sequence[tuple[int, int, list[Prompt]
 
 
 def _reading(compare: Comparison, prompts: Sequence[Prompt]) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Reads a batch of prompts; does its first step after them over and over."""
+    """Reads a batch of prompts; repeats the first decoding step after it."""
     model, prefill, K = compare.model, compare.engine.prefill, SPEC.beams
     pictures, wrong = compare.engine.pictures.tokens(m for p in prompts for m in p.media)
     assert not wrong
@@ -113,7 +113,7 @@ def _reading(compare: Comparison, prompts: Sequence[Prompt]) -> tuple[Callable[[
 
 
 def _milliseconds(work: Callable[[], object], times: int, repeats: int = 3) -> float:
-    """Of one, when `times` follow each other; the median of some, after a first that does not count."""
+    """Time of one call in a sequence of `times`; the median of several, after a warm-up."""
     seconds = []
     for _ in range(repeats + 1):
         torch.cuda.synchronize()

@@ -1,7 +1,7 @@
 """`hf:` against a plain loop over transformers' own processor and `generate`: same weights, prompts and greedy text.
 
-Random Idefics3 shapes: SigLIP-B/16 at 256 x 256, pixel shuffle by 2 (64 visual tokens a picture), decoder 12 x 768.
-The loop does what scripts of the field do: batches of 8, padded on the left, pixels of all pictures of every prompt.
+Random Idefics3 shapes: SigLIP-B/16 at 256 x 256, pixel shuffle by 2 (64 visual tokens per picture), decoder 12 x 768.
+The loop is like usual evaluation scripts: batches of 8, padded on the left, pixels of all pictures of every prompt.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ TEMPLATE = (
 )
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 GREEDY = DecodeSpec(beams=1, max_new_tokens=5)
-TIMED = 3 * BATCH  # candidates of the plain loop that are timed; its batches cost the same
+TIMED = 3 * BATCH  # number of candidates that are timed in the plain loop; its batches cost the same
 NAMES = tuple(f" thing {a} of {b}" for a in range(10) for b in range(10))
 
 
 def hf(shots: Sequence[int], queries: int, repeats: int, clock: str) -> None:
-    """Print the table. `clock`: wall or cpu. Both sides read a prompt once before anything is timed."""
+    """Print the table. `clock`: wall or cpu. Both sides read a prompt once before the measurement."""
     now = CLOCKS[clock]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,8 +54,8 @@ def hf(shots: Sequence[int], queries: int, repeats: int, clock: str) -> None:
         rows = [(n, False) for n in shots] + ([(max(shots), True)] if max(shots) > 0 else [])
         for n, fixed in rows:
             what = f"{n} shots, {'the same for all' if fixed else 'drawn for each query'}"
-            asked = _pictures(folder, queries * repeats + 1, what)
-            prompts = _prompts(support, asked, n, fixed)
+            pictures = _pictures(folder, queries * repeats + 1, what)
+            prompts = _prompts(support, pictures, n, fixed)
             model.generate(prompts[-1:], GREEDY)  # fixed demonstrations are read here
             _row(now, model, what, prompts, queries, repeats)
         n = min(4, max(shots))
@@ -82,7 +82,7 @@ def _row(
 
 
 def _ranking(now: Callable[[], float], model: HFModel, shots: int, prompts: Sequence[Prompt], repeats: int) -> None:
-    """All candidates of a query, against one forward pass a candidate in batches: of these, some are timed."""
+    """All candidates of a query, compared with one forward pass per candidate in batches, of which some are timed."""
     ours, plain, same = [], [], 0
     for prompt in prompts[:repeats]:
         seconds, rows = _timed(now, partial(model.score, [prompt], [NAMES]))
@@ -99,7 +99,7 @@ def _ranking(now: Callable[[], float], model: HFModel, shots: int, prompts: Sequ
 
 
 def _overhead(now: Callable[[], float], model: HFModel, prompts: Sequence[Prompt]) -> None:
-    """What is spent outside the model's forward passes and its vision encoder, over what is spent in them."""
+    """Time outside the model's forward passes and its vision encoder, divided by the time in them."""
     inside = 0.0
 
     def timed(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,9 +161,9 @@ def _scored(model: HFModel, prompt: Prompt, names: Sequence[str]) -> list[float]
     return sums
 
 
-def _prompts(support: Sequence[Image], asked: Sequence[Image], shots: int, fixed: bool) -> list[Prompt]:
+def _prompts(support: Sequence[Image], query_pictures: Sequence[Image], shots: int, fixed: bool) -> list[Prompt]:
     prompts = []
-    for q, picture in enumerate(asked):
+    for q, picture in enumerate(query_pictures):
         turns = []
         for s in range(shots):
             turns.append(Turn("user", [support[(s if fixed else 7 * q + 5 * s) % len(support)], f"What is it, {s}?"]))
@@ -173,13 +173,13 @@ def _prompts(support: Sequence[Image], asked: Sequence[Image], shots: int, fixed
 
 
 def _pictures(folder: Path, n: int, name: str) -> list[Image]:
-    made = []
+    images = []
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     for i in range(n):
         noise = torch.randint(0, 256, (16, 16, 3), generator=generator, dtype=torch.uint8).numpy()
         PillowImage.fromarray(noise).resize((SIDE, SIDE)).save(folder / f"{name}{i}.png")
-        made.append(Image(folder / f"{name}{i}.png"))
-    return made
+        images.append(Image(folder / f"{name}{i}.png"))
+    return images
 
 
 def _save(folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""Ours against transformers' IDEFICS `generate`, the same random weights converted.
+"""flamingo-eval and transformers' IDEFICS `generate`, with the same random weights, converted.
 
-The peer is handed pictures as pixels and in batches; ours opens the queries' files, and has seen the support set's.
+The peer gets pictures as pixels, in batches. Ours opens the queries' files and has the support set's in the cache.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from flamingo_eval.records import Image, Part, Prompt
 
 SPEC = DecodeSpec(beams=3, max_new_tokens=5)
 TOKENS = ("<s>", "</s>", "<fake_token_around_image>", "<image>")
-PEERS = {0: 8, 4: 8, 8: 4, 16: 2, 32: 1}  # its queries, and its batch
+PEERS = {0: 8, 4: 8, 8: 4, 16: 2, 32: 1}  # queries of the peer, and its batch size
 SPARE = 8
 
 
 def idefics(work: Path, shots: Sequence[int], queries: int, repeats: int, device: str, dtype: str) -> None:
-    """Queries a second at each number of shots: 3 beams, 5 new tokens; both sides on one device, of one type."""
+    """Queries per second at each number of shots: 3 beams, 5 new tokens; both sides on one device with one dtype."""
     import transformers
 
     folder = work / "idefics"
@@ -40,7 +40,7 @@ def idefics(work: Path, shots: Sequence[int], queries: int, repeats: int, device
     theirs.to(device, DTYPES[dtype])
     model = Model.load(folder / "ours", device, dtype)
     support = make_rows(work / "pictures", max(shots) + SPARE)
-    asked = make_rows(work / "pictures", queries * repeats, seed=1)
+    rows = make_rows(work / "pictures", queries * repeats, seed=1)
     print("VQA against transformers' IDEFICS, ViT-B/32 and LLaMA at 768 x 12, a gated block every 4th,", end="")
     print(f" {device}, {dtype}\n")
     print("| shots | tokens | ours, queries/s | peer, queries/s | ratio | same text |\n|---|---|---|---|---|---|")
@@ -48,7 +48,7 @@ def idefics(work: Path, shots: Sequence[int], queries: int, repeats: int, device
         ours, peers, same, tokens = [], [], [], 0
         for turn in range(repeats):
             prompts = []
-            for i, query in enumerate(asked[turn * queries : (turn + 1) * queries]):
+            for i, query in enumerate(rows[turn * queries : (turn + 1) * queries]):
                 parts: list[Part] = []
                 for shot in random.Random(f"{turn}:{i}").sample(support, n):
                     parts += [Image(shot.picture), f" {shot.question} {shot.answer} "]
@@ -60,15 +60,20 @@ def idefics(work: Path, shots: Sequence[int], queries: int, repeats: int, device
             ours.append(queries / (time.perf_counter() - began))
             tokens = answers[0].tokens
             some = prompts[: min(PEERS.get(n, 1) if device == "cpu" else max(PEERS.values()), queries)]
-            given = {name: x.to(device) for name, x in _given(model, some).items()}
-            given["pixel_values"] = given["pixel_values"].to(model.dtype)
+            inputs = {name: x.to(device) for name, x in _given(model, some).items()}
+            inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
             began = time.perf_counter()
             with torch.inference_mode():
                 out = theirs.generate(
-                    **given, num_beams=3, max_new_tokens=5, length_penalty=0.0, pad_token_id=0, eos_token_id=_end(model)
+                    **inputs,
+                    num_beams=3,
+                    max_new_tokens=5,
+                    length_penalty=0.0,
+                    pad_token_id=0,
+                    eos_token_id=_end(model),
                 )
             peers.append(len(some) / (time.perf_counter() - began))
-            for i, row in enumerate(out[:, given["input_ids"].shape[1] :].tolist()):
+            for i, row in enumerate(out[:, inputs["input_ids"].shape[1] :].tolist()):
                 same.append(model.tokenizer.decode(row).split() == (answers[i].text or "").split())
         mine, other = statistics.median(ours), statistics.median(peers)
         line = f"{mine:.3g} | {other:.3g} | {mine / other:.1f} | {sum(same)}/{len(same)}"
@@ -81,7 +86,7 @@ def _end(model: Model) -> int:
 
 
 def _given(model: Model, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
-    """What their processor would make of the prompts: ids, pixels, and which pictures each token sees."""
+    """The prompts in the form of their processor: ids, pixels, and which pictures each token sees."""
     encoded = [model.encode(p) for p in prompts]
     length = {len(e.ids) for e in encoded}
     assert len(length) == 1, "the prompts are made alike, so that the peer needs no padding"

@@ -1,6 +1,6 @@
-"""Kill the command at random moments, give it again until it ends, compare: python -m benchmarks.interrupt.
+"""Kill the command at random moments, restart it until it finishes, compare: python -m benchmarks.interrupt.
 
-Each run is killed with SIGKILL (now and then Ctrl-C, or a torn last line is written as a power cut leaves it) and
+Each run is killed with SIGKILL (sometimes with Ctrl-C, or with an incomplete last line as after a power cut) and
 compared byte for byte with an uninterrupted one: outputs.jsonl and
 scores.json. Tiny checkpoint, embedded sample, CPU. Exit code 1 if any run differs.
 """
@@ -18,12 +18,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-MOST_KILLS = 3  # of one run, then it is left to end
+MOST_KILLS = 3  # kills per run; then it may finish
 
 
 @dataclass(slots=True)
 class Counts:
-    """What happened so far."""
+    """Counts of events so far."""
 
     runs: int = 0
     killed: int = 0
@@ -43,10 +43,10 @@ def results(out: Path) -> dict[str, bytes]:
 
 
 def interrupted(out: Path, limit: int, seconds: float, rng: random.Random, counts: Counts) -> bool:
-    """Start the command and end it at a random moment of its usual time. False: it was faster."""
+    """Start the command and stop it at a random moment of its usual duration. False: it finished before."""
     kind = signal.SIGINT if rng.random() < 0.2 else signal.SIGKILL
     with subprocess.Popen(command(out, limit), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
-        if rng.random() < 0.5:  # a moment of the whole run, or one while answers are written
+        if rng.random() < 0.5:  # a random moment of the whole run, or while answers are written
             time.sleep(rng.uniform(0.0, seconds))
         else:
             before = _written(out)
@@ -84,23 +84,23 @@ def _tear(out: Path, rng: random.Random) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--limit", type=int, default=100, help="queries of a run")
+    parser.add_argument("--limit", type=int, default=100, help="queries per run")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further run after so many")
-    asked = parser.parse_args()
-    rng, counts, began = random.Random(asked.seed), Counts(), time.monotonic()
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no new run after this time")
+    args = parser.parse_args()
+    rng, counts, began = random.Random(args.seed), Counts(), time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         started = time.monotonic()
-        subprocess.run(command(root / "whole", asked.limit), check=True, capture_output=True)
+        subprocess.run(command(root / "whole", args.limit), check=True, capture_output=True)
         seconds = time.monotonic() - started
         expected = results(root / "whole")
-        while counts.runs < asked.runs and time.monotonic() - began < asked.seconds:
+        while counts.runs < args.runs and time.monotonic() - began < args.seconds:
             out = root / f"run{counts.runs}"
             kills = 0
-            while kills < rng.randint(1, MOST_KILLS) and interrupted(out, asked.limit, seconds, rng, counts):
+            while kills < rng.randint(1, MOST_KILLS) and interrupted(out, args.limit, seconds, rng, counts):
                 kills += 1
-            subprocess.run(command(out, asked.limit), check=True, capture_output=True)
+            subprocess.run(command(out, args.limit), check=True, capture_output=True)
             counts.runs += 1
             counts.different += results(out) != expected
             print(counts, flush=True)

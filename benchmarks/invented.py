@@ -1,6 +1,6 @@
-"""Random weights that are a function of a tensor's name: two processes make the same ones and exchange nothing.
+"""Random weights as a function of a tensor's name: two processes create the same ones without exchanging data.
 
-Imported by the peer's process too: nothing of flamingo_eval here.
+The peer's process imports this module too, so it must not import flamingo_eval.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def invented(name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """float32 on the device: gates half open, norms that pass what comes, all else normal of 0.02.
+    """float32 on the device: gates half open, identity norms, everything else normal with 0.02.
 
     The same on every device of one kind, with one version of PyTorch.
     """

@@ -1,6 +1,6 @@
 """Kill workers, then drivers, at random moments, and compare with one process: python -m benchmarks.kill_loop.
 
-Needs the extra `ray`. Everything runs on this machine with the tiny checkpoint; prints one line a part.
+Needs the extra `ray`. Everything runs on this machine with the tiny checkpoint; prints one line per part.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def lines(out: Path) -> list[str]:
 
 
 def compared(out: Path, expected: list[str]) -> str:
-    found = lines(out)
-    ids = {line.split(",", 1)[0] for line in found}
+    answered = lines(out)
+    ids = {line.split(",", 1)[0] for line in answered}
     missing = sum(line.split(",", 1)[0] not in ids for line in expected)
-    return f"{missing} lost, {len(set(found) - set(expected))} different of {len(expected)}"
+    return f"{missing} lost, {len(set(answered) - set(expected))} different of {len(expected)}"
 
 
 def kill_workers(out: Path, limit: int, kills: int, rng: random.Random) -> tuple[int, ReplicaPool]:
@@ -54,7 +54,7 @@ def kill_workers(out: Path, limit: int, kills: int, rng: random.Random) -> tuple
                 replica = rng.choice(replicas)
                 try:
                     up = replica.identity(done)
-                except ReplicaLostError:  # an earlier kill took effect
+                except ReplicaLostError:  # an earlier kill has had its effect
                     continue
                 if up is not None:
                     time.sleep(rng.uniform(0.0, 0.3))
@@ -73,7 +73,7 @@ def kill_workers(out: Path, limit: int, kills: int, rng: random.Random) -> tuple
 
 
 def kill_driver(out: Path, limit: int, rng: random.Random) -> bool:
-    """Start the command and kill it with SIGKILL once it has written something. False: it was faster."""
+    """Start the command and kill it with SIGKILL after its first output. False: it finished before."""
     with subprocess.Popen(
         command(out, limit, "--ray", "local", "--replicas", "2"),
         stdout=subprocess.DEVNULL,
@@ -95,21 +95,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=20, help="workers to kill")
     parser.add_argument("--drivers", type=int, default=5, help="drivers to kill")
     parser.add_argument("--limit", type=int, default=400)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        subprocess.run(command(root / "one", asked.limit), check=True, capture_output=True)
+        subprocess.run(command(root / "one", args.limit), check=True, capture_output=True)
         expected = lines(root / "one")
         killed = lost = runs = 0
-        while killed < asked.workers:
-            some, pool = kill_workers(root / f"workers{runs}", asked.limit, asked.workers - killed, rng)
+        while killed < args.workers:
+            some, pool = kill_workers(root / f"workers{runs}", args.limit, args.workers - killed, rng)
             killed, lost = killed + some, lost + pool.stats["units_lost"]
             print(f"run {runs}: {some} workers killed: {compared(root / f'workers{runs}', expected)}", flush=True)
             runs += 1
         print(f"{killed} workers killed in {runs} runs, {lost} units lost and done again", flush=True)
-        killed = sum(kill_driver(root / "driver", asked.limit, rng) for _ in range(asked.drivers))
-        subprocess.run(command(root / "driver", asked.limit), check=True, capture_output=True)
+        killed = sum(kill_driver(root / "driver", args.limit, rng) for _ in range(args.drivers))
+        subprocess.run(command(root / "driver", args.limit), check=True, capture_output=True)
         print(f"{killed} drivers killed: {compared(root / 'driver', expected)}")
 
 

@@ -1,4 +1,4 @@
-"""Models of real shapes with invented weights: ours alone, or the same as the peer's, tensor by tensor."""
+"""Models of real shapes with invented weights, for our side alone, or equal to the peer's, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PeerShapes = Mapping[str, Sequence[int]]  # of the peer's parameters, by name
 
 
 def made(shapes: Shapes, peer: PeerShapes | None, device: torch.device, dtype: torch.dtype, work: Path) -> Model:
-    """Our model on a device: with the peer's weights, if its parameters are given, renamed as `convert` does it."""
+    """Our model on a device; with `peer`, it has the peer's weights, renamed as in `convert`."""
     config = shapes.config
     plans = _own(config, device) if peer is None else _of_peer(shapes, peer, device)
     with torch.device("meta"):

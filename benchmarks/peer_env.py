@@ -1,6 +1,6 @@
-"""The peer's own environment: the PyPI package open-flamingo beside the versions that it still runs with.
+"""The peer's own environment: the PyPI package open-flamingo with versions of its dependencies that still work.
 
-torch itself comes from the environment that runs the benchmarks, so that both sides multiply with the same kernels.
+torch itself comes from the environment that runs the benchmarks, so that both sides use the same kernels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# transformers: the version OpenFlamingo was used with, or the nearest whose tokenizers are built for this Python
+# transformers: OpenFlamingo's version, or the nearest one whose tokenizers exist for this Python
 OLD = ("transformers==4.33.3", "tokenizers==0.13.3", "huggingface_hub==0.16.4")
 NEWER = ("transformers==4.37.2", "tokenizers==0.15.2", "huggingface_hub==0.23.5")
 PACKAGES = (
@@ -35,7 +35,7 @@ PACKAGES = (
 
 
 def python_of(folder: Path) -> Path:
-    """The interpreter of the environment in `folder`, made first if it is not there (from PyPI; some 100 MB).
+    """The interpreter of the environment in `folder`, created if it does not exist (from PyPI; about 100 MB).
 
     torch, numpy and, if there is one, torchvision are those of the environment that runs this.
     """
@@ -53,7 +53,7 @@ def python_of(folder: Path) -> Path:
 
 
 class PeerProcess:
-    """The peer in its environment, asked line by line."""
+    """The peer in its environment, one request per line."""
 
     def __init__(self, environment: Path, threads: int) -> None:
         script = Path(__file__).with_name("peer_process.py")
@@ -79,6 +79,6 @@ class PeerProcess:
         return reply
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.terminate()
         self._process.wait()

@@ -1,8 +1,8 @@
-"""OpenFlamingo under the benchmark. Runs in its own environment (peer_env.py), asked by JSON lines on standard input.
+"""OpenFlamingo in its own environment (peer_env.py); reads requests as JSON lines on standard input.
 
-    make            a model of the shapes asked for, on a device, its weights invented by name (invented.py)
-    generate        batches of prompts through its own preprocessing and `generate`, as its evaluation script does
-    rank            one prompt's candidates, class by class on the prompt's cache, as its evaluation script does
+    make            a model of the requested shapes, on a device, with weights generated from names (invented.py)
+    generate        batches of prompts with its own preprocessing and `generate`, like its evaluation script
+    rank            one prompt's candidates, class by class on the prompt's cache, like its evaluation script
 
 Nothing of flamingo_eval is imported here.
 """
@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from invented import invented  # type: ignore[import-not-found]  # run as a script, beside it
 
-# the host's may be newer than what this transformers knows
+# the host's version may be too new for this transformers
 HIDDEN = ("accelerate", "peft", "jax", "flax", "tensorflow")
 
 
 class _Finder(PathFinder):
-    """Finds what lies on the path but those."""
+    """Finds modules on the path, except the blocked ones."""
 
     @classmethod
     def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> Any:
@@ -35,12 +35,12 @@ class _Finder(PathFinder):
 
 
 def _name_operators() -> None:
-    """torchvision's compiled operators may not match this torch; their names are all that the imports below need."""
-    found = find_spec("torchvision")
-    assert found is not None
-    assert found.origin is not None
+    """torchvision's compiled operators may not match this torch; the imports below need only their names."""
+    spec = find_spec("torchvision")
+    assert spec is not None
+    assert spec.origin is not None
     try:
-        library = next(Path(found.origin).parent.glob("_C*.so"))
+        library = next(Path(spec.origin).parent.glob("_C*.so"))
         torch.ops.load_library(library)  # type: ignore[no-untyped-call]  # of torch
     except (OSError, StopIteration):
         for operator in (
@@ -68,12 +68,14 @@ def made(vision: str, language: str, settings: dict[str, Any], every: int, token
 
 
 class Peer:
-    """A model, and what its evaluation does with it."""
+    """A model, used as in its evaluation."""
 
     @torch.no_grad()
     def __init__(self, device: str, dtype: str, **shapes: Any) -> None:
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
-        with self.device:  # a few billion random numbers are drawn before they are replaced: not on the host
+        with (
+            self.device
+        ):  # the default initialisation draws billions of numbers that are then replaced: not on the host
             torch.set_default_dtype(self.dtype)
             self.model, self.pixels, self.tokenizer = made(**shapes)
             torch.set_default_dtype(torch.float32)
@@ -82,7 +84,7 @@ class Peer:
         for name, parameter in self.model.named_parameters():
             parameter.copy_(invented(name, self.shapes[name], self.device))
         self.tokenizer.padding_side = "left"
-        self.opening = 0.0  # seconds, of the last request
+        self.opening = 0.0  # seconds in the last request
 
     def _vision(self, batch: list[list[str]]) -> torch.Tensor:
         began = time.perf_counter()
@@ -125,7 +127,7 @@ class Peer:
             ids = self.tokenizer(name, add_special_tokens=False, return_tensors="pt")["input_ids"].to(self.device)
             past, row = whole.past_key_values, whole.logits[0, -1].float().log_softmax(-1)
             total = 0.0
-            for i in range(ids.shape[1]):  # token by token, as its cached path does
+            for i in range(ids.shape[1]):  # token by token, like its cached path
                 total += float(row[ids[0, i]])
                 out = self.model(
                     vision_x=None,
@@ -144,19 +146,19 @@ def main() -> None:
     replies, sys.stdout = sys.stdout, sys.stderr  # the model prints; replies must stay JSON
     peer = None
     for line in sys.stdin:
-        asked = json.loads(line)
-        what = asked.pop("do")
+        request = json.loads(line)
+        what = request.pop("do")
         reply: dict[str, object] = {}
         if what == "threads":
-            torch.set_num_threads(asked["n"])
+            torch.set_num_threads(request["n"])
         elif what == "make":
-            peer = Peer(**asked)
+            peer = Peer(**request)
             reply["shapes"] = peer.shapes
         else:
             wall, cpu = time.perf_counter(), time.process_time()
             assert peer is not None
             peer.opening = 0.0
-            reply["answers"] = peer.generate(**asked) if what == "generate" else peer.rank(**asked)
+            reply["answers"] = peer.generate(**request) if what == "generate" else peer.rank(**request)
             reply |= {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
             reply["opening"] = peer.opening
         reply["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

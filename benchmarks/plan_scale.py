@@ -2,9 +2,9 @@
 
 python -m benchmarks.plan_scale [--folder DIR] [--queries N --support N]
 
-The rows are invented, their number, files and keys are VQAv2's. The pictures are hard links to a few small JPEG files:
-what decoding real ones costs is no part of this. The bundled tiny checkpoint answers; the process ends at its first
-answer. The files are written by another process, and are kept where --folder names a place.
+The rows are invented; their number, files and keys are VQAv2's. The pictures are hard links to a few small JPEG files:
+the cost of decoding real ones is not measured. The bundled tiny checkpoint answers; the process ends at its first
+answer. The files are written by another process, and are kept with --folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from flamingo_eval.runs.task_data import TaskData
 
 SIZES = {"val": (214_354, 40_504), "train": (443_757, 82_783)}  # questions and pictures
 SHOTS, SEEDS = (0, 4, 8, 16, 32), (0, 1, 2)
-LINKS = 20_000  # to one file: file systems allow some tens of thousands
+LINKS = 20_000  # links to one file: file systems allow some tens of thousands
 WORDS = (
     "what",
     "colour",
@@ -60,23 +60,25 @@ def write(root: Path, split: str, questions: int, pictures: int) -> None:
     year, rng = f"{split}2014", random.Random(split)
     first = 1 if split == "val" else 10_000_000
     with (
-        (root / f"v2_OpenEnded_mscoco_{year}_questions.json").open("w") as asked,
-        (root / f"v2_mscoco_{year}_annotations.json").open("w") as told,
+        (root / f"v2_OpenEnded_mscoco_{year}_questions.json").open("w") as questions_file,
+        (root / f"v2_mscoco_{year}_annotations.json").open("w") as annotations_file,
     ):
-        asked.write(f'{{"data_subtype": "{year}", "questions": [')
-        told.write(f'{{"data_subtype": "{year}", "annotations": [')
+        questions_file.write(f'{{"data_subtype": "{year}", "questions": [')
+        annotations_file.write(f'{{"data_subtype": "{year}", "annotations": [')
         for i in range(questions):
             comma, row = "," if i else "", {"question_id": first + i, "image_id": first + i * pictures // questions}
-            asked.write(comma + json.dumps(row | {"question": " ".join(rng.choices(WORDS, k=6)) + f" {i % 997}?"}))
+            questions_file.write(
+                comma + json.dumps(row | {"question": " ".join(rng.choices(WORDS, k=6)) + f" {i % 997}?"})
+            )
             common, other = f"answer {rng.randrange(ANSWERS)}", f"answer {rng.randrange(ANSWERS)}"
             votes = [
                 {"answer": common if k < 7 else other, "answer_confidence": "yes", "answer_id": k + 1}
                 for k in range(10)
             ]
             labels = {"question_type": f"what {i % 65}", "answer_type": "other", "multiple_choice_answer": common}
-            told.write(comma + json.dumps(row | labels | {"answers": votes}))
-        asked.write("]}")
-        told.write("]}")
+            annotations_file.write(comma + json.dumps(row | labels | {"answers": votes}))
+        questions_file.write("]}")
+        annotations_file.write("]}")
     folder = root / year
     folder.mkdir()
     for i in range(pictures):
@@ -89,7 +91,7 @@ def write(root: Path, split: str, questions: int, pictures: int) -> None:
 
 
 class AnsweredError(Exception):
-    """The first answer is there."""
+    """Raised after the first answer."""
 
 
 class First(Observer):
@@ -106,7 +108,7 @@ class First(Observer):
 
 
 def measure(root: Path) -> None:
-    """Plan all runs, answer one query, and print what it took."""
+    """Plan all runs, answer one query, and print time and memory."""
     questions, _ = load_questions(["vqav2"], "flamingo")
     began = _Clock()
     runs = plan_runs(questions, Choices(shots=SHOTS, seeds=SEEDS, data=str(root)))
@@ -128,7 +130,7 @@ def measure(root: Path) -> None:
 
 
 class _Clock:
-    """Seconds since it was made, by the wall and by the processor: others may use the machine."""
+    """Wall time and processor time since the start; other programs may use the machine."""
 
     def __init__(self) -> None:
         self.wall, self.processor = time.perf_counter(), time.process_time()
@@ -143,21 +145,21 @@ def _peak() -> str:
 
 
 def main() -> None:
-    """Write the files where they are missing, and measure in a fresh process."""
+    """Write missing files, and measure in a new process."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan_scale", description=__doc__)
-    parser.add_argument("--folder", type=Path, help="keep the files there")
+    parser.add_argument("--folder", type=Path, help="write the files there and keep them")
     parser.add_argument("--queries", type=int, default=SIZES["val"][0])
     parser.add_argument("--support", type=int, default=SIZES["train"][0])
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.measure:
-        measure(given.measure)
+    args = parser.parse_args()
+    if args.measure:
+        measure(args.measure)
         return
     with tempfile.TemporaryDirectory() as temporary:
-        root = given.folder or Path(temporary) / "vqav2"
+        root = args.folder or Path(temporary) / "vqav2"
         if not root.is_dir():
             root.mkdir(parents=True)
-            for split, n in (("val", given.queries), ("train", given.support)):
+            for split, n in (("val", args.queries), ("train", args.support)):
                 rows, pictures = SIZES[split]
                 write(root, split, n, max(1, round(pictures * n / rows)))
         subprocess.run([sys.executable, "-m", "benchmarks.plan_scale", "--measure", str(root)], check=True)

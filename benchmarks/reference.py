@@ -8,8 +8,8 @@ python -m benchmarks.reference [--runs DIR] [--part 1/2]
 
 python -m benchmarks.reference --check N [--draw SEED]
     Repeats N of the runs, drawn by SEED, and compares the sha256 of their answers and their scores with scores.csv.
-    Exit code 1 if any differs, or if none could be repeated. Runs of NExT-QA are skipped, and named, where NLTK's data
-    is missing.
+    Exit code 1 if any differs, or if none could be repeated. Runs of NExT-QA are skipped, with a message, if NLTK's
+    data is missing.
 
 python -m benchmarks.reference --card [--runs DIR] [--part 1/2]
     Writes results/reference/icl.md and report.html: what shots add to every sample task and what is copied from them,
@@ -52,7 +52,7 @@ COMMANDS = (
     f"coco {SHOTS}",
     f"vqav2 {SHOTS}",
     *(f"{task} {SHOTS}" for task in (*PICTURES, *CLIPS)),
-    "visdial --shots 0,4,8,16 --seeds 0,1,2",  # at 32 its dialogues are longer than what tiny reads
+    "visdial --shots 0,4,8,16 --seeds 0,1,2",  # at 32 its dialogues are longer than tiny's context
     "rareact --shots 0 --seeds 0,1,2",
     *(f"fastbind --split {part}-{ways} {BINDING}" for part in ("seen", "unseen") for ways in (5, 8)),
     *(f"fastbind --split {part}-2 --demos balanced --shots 2,4,10" for part in ("seen", "unseen")),
@@ -93,8 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.reference", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, help="where the runs lie (default: results/reference-runs or -card)")
-    parser.add_argument("--card", action="store_true", help="make the in-context card's runs and write it")
+    parser.add_argument("--runs", type=Path, help="folder of the runs (default: results/reference-runs or -card)")
+    parser.add_argument("--card", action="store_true", help="run the tasks of the in-context card and write it")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--part", default="1/1", help="i/n: every n-th command, from the i-th on; writes nothing else")
     parser.add_argument("--check", type=int, metavar="N", help="repeat N of the runs and compare")
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def write(runs: Path, reference: Path) -> None:
-    """Write the reference results of finished runs. What lies below `reference` from earlier ones is replaced."""
+    """Write the reference results of finished runs. Earlier results below `reference` are replaced."""
     rows = rows_of(runs)
     shutil.rmtree(reference / EXAMPLES, ignore_errors=True)
     reference.mkdir(parents=True, exist_ok=True)
@@ -140,8 +140,8 @@ def write_card(runs: Path, reference: Path) -> None:
     """Write results/reference/icl.md and report.html from finished runs."""
     _call("report", runs, "--icl", "--format", "markdown", "--out", reference / "icl.md")
     card = (reference / "icl.md").read_text(encoding="utf-8")
-    made = _provenance(runs)
-    checkpoint, commits = made["checkpoint"], ", ".join(commit[:12] for commit in made["commits"])
+    provenance = _provenance(runs)
+    checkpoint, commits = provenance["checkpoint"], ", ".join(commit[:12] for commit in provenance["commits"])
     head = (
         "# The in-context card of the bundled checkpoint on the sample\n\n"
         f"Made by `python -m benchmarks.reference --card` with {checkpoint['name']} ({checkpoint['sha256'][:12]}), "
@@ -153,7 +153,7 @@ def write_card(runs: Path, reference: Path) -> None:
 
 
 def check(number: int, draw: int, model: str) -> int:
-    """Repeat runs of scores.csv; 1 if any of them gives other outputs or scores, or if every one was skipped."""
+    """Repeat runs of scores.csv; returns 1 if one gives other outputs or scores, or if all were skipped."""
     with (REFERENCE / "scores.csv").open(encoding="utf-8", newline="") as file:
         recorded = list(csv.DictReader(file))
     chosen = random.Random(draw).sample(recorded, min(number, len(recorded)))
@@ -182,14 +182,14 @@ def check(number: int, draw: int, model: str) -> int:
 
 
 def arguments(row: Mapping[str, str]) -> list[str]:
-    """What to give `flamingo-eval run` for the run of a line of scores.csv."""
+    """The arguments of `flamingo-eval run` for a line of scores.csv."""
     words = [row["task"].removesuffix("@sample"), "--split", row["split"], "--demos", row["demos"]]
     words += ["--shots", row["shots"], "--seeds", row["seed"]]
     return words + (["--ablation", row["ablation"]] if row["ablation"] else [])
 
 
 def rows_of(runs: Path) -> list[dict[str, Any]]:
-    """A line of scores.csv for every finished run, sorted by what names it."""
+    """A line of scores.csv for every finished run, sorted."""
     rows = [_row(folder) for folder in run_folders(runs)]
     return sorted(rows, key=lambda r: (r["task"], r["split"], r["demos"], r["ablation"], r["shots"], r["seed"]))
 
@@ -225,7 +225,7 @@ def answers_sha256(outputs: Path) -> str:
     """The sha256 over every query's id, demonstrations and answer: the generated text, or the index of the candidate.
 
     Candidate scores do not count: their last digits depend on the processor and the number of threads. Nor do other
-    keys and the layout of a line, so that the value outlives a change of the record's format.
+    keys and the layout of a line, so that the value stays the same if the record's format changes.
     """
     digest = hashlib.sha256()
     for line in outputs.read_text(encoding="utf-8").splitlines():
@@ -247,7 +247,7 @@ def _missing(metric: str) -> str:
 
 
 def _provenance(runs: Path) -> dict[str, Any]:
-    """Checkpoint, commit and machine of the runs. Exits where they were not made by one checkpoint."""
+    """Checkpoint, commit and machine of the runs. Exits if they are from several checkpoints."""
     records = [json.loads((folder / "run.json").read_bytes()) for folder in run_folders(runs)]
     checkpoints = sorted({record["inputs"]["checkpoint"] for record in records})
     if len(checkpoints) != 1:
@@ -278,7 +278,7 @@ def _run(words: Sequence[str], model: str, out: Path) -> None:
 
 def _call(*words: str | Path) -> None:
     command = [sys.executable, "-m", "flamingo_eval", *map(str, words)]
-    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)  # its errors are on the terminal
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)  # errors are printed to the terminal
     if done.returncode:
         sys.exit(f"exit code {done.returncode}: {shlex.join(command)}")
 

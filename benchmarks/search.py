@@ -1,7 +1,7 @@
 """How many nodes best-first search reads: the trained tiny model on sample queries, over trees of a thousand names.
 
-Counts do not depend on the machine. The sample's own lists are short: 32 names of ImageNet are a token each, which no
-search can shorten, and the trees of the rest are small enough to be read whole. So its queries are asked longer lists.
+Counts do not depend on the machine. The sample's own lists are short: its 32 names of ImageNet are one token each, so a
+search saves nothing, and the other trees are small enough to be read completely. So longer lists are used.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ DIRECTIONS = ("left", "right", "up", "down")
 
 
 def search() -> None:
-    """Print the nodes read of the inner nodes there are."""
+    """Print the number of inner nodes and how many of them were read."""
     print(f"Best-first search, tiny, {QUERIES} queries of the sample, {SHOTS} shots: inner nodes read\n")
-    print("| queries of | candidates | score | inner nodes | read, a query | share | searches in vain |")
+    print("| queries of | candidates | score | inner nodes | read per query | share | searches without result |")
     print("|---|---|---|--:|--:|--:|--:|")
     synsets = files("flamingo_eval.data.layouts").joinpath("imagenet_synsets.txt")
     imagenet = class_names([line.split(maxsplit=1)[1] for line in synsets.read_text("utf-8").splitlines()])

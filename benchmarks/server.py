@@ -1,6 +1,6 @@
-"""Models behind a server: requests in flight against one that takes 200 ms, and memory over many queries.
+"""Models behind a server: simultaneous requests to one with a delay of 200 ms, and memory over many queries.
 
-The server is a process of its own on loopback (`python -m benchmarks.server`): it reads a request, waits, and answers.
+The server is a separate process on loopback (`python -m benchmarks.server`): it reads a request, waits, and answers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def server(repeats: int, queries: int = QUERIES, many: int = MANY) -> None:
                 rates.append(queries / (time.perf_counter() - began))
         rate = median(rates)
         print(f"| concurrency={CONCURRENCY}, a server that takes {LATENCY * 1000:.0f} ms, {SHOTS} shots | |\n|---|--:|")
-        print(f"| requests a second, of {most:.0f} possible | {rate:.1f} ({100 * rate / most:.1f} %) |\n", flush=True)
+        print(f"| requests per second, of {most:.0f} possible | {rate:.1f} ({100 * rate / most:.1f} %) |\n", flush=True)
         with _serving(0.0) as address:
             sizes = _ask(address, prompts, many)
     print(f"| memory over {many:,} queries | MiB |\n|---|--:|")
@@ -52,7 +52,7 @@ def server(repeats: int, queries: int = QUERIES, many: int = MANY) -> None:
 
 
 def _ask(address: str, prompts: list[Prompt], queries: int) -> dict[int, float]:
-    """Ask so many queries; the resident memory at some points on the way."""
+    """Ask this many queries; returns the resident memory at some points."""
     options = ServerOptions(model="tiny", concurrency=CONCURRENCY)
     engine = ServerEngine(Client((address,), options, Budget()), options)
     sizes = {}
@@ -80,8 +80,8 @@ def _prompts(folder: Path) -> list[Prompt]:
         pictures.append(Image(folder / f"{i}.jpg"))
     prompts = []
     for q in range(len(pictures)):
-        shown = [pictures[(q + s) % len(pictures)] for s in range(SHOTS)]
-        turns = [t for p in shown for t in (Turn("user", [p, "What is it?"]), Turn("assistant", "a thing"))]
+        shots = [pictures[(q + s) % len(pictures)] for s in range(SHOTS)]
+        turns = [t for p in shots for t in (Turn("user", [p, "What is it?"]), Turn("assistant", "a thing"))]
         prompts.append(Prompt([*turns, Turn("user", [pictures[q], "What is it?"])], id=str(q)))
     return prompts
 

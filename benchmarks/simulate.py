@@ -1,8 +1,7 @@
-"""How a run would spread over many replicas: python -m benchmarks.simulate. No model runs, but with --record.
+"""Simulates a run over many replicas: python -m benchmarks.simulate. A model runs only with --record.
 
-A discrete-event simulation of distributed/pool.py over VQAv2's size: units are cut and, after a loss, cut again by
-the real rules; how long a unit takes is drawn from recorded units; the writer takes the time that the real one takes
-here.
+A discrete-event simulation of distributed/pool.py over VQAv2's size: units are divided and, after a loss, divided again
+by the real code; the time of a unit is drawn from recorded units; the writer takes the measured time of the real one.
 """
 
 from __future__ import annotations
@@ -34,22 +33,22 @@ QUERIES, QUESTIONS_A_PICTURE = 214_354, 5
 REPLICAS = (1, 8, 64, 512)
 UNIT_RECORDED = 32
 NOBODY = ModelIdentity("none", "0", "cpu", "float32")
-STARTED = -1  # in the place of outputs: a replica has loaded its model again
+STARTED = -1  # instead of outputs: a replica has loaded its model again
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is simulated: seconds a query on average, to start a replica, for the writer an output; losses an hour."""
+    """Settings: mean seconds per query, to start a replica, and of the writer per output; losses per hour."""
 
     query: float
     start: float
     write: float
-    losses: float  # of one replica
+    losses: float  # losses of one replica per hour
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Of one simulated run, seconds and counts. `tail`: from the first replica without work to the end."""
+    """Seconds and counts of one simulated run. `tail`: from the first idle replica to the end."""
 
     replicas: int
     seconds: float
@@ -63,13 +62,13 @@ class Found:
 def simulate(
     episodes: Sequence[Episode], replicas: int, scene: Scene, factors: Sequence[float], seed: int = 0
 ) -> Found:
-    """Play one run. `factors`: how much longer than the average recorded units took."""
+    """Simulate one run. `factors`: durations of recorded units, divided by their mean."""
     rng = random.Random(f"{seed}:{replicas}")
     waiting = deque(cut(episodes, replicas, MOST_QUERIES))
     n_units, lost, busy, end = len(waiting), 0, 0.0, 0.0
-    writer = 0.0  # when it will have written all that has come
+    writer = 0.0  # when it will have written everything received so far
     first_idle: float | None = None
-    in_flight: list[tuple[float, int, int, list[Unit]]] = []  # time, replica, outputs that came, units to do again
+    in_flight: list[tuple[float, int, int, list[Unit]]] = []  # time, replica, received outputs, units to repeat
     idle: list[tuple[float, int]] = [(scene.start, r) for r in range(replicas)]
     running = 0
     while waiting or running:
@@ -96,7 +95,7 @@ def simulate(
             heapq.heappush(in_flight, (now + scene.start, replica, STARTED, []))  # it loads the model again
         else:
             idle.append((now, replica))
-        idle = [(now, r) for _, r in idle]  # those without work take what a loss gave back, and not before
+        idle = [(now, r) for _, r in idle]  # idle replicas take the units that were returned after a loss
         if not waiting and first_idle is None:
             first_idle = now
     whole = max(end, writer)
@@ -106,18 +105,18 @@ def simulate(
 
 
 def vqav2_sized(queries: int = QUERIES) -> list[Episode]:
-    """Episodes as far as units need them: ids, and which queries share a picture."""
+    """Episodes with the fields that units need: ids, and which queries share a picture."""
     return [Episode(Example(str(i), (), str(i // QUESTIONS_A_PICTURE)), ()) for i in range(queries)]
 
 
 def writer_seconds(repeats: int = 5) -> float:
-    """What the real writer of a run folder takes for an output: its line, the flush, the running score."""
+    """Seconds of the real writer of a run folder for one output: its line, the flush, the running score."""
     (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices())
     return statistics.median(_write_once(planned) for _ in range(repeats))
 
 
 class _Instant:
-    """Answers at once; what passes between the first and the last is the writer's."""
+    """Answers at once, so the time between the first and the last answer is the writer's."""
 
     stats: Mapping[str, Any] = {}
 
@@ -141,7 +140,7 @@ def _write_once(planned: PlannedRun) -> float:
 
 
 def record() -> None:
-    """Time units of the sample with the tiny checkpoint, one after the other, and keep them."""
+    """Measure units of the sample with the tiny checkpoint, one after the other, and store their times."""
     from flamingo_eval.distributed.replica import Replica
 
     replica = Replica("tiny", device="cpu")
@@ -156,14 +155,16 @@ def record() -> None:
 
 
 def main() -> None:
-    """Print one table a scene."""
+    """Print one table per setting."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulate", description=__doc__)
-    parser.add_argument("--record", action="store_true", help="time the units anew, with the tiny checkpoint")
-    parser.add_argument("--seconds", type=float, help="a query's; default: as recorded, and a large model's 0.15")
+    parser.add_argument("--record", action="store_true", help="measure the units again, with the tiny checkpoint")
+    parser.add_argument(
+        "--seconds", type=float, help="mean seconds per query; default: as recorded, and 0.15 for a large model"
+    )
     parser.add_argument("--start", type=float, default=60.0, help="seconds until a replica has loaded its model")
-    parser.add_argument("--losses", type=float, default=0.01, help="of a replica, an hour")
-    given = parser.parse_args()
-    if given.record:
+    parser.add_argument("--losses", type=float, default=0.01, help="losses per replica and hour")
+    args = parser.parse_args()
+    if args.record:
         record()
     units = json.loads(RECORDED.read_text())
     each = [u["seconds"] / u["queries"] for u in units]
@@ -174,14 +175,14 @@ def main() -> None:
     print(f"{max(factors):.2f} times that.")
     print(f"The writer takes {1e6 * write:.0f} microseconds an output: {1 / write:,.0f} a second at most.\n")
     episodes = vqav2_sized()
-    for query in [given.seconds] if given.seconds else [mean, 0.15]:
-        print(f"{QUERIES:,} queries of {1000 * query:.3g} ms, {given.start:g} s to start, ", end="")
-        print(f"{given.losses:g} losses a replica and hour; the writer is full at {query / write:,.0f} replicas\n")
+    for query in [args.seconds] if args.seconds else [mean, 0.15]:
+        print(f"{QUERIES:,} queries of {1000 * query:.3g} ms, {args.start:g} s to start, ", end="")
+        print(f"{args.losses:g} losses a replica and hour; the writer is full at {query / write:,.0f} replicas\n")
         print(
             "| replicas | time, s | efficiency | tail, s | units | lost | writer busy |\n|--:|--:|--:|--:|--:|--:|--:|"
         )
         for n in REPLICAS:
-            f = simulate(episodes, n, Scene(query, given.start, write, given.losses), factors)
+            f = simulate(episodes, n, Scene(query, args.start, write, args.losses), factors)
             print(
                 f"| {n} | {f.seconds:,.0f} | {100 * f.efficiency:.0f} % | {f.tail:.1f} | {f.units:,} | {f.lost} | "
                 f"{100 * f.writer_busy:.0f} % |",

@@ -1,7 +1,7 @@
 """Memory over many streamed samples: `python -m benchmarks.streamed --samples 100000`.
 
-Shards of pairs are written once, then streamed pass after pass; every row is a tenth of the samples: samples a second,
-and the process's own memory (resident, in MB), which must stay flat.
+Shards of pairs are written once, then streamed pass after pass; every row is a tenth of the samples: samples per
+second, and the process's own memory (resident, in MB), which must stay constant.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument("--shards", type=int, default=20)
     parser.add_argument("--shard-size", type=int, default=500)
-    given = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         paths = tuple(
-            write_tar(Path(folder) / f"{i:03d}.tar", pairs(given.shard_size, i * given.shard_size))
-            for i in range(given.shards)
+            write_tar(Path(folder) / f"{i:03d}.tar", pairs(args.shard_size, i * args.shard_size))
+            for i in range(args.shards)
         )
         stream = Stream("pairs", TarPairs(paths), seed=0)
         opener: Opener[int] = Opener(stream, Look(PreprocessConfig(size=64)), lambda sample, rng: len(sample.parts))
-        tenth = given.samples // 10
+        tenth = args.samples // 10
         for _ in range(10):
             began = time.perf_counter()
             for _ in range(tenth // 100):

@@ -1,4 +1,4 @@
-"""What a run costs beside its arithmetic: memory over queries, the time to start and to load, the search of RICES."""
+"""Costs of a run other than arithmetic: memory over queries, the time to start and to load, the search of RICES."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def memory() -> None:
 
 
 def startup(repeats: int) -> None:
-    """Wall time from the shell."""
+    """Wall time of commands in the shell."""
     print("Start-up, wall time\n\n| command | seconds |\n|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"FLAMINGO_EVAL_CACHE": str(Path(folder) / "cache")}
@@ -99,7 +99,7 @@ def startup(repeats: int) -> None:
 
 
 def load(work: Path) -> None:
-    """Loading real shapes in bfloat16, from files of zeros that take no room on the disk: our part of the time."""
+    """Loading real shapes in bfloat16 from sparse files of zeros: our part of the time, without the disk's."""
     print("Loading on a CPU in bfloat16, files of zeros in the page cache\n")
     print("| shape | GB | loaded, s | every page touched, s |\n|---|---|---|---|")
     for name in SHAPES:
@@ -129,7 +129,7 @@ def _write_zeros(folder: Path, preset: str) -> None:
 
 
 def rices() -> None:
-    """Time and memory of searching a support set, 256 queries, 32 shots, 768 numbers a picture."""
+    """Time and memory of searching a support set, 256 queries, 32 shots, 768 numbers per picture."""
     print("RICES over the size of the support set: the search, 256 queries\n\n| examples | s | MiB |\n|---|---|---|")
     for rows in (10_000, 100_000, 1_000_000):
         command = [sys.executable, "-c", _RICES, str(rows)]

@@ -1,7 +1,7 @@
-"""What the benchmarks run on: real shapes with random weights, made-up questions about made-up pictures.
+"""The inputs of the benchmarks: real shapes with random weights, invented questions about invented pictures.
 
-Nothing here is about quality. Answers are noise, but noise that takes a real model's time, and that two implementations
-with the same weights must agree about.
+Quality is not measured. Answers are noise, but they take a real model's time, and two implementations with the same
+weights must give the same ones.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ OPT_125M = DecoderConfig(
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """A model under the benchmark: ours, and what the peer's factory must be told to make the same."""
+    """The shapes of a model: our config, and the arguments of the peer's factory for the same model."""
 
     config: FlamingoConfig
     vision: str  # open_clip's name
@@ -64,7 +64,7 @@ class Shapes:
 
     @property
     def every(self) -> int:
-        """A gated block in front of every so many of the decoder's."""
+        """A gated block before every n-th block of the decoder."""
         return self.config.xattn.every
 
 
@@ -115,7 +115,7 @@ def words(n: int, key: str) -> str:
 
 
 def word_tokenizer() -> FastTokenizer:
-    """One token a word, 50,272 of them: as many rows in the output layer as OPT has, without any download."""
+    """One token per word, 50,272 of them: as many rows in the output layer as OPT, without any download."""
     listed = [*SPECIAL, *(f"w{i}" for i in range(VOCABULARY - len(SPECIAL)))]
     fast = FastTokenizer(WordLevel({word: i for i, word in enumerate(listed)}, unk_token="<unk>"))
     fast.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -125,7 +125,7 @@ def word_tokenizer() -> FastTokenizer:
 
 
 def save_tokenizer(folder: Path) -> Path:
-    """The tokenizer as a folder that transformers reads."""
+    """Write the tokenizer as a folder for transformers."""
     folder.mkdir(parents=True, exist_ok=True)
     word_tokenizer().save(str(folder / "tokenizer.json"))
     settings = {
@@ -139,7 +139,7 @@ def save_tokenizer(folder: Path) -> Path:
 
 
 def make_rows(folder: Path, n: int, seed: int = 0) -> list[Row]:
-    """n rows with a JPEG of 640 x 480 each; questions of 11 tokens, answers of 2: 15 a shot with its two tags."""
+    """n rows with a JPEG of 640 x 480 each; questions of 11 tokens, answers of 2: 15 per shot with its two tags."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for i in range(n):

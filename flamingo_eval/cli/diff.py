@@ -87,13 +87,13 @@ def print_comparison(comparison: Comparison, limit: int) -> None:
     """The comparison as text on standard output."""
     from flamingo_eval.cli.console import print_table, say
 
-    for title, found in (
+    for title, differences in (
         ("configuration", comparison.configuration),
         ("provenance", comparison.provenance),
         ("inputs", comparison.inputs),
     ):
-        if found:
-            print_table((title, "A", "B"), [_row(d) for d in found])
+        if differences:
+            print_table((title, "A", "B"), [_row(d) for d in differences])
         else:
             print(f"{title}: the same")
     print_table(("metric", "A", "B", "B - A", "95 % interval", "p"), [_score_row(s) for s in comparison.scores], 1)

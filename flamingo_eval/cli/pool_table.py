@@ -95,5 +95,5 @@ class PoolTable:
 
 def known(statuses: Sequence[ReplicaStatus]) -> str:
     """Share of the requested pictures that were in the vision cache, in percent."""
-    asked = sum(s.asked for s in statuses)
-    return f"{100 * sum(s.hits for s in statuses) / asked:.0f} %" if asked else "-"
+    requested = sum(s.asked for s in statuses)
+    return f"{100 * sum(s.hits for s in statuses) / requested:.0f} %" if requested else "-"

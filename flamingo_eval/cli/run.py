@@ -172,15 +172,15 @@ def _protocols(runs: list[PlannedRun], usual: str, why: str) -> str:
     for run in runs:
         tasks.setdefault(run.protocol.name, {})[run.task.name] = None
     names = []
-    for name, asked in sorted(tasks.items(), key=lambda item: item[0] != usual):
+    for name, task_names in sorted(tasks.items(), key=lambda item: item[0] != usual):
         if not usual:
             names.append(name)
         elif name == usual:
             names.append(f"{name} ({why})" if why else name)
         elif len(tasks) == 1:
-            names.append(f"{name} (the task's own)" if len(asked) == 1 else f"{name} (the tasks' own)")
+            names.append(f"{name} (the task's own)" if len(task_names) == 1 else f"{name} (the tasks' own)")
         else:
-            names.append(f"{name} for {', '.join(asked)} ({'its' if len(asked) == 1 else 'their'} own)")
+            names.append(f"{name} for {', '.join(task_names)} ({'its' if len(task_names) == 1 else 'their'} own)")
     return f"protocol {', '.join(names)}"
 
 

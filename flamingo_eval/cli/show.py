@@ -86,8 +86,8 @@ def show(
         )
     if demos not in ("random", "balanced", "fixed", "official"):
         raise UsageError(f"--demos {demos}: show supports random, balanced, fixed and official.")
-    if len(asked := task_list([task])) > 1:
-        raise UsageError(f"show prints the prompt of one task, got {len(asked)}: {', '.join(asked)}.")
+    if len(tasks := task_list([task])) > 1:
+        raise UsageError(f"show prints the prompt of one task, got {len(tasks)}: {', '.join(tasks)}.")
     settings = load_settings()
     choice = choose_model(model or settings.model, model_args)
     named = protocol or settings.protocol

@@ -40,14 +40,14 @@ def load_settings() -> Settings:
     return load_spec(SETTINGS_FILE, Settings) if SETTINGS_FILE.is_file() else Settings()
 
 
-def data_choice(given: str | None) -> str:
+def data_choice(data: str | None) -> str:
     """The data root the user chose: a folder, `hub`, or `sample`."""
-    return given or os.environ.get("FLAMINGO_EVAL_DATA") or load_settings().data
+    return data or os.environ.get("FLAMINGO_EVAL_DATA") or load_settings().data
 
 
-def image_folders(given: Sequence[str] | None) -> tuple[str, ...]:
+def image_folders(folders: Sequence[str] | None) -> tuple[str, ...]:
     """Additional folders of pictures and clips: the command line's, or the settings'."""
-    return tuple(given) if given else load_settings().images
+    return tuple(folders) if folders else load_settings().images
 
 
 def is_sample(data: str) -> bool:

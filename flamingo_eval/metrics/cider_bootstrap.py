@@ -121,8 +121,10 @@ class CiderStatistics:
         df = np.bincount(self.has_gram, weights[self.has_picture], minlength=self.vocabulary)
         idf2 = (log_n - np.log(np.maximum(1.0, df))) ** 2
         own_idf2 = (log_n - np.log(np.maximum(1.0, weights))) ** 2
-        said, given, overlap = (s.of(idf2, own_idf2, log_n**2) for s in (self.norm_said, self.norm_given, self.overlap))
-        norms = np.sqrt(said)[self.pair_picture] * np.sqrt(given)
+        prediction_norm, reference_norm, overlap = (
+            s.of(idf2, own_idf2, log_n**2) for s in (self.norm_said, self.norm_given, self.overlap)
+        )
+        norms = np.sqrt(prediction_norm)[self.pair_picture] * np.sqrt(reference_norm)
         cosine = np.divide(overlap, norms, out=overlap, where=norms != 0)
         pair = cosine.mean(axis=1) * self.penalty
         return 1000 * np.bincount(self.pair_picture, pair, minlength=self.pictures) / self.references

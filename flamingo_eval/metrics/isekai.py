@@ -43,8 +43,8 @@ def read_name(text: str) -> str:
 def _scores(predictions: Sequence[Prediction], examples: Sequence[Example], dialect: str) -> list[float]:
     scores = []
     for prediction, example in zip(predictions, examples, strict=True):
-        said = prediction.text or ""
-        said = said.lower() if dialect == "any_case" else said
+        text = prediction.text or ""
+        text = text.lower() if dialect == "any_case" else text
         true, other = example.references[0].lower(), str(example.labels["other_name"]).lower()
-        scores.append(100.0 if true in said and other not in said.replace(true, "") else 0.0)
+        scores.append(100.0 if true in text and other not in text.replace(true, "") else 0.0)
     return scores

@@ -55,11 +55,11 @@ def _plain(number: str) -> str:
 def _scores(predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[float]:
     scores = []
     for prediction, example in zip(predictions, examples, strict=True):
-        said, answer = prediction.text or "", example.references[0].strip()
+        text, answer = prediction.text or "", example.references[0].strip()
         if WHOLE.fullmatch(answer):
-            right = read_answer(said) == _plain(answer)
+            right = read_answer(text) == _plain(answer)
         else:
-            right = answer.lower() in (first_line(said), first_line(said).removesuffix("."))
+            right = answer.lower() in (first_line(text), first_line(text).removesuffix("."))
         scores.append(100.0 if right else 0.0)
     return scores
 

@@ -89,11 +89,11 @@ class Flamingo(nn.Module):
         positions = self.decoder.next_positions(tokens, mask, cache) if positions is None else positions
         x = self.decoder.embed(tokens, positions)
         view = self.decoder.attention_view(positions, mask, cache, ancestors)
-        seen = self._seen(visual, image_of_token)
+        picture_mask = self._seen(visual, image_of_token)
         for i, block in enumerate(self.decoder.blocks):
             gated = self.gated_block(i)
             if gated is not None:
-                x = gated(x, None if visual is None else visual[i], seen)
+                x = gated(x, None if visual is None else visual[i], picture_mask)
             x = block(x, i, view, cache)
         return self.decoder.logits(x)
 

@@ -49,13 +49,13 @@ class CrossAttention(nn.Module):
         k, v = (split_heads(part, self.heads) for part in self.keys_values(visual).chunk(2, dim=-1))
         return (k if self.key_norm is None else self.key_norm(k)), v
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, picture_mask: Tensor) -> Tensor:
         """[B, S, D], two of [B, H, T, d], bool[B, S, T] -> [B, S, D]"""
         q = split_heads(self.queries(x), self.heads)  # [B, H, S, d]
         if self.query_norm is not None:
             q = self.query_norm(q)
-        sees_any = seen.any(dim=-1, keepdim=True)  # [B, S, 1]
-        attended = F.scaled_dot_product_attention(q, keys, values, (seen | ~sees_any)[:, None])
+        sees_any = picture_mask.any(dim=-1, keepdim=True)  # [B, S, 1]
+        attended = F.scaled_dot_product_attention(q, keys, values, (picture_mask | ~sees_any)[:, None])
         out: Tensor = self.out(join_heads(attended))
         return out.masked_fill(~sees_any, 0.0)
 
@@ -81,7 +81,7 @@ class GatedXattn(nn.Module):
         """Keys and values of pictures. [..., L, R] -> two of [..., H, L, d]"""
         return self.attention.project_visual(visual)
 
-    def forward(self, y: Tensor, visual: VisualKV | None, seen: Tensor | None) -> Tensor:
+    def forward(self, y: Tensor, visual: VisualKV | None, picture_mask: Tensor | None) -> Tensor:
         """[B, S, D], two of [B, M, H, L, d], bool[B, S, M * L] -> [B, S, D]; None if the batch has no pictures"""
         before = y
         if visual is not None and seen is not None:

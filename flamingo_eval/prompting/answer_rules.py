@@ -43,8 +43,8 @@ def letter(text: str) -> str:
     match = LETTER.match(text)
     if match is None:
         return ""
-    found = next(value for value in match.groupdict().values() if value)
-    return "" if match["before"] and not found.isupper() else found.upper()
+    value = next(value for value in match.groupdict().values() if value)
+    return "" if match["before"] and not value.isupper() else value.upper()
 
 
 def tagged_letter(text: str) -> str:
@@ -53,14 +53,14 @@ def tagged_letter(text: str) -> str:
     Without tags that of what stands behind the reasoning (`</think>`): the letter it begins with, else the one behind
     its last `answer is`, `option` or the like, else that of its last line.
     """
-    said = text.rpartition("</think>")[2]
-    tagged = ANSWER_TAG.findall(said) or ANSWER_TAG.findall(text)
+    answer = text.rpartition("</think>")[2]
+    tagged = ANSWER_TAG.findall(answer) or ANSWER_TAG.findall(text)
     if tagged:
         return letter(tagged[-1].strip())
-    if found := letter(said.strip()):
-        return found
-    named = [letter(said[match.start() :]) for match in NAMED.finditer(said)]
-    lines = [line for line in said.splitlines() if line.strip()]
+    if choice := letter(answer.strip()):
+        return choice
+    named = [letter(answer[match.start() :]) for match in NAMED.finditer(answer)]
+    lines = [line for line in answer.splitlines() if line.strip()]
     return next(filter(None, reversed(named)), "") or (letter(lines[-1].strip()) if lines else "")
 
 

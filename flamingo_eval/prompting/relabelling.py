@@ -80,9 +80,9 @@ def _by_text(key: str, support: Support, pool: str) -> Mapping[str, str]:
     """The new text of every answer that the support set, or its pool, shows."""
     place = f"{key}:{LABELS_PERMUTED}:{pool}" if pool else f"{key}:{LABELS_PERMUTED}"
     if place not in support.new_names:
-        shown = {a for row in support.pools.get(pool, ()) for a in answers_by_key(row).values() if a}
+        texts = {a for row in support.pools.get(pool, ()) for a in answers_by_key(row).values() if a}
         forms: dict[str, list[str]] = {}
-        for answer in sorted(shown):
+        for answer in sorted(texts):
             forms.setdefault(_form(answer), []).append(answer)
         names: dict[str, str] = {}
         for form, answers in forms.items():

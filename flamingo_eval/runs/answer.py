@@ -74,9 +74,9 @@ class _Rendering:
         self.failed: dict[str, tuple[Episode, PromptError]] = {}  # by query id: all orders of an episode fail alike
 
     def prompts(self) -> Iterator[Prompt]:
-        for episode, shown in self.episodes:
+        for episode, ordered in self.episodes:
             try:
-                prompt = render(shown, self.spec.prompt, self.spec.protocol, self.candidates)
+                prompt = render(ordered, self.spec.prompt, self.spec.protocol, self.candidates)
             except PromptError as error:
                 self.failed[episode.query.id] = episode, error
                 continue
@@ -154,9 +154,9 @@ def _ranked(episodes: Iterable[Episode], spec: RunSpec, split: Split, engine: En
 
     def in_orders() -> Iterator[tuple[Episode, Episode]]:
         for episode in episodes:
-            shown = shot_orders(episode, spec)
-            orders[episode.query.id] = len(shown)
-            for order in shown:
+            permutations = shot_orders(episode, spec)
+            orders[episode.query.id] = len(permutations)
+            for order in permutations:
                 yield episode, replace(episode, shots=tuple(episode.shots[i] for i in order))
 
     rendering = _Rendering(in_orders(), spec, split.candidates)

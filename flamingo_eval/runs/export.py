@@ -106,7 +106,7 @@ class Exporter:
         for run in runs:
             for episode in self._episodes(run):
                 try:
-                    lines = [self._line(run, shown) for shown in _orders(run, episode)]
+                    lines = [self._line(run, ordered) for ordered in _orders(run, episode)]
                     self.first = self.first or episode
                     yield from lines if len(lines) == 1 else ({**line, "order": i} for i, line in enumerate(lines))
                 except MediaError as error:

@@ -201,8 +201,8 @@ def write_external(
     )
     episodes = recorded_episodes(record, {o.id: o for o in outputs}, data, Supports(data.task.name, data.support))
     examples = [episodes[e.id].query if e.id in episodes else e for e in file.examples]  # after the ablation
-    shown = support | {shot.id: shot for episode in episodes.values() for shot in episode.shots}
-    scores, per_example = scored(outputs, examples, spec, data.queries, shown)
+    shot_examples = support | {shot.id: shot for episode in episodes.values() for shot in episode.shots}
+    scores, per_example = scored(outputs, examples, spec, data.queries, shot_examples)
     if not any(o.shots for o in outputs):  # a ceiling needs the shots, which are unknown
         scores = [replace(s, breakdown={k: v for k, v in s.breakdown.items() if k != CEILING}) for s in scores]
         stated = None if any(setting.startswith("shots") for setting in unknown) else spec.demos.shots

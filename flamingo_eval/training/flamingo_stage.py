@@ -131,9 +131,9 @@ def train_flamingo(
 
     def update(i: int) -> tuple[Tensor, dict[str, float]]:
         pool, episodes = picture_episodes(spec, pictures.pool, pool_of_clips, seed, i)
-        seen = clips if clips is not None and pool is clips.pool else pictures
+        encoded_pool = clips if clips is not None and pool is clips.pool else pictures
         batch = collate(episodes, 0.0, in_words=False).to(place.device)
-        logits = forward(features_of(batch, seen.features), batch.tokens, batch.image_of_token)
+        logits = forward(features_of(batch, encoded_pool.features), batch.tokens, batch.image_of_token)
         loss, logged = weighted_loss(logits, batch)
         gates = {f"gate{n}": float(flamingo.gated_block(n).attention_gate.detach().tanh().abs().mean()) for n in blocks}  # type: ignore[union-attr]
         return loss, {**logged, **gates}

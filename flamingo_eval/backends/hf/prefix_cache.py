@@ -42,8 +42,8 @@ class PrefixCache:
         """The prefix of a prompt; `features` and `keys` of its pictures, frame by frame. None: it shares none."""
         if not prompt.common_prefix or self.image_id is None:
             return None
-        asked = prompt.turns[-1].parts if prompt.turns else prompt.media[-1:]
-        media = [p for p in asked if not isinstance(p, str)]
+        query_parts = prompt.turns[-1].parts if prompt.turns else prompt.media[-1:]
+        media = [p for p in query_parts if not isinstance(p, str)]
         if not media or not all(isinstance(m, Image) for m in (*media, *prompt.media)):
             return None
         pictures = len(features) - len(media)

@@ -44,11 +44,13 @@ def load(source: Source) -> Split:
     return source.finish(examples, why_empty=why_empty)
 
 
-def _of_subset(records: Iterable[Record], subset: Sequence[str], seen: dict[str, None]) -> Iterator[tuple[str, Record]]:
+def _of_subset(
+    records: Iterable[Record], subset: Sequence[str], split_names: dict[str, None]
+) -> Iterator[tuple[str, Record]]:
     """The records of a split with their ids; adds the file's splits to `seen`."""
     for record in records:
         name = record.text("split")
-        seen[name] = None
+        split_names[name] = None
         if name and name not in SUBSETS:
             record.problem("split", f"'{name}' is not one of {', '.join(SUBSETS)}.")
         if name in subset:

@@ -90,13 +90,13 @@ def _example(
     """A row; of a close-ended task with the options of its problem as candidates, and their lines in a drawn order."""
     media, media_id = _picture(source, folders, row)
     answer, fields = str(row.values.get("answer", "")), {"question": row.filled("question")}
-    given = Example(id, media if source.with_media else (), media_id, fields, answer, (answer,), labels=labels)
+    example = Example(id, media if source.with_media else (), media_id, fields, answer, (answer,), labels=labels)
     if source.task.mode != "close-ended" or answer not in options:
-        return given
+        return example
     lines = [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, options, strict=False)]
     Random(f"smmile:{labels['pool']}:options").shuffle(lines)  # the released code lists them in a random order, too
     fields = {**fields, "options": "\n".join(lines)}
-    return replace(given, fields=fields, candidates=options, target=options.index(answer))
+    return replace(example, fields=fields, candidates=options, target=options.index(answer))
 
 
 @lru_cache(maxsize=4)

@@ -59,9 +59,9 @@ def load(source: Source) -> Split:
     is_query = dense is not None or source.split != source.task.data.support
     dialogs = unique(((r.id("image_id"), r if is_query else _without_candidates(r)) for r in records), "image_id")
     file = records.rest
-    expected, found = source.words("subset"), file.values.get("split")
-    if expected and isinstance(found, str) and found not in expected:
-        file.problem("split", f"this file is of '{found}'.", f"Split '{source.split}' needs {' or '.join(expected)}.")
+    expected, subset = source.words("subset"), file.values.get("split")
+    if expected and isinstance(subset, str) and subset not in expected:
+        file.problem("split", f"this file is of '{subset}'.", f"Split '{source.split}' needs {' or '.join(expected)}.")
     data = Record(_object(file, "data"), file.file, "data", source.log)
     data.records("dialogs")  # logs that they are missing
     texts = _Texts(data.texts("questions"), data.texts("answers"))

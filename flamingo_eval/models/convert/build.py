@@ -129,9 +129,9 @@ def read_vision(path: Path, vision_config: str | None) -> Vision:
 
     Raises CheckpointError.
     """
-    for made in ("checkpoint", "encoder"):  # in the folder of `flamingo-eval train`
-        if (path / made / CONFIG).is_file():
-            path = path / made
+    for subfolder in ("checkpoint", "encoder"):  # in the folder of `flamingo-eval train`
+        if (path / subfolder / CONFIG).is_file():
+            path = path / subfolder
     values = read_json(path / CONFIG) if (path / CONFIG).is_file() else {}
     if "vision" in values and "model_type" not in values:
         config = read_config(path / CONFIG) if "decoder" in values else read_encoder_config(path / CONFIG)

@@ -14,26 +14,26 @@ def model_card(
     config: FlamingoConfig, kind: str, language: str, sources: Mapping[str, Path], notes: Sequence[str]
 ) -> str:
     """Markdown: parts with their sizes, sources by name and hash, and what differs from the original."""
-    made = f"Converted by flamingo-eval from an {kind} checkpoint. No weight was trained or changed."
-    return _card(config, made, language, sources, notes)
+    origin = f"Converted by flamingo-eval from an {kind} checkpoint. No weight was trained or changed."
+    return _card(config, origin, language, sources, notes)
 
 
 def built_card(config: FlamingoConfig, language: str, sources: Mapping[str, Path], notes: Sequence[str]) -> str:
     """Markdown for a folder that `build` made: parts with sizes, sources, a note that the new parts are untrained."""
-    made = (
+    origin = (
         "Built by flamingo-eval from a frozen vision encoder and a frozen language model. Resampler and gated blocks "
         "are new and untrained, their gates at zero: pictures do not change its answers."
     )
-    return _card(config, made, language, sources, notes)
+    return _card(config, origin, language, sources, notes)
 
 
-def _card(config: FlamingoConfig, made: str, language: str, sources: Mapping[str, Path], notes: Sequence[str]) -> str:
+def _card(config: FlamingoConfig, origin: str, language: str, sources: Mapping[str, Path], notes: Sequence[str]) -> str:
     counts = parameter_counts(config)
     vision, decoder, n_xattn = config.vision, config.decoder, len(config.xattn_blocks)
     lines = [
         f"# {config.name}",
         "",
-        made,
+        origin,
         "",
         "| part | shape | parameters |",
         "|---|---|---|",

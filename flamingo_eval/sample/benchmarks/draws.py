@@ -65,10 +65,10 @@ def draw(benchmark: str, part: str, types: tuple[str, ...]) -> list[Drawn]:
     return [Drawn(n, scene, ask_about(benchmark, scene, types, n)) for n, scene in scenes]
 
 
-def answers_of(benchmark: str, number: int, asked: Asked, scene: Scene, count: int = 10) -> list[str]:
+def answers_of(benchmark: str, number: int, question: Asked, scene: Scene, count: int = 10) -> list[str]:
     """The answers of `count` annotators: nearly all the same, some in other words."""
     rng = rng_of("answers", benchmark, number)
-    return [asked.answer if rng.random() >= OFF_CONVENTION else _other(asked, scene, rng) for _ in range(count)]
+    return [question.answer if rng.random() >= OFF_CONVENTION else _other(question, scene, rng) for _ in range(count)]
 
 
 def captions_of(benchmark: str, number: int, scene: Scene, count: int = 5) -> list[str]:
@@ -78,9 +78,9 @@ def captions_of(benchmark: str, number: int, scene: Scene, count: int = 5) -> li
     return [caption(scene, own_style if i % 5 < 3 else other_style) for i in range(count)]
 
 
-def _other(asked: Asked, scene: Scene, rng: Random) -> str:
-    if asked.type == "count":
+def _other(question: Asked, scene: Scene, rng: Random) -> str:
+    if question.type == "count":
         return NUMBERS[rng.choice(("word", "digit"))][scene.count - 1]
-    if asked.type == "colour":
+    if question.type == "colour":
         return COLOURS["basic"][scene.background]
     return "don't know"

@@ -46,14 +46,14 @@ def _problem(root: Path, number: int) -> list[Row]:
     rng = rng_of("smmile", number)
     names = rng.sample(NONSENSE, 3)
     objects = dict(zip(names, rng.sample(seen(), 3), strict=True))
-    asked, *others = names
-    shown = [rng.choice(names if rng.random() < 0.5 else others) for _ in range(rng.randint(LEAST, MOST))]
+    query_name, *others = names
+    demos = [rng.choice(names if rng.random() < 0.5 else others) for _ in range(rng.randint(LEAST, MOST))]
     if rng.random() < SHOWN:
-        shown[rng.randrange(len(shown))] = asked
+        demos[rng.randrange(len(demos))] = query_name
     else:
-        shown = [name if name != asked else others[0] for name in shown]
+        demos = [name if name != query_name else others[0] for name in demos]
     rows: list[Row] = []
-    for order, name in enumerate([*shown, asked], 1):
+    for order, name in enumerate([*demos, query_name], 1):
         image = f"{number}_{order}.jpg"
         write_picture(root / "images" / image, group_scene(f"smmile:{number}:{order}", objects[name]))
         rows.append(

@@ -29,9 +29,9 @@ Row = dict[str, object]
 def build_operator_induction(root: Path) -> None:
     """operator_induction/: support rows have the answer of one operator each."""
     task = "operator_induction"
-    asked, rest = pairs_of(f"true_micl:{task}", ASKED)
+    query_pairs, rest = pairs_of(f"true_micl:{task}", ASKED)
     lists: dict[str, list[Row]] = {"query": [], "support": []}
-    for part, pairs in (("query", asked), ("support", rest)):
+    for part, pairs in (("query", query_pairs), ("support", rest)):
         for a, b in pairs:
             image = f"{task}/img/{a}_{b}.png"
             draw_text(root / image, f"{a}?{b}", f"true_micl:{task}", OperatorDials())

@@ -77,20 +77,20 @@ def _draw(key: str, id: int) -> Pictured:
     return Pictured(id, scene, question, answers, _captions(scene, rng))
 
 
-def _answer(asked: Asked, scene: Scene, rng: Random) -> str:
+def _answer(question: Asked, scene: Scene, rng: Random) -> str:
     """One annotator's answer: sometimes in other words, or wrong."""
     if rng.random() >= OFF_CONVENTION:
-        return asked.answer
+        return question.answer
     first = scene.objects[0]
-    if asked.type == "count":
+    if question.type == "count":
         return NUMBERS[rng.choice(("word", "digit"))][scene.count - 1]
-    if asked.type == "colour":
+    if question.type == "colour":
         return COLOURS["basic"][scene.background]
-    if asked.type == "where":
+    if question.type == "where":
         return rng.choice(tuple(CONVENTIONS.places.values()))
-    if asked.type == "present":
-        return "no" if asked.answer == "yes" else "yes"
-    if asked.type == "what":
+    if question.type == "present":
+        return "no" if question.answer == "yes" else "yes"
+    if question.type == "what":
         return rng.choice((name_of(first, "article"), concepts()[first].kind))
     return rng.choice((name_of(first), "don't know"))
 

@@ -94,7 +94,7 @@ def _pair(root: Path, stem: str, same: bool, dials: MatchingDials) -> dict[str, 
     return {"image": images, "question": MATCHING_QUESTION, "answer": "Yes" if same else "No"}
 
 
-def _draw(path: Path, key: str, concept: int, shown: list[int], dials: OpenMiDials | MatchingDials) -> None:
+def _draw(path: Path, key: str, concept: int, excluded: list[int], dials: OpenMiDials | MatchingDials) -> None:
     """One object, and smaller ones next to it that are not in the episode."""
     rng = rng_of("vl_icl", "picture", key)
     pixels = any_ground(SIDE, rng)
@@ -105,7 +105,7 @@ def _draw(path: Path, key: str, concept: int, shown: list[int], dials: OpenMiDia
     corners = others.sample([(0, 0), (0, 1), (1, 0), (1, 1)], 4)
     for right, low in corners[: dials.distractors]:
         small = others.randint(*SMALL)
-        other = others.choice([c for c in held_out() if c not in shown])
+        other = others.choice([c for c in held_out() if c not in excluded])
         paste_object(pixels, other, right * (SIDE - small), low * (SIDE - small), small)
     paste_object(pixels, concept, x, y, side, mirrored=mirrored, hidden=dials.occlusion, cut=cut)
     add_noise(pixels, dials.noise, rng_of("vl_icl", "noise", key))

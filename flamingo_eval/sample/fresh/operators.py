@@ -43,11 +43,11 @@ def build_interleaved(root: Path, dials: OperatorDials) -> None:
     )
 
 
-def pairs_of(task: str, asked: int) -> tuple[list[Pair], list[Pair]]:
+def pairs_of(task: str, n_queries: int) -> tuple[list[Pair], list[Pair]]:
     """The pairs of digits for queries, and the others."""
     pairs = [(a, b) for a in range(DIGITS) for b in range(DIGITS)]
     rng_of("vl_icl", task).shuffle(pairs)
-    return pairs[:asked], sorted(pairs[asked:])
+    return pairs[:n_queries], sorted(pairs[n_queries:])
 
 
 def results(a: int, b: int) -> list[int]:

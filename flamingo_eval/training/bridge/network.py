@@ -86,15 +86,15 @@ class Bridge(nn.Module):
             first, n = self.new_rows.first, self.new_rows.n
             x = self.new_rows(x, batch.tokens, decoder.embedding.weight[first : first + n])
         view = decoder.attention_view(positions, batch.mask)
-        seen = image_mask(batch.sees, visual.shape[1], visual.shape[2], flamingo.config.xattn.sees)
+        picture_mask = image_mask(batch.sees, visual.shape[1], visual.shape[2], flamingo.config.xattn.sees)
         starts = [*flamingo.config.xattn_blocks, len(decoder.blocks)]
         for i in range(starts[0]):
             x = decoder.blocks[i](x, i, view, None)
         for first_block, end in pairwise(starts):
             if self.checkpointing:
-                x = checkpoint(self._group, x, visual, seen, view, first_block, end, use_reentrant=False)
+                x = checkpoint(self._group, x, visual, picture_mask, view, first_block, end, use_reentrant=False)
             else:
-                x = self._group(x, visual, seen, view, first_block, end)
+                x = self._group(x, visual, picture_mask, view, first_block, end)
         return self._loss(x, batch)
 
     def _visual(self, batch: Batch) -> Tensor:
@@ -109,12 +109,14 @@ class Bridge(nn.Module):
                 tokens.append(flamingo.visual_tokens(features))
         return torch.cat(tokens)[batch.places]
 
-    def _group(self, x: Tensor, visual: Tensor, seen: Tensor, view: AttentionView, first: int, end: int) -> Tensor:
+    def _group(
+        self, x: Tensor, visual: Tensor, picture_mask: Tensor, view: AttentionView, first: int, end: int
+    ) -> Tensor:
         """A gated block and the frozen ones up to the next."""
         gated = self.flamingo.gated_block(first)
         assert gated is not None
         with attention_kernels(x.device):  # here, because a checkpoint computes it again outside of any other context
-            x = gated(x, gated.project_visual(visual), seen).to(x.dtype)
+            x = gated(x, gated.project_visual(visual), picture_mask).to(x.dtype)
             for i in range(first, end):
                 x = self.flamingo.decoder.blocks[i](x, i, view, None)
         return x

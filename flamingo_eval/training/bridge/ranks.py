@@ -67,12 +67,12 @@ def joined(device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def how_to_share(wanted: Literal["auto", "ddp", "fsdp"], bridge: Bridge, ranks: Ranks) -> How:
+def how_to_share(parallel: Literal["auto", "ddp", "fsdp"], bridge: Bridge, ranks: Ranks) -> How:
     """DDP if a whole copy of the model fits on a device, else FSDP (or as in the recipe)."""
     if ranks.size == 1:
         return "single"
-    if wanted != "auto":
-        return wanted
+    if parallel != "auto":
+        return parallel
     if ranks.device.type != "cuda":
         return "ddp"
     _, total = torch.cuda.mem_get_info(ranks.device)

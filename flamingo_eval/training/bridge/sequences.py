@@ -195,7 +195,7 @@ def collate(sequences: Sequence[TokenSequence], size: int, packing: tuple[int, i
         for number, s in enumerate(row):
             end = start + len(s.ids)
             tokens[r, start:end] = torch.tensor(s.ids)
-            sees[r, start:end] = torch.tensor([seen + len(own) if seen else 0 for seen in s.sees])
+            sees[r, start:end] = torch.tensor([picture + len(own) if picture else 0 for picture in s.sees])
             positions[r, start:end] = torch.arange(len(s.ids))
             owner[r, start:end] = number
             for i in range(1, len(s.ids)):
@@ -226,14 +226,14 @@ def collate(sequences: Sequence[TokenSequence], size: int, packing: tuple[int, i
 def _packed(sequences: Sequence[TokenSequence], tokens: int, pictures: int) -> list[list[TokenSequence]]:
     """Sequences concatenated, in order, while they fit."""
     rows: list[list[TokenSequence]] = []
-    used = shown = 0
+    n_tokens = n_pictures = 0
     for s in sequences:
-        if not rows or used + len(s.ids) > tokens or shown + len(s.pictures) > pictures:
+        if not rows or n_tokens + len(s.ids) > tokens or n_pictures + len(s.pictures) > pictures:
             rows.append([])
-            used = shown = 0
+            n_tokens = n_pictures = 0
         rows[-1].append(s)
-        used += len(s.ids)
-        shown += len(s.pictures)
+        n_tokens += len(s.ids)
+        n_pictures += len(s.pictures)
     return rows
 
 

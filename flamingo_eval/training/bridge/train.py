@@ -245,11 +245,11 @@ class _Run:
         folder = self.out / "checkpoint"
         trained = gathered(self.bridge)
         if self.ranks.first:
-            seen = {name: f"{o.tally.opened:,}" for name, o in self.feed.openers.items()}
+            samples_seen = {name: f"{o.tally.opened:,}" for name, o in self.feed.openers.items()}
             shutil.rmtree(folder, ignore_errors=True)
             config = replace(self.config, name=self.recipe.name)
             rows = self.bridge.new_rows
-            card = bridge_card(self.recipe, config, self.source, done, seen)
+            card = bridge_card(self.recipe, config, self.source, done, samples_seen)
             write_folder(folder, config, self.source, trained, None if rows is None else rows.first, card)
         self.ranks.wait()
         return folder

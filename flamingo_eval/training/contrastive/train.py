@@ -115,8 +115,8 @@ class _Run:
                     row |= self.zero_shot.scores(self.towers, self.ranks.device)
                 if curve is not None and len(row) > 1:
                     curve.add(row)
-                    shown = (f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
-                    self.say(f"{done:>6}/{recipe.optim.updates}  {'  '.join(shown)}")
+                    values = (f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
+                    self.say(f"{done:>6}/{recipe.optim.updates}  {'  '.join(values)}")
                 self.states.poll()
                 if last or time.monotonic() - saved > recipe.state.every_s:
                     saved = time.monotonic()
@@ -152,13 +152,13 @@ class _Run:
         """Embeddings of this rank's pairs, and a number that equal captions share. Two of [n, E], int64[n]"""
         device, dtype = self.ranks.device, DTYPES[self.recipe.dtype]
         size = self.config.preprocess.size
-        shown = pairs or (Pair(torch.zeros(3, size, size, dtype=torch.uint8), "-"),)  # a rank may have none
-        pixels = normalised(torch.stack([pair.pixels for pair in shown]).to(device), self.config.preprocess)
-        tokens, real = self.texts([pair.text for pair in shown])
+        filled = pairs or (Pair(torch.zeros(3, size, size, dtype=torch.uint8), "-"),)  # a rank may have none
+        pixels = normalised(torch.stack([pair.pixels for pair in filled]).to(device), self.config.preprocess)
+        tokens, real = self.texts([pair.text for pair in filled])
         with attention_kernels(device), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             images = self.towers.embed_images(pixels)
             texts = self.towers.embed_texts(tokens.to(device), real.to(device))
-        keys = torch.tensor([_key(pair.text) for pair in shown], device=device)
+        keys = torch.tensor([_key(pair.text) for pair in filled], device=device)
         n = len(pairs)
         return images[:n], texts[:n], keys[:n]
 

@@ -1,4 +1,4 @@
-"""One data set as an endless or ending stream of samples, in an order fixed by its seed, resumable from a small position.
+"""One data set as an endless or ending stream of samples, in an order fixed by its seed and resumable.
 
 Every pass over the data draws its own order of shards, and shuffles samples within blocks. All ranks iterate over the
 same order and open only their own samples: so the global batch is the same for any number of ranks, and a run resumes
@@ -67,20 +67,20 @@ class Stream:
 
     def take(self, n: int) -> list[tuple[int, Raw]]:
         """The next `n` samples with their numbers, fewer at the end of the data. Raises StreamEndedError, DataError."""
-        taken: list[tuple[int, Raw]] = []
-        while len(taken) < n:
+        samples: list[tuple[int, Raw]] = []
+        while len(samples) < n:
             block = self._block()
             if block is None:
-                if taken:
-                    return taken
+                if samples:
+                    return samples
                 raise StreamEndedError(
                     f"data set '{self.name}' ended after {counted(self.position.taken, 'sample')} (at_end: stop)."
                 )
             place = self.position
-            some = block[place.used : place.used + n - len(taken)]
-            taken += list(enumerate(some, place.taken))
+            some = block[place.used : place.used + n - len(samples)]
+            samples += list(enumerate(some, place.taken))
             self.position = replace(place, used=place.used + len(some), taken=place.taken + len(some))
-        return taken
+        return samples
 
     def _block(self) -> list[Raw] | None:
         """The block of the current position, with samples left; None at the end of the data."""
