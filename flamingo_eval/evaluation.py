@@ -87,8 +87,8 @@ def evaluate(
 
     `model` is a name or folder as --model takes it, a loaded model, or any object with `generate` and `score`: methods
     that get lists and return lists (docs/models.md), or generators as in runs.answer.Engine. Such an object is asked in
-    its `default_protocol`, or in `chat` where methods return lists and `flamingo` where they are generators; the record
-    takes its `name` (else the name of its class), `sha256`, `device` and `dtype` where it has them. `features_of`: the
+    its `default_protocol`, or in `chat` if methods return lists and `flamingo` if they are generators; the record
+    takes its `name` (else the name of its class), `sha256`, `device` and `dtype` if it has them. `features_of`: the
     model whose features RICES compares, in the place of the model's own. `fresh` None: finished and interrupted runs of
     a model are taken up again where its sha256 is known.
     Raises UsageError, ConfigError, DataError, MediaError, PromptError, CheckpointError, RunError.

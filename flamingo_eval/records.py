@@ -109,7 +109,7 @@ class Turn:
 # ------------------------------------------------------------------------------------------------- examples, episodes
 
 
-IN_WORDS = "in_words"  # label: what stands for a row's pictures in words; field: the same, shown in their place
+IN_WORDS = "in_words"  # label: the text that replaces a row's pictures; field: the same, shown in their place
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class Prediction:
 
     Not an Output: predictions of other programs are scored too, and no tokens or raw text are known of them.
 
-    `best` stands in the place of `scores` where only the best candidate was asked for. Of lettered choices `text` is
+    `best` replaces `scores` if only the best candidate was asked for. Of lettered choices `text` is
     the letter and `best` its choice; without a letter there is no `best`, and the answer counts as wrong.
     """
 

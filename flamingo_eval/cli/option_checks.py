@@ -42,7 +42,7 @@ class Checks:
         self.errors: list[FlamingoEvalError] = []
 
     def attempt(self, check: Callable[[], Value]) -> Value | None:
-        """What a check returns; None where it has raised something for the user, which is kept."""
+        """What a check returns; None if it raised an error for the user, which is stored."""
         try:
             return check()
         except FlamingoEvalError as error:
@@ -71,7 +71,7 @@ def require_known(*options: tuple[str | None, str, Sequence[str]]) -> None:
 
 
 def check_device(device: str) -> None:
-    """Raise UsageError for an unknown device, and for CUDA where there is no sign of a GPU; PyTorch is not asked."""
+    """Raise UsageError for an unknown device, and for CUDA if there is no sign of a GPU; PyTorch is not imported."""
     if DEVICE.fullmatch(device) is None:
         hint = "Did you mean 'cuda'?" if "gpu" in device.lower() else did_you_mean(device, ("auto", "cpu", "cuda"))
         raise UsageError(f"--device {device}: {hint or 'unknown.'} One of: auto, cpu, cuda, cuda:N.")

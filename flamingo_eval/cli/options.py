@@ -250,7 +250,7 @@ def _with_commas(text: str) -> str:
 
 
 def shot_numbers(text: str) -> tuple[int | None, ...]:
-    """`0,4` -> (0, 4); `all` is None, every demonstration that a query brings; "" is (), the task's default.
+    """`0,4` -> (0, 4); `all` is None, all demonstrations of a query; "" is (), the task's default.
 
     Raises UsageError.
     """

@@ -78,7 +78,7 @@ class Progress(Observer):
                 self.bar = self.pictures = None
 
     def phase(self, name: str, done: int = 0, total: int = 0) -> None:
-        """The phase of the run at hand."""
+        """The phase of the current run."""
         if self.bar is not None:
             self.bar.phase(name, done, total)
 
@@ -88,7 +88,7 @@ class Progress(Observer):
             self.pictures = PicturesToShow(episodes, self._encoded())
 
     def _encoded(self) -> int:
-        """How many pictures the engine has encoded; 0 where it does not say."""
+        """How many pictures the engine has encoded; 0 if it does not count."""
         stats = stats_of(self.service.backend.engine) if self.service is not None else {}
         count = stats.get("pictures_encoded", 0)
         return count if isinstance(count, int) else 0
@@ -161,7 +161,7 @@ class Repeating(Observer):
                 self.bar = None
 
     def phase(self, name: str, done: int = 0, total: int = 0) -> None:
-        """The phase of the run at hand."""
+        """The phase of the current run."""
         if self.bar is not None:
             self.bar.phase(name, done, total)
 

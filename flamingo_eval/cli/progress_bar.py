@@ -1,6 +1,6 @@
-"""How far one run is: a bar on a terminal, a plain line now and then elsewhere, nothing where it is to be quiet.
+"""How far one run is: a bar on a terminal, a plain line now and then elsewhere, nothing with --quiet.
 
-A run has phases (encoding, answering, scoring, writing), and the phase at hand is always named. Plain lines come after
+A run has phases (encoding, answering, scoring, writing), and the current phase is always named. Plain lines come after
 five seconds and then more and more seldom, so that a log of many hours stays short.
 """
 
@@ -30,7 +30,7 @@ SILENT = 1.0  # seconds without an answer, after which encoding is a phase of it
 
 
 class ProgressBar:
-    """Progress of one run. Used as a context; `phase` and `update` say how it goes on."""
+    """Progress of one run. Used as a context; call `phase` and `update` for progress."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class ProgressBar:
         encoded: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`encoded`: how many pictures the engine has encoded, where it counts them."""
+        """`encoded`: how many pictures the engine has encoded, if it counts them."""
         self.title, self.quiet, self.clock = title, quiet, clock
         self.encoded, self.encoded_before = encoded, encoded() if encoded is not None else 0
         self.began = self.newest = clock()

@@ -63,7 +63,7 @@ def report(
 ) -> None:
     """Print a table of finished runs: tasks as rows, shots as columns, means with 95 % intervals.
 
-    --compare puts a published model's scores beside ours where task, split, metric and shots agree, and says how its
+    --compare prints a published model's scores next to ours if task, split, metric and shots agree, and says how its
     protocol differs; it can be given several times. --format html writes one page with the figure, the tables and the
     queries to look through; prompts and pictures of runs on official data need --data, and --images if they were moved.
     """

@@ -21,13 +21,13 @@ def rerun(
     ],
     model: Annotated[
         str | None,
-        typer.Option(help="Checkpoint folder or hf:FOLDER, where the record's model is not the bundled one."),
+        typer.Option(help="Checkpoint folder or hf:FOLDER, if the record's model is not the bundled one."),
     ] = None,
     model_args: Annotated[
         str, typer.Option(metavar="K=V,...", help="Options of an hf: model, instead of the record's.")
     ] = "",
     features_of: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="As in `run`, where the run's demonstrations were chosen so.")
+        str | None, typer.Option(metavar="MODEL", help="As in `run`, if the run's demonstrations were chosen with it.")
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="DIR", help="The data folder, if the run was not on the sample.")

@@ -48,7 +48,7 @@ def run(
     ] = None,
     replicas: Annotated[str, typer.Option(help="With --ray: auto, or the number of copies of the model.")] = "auto",
     gpus_per_replica: Annotated[
-        int | None, typer.Option(min=0, help="With --ray: 0 or 1; default: 1 where there are GPUs.")
+        int | None, typer.Option(min=0, help="With --ray: 0 or 1; default: 1 if there are GPUs.")
     ] = None,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="Under torchrun: ranks that share one model.")] = 1,
     expect: Annotated[
@@ -167,7 +167,7 @@ def _banner(runs: list[PlannedRun], model: str, usual: str, reason: str) -> list
 
 
 def _protocols(runs: list[PlannedRun], usual: str, why: str) -> str:
-    """`protocol flamingo`, and which tasks are asked in one of their own; `usual` is empty where the user named it."""
+    """`protocol flamingo`, and which tasks are asked in one of their own; `usual` is empty if the user named it."""
     tasks: dict[str, dict[str, None]] = {}
     for run in runs:
         tasks.setdefault(run.protocol.name, {})[run.task.name] = None

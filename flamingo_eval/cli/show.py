@@ -35,7 +35,7 @@ def show(
     shots: Annotated[
         str,
         typer.Option(
-            metavar="N|all", help="Number of demonstrations. Default: 4, or all where the query brings some (SMMILE)."
+            metavar="N|all", help="Number of demonstrations. Default: 4, or all if the query has its own (SMMILE)."
         ),
     ] = "",
     id: Annotated[str | None, typer.Option("--id", help="Which query of a finished run, by its id.")] = None,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 MERGED = 0.05  # what comes within this share of the last burst's time belongs to it
 MOST_BURSTS = 128
 LEAST_BURSTS = 3
-LEAST_SHARE = 0.1  # of the queries, where there are fewer bursts
-OVERDUE = 0.1  # of the time waited, where an answer is later than expected
+LEAST_SHARE = 0.1  # of the queries, if there are fewer bursts
+OVERDUE = 0.1  # of the time waited, if an answer is later than expected
 EVEN = 0.05  # how strongly the two costs are drawn to equal shares, where bursts cannot tell them apart
 
 

@@ -29,7 +29,7 @@ def train(
 ) -> None:
     """Train RECIPE in three stages (contrastive, language, Flamingo), or as a bridge between two frozen models.
 
-    Stopped at any time, the same command goes on from the last state. DIR/checkpoint is what --model takes.
+    The same command resumes from the last state. DIR/checkpoint is what --model takes.
     A recipe with `stage: bridge` trains the new parts of a folder of `flamingo-eval build` on your own data, one with
     `stage: contrastive` an encoder on your own pairs; start them with torchrun for several GPUs.
     """
@@ -69,7 +69,7 @@ def train(
 def _train_stage(
     stage: str, path: Path, out: Path, device: str, console: Console, seed: int | None, threads: int | None, smoke: bool
 ) -> None:
-    """One stage of its own; files that the recipe names lie beside it, those of a shipped one in the current folder."""
+    """Train one separate stage; files in the recipe are relative to it, or to the current folder for a shipped one."""
     from dataclasses import replace
 
     from flamingo_eval.errors import UsageError

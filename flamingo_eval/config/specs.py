@@ -76,7 +76,7 @@ class DemoSpec:
     support_size: int = 2048  # drawn once per seed from the support split (Flamingo v2 B.1.4); 0 = the whole split
     support_per_class: int = 0  # classification: this many a class instead of support_size (paper: 32)
     picture_weight: float = 0.5  # rices-both: weight of the picture; the rest is the text
-    every: bool = field(default=False, metadata=PROSE)  # each query shows all the demonstrations that it brings
+    every: bool = field(default=False, metadata=PROSE)  # each query shows all of its own demonstrations
     # RICES by another model's features than those of the model asked: its name and the beginning of its hash
     features: str = field(default="", metadata={"absent": ""})
     given: str = ""  # for fixed demonstrations: the hash of their file, or the numbers of shots of the official draws
@@ -144,7 +144,7 @@ class TaskSpec:
     support_size: int = field(default=2048, metadata=BEFORE)
     support_per_class: int = field(default=0, metadata=BEFORE)
     max_shots: int | None = field(default=None, metadata=BEFORE)  # RareAct: 0
-    # the benchmark's own protocol, asked in where the user names none: by the protocol that the model is usually asked
+    # the benchmark's own protocol, used if the user names none: by the protocol that the model is usually asked
     # in, or by that one's style
     protocols: Mapping[str, str] = field(default_factory=dict, metadata=BEFORE)
     notes: str = field(default="", metadata=PROSE)
@@ -216,7 +216,7 @@ class PromptSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolSpec:
-    """prompts/<protocol>/protocol.yaml: the marks as a shown prompt writes them, and what it stands for.
+    """prompts/<protocol>/protocol.yaml: the marks in shown prompts, and the style.
 
     `style`: one text with picture tags, the same as one user turn of a conversation, or a turn for each side of every
     demonstration. `after_image` is text that follows every picture, in both of the first. `variants` names the wordings

@@ -140,6 +140,6 @@ def on_disk(root: Path, name: str) -> Path:
 
 @lru_cache(maxsize=256)
 def _by_lower_case(folder: Path, mtime_ns: int) -> dict[str, str]:
-    """Names in a folder by their lower-case form. `mtime_ns` is part of the key: a changed folder is listed anew."""
+    """Names in a folder by their lower-case form. `mtime_ns` is part of the key: a changed folder is listed again."""
     del mtime_ns
     return {name.lower(): name for name in sorted(os.listdir(folder), reverse=True)}

@@ -84,7 +84,7 @@ def paths_without_bytes(path: Path, column: str) -> dict[int, str]:
 
 
 def cells_without_bytes(path: Path, column: str) -> dict[int, str]:
-    """By row, the path in each cell without bytes of a Hub image column; "" where it has neither. Raises DataError."""
+    """By row, the path in each cell without bytes of a Hub image column; "" if it has neither. Raises DataError."""
     import pyarrow as pa
 
     try:
@@ -127,7 +127,7 @@ def _paths_in(cells: Any, first: int) -> dict[int, str]:
 
 @lru_cache(maxsize=64)
 def _mapped(path: Path, mtime_ns: int) -> pa.Table:
-    """The table of an Arrow stream or file, mapped. `mtime_ns` is part of the key: a rewritten file is mapped anew."""
+    """The table of an Arrow stream or file, mapped. `mtime_ns` is part of the key: a rewritten file is mapped again."""
     import pyarrow as pa
 
     del mtime_ns

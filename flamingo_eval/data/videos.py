@@ -114,7 +114,7 @@ def _film(container: Any, path: Path) -> Any:
 
 
 def _duration(container: Any, stream: Any, path: Path) -> float:
-    """Seconds from the first frame to the end of the last, from the header or, where it is silent, from the packets.
+    """Seconds from the first frame to the end of the last, from the header or, if it has none, from the packets.
 
     Program streams (.mpg, .vob) say it nowhere, and not every packet of theirs has a time: there the last frames are
     decoded.

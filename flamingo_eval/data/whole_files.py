@@ -142,7 +142,7 @@ def _bmp(file: BinaryIO, size: int) -> bool:
 
 
 def _tiff(file: BinaryIO, size: int) -> bool:
-    del file  # Pillow reads the directory that says where its parts lie
+    del file  # Pillow reads the directory with the offsets of its parts
     return size > 8
 
 

@@ -1,6 +1,6 @@
-"""Pictures in words, where a benchmark brings them: text twins of VL-ICL, COCO's captions beside VQA's questions.
+"""Pictures in words, if a benchmark has them: text twins of VL-ICL, COCO's captions next to VQA's questions.
 
-They are read only when they are asked for (ablation images-in-words), so that nothing else depends on these files.
+They are read only for the ablation images-in-words, so that nothing else depends on these files.
 
     twin       VL-ICL: support.json of the task's `_text` folder. The words are a row's `text`, `description` or
                `caption`, else its `question` where the row of the plain folder asks another one

@@ -27,7 +27,7 @@ SERVER = "openai:"  # what the name of a model that a server runs begins with
 class Service:
     """A deployment with its model loaded. `state` gives a few words for the progress bar.
 
-    `pool`: the replicas, where there are several.
+    `pool`: the replicas, if there are several.
     """
 
     backend: Backend
@@ -37,7 +37,7 @@ class Service:
 
 
 def identity_before(deployment: Deployment) -> ModelIdentity | None:
-    """The model's identity before it is loaded, on the device where it will be; None where that cannot be told."""
+    """The model's identity before it is loaded, on the device where it will be; None if it cannot be known."""
     if deployment.ray is None:
         return identity_of(deployment.model, deployment.device, deployment.dtype)
     if str(deployment.model).startswith(SERVER):
@@ -196,7 +196,7 @@ def _device_type(deployment: Deployment) -> str:
 
 
 def _print_weights_size(rank_env: RankEnvironment, replica: Replica, size: int) -> None:
-    """Print the size of this rank's weights beside the expected size, on one line."""
+    """Print the size of this rank's weights and the expected size, on one line."""
     import sys
 
     from flamingo_eval.engine import Engine as LocalEngine

@@ -161,7 +161,7 @@ class ReplicaPool:
                 self._answer(replica, status, unit, work, spec, split)
             status.state = "given up"
             work.results.put(None)
-        except BaseException as error:  # raised again where the outputs are read
+        except BaseException as error:  # raised again when the outputs are read
             work.results.put(error)
 
     def _answer(

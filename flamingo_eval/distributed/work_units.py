@@ -26,7 +26,7 @@ class Unit:
 def cut(episodes: Iterable[Episode], replicas: int, max_queries: int = MOST_QUERIES) -> list[Unit]:
     """Cut a run's queries into units: large ones first, small ones at the end, so that replicas finish together.
 
-    Queries of one picture share a unit where there is room (VQAv2 asks five questions per picture), so that one
+    Queries of one picture share a unit if there is room (VQAv2 asks five questions per picture), so that one
     replica encodes it.
     """
     by_picture: dict[str, list[Episode]] = {}

@@ -70,7 +70,7 @@ class BeamState:
         B, K, V = log_probs.shape
         n_new = self.tokens.shape[2] + 1
         sums = (self.scores[:, :, None] + log_probs).view(B, K * V)
-        n_seen = K * (1 + max(len(stop_tokens), 1))  # so that K beams go on, whatever stops
+        n_seen = K * (1 + max(len(stop_tokens), 1))  # so that K beams continue, whatever stops
         best, flat = ordered_topk(sums, min(n_seen, K * V))
         self.lost = self.lost | (best[:, 0].isnan() & ~self.done)  # NaN ranks above every number
         beam, token = flat // V, flat % V
@@ -79,7 +79,7 @@ class BeamState:
         self._end(best, beam, stops, n_new)
         self._settle(best[:, 0], n_new)
 
-        running = torch.sort(stops.long(), dim=1, stable=True).indices[:, :K]  # the best K that go on, in their order
+        running = torch.sort(stops.long(), dim=1, stable=True).indices[:, :K]  # the best K that continue, in order
         self.parents = beam.gather(1, running)
         self.scores = best.gather(1, running)
         previous_tokens = _of_beam(self.tokens, self.parents)

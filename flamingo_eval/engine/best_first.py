@@ -2,7 +2,7 @@
 
 A log-probability is at most 0, so no token makes a sum larger. Let s be the sum down to a node, and c a candidate below
 it with the sum S_c and l_c tokens, of which m at most. Sums: S_c <= s. Means: S_c / l_c <= s / l_c <= s / m, where the
-second step holds because s <= 0 and l_c <= m. So s, or s / m, bounds all that lies below, and a subtree whose bound is
+second step holds because s <= 0 and l_c <= m. So s, or s / m, bounds everything below, and a subtree whose bound is
 below the score of a known candidate contains no better one. The most promising nodes are read first.
 
 Passes of different shapes agree only up to rounding. If another candidate is closer to the best one than `margin`, the
@@ -71,7 +71,7 @@ def search_columns(tree: SearchTree, at_once: int) -> int:
 class Search:
     """One prompt's search. Ask `take` which nodes to read, and tell `learn` what their children's tokens scored.
 
-    `branches` holds, for every node that was taken, the columns of the cache in which its branch lies, its own last.
+    `branches` holds, for every node that was taken, the columns of the cache with its branch, its own last.
     """
 
     def __init__(self, tree: SearchTree, mean: bool, margin: float) -> None:

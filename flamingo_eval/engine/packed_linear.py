@@ -1,6 +1,6 @@
 """Linear layers in the layout of the CPU's matrix kernels, rearranged once instead of at every product.
 
-PyTorch's plain CPU product arranges the weights anew in each call; with the few rows of a prompt or of a decoding step
+PyTorch's plain CPU product arranges the weights again in each call; with the few rows of a prompt or of a decoding step
 that costs up to two thirds of its time. The same operators are what torch.compile emits when weights are frozen.
 """
 

@@ -26,7 +26,7 @@ PIECE = 32  # tokens; always the same, so that a token's result does not depend 
 class Pieces:
     """Which tokens see which picture.
 
-    `tokens` int64[C, piece]: flat index into B * S (any index where a piece is not full); `pictures` int64[C]: the
+    `tokens` int64[C, piece]: flat index into B * S (any index if a piece is not full); `pictures` int64[C]: the
     picture of each piece (None: piece c sees picture c). The n tokens that see a picture have the indices `found`
     int64[n] in the flat batch and `placed` int64[n] in the flat pieces.
     """
@@ -72,7 +72,7 @@ class Pieces:
 
 
 def attend_own_picture(attention: CrossAttention, x: Tensor, visual: VisualKV, pieces: Pieces) -> Tensor:
-    """[B, S, D], two of [P, H, L, d] -> [B, S, D]; zeros where a token sees no picture"""
+    """[B, S, D], two of [P, H, L, d] -> [B, S, D]; zeros if a token sees no picture"""
     keys, values = visual
     q = attention.queries(x).view(-1, attention.heads, keys.shape[-1])  # [B * S, H, d]
     q = q[pieces.tokens].transpose(1, 2)  # [C, H, piece, d]

@@ -145,7 +145,7 @@ class Prefill:
         return x, projections
 
     def _last_pictures(self, projections_of: list[tuple[int, Projections | None]], rows: int) -> LastPictures:
-        """Keys and values of every row's last picture, [rows, H, L, d]; zeros where there is none."""
+        """Keys and values of every row's last picture, [rows, H, L, d]; zeros if there is none."""
         example = next((p.kept for _, p in projections_of if p is not None), None)
         if example is None:
             return LastPictures({})

@@ -97,7 +97,7 @@ class Ranker:
 
     @torch.inference_mode()
     def _search(self, queries: Sequence[Query], pictures: VisualTokens, spec: RankSpec) -> list[Best | None]:
-        """Best-first search in the trees of some prompts; None where it ran out of columns or cannot decide."""
+        """Best-first search in the trees of some prompts; None if it ran out of columns or cannot decide."""
         model, N = self.prefill.model, self.at_once
         taps = model.config.decoder.short_conv
         columns, branching = queries[0].columns, queries[0].branching

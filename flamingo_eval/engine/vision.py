@@ -166,7 +166,7 @@ class LastPictures:
     """Keys and values of the last picture of every row, by gated block; branches see these."""
 
     def __init__(self, by_block: dict[int, VisualKV]) -> None:
-        """`by_block`: two of [rows, H, L, d]; empty where no row has a picture."""
+        """`by_block`: two of [rows, H, L, d]; empty if no row has a picture."""
         self.by_block = by_block
 
     def __call__(self, block: int, layer: GatedXattn) -> VisualKV | None:

@@ -39,7 +39,7 @@ class MetricRow:
     target: bool = False  # reads Example.target
     labels: tuple[str, ...] = ()  # keys of Example.labels without which there is no value
     optional_labels: tuple[str, ...] = ()  # keys that add a breakdown
-    quick: bool = True  # the mean of cheap per-example values: shown while a run goes on
+    quick: bool = True  # the mean of cheap per-example values: shown during a run
     best_suffices: bool = False  # the best candidate and its score are enough, the others' are not read
     letter_suffices: bool = False  # so is the letter of a choice; an answer without a letter counts as wrong
     full_marks_from: int = 1  # references that an example needs before an answer can reach 100
@@ -52,7 +52,7 @@ class MetricRow:
 # What a metric reads of an Example. Open-ended: Example.references, at least one. Close-ended: Example.target, the
 # index of the right candidate (Hateful Memes: 1 for hateful, candidates [no, yes]). Labels, with their types:
 #   answer_type, question_type   str. VQA's; STAR: Interaction, ...; NExT-QA: CW, CH, TN, TC, TP, DB, DC, DL, DO
-#   extra_references             tuple[str, ...]. NExT-QA: the second reference where there is one
+#   extra_references             tuple[str, ...]. NExT-QA: the second reference if there is one
 #   relevance, gt_index          tuple[float, ...] one a candidate; int. VisDial, the densely annotated round
 #   class_id, verb, noun         int, str, str. RareAct: one class a row
 #   annotation, video_id         int 0-4, str. RareAct
@@ -283,7 +283,7 @@ def _load_shipped(name: str) -> Metric:
 
 @cache
 def answer_reader(name: str) -> Callable[[str], str]:
-    """What a metric compares of an answer: two answers are the same where this is. Imported on first use."""
+    """What a metric compares of an answer: two answers are equal if this is equal. Imported on first use."""
     module, function = metric_row(name).reads.split(":")
     reader: Callable[[str], str] = getattr(import_module(module), function)
     return reader

@@ -74,7 +74,7 @@ def baseline_scores(
     """The score of every baseline under a metric, with its interval, over the same queries as the model's.
 
     `shot_answers` are the answers of each query's shots in the order of the prompt. `dialect` is the protocol's, as in
-    score_all; `candidates` are the split's, of a close-ended task whose queries name none. Nothing where no query has a
+    score_all; `candidates` are the split's, of a close-ended task whose queries name none. Nothing if no query has a
     shot. Raises what the metric raises (MissingDependency, MetricError).
     """
     if not any(shot_answers):

@@ -33,7 +33,7 @@ UNCOVERED = "uncovered"  # the queries whose answer no shot shows
 class ShotUse:
     """What the answers copied from the shots: per query, and scores that are not means over queries."""
 
-    queries: tuple[Copying | None, ...]  # aligned with the predictions; None where no shot was shown
+    queries: tuple[Copying | None, ...]  # aligned with the predictions; None if no shot was shown
     scores: Mapping[str, Score] = field(default_factory=dict)  # of corpus metrics: by MAJORITY, LAST, UNCOVERED
 
 

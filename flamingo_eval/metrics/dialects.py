@@ -11,7 +11,7 @@ from flamingo_eval.metrics import metric_row
 
 
 def dialect_of(spec: MetricSpec, protocol: str = "") -> str:
-    """The dialect that counts: the task's where it names one, else the protocol's, else the metric's first.
+    """The dialect to use: the task's if it names one, else the protocol's, else the metric's first.
 
     A protocol's dialect that the metric does not have is passed over: protocols name the dialect of VQA accuracy, and
     their other tasks have other metrics. A task's unknown dialect is an error.

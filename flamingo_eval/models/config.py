@@ -248,7 +248,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class FlamingoConfig:
-    """A whole model. `resampler` is None where the decoder attends to the encoder's own output."""
+    """A whole model. `resampler` is None if the decoder attends to the encoder's own output."""
 
     name: str
     vision: VisionConfig = field(default_factory=NFNetConfig)

@@ -90,7 +90,7 @@ def query_image_blank(episode: Episode, key: str, answers: Sequence[str]) -> Epi
 
 
 def images_in_words(episode: Episode, key: str, support: Support) -> Episode:
-    """The shots' pictures are put into words, where the data have them: a text twin, or another caption."""
+    """The shots' pictures are replaced by words, if the data have them: a text twin, or another caption."""
     return replace(episode, shots=tuple(map(_in_words, episode.shots)))
 
 
@@ -102,7 +102,7 @@ def _in_words(shot: Example) -> Example:
 
 
 def words_for(example: Example) -> str:
-    """What stands for a row's pictures in words: its text twin (data/words.py), or another caption than its answer."""
+    """The text that replaces a row's pictures: its text twin (data/words.py), or another caption than its answer."""
     if isinstance(words := example.labels.get(IN_WORDS), str):
         return words
     return next((text for text in example.references if text.strip() != example.answer.strip()), "")
@@ -179,8 +179,8 @@ def check_ablation_of(task: TaskSpec, name: str, support: Split | None) -> None:
         what = f"{len(bare)} rows of split '{support.name}' ('{bare[0]}')" if support is not None else "the shots"
         raise UsageError(
             f"{task.name}: --ablation {name}: the data have no words for the pictures of {what}.",
-            fix="It is for captions, and for data with a text twin (VL-ICL's *_text folders beside the task's) or with "
-            "COCO's captions file beside VQA's questions.",
+            fix="It is for captions, and for data with a text twin (VL-ICL's *_text folders next to the task's) or "
+            "with COCO's captions file next to VQA's questions.",
         )
 
 

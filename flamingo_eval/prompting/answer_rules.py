@@ -48,9 +48,9 @@ def letter(text: str) -> str:
 
 
 def tagged_letter(text: str) -> str:
-    """The letter between the last pair of answer tags, which may be left open; "" where there is none.
+    """The letter between the last pair of answer tags, which may be left open; "" if there is none.
 
-    Without tags that of what stands behind the reasoning (`</think>`): the letter it begins with, else the one behind
+    Without tags, that of the text after the reasoning (`</think>`): the letter it begins with, else the one behind
     its last `answer is`, `option` or the like, else that of its last line.
     """
     answer = text.rpartition("</think>")[2]

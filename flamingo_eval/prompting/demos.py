@@ -82,7 +82,7 @@ def balanced_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Ex
 def fixed_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
     """The same demonstrations for every query of a seed; one whose picture is the query's own gives way to the next.
 
-    Queries that bring their demonstrations show these.
+    Queries with their own demonstrations show these.
     """
     shots = support.shots(query, spec.seed)
     in_order = brought(query) is not None
@@ -125,7 +125,7 @@ def _shows_query(shot: Shot, query: Example) -> bool:
 def _taken(shots: Iterable[Shot], query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
     """The rows of the first `spec.shots` shots that do not show the query's own picture.
 
-    A query that brings its demonstrations shows all of them where they are fewer; for others that is an error.
+    A query with its own demonstrations shows all of them if there are fewer; for others that is an error.
     """
     return tuple(example for shot in _shots_taken(shots, query, support, spec) for example in shot)
 

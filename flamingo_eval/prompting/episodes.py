@@ -128,7 +128,7 @@ class Episodes(Mapping[str, Episode]):
 def episodes_by_id(
     asked: Asked, queries: Sequence[Example], support: Support | None, ranking: Ranking | None = None
 ) -> Mapping[str, Episode]:
-    """The episodes of a run by query id. Raises PromptError where there are too few shots for a query.
+    """The episodes of a run by query id. Raises PromptError if there are too few shots for a query.
 
     Shots that the model chooses, or that depend on which files can be read, are all chosen now; others are drawn as
     they are asked for.

@@ -78,7 +78,7 @@ def _first_of(shots: Shots, place: str, rows_of_a_shot: int) -> Given:
         ways = query.labels.get("ways_shown")
         rows = spec.shots * (ways if isinstance(ways, int) else rows_of_a_shot)
         own = brought(query)
-        rows = rows if own is None else min(rows, len(own))  # of more shots than it brings, a query shows what it has
+        rows = rows if own is None else min(rows, len(own))  # a query with fewer demonstrations shows all of them
         ids = shots.get(query.id)
         if ids is None:
             raise DataError(

@@ -23,7 +23,7 @@ NO_LABELS = ("cider", "bleu", "rouge_l", "meteor", "wups", "ndcg", "mwap", "msap
 
 
 def why_not_permuted(task: TaskSpec, support: Split | None) -> str:
-    """Why a task's answers are no labels that could change places; "" where they are."""
+    """Why a task's answers are not labels that can be permuted; "" if they are."""
     if support is None:
         return "there are no shots to show the labels"
     if task.metrics[0].name in NO_LABELS:
@@ -50,7 +50,7 @@ def labels_permuted(episode: Episode, key: str, support: Support) -> Episode:
 
 
 def answers_by_key(row: Example) -> Mapping[str, str]:
-    """The answers that a support row shows by `answer_key`; {"": its answer} where it has one."""
+    """The answers that a support row shows by `answer_key`; {"": its answer} if it has one."""
     answers = row.labels.get("answers")
     return {str(k): str(v) for k, v in answers.items()} if isinstance(answers, Mapping) else {"": row.answer}
 

@@ -25,7 +25,7 @@ from flamingo_eval.records import Example
 _Item = TypeVar("_Item")
 Shot: TypeAlias = tuple[Example, ...]  # rows that are shown together, in this order
 Given = Callable[[Example, DemoSpec], Sequence[str]]  # query, spec -> ids of the rows shown, in the prompt's order
-FEWER_NOTE = "shots"  # key of a score's note that queries bring fewer demonstrations than were asked for
+FEWER_NOTE = "shots"  # key of a score's note that queries have fewer demonstrations than requested
 KEYED = frozenset(("pool", "group", "ways_shown"))  # labels that decide how many shots a query can get
 
 
@@ -82,7 +82,7 @@ class Support:
         return self._pool(pool_of(query), str(query.labels.get("answer_key", "")))
 
     def shots(self, query: Example, seed: int) -> tuple[Shot, ...]:
-        """What can be drawn for a query: single rows, groups, the rounds drawn for it, or the rows that it brings."""
+        """What can be drawn for a query: single rows, groups, the rounds drawn for it, or its own rows."""
         ids = brought(query)
         if ids is not None:
             rows = {e.id: e for e in self.pool(query)}
@@ -155,14 +155,14 @@ def brought(query: Example) -> tuple[str, ...] | None:
 
 
 def most_brought(queries: Sequence[Example]) -> int | None:
-    """The most demonstrations that a query brings; None where shots are drawn."""
+    """The largest number of demonstrations of a query; None if shots are drawn."""
     return max((len(ids) for query in queries if (ids := brought(query)) is not None), default=None)
 
 
 def fewer_note(queries: Sequence[Example], shots: int) -> str:
-    """Says how many of the queries bring fewer demonstrations than are asked for; "" where none does."""
+    """Says how many of the queries have fewer demonstrations than requested; "" if none."""
     fewer = sum(len(ids) < shots for query in queries if (ids := brought(query)) is not None)
-    return f"{fewer} of {len(queries)} queries bring fewer demonstrations and show all they bring" if fewer else ""
+    return f"{fewer} of {len(queries)} queries have fewer demonstrations and show all of them" if fewer else ""
 
 
 def in_own_order(query: Example) -> bool:

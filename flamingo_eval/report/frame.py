@@ -31,7 +31,7 @@ def load_results(
     Scores: value, low and high (95 % interval), n, n_failed, why_undefined, and the run's settings. `row` names the row
     of the table that a run belongs to: runs with the same `row`, `metric` and `shots` differ only in the seed.
     `variant` names other differences between runs of one name (`limit 100`). Queries: id, media (rows of
-    one picture share it), shot ids, tokens, answer, own score of the headline metric (0-100, None where it has
+    one picture share it), shot ids, tokens, answer, own score of the headline metric (0-100, None if it has
     none), error, and what the answer copied from its shots: copied, majority, last, covered (docs/scores.md). Shots:
     the in-context card, seeds averaged: score, copied, ... with `_low` and `_high`, the curve of the row (the same at
     all of its shots) and the verdict; `data` is the folder of official files, for runs that do not record copying.

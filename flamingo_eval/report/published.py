@@ -40,8 +40,8 @@ class Published:
     support_per_class: int | str | None = None
     notes: str = ""
     conflicts: Mapping[int, str] = field(default_factory=dict)  # contradictions between sources, by shots
-    all_shots: float | None = None  # with every demonstration that a query brings
-    protocol: str = ""  # where the source asked this model otherwise than others
+    all_shots: float | None = None  # with all demonstrations of a query
+    protocol: str = ""  # if the source asked this model differently
 
     @property
     def asked_in(self) -> str:
@@ -49,7 +49,7 @@ class Published:
         return self.protocol or PRACTICES[self.source].protocol
 
     def at_all_shots(self, shots: int | None) -> Published:
-        """With the value at all of a query's demonstrations as that of `shots`, the most that a query brings."""
+        """With the value at all of a query's demonstrations as that of `shots`, the largest number of any query."""
         if shots is None or self.all_shots is None:
             return self
         return replace(self, values={**self.values, shots: self.all_shots})

@@ -125,7 +125,7 @@ def _chosen(metrics: Sequence[str], headline: str, records: Sequence[Recorded]) 
 
 
 def _below(runs: Sequence[Recorded], name: str) -> Cell | None:
-    """What stands in a row below the score's: the share of queries whose answer is among their shots, a baseline."""
+    """The content of a row below the score's: the share of queries whose answer is among their shots, a baseline."""
     headlines = [r.scores.headline for r in runs]
     values = [v for h in headlines if (v := h.breakdown.get(name)) is not None]
     if not values:

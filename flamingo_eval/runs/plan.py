@@ -36,16 +36,14 @@ from flamingo_eval.runs.preflight import check_wanted, require_letters
 from flamingo_eval.runs.questions import Question
 from flamingo_eval.runs.task_data import TaskData, load_data
 
-DEFAULT_SHOTS = 4  # where no number is given and a task's shots are drawn
+DEFAULT_SHOTS = 4  # if no number is given and a task's shots are drawn
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
     """The options of a set of runs."""
 
-    shots: tuple[
-        int | None, ...
-    ] = ()  # None: all demonstrations that a query brings; (): that where it brings some, or 4
+    shots: tuple[int | None, ...] = ()  # None: all demonstrations of a query; (): all if queries have their own, else 4
     seeds: tuple[int, ...] = (0,)
     demos: DemoMethod = "random"
     support_size: int | None = None
@@ -189,14 +187,15 @@ def _limit(task: TaskSpec) -> str:
 
 
 def _shots_of(task: TaskSpec, data: TaskData, choices: Choices) -> list[int]:
-    """The numbers of shots to run: those asked for that the task, and the demonstrations that queries bring, go up to.
+    """The requested numbers of shots, up to the limits of the task and of the queries' own demonstrations.
 
-    Raises UsageError where all of a query's demonstrations are asked for and the task's shots are drawn.
+    Raises UsageError if all of a query's demonstrations are requested and the task's shots are drawn.
     """
     brought = most_brought(data.queries.examples)
     if None in choices.shots and brought is None:
         raise UsageError(
-            f"--shots all: {task.name} draws its shots, its queries bring none.", fix="Give numbers, as --shots 0,4."
+            f"--shots all: {task.name} draws its shots; its queries have none of their own.",
+            fix="Give numbers, as --shots 0,4.",
         )
     asked = choices.shots or ((DEFAULT_SHOTS,) if brought is None else (None,))
     numbers = dict.fromkeys(brought if k is None else k for k in asked)

@@ -168,8 +168,8 @@ def require_readable(media: Iterable[Media]) -> None:
         raise MediaError(
             f"{count} cannot be read:",
             problems,
-            fix="Fix the files, or run with --on-error skip: demonstrations that cannot be shown give way to the next "
-            "ones, and queries without their picture are counted and listed, never scored.",
+            fix="Fix the files, or run with --on-error skip: demonstrations that cannot be shown are replaced by "
+            "the next ones, and queries without their picture are counted and listed, never scored.",
         )
 
 

@@ -1,6 +1,6 @@
 """run.json and scores.json as dataclasses. Written by `asdict`, read by schema.py; schema 1 is converted.
 
-Schema 2 (this one): bootstrap draws are in scores.json only where they do not follow from outputs.jsonl
+Schema 2 (this one): bootstrap draws are in scores.json only if they do not follow from outputs.jsonl
 (runs/draws.py), and default settings of a spec are written like all others.
 """
 

@@ -37,7 +37,7 @@ def data_of(spec: RunSpec, data: str | None, images: tuple[str, ...] = ()) -> Da
 def recorded_data(record: RunRecord, data: str | None, images: tuple[str, ...] = ()) -> TaskData:
     """The data that a finished run was made from; `data` is where the official files are, `images` more pictures.
 
-    Raises FlamingoEvalError where they are not at hand or have changed.
+    Raises FlamingoEvalError if they are missing or have changed.
     """
     spec = record.spec
     if not is_sample(spec.data) and data is None:

@@ -98,10 +98,10 @@ def run(
 ) -> FinishedRun:
     """Answer and score one task at one number of shots and one seed, and write its folder.
 
-    `episodes`, by query id where they are a mapping, are what the run asks; without them they follow from the spec.
+    `episodes`, by query id if they are a mapping, are what the run asks; without them they follow from the spec.
     `settings` is what does not change the outputs but belongs in the record (batch size, workers); `model` is what the
     record says of the model beyond the spec; `passed_over` are the support examples that could not be shown
-    (--on-error skip). `say` gets a line if a similar run lies beside this one, or if pictures of answered queries have
+    (--on-error skip). `say` gets a line if there is a similar run, or if pictures of answered queries have
     changed since; `phase` the name of each phase (answering, scoring, writing), with its progress. Raises RunError if
     another process writes the same run, or if other examples were passed over when it began; whatever stops it, the
     same call resumes it.
@@ -150,7 +150,7 @@ def run(
 
 
 SKIP_HINT = (
-    "Fix the file, or run with --on-error skip: demonstrations that cannot be shown give way to the next ones, and "
+    "Fix the file, or run with --on-error skip: demonstrations that cannot be shown are replaced by the next ones, and "
     "failed queries are counted and listed, never scored."
 )
 

@@ -34,9 +34,9 @@ def scored(
     shots: Mapping[str, Example],
     phase: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Score], list[float | None]]:
-    """The task's metrics over the answered queries, and the headline's per-example values (None where it failed).
+    """The task's metrics over the answered queries, and the headline's per-example values (None if it failed).
 
-    `phase` is told what is being computed.
+    `phase` is called with what is being computed.
     """
     answered = [(o, e) for o, e in zip(outputs, examples, strict=True) if not o.error]
     n_failed = len(outputs) - len(answered)

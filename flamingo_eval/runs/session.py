@@ -44,7 +44,7 @@ class Observer:
         yield lambda _: None
 
     def phase(self, name: str, done: int = 0, total: int = 0) -> None:
-        """The run at hand has come to another phase, or is at `done` of `total` in it (0: not known)."""
+        """The current run has entered another phase, or is at `done` of `total` in it (0: not known)."""
 
     def prompts(self, episodes: Collection[Episode]) -> None:
         """What is about to be answered."""
@@ -117,10 +117,10 @@ def ranked_episodes(
     usable: UsableExamples | None,
     phase: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
 ) -> Mapping[str, Episode]:
-    """The episodes of a run by query id, the demonstrations chosen by the model where the run says so (RICES).
+    """The episodes of a run by query id, the demonstrations chosen by the model if the run requires it (RICES).
 
-    `usable`: what cannot be shown is left out (--on-error skip). `phase` is told how far the encoding is. Raises
-    UsageError for a model that cannot choose.
+    `usable`: what cannot be shown is left out (--on-error skip). `phase` is called with the progress of the
+    encoding. Raises UsageError for a model that cannot choose.
     """
     if usable is None or not ranked_by_model(spec) or support is None:
         return episodes_by_id(spec, queries, support, _ranking(backend, spec, data, phase))
@@ -160,7 +160,7 @@ def run_all(
 ) -> list[FinishedRun] | None:
     """The records of all runs, in their order; None in a process that only answers for another one (torchrun).
 
-    `identity`: the model's, where it is known before the model is loaded: finished runs are then found first, and of
+    `identity`: the model's, if it is known before the model is loaded: finished runs are then found first, and of
     interrupted ones the answered queries need no pictures. `shape`: what prompts are measured with, if they are.
     `features`: the encoder that chooses demonstrations (RICES) in the place of the model's own, made when needed.
     `open_backend` is entered with the runs that are left; not at all if there are none.

@@ -18,7 +18,7 @@ MULTIPLE = 32  # lengths are padded to a multiple of this: few shapes, few kerne
 @dataclass(frozen=True, slots=True)
 class Batch:
     """`tokens` int64[B, S]; `weights` float32[B, S] of predicting each token; `image_of_token` int64[B, S], 1-based;
-    `scenes` int64[B, M], -1 where an episode has fewer pictures; `others` int64[B, M] and `shares` float32[B, M]: the
+    `scenes` int64[B, M], -1 if an episode has fewer pictures; `others` int64[B, M] and `shares` float32[B, M]: the
     scenes that these are blended with, and how much (0: not at all); `repeats` bool[B, S]: answer tokens of an answer
     that an earlier chunk of the episode has shown.
     """

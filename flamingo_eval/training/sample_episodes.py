@@ -24,7 +24,7 @@ from flamingo_eval.sample.world.wording import (
 )
 from flamingo_eval.training.concept_pools import ScenePool, Thing, thing_of
 
-INVENTED = 0.5  # share of bind episodes with invented objects, where the pool has some
+INVENTED = 0.5  # share of bind episodes with invented objects, if the pool has some
 NEIGHBOURS = 0.25  # share of bind episodes whose objects are of one kind
 BLEND = (0.2, 0.5)  # least and largest share of the second object in a blend
 

@@ -1,4 +1,4 @@
-"""Benchmarks whose queries bring their demonstrations: SMMILE, ISEKAI, and TrueMICL's records, on invented data."""
+"""Benchmarks whose queries have their own demonstrations: SMMILE, ISEKAI, and TrueMICL's records, on invented data."""
 
 from __future__ import annotations
 

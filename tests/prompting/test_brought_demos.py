@@ -44,7 +44,7 @@ def test_without_a_number_every_query_shows_all_it_brings_in_its_order(root: Pat
     (run,) = planned(root, Choices(data=str(root)))
     assert run.demos.shots == 3
     assert shots(run.episodes()) == {"a": ["a/0"], "b": ["b/0", "b/1", "b/2"], "c": []}
-    assert fewer_note(run.queries, 3) == "2 of 3 queries bring fewer demonstrations and show all they bring"
+    assert fewer_note(run.queries, 3) == "2 of 3 queries have fewer demonstrations and show all of them"
     (every,) = planned(root, Choices(shots=(None,), data=str(root), limit=1))
     assert every.demos.shots == 3  # of the whole file, whatever the limit
 

@@ -64,7 +64,7 @@ def test_the_baselines_stand_below_the_score_and_short_queries_are_counted(root:
         ("smmile", "random shot", lines(table)[2][-1].split()[0]),
     ]
     notes = notes_of(table)
-    assert "smmile, 3 shots: 1 of 2 queries bring fewer demonstrations and show all they bring" in notes
+    assert "smmile, 3 shots: 1 of 2 queries have fewer demonstrations and show all of them" in notes
     assert any("always repeating such an answer" in note for note in notes)
 
 

@@ -126,7 +126,7 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> None:
         return
     if "auto_map" in config:
         raise CheckpointError(
-            f"{path}: this model brings its own code (auto_map in config.json), which is never run.",
+            f"{path}: this model contains its own code (auto_map in config.json), which is never run.",
             fix="Use a version of the model whose family transformers implements itself, often named `...-hf`.",
         )
     if family is None and "decoder" in config:

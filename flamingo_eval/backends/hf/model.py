@@ -299,7 +299,7 @@ def _stop_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
 
 @torch.inference_mode()
 def _check_fast_ways(engine: HFEngine) -> list[str]:
-    """Answer one prompt both ways; where they differ, the slow way is taken from then on and the record says so.
+    """Answer one prompt both ways; if they differ, plain inference is used from then on and the record says so.
 
     Raises CheckpointError for a family that cannot be asked prompts with several pictures at all.
     """

@@ -52,7 +52,7 @@ class Reader:
     """Turns prompts into the model's inputs."""
 
     def __init__(self, processor: Any, frames: int = FRAMES, image_options: Mapping[str, Any] | None = None) -> None:
-        """`frames`: pictures in the place of a clip; `image_options`: what the processor is told at every call."""
+        """`frames`: pictures in the place of a clip; `image_options`: options of every call of the processor."""
         self.processor, self.frames = processor, frames
         self.call: dict[str, Any] = {"images_kwargs": dict(image_options)} if image_options else {}
         self.tokenizer = processor.tokenizer

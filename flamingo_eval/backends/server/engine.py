@@ -22,7 +22,7 @@ AHEAD = 4  # a fourth of the requests in flight wait written for their turn
 
 
 class _StoppedError(ServerError):
-    """A job was not sent because another one has shown that the run cannot go on."""
+    """A job was not sent because another job has shown that the run cannot continue."""
 
 
 class ServerEngine:

@@ -259,7 +259,7 @@ def load_labelled(task: TaskSpec, root: Path | DataRoot) -> Split:
     if unlabelled:
         raise DataError(
             f"{task.name}: the answers of {', '.join(unlabelled)} are on an evaluation server; no labelled split "
-            f"lies in {root}.",
+            f"is in {root}.",
             fix="Write a submission file instead, or add the files of a labelled split.",
         )
     source_of(task, root, task.data.query).check()

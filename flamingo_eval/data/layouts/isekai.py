@@ -27,7 +27,7 @@ LISTS = ("positive", "negative")
 def load(source: Source) -> Split:
     """Queries in file order, or with `subset: support` the pictures of their lists.
 
-    id: the query's `image_name`, with `#2` behind it where a line before has the same; a list's picture is
+    id: the query's `image_name`, with `#2` after it if an earlier line has the same; a list's picture is
     `<query>/positive/00`. labels of queries: pool, ways_shown, order_each_round, other_name.
     """
     paths = source.look("annotations")

@@ -86,7 +86,7 @@ def load(source: Source) -> Split:
 
 
 def read_rows(source: Source, path: Path) -> Iterator[Record]:
-    """The rows of a file by its suffix; a picture whose bytes lie in a table is an Image there. Raises DataError."""
+    """The rows of a file by its suffix; a picture whose bytes are in a table is an Image there. Raises DataError."""
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
         yield from read_json_lines(path, source.log)

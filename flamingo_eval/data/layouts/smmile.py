@@ -1,4 +1,4 @@
-"""SMMILE and SMMILE++: problems that bring their own demonstrations, in an order of their own.
+"""SMMILE and SMMILE++: problems with their own demonstrations, in a fixed order.
 
     {"problem_id", "order", "image", "image_url", "question", "answer", ...}
 
@@ -101,13 +101,13 @@ def _example(
 
 @lru_cache(maxsize=4)
 def _empty(path: Path, mtime_ns: int) -> Collection[int]:
-    """The rows of a table without a picture's bytes. `mtime_ns` is part of the key: a rewritten file is read anew."""
+    """The rows of a table without a picture's bytes. `mtime_ns` is part of the key: a rewritten file is read again."""
     del mtime_ns
     return cells_without_bytes(path, "image")
 
 
 def _picture(source: Source, folders: MediaFolders, row: Record) -> tuple[tuple[Image, ...], str]:
-    """The picture and what rows that show it share: its address where there is one, for permutations repeat it."""
+    """The picture, and the key that rows with it share: its address if there is one, as in permutations."""
     image, url = row.values.get("image"), row.values.get("image_url")
     address = url if isinstance(url, str) else ""
     if isinstance(image, Image) and not (address and image.row in _empty(image.path, image.path.stat().st_mtime_ns)):

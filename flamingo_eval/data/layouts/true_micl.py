@@ -2,7 +2,7 @@
 
     {"id", "image": [path, ...], "question", "answer", "operator"}
 
-One folder a task; the pictures of both lists lie in its `img/`. Of VL-ICL it differs in what an operator may be and in
+One folder a task; the pictures of both lists are in its `img/`. Of VL-ICL it differs in what an operator may be and in
 that a support row may name one: `answer` is then that operator's, and the row is shown to its queries alone. A list of
 three answers is read as VL-ICL's, one for each of +, - and x.
 """
@@ -18,7 +18,7 @@ from flamingo_eval.records import Example, Split
 
 
 def load(source: Source) -> Split:
-    """Examples in file order. id: the record's. labels: operator and answer_key, or answers, where there are some."""
+    """Examples in file order. id: the record's. labels: operator and answer_key, or answers, if there are any."""
     folders = source.folders("images")
     rows = read_list(source.file("annotations"), source.log)
     records = unique([(row.id("id"), row) for row in rows], "id")

@@ -1,7 +1,7 @@
 """Reads a Hugging Face config.json. An option that this network does not have is an error that names its key.
 
 An unused key is harmless (training, generation, bookkeeping), or an error (it looks as if it changed what is computed),
-or named in a warning. Inside `attn_config`, `vision_cfg` and similar objects, where there is no bookkeeping, every
+or named in a warning. Inside `attn_config`, `vision_cfg` and similar objects, which have no bookkeeping, every
 unknown key is an error.
 """
 

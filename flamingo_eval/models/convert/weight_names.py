@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-# Parts of a name that torch.compile, FSDP and activation checkpointing put anywhere; DDP's and DeepSpeed's stands first
+# Parts of a name that torch.compile, FSDP and activation checkpointing put anywhere; DDP's and DeepSpeed's comes first
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_fpw_module")
 _LEADING = "module"
 

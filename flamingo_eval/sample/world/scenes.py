@@ -66,8 +66,8 @@ class Concept:
 class Scene:
     """What a picture shows: `count` copies of one object, or two different objects side by side (left, right).
 
-    `objects` are indices into concepts(). `sign` is text on a board, `motion` where the objects of a clip go. `look` 0
-    is the artwork as it is; other looks (render.LOOKS) are invented objects that only training knows.
+    `objects` are indices into concepts(). `sign` is text on a board, `motion` the direction of a clip's objects.
+    `look` 0 is the unchanged artwork; other looks (render.LOOKS) are invented objects that only training knows.
     """
 
     key: str  # decides positions, sizes, tints, noise

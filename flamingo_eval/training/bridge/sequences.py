@@ -150,7 +150,7 @@ class Batch:
     """Padded sequences. `picked` int64[n]: places (of B x S) whose next token is learned; `targets` int64[n]: it.
 
     `pixels`: pictures by their number of frames, each uint8[N, T, 3, size, size]; `places` int64[B, M]: which of all of
-    them (in that order) a sequence's pictures are, any where it has fewer. `positions` int64[B, S] and `mask`
+    them (in that order) a sequence's pictures are, any if it has fewer. `positions` int64[B, S] and `mask`
     bool[B, S, S] are those of packed sequences alone.
     """
 
