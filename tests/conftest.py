@@ -50,8 +50,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def _write_vqa(root: Path, split: str, first_id: int, questions: Sequence[tuple[int, str, str, str]]) -> None:
     """questions: picture, question, answer, answer type."""
     year = f"{split}2014"
-    asked = [{"question_id": first_id + i, "image_id": p, "question": q} for i, (p, q, _, _) in enumerate(questions)]
-    given = [
+    questions_list = [
+        {"question_id": first_id + i, "image_id": p, "question": q} for i, (p, q, _, _) in enumerate(questions)
+    ]
+    annotations = [
         {
             "question_id": first_id + i,
             "image_id": picture,
@@ -63,8 +65,8 @@ def _write_vqa(root: Path, split: str, first_id: int, questions: Sequence[tuple[
         for i, (picture, question, answer, kind) in enumerate(questions)
     ]
     for name, rows in (
-        (f"v2_OpenEnded_mscoco_{year}_questions.json", {"data_subtype": year, "questions": asked}),
-        (f"v2_mscoco_{year}_annotations.json", {"data_subtype": year, "annotations": given}),
+        (f"v2_OpenEnded_mscoco_{year}_questions.json", {"data_subtype": year, "questions": questions_list}),
+        (f"v2_mscoco_{year}_annotations.json", {"data_subtype": year, "annotations": annotations}),
     ):
         (root / name).write_text(json.dumps(rows))
     (root / year).mkdir()

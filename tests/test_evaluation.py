@@ -69,14 +69,14 @@ def test_the_record_says_of_a_model_what_it_says_itself(vqa_root: Path, tmp_path
 
 
 def test_a_model_without_a_digest_is_asked_anew_and_one_with_it_is_not(vqa_root: Path, tmp_path: Path) -> None:
-    unknown, known = Own(), Own(name="mine", sha256="ab12")
-    for own in (unknown, known):
+    unknown, named = Own(), Own(name="mine", sha256="ab12")
+    for own in (unknown, named):
         for _ in range(2):
             evaluate(own, "vqav2", shots=0, data=vqa_root, out=tmp_path)
-    assert (unknown.asked, known.asked) == (24, 12)
+    assert (unknown.asked, named.asked) == (24, 12)
     evaluate(unknown, "vqav2", shots=0, data=vqa_root, out=tmp_path, fresh=False)
-    evaluate(known, "vqav2", shots=0, data=vqa_root, out=tmp_path, fresh=True)
-    assert (unknown.asked, known.asked) == (24, 24)
+    evaluate(named, "vqav2", shots=0, data=vqa_root, out=tmp_path, fresh=True)
+    assert (unknown.asked, named.asked) == (24, 24)
 
 
 def test_a_name_and_a_loaded_model_are_the_same_run(tmp_path: Path) -> None:

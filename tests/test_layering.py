@@ -65,9 +65,9 @@ def test_nothing_unsafe_is_called() -> None:
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
-            given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+            keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
             assert called not in ("yaml.load", "pickle.load", "pickle.loads", "eval", "exec"), path
-            assert given.get("trust_remote_code", "False") == "False", path
+            assert keywords.get("trust_remote_code", "False") == "False", path
             if called == "torch.load":
-                assert given.get("weights_only") == "True", path
+                assert keywords.get("weights_only") == "True", path
                 assert "convert" in path.parts or "training" in path.parts, path

@@ -47,13 +47,13 @@ def unclear(text: str) -> list[str]:
 
 
 def test_messages_docstrings_and_comments_use_plain_words() -> None:
-    found = [
+    problems = [
         f"{path.relative_to(ROOT)}:{line}: {text.strip()[:80]!r}: {', '.join(unclear(text))}"
         for path in sorted((ROOT / "flamingo_eval").rglob("*.py"))
         for line, text in texts(path)
         if unclear(text)
     ]
-    assert found == []
+    assert problems == []
 
 
 @pytest.mark.parametrize(

@@ -112,17 +112,17 @@ def test_ids_are_those_of_the_models_own_processor(loaded: Loaded, chat: bool) -
 
 @STYLES
 def test_greedy_text_in_a_batch_is_that_of_generate_one_by_one(loaded: Loaded, chat: bool) -> None:
-    asked = prompts(loaded, chat)
-    expected = [loaded.generated(p, max_new_tokens=GREEDY.max_new_tokens) for p in asked]
-    assert loaded.model.generate(asked, GREEDY) == expected
-    assert loaded.model.generate(asked[1:], GREEDY) == expected[1:]
+    queries = prompts(loaded, chat)
+    expected = [loaded.generated(p, max_new_tokens=GREEDY.max_new_tokens) for p in queries]
+    assert loaded.model.generate(queries, GREEDY) == expected
+    assert loaded.model.generate(queries[1:], GREEDY) == expected[1:]
 
 
 @STYLES
 def test_scores_are_those_of_one_forward_pass_a_candidate(loaded: Loaded, chat: bool) -> None:
-    asked = prompts(loaded, chat)
-    found = loaded.model.score(asked, [CANDIDATES] * len(asked))
-    for prompt, row in zip(asked, found, strict=True):
+    queries = prompts(loaded, chat)
+    scores = loaded.model.score(queries, [CANDIDATES] * len(queries))
+    for prompt, row in zip(queries, scores, strict=True):
         expected = [loaded.log_likelihood(prompt, candidate) for candidate in CANDIDATES]
         assert row == pytest.approx(expected, abs=2e-4)
 
@@ -194,12 +194,12 @@ def test_beams_are_those_of_generate(loaded: Loaded) -> None:
 
 @pytest.mark.parametrize("beams", [1, 2])
 def test_an_answer_ends_before_the_first_stop_string(loaded: Loaded, beams: int) -> None:
-    asked = [loaded.prompt(1, chat=True), loaded.prompt(0, chat=True)]
+    queries = [loaded.prompt(1, chat=True), loaded.prompt(0, chat=True)]
     spec = DecodeSpec(beams=beams, max_new_tokens=6)
-    texts = loaded.model.generate(asked, spec)
+    texts = loaded.model.generate(queries, spec)
     stop = texts[0][2:3]
     expected = [text.partition(stop)[0] if stop in text else text for text in texts]
-    assert loaded.model.generate(asked, replace(spec, stop=(stop,))) == expected
+    assert loaded.model.generate(queries, replace(spec, stop=(stop,))) == expected
 
 
 def test_text_alone_is_answered(loaded: Loaded) -> None:
@@ -218,14 +218,14 @@ def test_fixed_demonstrations_are_read_once(loaded: Loaded) -> None:
     """What follows a shared beginning is answered as if the whole prompt had been read."""
     if not loaded.model.engine.prefiller.shares_prefixes:
         pytest.skip("this family's beginning is not kept")
-    asked = [loaded.prompt(2, chat=True), Prompt([*loaded.prompt(2, chat=True).turns[:-1], *other_question(loaded)])]
-    expected = loaded.model.score(asked, [CANDIDATES] * 2), loaded.model.generate(asked, GREEDY)
+    queries = [loaded.prompt(2, chat=True), Prompt([*loaded.prompt(2, chat=True).turns[:-1], *other_question(loaded)])]
+    expected = loaded.model.score(queries, [CANDIDATES] * 2), loaded.model.generate(queries, GREEDY)
     before = loaded.model.engine.stats["heads"]
-    fixed = [replace(p, common_prefix=True) for p in asked]
+    fixed = [replace(p, common_prefix=True) for p in queries]
     scores = loaded.model.score(fixed, [CANDIDATES] * 2)
     assert loaded.model.engine.stats["heads"] == before + 1
-    for row, wanted in zip(scores, expected[0], strict=True):
-        assert row == pytest.approx(wanted, abs=1e-4)
+    for row, right in zip(scores, expected[0], strict=True):
+        assert row == pytest.approx(right, abs=1e-4)
     assert loaded.model.generate(fixed, GREEDY) == expected[1]
     beams = DecodeSpec(beams=2, max_new_tokens=4)
     assert loaded.model.generate(fixed, beams) == loaded.model.generate(asked, beams)

@@ -93,10 +93,10 @@ def test_the_models_own_features_choose_demonstrations(model: Path, tmp_path: Pa
 def test_the_prompt_is_shown_with_the_tokens_that_the_model_reads(model: Path) -> None:
     result = command("show", "vqav2", "--shots", "1", "--model", f"hf:{model}", "--json")
     assert result.exit_code == 0, result.output
-    shown = json.loads(result.stdout)
-    assert shown["prompt"].startswith("[user]\n<image>")
-    assert shown["context"] == 4096
-    assert shown["tokens"] > 100
+    prompt = json.loads(result.stdout)
+    assert prompt["prompt"].startswith("[user]\n<image>")
+    assert prompt["context"] == 4096
+    assert prompt["tokens"] > 100
 
 
 def test_a_dry_run_counts_tokens(model: Path) -> None:

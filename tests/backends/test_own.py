@@ -34,8 +34,8 @@ def test_the_example_of_the_guide_answers_open_and_close_ended_tasks(tmp_path: P
 
 
 def test_the_guide_shows_the_example() -> None:
-    shown = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    assert EXAMPLE.read_text() in shown
+    examples = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert EXAMPLE.read_text() in examples
 
 
 @pytest.mark.parametrize(

@@ -269,8 +269,8 @@ def test_a_server_without_log_probabilities_is_asked_for_a_letter(tmp_path: Path
     assert {line["best"]["candidate"] for line in lines} == {1}
     assert "chat_letter" in (outputs.parent / "run.json").read_text()
     assert command("report", tmp_path).exit_code == 0
-    shown = command("show", outputs.parent, "--id", lines[0]["id"])
-    assert "as generated: 'B. It is a dog.'" in shown.output
+    page = command("show", outputs.parent, "--id", lines[0]["id"])
+    assert "as generated: 'B. It is a dog.'" in page.output
 
 
 def test_candidates_are_ranked_by_the_log_probabilities_of_a_prompt(tmp_path: Path) -> None:
@@ -287,8 +287,8 @@ def test_candidates_are_ranked_by_the_log_probabilities_of_a_prompt(tmp_path: Pa
         result = run(server, tmp_path, task="star")
     assert result.exit_code == 0, result.output + str(result.exception)
     (outputs,) = tmp_path.rglob("outputs.jsonl")
-    asked = {b["messages"][-1]["content"] for b in server.bodies if b.get("continue_final_message")}
-    expected = {round(-sum(map(ord, c)) / 100, 6) for c in asked}
+    questions = {b["messages"][-1]["content"] for b in server.bodies if b.get("continue_final_message")}
+    expected = {round(-sum(map(ord, c)) / 100, 6) for c in questions}
     scores = {s for line in outputs.read_text().splitlines() for s in json.loads(line)["scores"]}
     assert scores
     assert scores <= expected

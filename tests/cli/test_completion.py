@@ -12,13 +12,13 @@ import pytest
 def completed(shell: str, line: str) -> str:
     """What bash or zsh is told for a line with the cursor at its end."""
     words = line.split(" ")
-    asked = {"_FLAMINGO_EVAL_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    asked["_TYPER_COMPLETE_ARGS"] = line
+    variables = {"_FLAMINGO_EVAL_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    variables["_TYPER_COMPLETE_ARGS"] = line
     program = (
         "import sys; sys.argv[0] = 'flamingo-eval'; from flamingo_eval.cli import app; app(prog_name='flamingo-eval')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | asked, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program], env=os.environ | variables, capture_output=True, text=True, check=False
     )
     return done.stdout
 

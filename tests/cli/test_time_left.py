@@ -31,19 +31,19 @@ def simulated(
     """
     rng = random.Random(seed)
     lengths = [rng.lognormvariate(0, spread) for _ in range(queries)]
-    shown = [[f"s{rng.randrange(support)}" for _ in range(shots)] + [f"q{i}"] for i in range(queries)]
-    every = {picture for pictures in shown for picture in pictures}
-    seen: set[str] = set()
+    pictures_of = [[f"s{rng.randrange(support)}" for _ in range(shots)] + [f"q{i}"] for i in range(queries)]
+    every = {picture for pictures in pictures_of for picture in pictures}
+    encoded: set[str] = set()
     now, left, moments = 0.0, TimeLeft(queries, 0.0), []
     for first in range(0, queries, BATCH):
         batch = range(first, min(queries, first + BATCH))
-        new = {picture for i in batch for picture in shown[i]} - seen
-        seen |= new
+        new = {picture for i in batch for picture in pictures_of[i]} - encoded
+        encoded |= new
         seconds = len(new) * picture_cost + sum(lengths[i] for i in batch) * query_cost
         now += (seconds + (warm_up if not first else 0.0)) * rng.uniform(0.9, 1.1)
         for n, i in enumerate(batch):
-            left.add(now + n * 1e-4, i + 1, len(seen) if counted else 0)
-        moments.append((batch[-1] + 1, now, left.seconds(now + BATCH * 1e-4, len(every - seen) if counted else 0)))
+            left.add(now + n * 1e-4, i + 1, len(encoded) if counted else 0)
+        moments.append((batch[-1] + 1, now, left.seconds(now + BATCH * 1e-4, len(every - encoded) if counted else 0)))
     return [(done, now - at, estimate) for done, at, estimate in moments]
 
 

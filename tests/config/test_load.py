@@ -54,8 +54,8 @@ def test_all_problems_come_at_once_with_their_lines(tmp_path: Path) -> None:
     text = TASK.replace("modality: image", "modality: imagee").replace(
         "metrics: [vqa_accuracy]", "metrics: [vqa_acuracy]"
     )
-    found = problems(tmp_path, text + "decode: {max_tokens: 5, beams: three}\nfoo: 1\n")
-    assert found == [
+    messages = problems(tmp_path, text + "decode: {max_tokens: 5, beams: three}\nfoo: 1\n")
+    assert messages == [
         "line 3, modality: expected one of image, video, got 'imagee'. Did you mean 'image'?",
         "line 13, metrics[0].name: unknown metric 'vqa_acuracy'. Did you mean 'vqa_accuracy'?",
         "line 14, decode: unknown key 'max_tokens'. Did you mean 'max_new_tokens'?",
@@ -109,8 +109,8 @@ def test_files_that_are_no_settings(tmp_path: Path, data: bytes, what: str) -> N
 
 
 def test_an_alias_to_itself_ends(tmp_path: Path) -> None:
-    found = problems(tmp_path, TASK.replace("      questions: q.json", "      questions: &q [*q]"))
-    assert found == ["line 12, data.splits.val.questions[0]: refers to itself."]
+    messages = problems(tmp_path, TASK.replace("      questions: q.json", "      questions: &q [*q]"))
+    assert messages == ["line 12, data.splits.val.questions[0]: refers to itself."]
 
 
 def test_words_stay_words(tmp_path: Path) -> None:

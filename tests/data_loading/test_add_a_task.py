@@ -65,5 +65,5 @@ def test_a_known_layout_needs_its_yaml_alone(write: Write, tmp_path: Path) -> No
 
 def test_the_page_lists_every_layout_with_its_roles() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE))
-    found = {name: set(re.findall(r"`(\w+)`", roles)) for name, roles in rows.items()}
-    assert found == {name: set(layout.roles) for name, layout in LAYOUTS.items()}
+    documented = {name: set(re.findall(r"`(\w+)`", roles)) for name, roles in rows.items()}
+    assert documented == {name: set(layout.roles) for name, layout in LAYOUTS.items()}

@@ -89,8 +89,8 @@ def test_no_other_tag_of_a_phone_photo_stops_or_turns_it(tmp_path: Path) -> None
         odd = [entry for entry in odd if entry[0] != 0x112]
         value = draw.choice([1, 6])
         odd.insert(draw.randrange(len(odd) + 1), orientation(value))
-        shown = np.asarray(opened(tmp_path / "a.jpg", jpeg_with(exif_block(odd))))
-        np.testing.assert_array_equal(shown, np.rot90(plain, -1) if value == 6 else plain)
+        pixels = np.asarray(opened(tmp_path / "a.jpg", jpeg_with(exif_block(odd))))
+        np.testing.assert_array_equal(pixels, np.rot90(plain, -1) if value == 6 else plain)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_a_broken_profile_or_thumbnail_index_stops_no_jpeg(tmp_path: Path) -> No
     plain = np.asarray(opened(tmp_path / "a.jpg", jpeg_with(b"")))
     for body in (b"ICC_PROFILE\0", b"ICC_PROFILE\0\x01", b"MPF\0", b"MPF\0II*\0\x08\0\0\0\0\0", b"MPF\0garbage", b""):
         more = b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body
-        shown = opened(tmp_path / "a.jpg", jpeg_with(exif_block([orientation(8)]), more))
-        np.testing.assert_array_equal(np.asarray(shown), np.rot90(plain))
+        picture = opened(tmp_path / "a.jpg", jpeg_with(exif_block([orientation(8)]), more))
+        np.testing.assert_array_equal(np.asarray(picture), np.rot90(plain))
 
 
 def test_chunks_beside_the_pixels_stop_no_png(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_chunks_beside_the_pixels_stop_no_png(tmp_path: Path) -> None:
         [(b"acTL", b"\0")],
         [(b"fcTL", bytes(26))] * 2,
     ):
-        shown = opened(tmp_path / "a.png", png_with(*chunks))
-        np.testing.assert_array_equal(np.asarray(shown), np.asarray(two_halves()))
+        picture = opened(tmp_path / "a.png", png_with(*chunks))
+        np.testing.assert_array_equal(np.asarray(picture), np.asarray(two_halves()))
     turned = opened(tmp_path / "a.png", png_with((b"gAMA", b""), (b"eXIf", exif_block([orientation(6)])[6:])))
     np.testing.assert_array_equal(np.asarray(turned), np.rot90(np.asarray(two_halves()), -1))
 

@@ -36,9 +36,9 @@ def test_an_operator_row_has_an_answer_for_each_operator(write: Write, task: Tas
     write("operator_induction_interleaved/support.json", [support])
     spec = task("vl_icl_operator_induction_interleaved")
     (shot,) = load_split(spec, tmp_path, "support").examples
-    (asked,) = load_split(spec, tmp_path, "query").examples
+    (example,) = load_split(spec, tmp_path, "query").examples
     assert shot.labels["answers"] == {"+": "7", "-": "-1", "x": "12"}
-    assert (asked.labels["answer_key"], asked.answer, len(asked.media)) == ("-", "4", 2)
+    assert (example.labels["answer_key"], example.answer, len(example.media)) == ("-", "4", 2)
 
 
 def test_a_matching_row_is_two_examples_of_one_group(write: Write, task: TaskNamed, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ MOST_RUNS = 4
 
 def commands_of(page: Path) -> list[list[str]]:
     """The words of each `flamingo-eval ...` in a page's shell blocks, without the program."""
-    found = []
+    commands = []
     for block in re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             text = line.partition(" #")[0].strip()
@@ -30,8 +30,8 @@ def commands_of(page: Path) -> list[list[str]]:
             if not known:
                 _, known, rest = text.partition("-m flamingo_eval ")
             if known and not text.startswith("#"):
-                found.append(shlex.split(rest))
-    return found
+                commands.append(shlex.split(rest))
+    return commands
 
 
 COMMANDS = [(page.name, words) for page in PAGES for words in commands_of(page)]

@@ -60,9 +60,9 @@ def test_the_commands_of_the_page_run(place: Path) -> None:
     for words in commands():
         result = invoke(*words)
         assert result.exit_code == 0, (words, result.output, result.exception)
-    shown = invoke(*commands()[0]).stdout
-    assert shown.count("Short answer:") == 3
-    assert shown.startswith("<BOS><image>Question:")
+    prompt = invoke(*commands()[0]).stdout
+    assert prompt.count("Short answer:") == 3
+    assert prompt.startswith("<BOS><image>Question:")
     rows = {read_scores(folder.scores).protocol for folder in find_runs([place / "results"])}
     assert rows == {"short", "flamingo"}
 

@@ -23,9 +23,9 @@ SHAPES = st.lists(st.integers(1, 4), max_size=60)
 @settings(max_examples=80, deadline=None)
 def test_every_prompt_is_in_one_batch_within_the_limits(shapes: list[int], rows: int, budget: int, window: int) -> None:
     items = [Item(i, shape, shape) for i, shape in enumerate(shapes)]
-    made = list(batches(items, Limits(rows, budget, window)))
-    assert sorted(i.index for b in made for i in b) == list(range(len(items)))
-    for batch in made:
+    made_batches = list(batches(items, Limits(rows, budget, window)))
+    assert sorted(i.index for b in made_batches for i in b) == list(range(len(items)))
+    for batch in made_batches:
         assert len({i.shape for i in batch}) == 1
         assert len(batch) <= rows
         assert sum(i.cost for i in batch) <= budget
@@ -48,8 +48,8 @@ def test_no_more_than_the_window_is_held() -> None:
 
 
 def test_a_prompt_beyond_the_budget_goes_alone() -> None:
-    made = list(batches([Item(0, 1, 5), Item(1, 1, 500), Item(2, 1, 5)], Limits(8, 100, 8)))
-    assert [[i.index for i in b] for b in made] == [[0], [1], [2]]
+    made_batches = list(batches([Item(0, 1, 5), Item(1, 1, 500), Item(2, 1, 5)], Limits(8, 100, 8)))
+    assert [[i.index for i in b] for b in made_batches] == [[0], [1], [2]]
 
 
 def test_limits_may_shrink_on_the_way() -> None:

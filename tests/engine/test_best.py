@@ -60,15 +60,15 @@ def three_letters(n: int) -> list[str]:
 
 
 def full(engine: Engine, prompts: Sequence[Prompt], names: Sequence[Sequence[str]], rank: RankSpec) -> list[Best]:
-    found = dict(engine.score(iter(prompts), iter(names), rank))
-    rows = [found[i].scores or () for i in range(len(prompts))]
+    answers = dict(engine.score(iter(prompts), iter(names), rank))
+    rows = [answers[i].scores or () for i in range(len(prompts))]
     firsts = [best_of([round(s, 6) for s in row]) for row in rows]
     return [Best(i, row[i]) for i, row in zip(firsts, rows, strict=True)]
 
 
-def same(found: Sequence[Best], expected: Sequence[Best]) -> bool:
-    assert [b.candidate for b in found] == [b.candidate for b in expected]
-    return [b.score for b in found] == pytest.approx([b.score for b in expected], abs=1e-4)
+def same(answers: Sequence[Best], expected: Sequence[Best]) -> bool:
+    assert [b.candidate for b in answers] == [b.candidate for b in expected]
+    return [b.score for b in answers] == pytest.approx([b.score for b in expected], abs=1e-4)
 
 
 @pytest.mark.parametrize("rank", [RankSpec(), RankSpec(normalise="mean"), RankSpec(end_of_chunk=True)])
@@ -88,9 +88,9 @@ def test_many_trees_at_once(model: Model) -> None:
     names = [some_names(200 + 10 * i, seed=i, shortest=1 + i % 5) for i in range(12)]
     engine = Engine(model, batch_size=8)
     for rank in (RankSpec(), RankSpec(normalise="mean")):
-        found = best(engine, prompts, names, rank)
-        assert same(found, full(engine, prompts, names, rank))
-        assert max(len(names[i][b.candidate]) for i, b in enumerate(found)) >= 5  # deep ones too
+        answers = best(engine, prompts, names, rank)
+        assert same(answers, full(engine, prompts, names, rank))
+        assert max(len(names[i][b.candidate]) for i, b in enumerate(answers)) >= 5  # deep ones too
     assert engine.stats["searched"] - engine.stats["searched_in_vain"] >= 8
 
 
@@ -132,14 +132,14 @@ def test_rows_whose_search_is_done_leave_the_batch(name: str, tmp_path: Path, mo
     prompts = [Prompt([picture(i), "Output:" + "abcdefgh"[i]]) for i in range(7)] + [Prompt(["Output:xyz"])]
     names = three_letters(500)
     engine = Engine(model, batch_size=8)
-    found = best(engine, prompts, [names] * 8, RankSpec())
+    answers = best(engine, prompts, [names] * 8, RankSpec())
     assert engine.stats["batches"] == 1
     assert any(rows != list(range(len(rows))) for rows in kept)
     together = learnt.copy()
     learnt.clear()
-    assert found == [best(Engine(model), [p], [names], RankSpec())[0] for p in prompts]
+    assert answers == [best(Engine(model), [p], [names], RankSpec())[0] for p in prompts]
     assert together == learnt
-    assert same(found, full(engine, prompts, [names] * 8, RankSpec()))
+    assert same(answers, full(engine, prompts, [names] * 8, RankSpec()))
 
 
 def test_fixed_demonstrations_are_read_once(model: Model) -> None:
@@ -179,9 +179,9 @@ def test_a_search_in_vain_reads_all_and_names_the_first_of_equals(flat: Model, s
     prompts = [Prompt(["Output:"]), Prompt([SHORT, "Output:"])]
     engine = Engine(flat, batch_size=size)
     for rank in (RankSpec(), RankSpec(normalise="mean")):
-        found = best(engine, prompts, [names] * 2, rank)
-        assert [b.candidate for b in found] == [0, 0]
-        assert same(found, full(engine, prompts, [names] * 2, rank))
+        answers = best(engine, prompts, [names] * 2, rank)
+        assert [b.candidate for b in answers] == [0, 0]
+        assert same(answers, full(engine, prompts, [names] * 2, rank))
     assert engine.stats["searched"] == engine.stats["searched_in_vain"] == 4
 
 
@@ -190,14 +190,14 @@ def test_a_search_without_columns_goes_on_as_a_full_ranking(tmp_path: Path, monk
     model = small_model(tmp_path, context=128, **MODELS["relative"])
     prompts = [Prompt([picture(i), "Output:" + "abcdefgh"[i]]) for i in range(8)]
     names = [three_letters(500)] * 8
-    told = best(Engine(model), prompts, names, RankSpec())
+    expected = best(Engine(model), prompts, names, RankSpec())
     monkeypatch.setattr(ranking_module, "search_columns", lambda tree, at_once: 3 * at_once)
     engine = Engine(model, batch_size=8)
-    found = best(engine, prompts, names, RankSpec())
+    answers = best(engine, prompts, names, RankSpec())
     assert 0 < engine.stats["searched_in_vain"] < engine.stats["searched"] == 8
-    assert same(found, told)
-    assert same(found, full(engine, prompts, names, RankSpec()))
-    assert found == [best(Engine(model, batch_size=1), [p], names[:1], RankSpec())[0] for p in prompts]
+    assert same(answers, expected)
+    assert same(answers, full(engine, prompts, names, RankSpec()))
+    assert answers == [best(Engine(model, batch_size=1), [p], names[:1], RankSpec())[0] for p in prompts]
 
 
 def test_a_shorter_name_wins_by_sum_and_none_by_mean(flat: Model) -> None:
@@ -212,13 +212,13 @@ def test_near_ones_are_left_to_the_full_ranking(tmp_path: Path, monkeypatch: pyt
     model = small_model(tmp_path, context=128)
     prompts, names = some_prompts(model, 6, seed=2), [some_names(300, 1)] * 6
     engine = Engine(model, batch_size=4)
-    told = best(engine, prompts, names, RankSpec())
+    expected = best(engine, prompts, names, RankSpec())
     assert engine.stats["searched_in_vain"] < 6
     monkeypatch.setattr(ranking_module, "MARGINS", {torch.float32: 1e6})
     engine = Engine(model, batch_size=4)
     assert best(engine, prompts, names, RankSpec()) == full(engine, prompts, names, RankSpec())
     assert engine.stats["searched_in_vain"] == 6
-    assert same(told, full(engine, prompts, names, RankSpec()))
+    assert same(expected, full(engine, prompts, names, RankSpec()))
 
 
 def test_memory_that_does_not_suffice_halves_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,11 +247,11 @@ def test_a_thousand_names_need_a_small_part_of_their_tree() -> None:
     assert len(names) == 1000
     prompts = [p for p in some_prompts(model, 12, seed=0) if p.media][:4]
     engine = Engine(model)
-    found = best(engine, prompts, [names] * 4, RankSpec())
+    answers = best(engine, prompts, [names] * 4, RankSpec())
     stats = engine.stats
     assert stats["inner_nodes"] == 4 * 5030
     assert 0 < stats["inner_nodes_read"] < 0.1 * stats["inner_nodes"]
-    assert same(found[:1], full(engine, prompts[:1], [names], RankSpec()))
+    assert same(answers[:1], full(engine, prompts[:1], [names], RankSpec()))
 
 
 def test_models_give_index_and_score(tmp_path: Path) -> None:
@@ -265,9 +265,9 @@ def test_models_give_index_and_score(tmp_path: Path) -> None:
 
 def test_empty_candidates_are_named(tmp_path: Path) -> None:
     model = small_model(tmp_path)
-    found = dict(Engine(model).best(iter(some_prompts(model, 2, 0)), iter([["a", ""], []]), RankSpec()))
-    assert "q0: an empty candidate cannot be scored: ''" in str(found[0].error)
-    assert "q1: there are no candidates" in str(found[1].error)
+    answers = dict(Engine(model).best(iter(some_prompts(model, 2, 0)), iter([["a", ""], []]), RankSpec()))
+    assert "q0: an empty candidate cannot be scored: ''" in str(answers[0].error)
+    assert "q1: there are no candidates" in str(answers[1].error)
 
 
 def _words(letters: str, length: int) -> list[str]:

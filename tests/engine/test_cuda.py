@@ -30,8 +30,8 @@ def test_float32_answers_are_those_of_the_cpu(family: str, tmp_path: Path) -> No
     texts_here, scores_here, best_here, _ = answers(here, [*prompts, *with_prefix], prompts, names)
     texts_there, scores_there, best_there, stats = answers(there, [*prompts, *with_prefix], prompts, names)
     assert texts_there == texts_here
-    for found, expected in zip(scores_there, scores_here, strict=True):
-        assert found == pytest.approx(expected, abs=1e-4)
+    for row, expected in zip(scores_there, scores_here, strict=True):
+        assert row == pytest.approx(expected, abs=1e-4)
     assert best_there == best_here
     assert stats["searched"] > 0
     assert torch.allclose(there.logits(prompts[0]), here.logits(prompts[0]), atol=1e-4)
@@ -39,10 +39,14 @@ def test_float32_answers_are_those_of_the_cpu(family: str, tmp_path: Path) -> No
 
 def tiny_prompts(n: int) -> list[Prompt]:
     """Of one to four pictures of the size that the tiny checkpoint reads."""
-    shown = [picture(i, size=64) for i in range(6)]
+    shot_pictures = [picture(i, size=64) for i in range(6)]
     return [
         Prompt(
-            [part for j in range(1 + i % 4) for part in (shown[(i + j) % 6], f"name: {'ab' * j}", END_OF_CHUNK)][:-1]
+            [
+                part
+                for j in range(1 + i % 4)
+                for part in (shot_pictures[(i + j) % 6], f"name: {'ab' * j}", END_OF_CHUNK)
+            ][:-1]
         )
         for i in range(n)
     ]
@@ -98,7 +102,7 @@ def test_out_of_memory_halves_the_batch(little_memory: None, tmp_path: Path) -> 
     prompts = [Prompt([PICTURES[i % 5], "ab" * 400, "Q" * (i % 7)]) for i in range(256)]
     spec = DecodeSpec(beams=3, max_new_tokens=12)
     engine = Engine(model, batch_size=256, token_budget=10**6)
-    found = texts(engine, prompts, spec)
+    answers = texts(engine, prompts, spec)
     assert engine.stats["memory_halvings"] > 0
     assert engine.stats["failed"] == 0
-    assert found[:4] == texts(Engine(model, batch_size=2), prompts[:4], spec)
+    assert answers[:4] == texts(Engine(model, batch_size=2), prompts[:4], spec)

@@ -49,8 +49,8 @@ def test_the_same_answers_on_another_device(family: str, device: PretendDevice, 
         texts_there, scores_there, best_there, stats = answers(there, [*prompts, *with_prefix], prompts, names)
         logits = there.logits(prompts[0])
     assert texts_there == texts_here
-    for found, expected in zip(scores_there, scores_here, strict=True):
-        assert found == pytest.approx(expected, abs=1e-4)
+    for row, expected in zip(scores_there, scores_here, strict=True):
+        assert row == pytest.approx(expected, abs=1e-4)
     assert best_there == best_here
     assert stats["searched"] > 0
     assert stats["heads"] > 0
@@ -103,9 +103,9 @@ def test_a_batch_leaves_no_cache_behind(device: PretendDevice, tmp_path: Path, m
     read_prompts = Prefill.read_prompts
 
     def noted(*given: Any) -> Any:
-        found = read_prompts(*given)
-        caches.append(weakref.ref(found[0]))
-        return found
+        logits = read_prompts(*given)
+        caches.append(weakref.ref(logits[0]))
+        return logits
 
     monkeypatch.setattr(Prefill, "read_prompts", noted)
     gc.collect()

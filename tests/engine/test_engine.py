@@ -60,8 +60,8 @@ def test_scores_what_the_reference_scores(model: Model) -> None:
     candidates = [lists[i % 3] for i in range(len(prompts))]
     for rank in (RankSpec(), RankSpec(normalise="mean", end_of_chunk=True)):
         expected = [reference.score(model, p, c, rank) for p, c in zip(prompts, candidates, strict=True)]
-        for found, right in zip(scores(Engine(model, batch_size=3), prompts, candidates, rank), expected, strict=True):
-            assert found == pytest.approx(right, abs=1e-4)
+        for row, right in zip(scores(Engine(model, batch_size=3), prompts, candidates, rank), expected, strict=True):
+            assert row == pytest.approx(right, abs=1e-4)
 
 
 def test_averages_in_the_resamplers_place(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_model_that_sees_all_pictures_is_answered_for_plainly(tmp_path: Path) 
     names = ["a", "bc", "b"]
     expected = [reference.score(model, p, names, rank) for p in prompts[:4]]
     assert model.score(prompts[:4], [names] * 4, rank) == expected
-    assert [found for found, _ in model.best(prompts[:4], [names] * 4, rank)] == [best_of(s) for s in expected]
+    assert [candidate for candidate, _ in model.best(prompts[:4], [names] * 4, rank)] == [best_of(s) for s in expected]
     assert engine.stats["prompts"] == 4
     assert engine.stats["failed"] == 1
     engine.close()
@@ -127,11 +127,11 @@ def test_fixed_demonstrations_are_read_once(model: Model) -> None:
     spec, rank, names = DecodeSpec(beams=2, max_new_tokens=4), RankSpec(), ["a", "ab", "cd"]
     engine = Engine(model, batch_size=3)
     assert texts(engine, prompts, spec) == [reference.generate(model, p, spec) for p in prompts]
-    found = scores(engine, prompts, [names] * len(prompts), rank)
-    for row, prompt in zip(found, prompts, strict=True):
+    rows = scores(engine, prompts, [names] * len(prompts), rank)
+    for row, prompt in zip(rows, prompts, strict=True):
         assert row == pytest.approx(reference.score(model, prompt, names, rank), abs=1e-4)
     assert engine.stats["heads"] == 2
-    assert scores(Engine(model, batch_size=16), prompts, [names] * len(prompts), rank) == found
+    assert scores(Engine(model, batch_size=16), prompts, [names] * len(prompts), rank) == rows
 
 
 @pytest.mark.parametrize("common", [True, False])
@@ -151,12 +151,12 @@ def test_bfloat16_agrees_to_its_rounding(tmp_path: Path) -> None:
     exact = family(tmp_path / "exact", "rotary, short convolution")
     rounded = Model.load(exact.folder, dtype="bfloat16")
     prompts = some_prompts(4, seed=5)
-    for found, right in zip(
+    for row, right in zip(
         scores(Engine(rounded), prompts, [["a", "bc"]] * 4, RankSpec()),
         scores(Engine(exact), prompts, [["a", "bc"]] * 4, RankSpec()),
         strict=True,
     ):
-        assert found == pytest.approx(right, rel=0.05)
+        assert row == pytest.approx(right, rel=0.05)
 
 
 # ------------------------------------------------------------------------------------------------- what is shared, lost
@@ -190,19 +190,19 @@ def test_bad_prompts_are_answers_with_errors(small: Model, tmp_path: Path) -> No
     good = some_prompts(3)
     prompts = [good[0], Prompt(["x" * 100], id="long"), good[1], Prompt([Image(tmp_path / "gone.png"), "y"]), good[2]]
     prompts.append(Prompt([Pixels(torch.zeros(3, 4, 4)), "y"]))
-    found = dict(Engine(small, batch_size=4).generate(iter(prompts), DecodeSpec(max_new_tokens=3)))
-    kinds = [type(found[i].error) for i in range(6)]
+    answers = dict(Engine(small, batch_size=4).generate(iter(prompts), DecodeSpec(max_new_tokens=3)))
+    kinds = [type(answers[i].error) for i in range(6)]
     assert kinds == [type(None), PromptError, type(None), MediaError, type(None), MediaError]
-    assert "long: 100 tokens" not in str(found[1].error)
-    assert "long: 103 tokens with the answer" in str(found[1].error)
-    assert "gone.png" in str(found[3].error)
-    assert [found[i].text is None for i in range(6)] == [False, True, False, True, False, True]
+    assert "long: 100 tokens" not in str(answers[1].error)
+    assert "long: 103 tokens with the answer" in str(answers[1].error)
+    assert "gone.png" in str(answers[3].error)
+    assert [answers[i].text is None for i in range(6)] == [False, True, False, True, False, True]
 
 
 def test_empty_candidates_are_named(small: Model) -> None:
-    found = dict(Engine(small).score(iter(some_prompts(2)), iter([["a", ""], []]), RankSpec()))
-    assert "q0: an empty candidate cannot be scored: ''" in str(found[0].error)
-    assert "q1: there are no candidates" in str(found[1].error)
+    answers = dict(Engine(small).score(iter(some_prompts(2)), iter([["a", ""], []]), RankSpec()))
+    assert "q0: an empty candidate cannot be scored: ''" in str(answers[0].error)
+    assert "q1: there are no candidates" in str(answers[1].error)
 
 
 def test_memory_that_does_not_suffice_halves_the_batch(small: Model, monkeypatch: pytest.MonkeyPatch) -> None:

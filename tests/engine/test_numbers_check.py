@@ -37,9 +37,10 @@ def last_norm_weight(model: Model) -> torch.Tensor:
 def answers(engine: Engine | PlainEngine, prompts: list[Prompt]) -> list[list[Answer]]:
     """What `generate`, `score` and `best` say to the prompts."""
     lists = [MANY] * len(prompts)
-    said = (engine.generate(prompts, GENERATE), engine.score(prompts, lists, RankSpec()))
+    generated = (engine.generate(prompts, GENERATE), engine.score(prompts, lists, RankSpec()))
     return [
-        [a for _, a in sorted(x, key=lambda pair: pair[0])] for x in (*said, engine.best(prompts, lists, RankSpec()))
+        [a for _, a in sorted(x, key=lambda pair: pair[0])]
+        for x in (*generated, engine.best(prompts, lists, RankSpec()))
     ]
 
 

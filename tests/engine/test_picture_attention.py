@@ -28,8 +28,8 @@ def test_each_token_gets_what_masking_all_pictures_would_give(layer: GatedXattn)
     assert pieces is not None
     attended = attend_own_picture(layer.attention, x, (keys, values), pieces)
     all_keys, all_values = (part.transpose(0, 1).flatten(1, 2).expand(2, -1, -1, -1) for part in (keys, values))
-    seen = image_mask(torch.tensor(sees) + 1, images=3, latents=3)
-    torch.testing.assert_close(attended, layer.attention(x, all_keys, all_values, seen))
+    mask = image_mask(torch.tensor(sees) + 1, images=3, latents=3)
+    torch.testing.assert_close(attended, layer.attention(x, all_keys, all_values, mask))
 
 
 def test_pieces_hold_one_picture_each() -> None:

@@ -37,10 +37,10 @@ def test_prompts_that_begin_alike_are_marked() -> None:
 
 
 @pytest.mark.parametrize(("distance", "found"), [(NEIGHBOURS, 40), (NEIGHBOURS + 1, 0)])
-def test_only_neighbours_are_asked(distance: int, found: int) -> None:
+def test_only_neighbours_are_asked(distance: int, expected: int) -> None:
     between = [query(i, 40, picture=str(i)) for i in range(1, distance)]
     marked = marks([query(0, 40), *between, query(distance, 40)])
-    assert (marked[0], marked[-1]) == (found, found)
+    assert (marked[0], marked[-1]) == (expected, expected)
 
 
 def test_what_a_prompt_says_counts_more_than_its_neighbours() -> None:

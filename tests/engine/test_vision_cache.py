@@ -28,11 +28,11 @@ def test_what_was_put_comes_back_in_another_process_lifetime(tmp_path: Path, dty
     VisionCache("model", tmp_path).put(KEY, tokens(dtype=dtype))
     later = VisionCache("model", tmp_path)
     assert KEY in later
-    found = later.get(KEY)
-    assert found is not None
-    assert found.dtype == dtype
-    assert torch.equal(found, tokens(dtype=dtype))
-    assert later.get(KEY) is found
+    stored = later.get(KEY)
+    assert stored is not None
+    assert stored.dtype == dtype
+    assert torch.equal(stored, tokens(dtype=dtype))
+    assert later.get(KEY) is stored
     assert later.stats == {"hits_memory": 1, "hits_disk": 1, "misses": 0, "damaged": 0, "hit_rate": 1.0}
 
 
@@ -55,17 +55,17 @@ def test_damaged_files_are_noticed_and_rebuilt(tmp_path: Path, damage: str) -> N
     VisionCache("model", tmp_path).put(KEY, tokens())
     path = only_file(tmp_path)
     data = path.read_bytes()
-    wanted = KEY
+    key = KEY
     if damage == "renamed":
-        wanted = "ab" + "1" * 62
-        path.rename(path.with_stem(wanted))
+        key = "ab" + "1" * 62
+        path.rename(path.with_stem(key))
     else:
         path.write_bytes({"cut": data[:-5], "flipped": data[:-1] + bytes([data[-1] ^ 1]), "emptied": b""}[damage])
     cache = VisionCache("model", tmp_path)
-    assert cache.get(wanted) is None
+    assert cache.get(key) is None
     assert cache.stats["damaged"] == 1
-    cache.put(wanted, tokens(1))
-    again = VisionCache("model", tmp_path).get(wanted)
+    cache.put(key, tokens(1))
+    again = VisionCache("model", tmp_path).get(key)
     assert again is not None
     assert torch.equal(again, tokens(1))
 
@@ -113,8 +113,8 @@ def _write_many(folder: Path) -> None:
     cache = VisionCache("model", folder, disk_bytes=20_000)
     for _ in range(3):
         for i in range(30):
-            found = cache.get(f"{i:064}")
-            assert found is None or torch.equal(found, tokens(i))
+            stored = cache.get(f"{i:064}")
+            assert stored is None or torch.equal(stored, tokens(i))
             cache.put(f"{i:064}", tokens(i))
     assert cache.damaged == 0
 

@@ -63,10 +63,10 @@ def test_paired_comparison_sees_what_separate_intervals_hide() -> None:
     assert ci_a is not None
     assert ci_b is not None
     assert ci_a[1] > ci_b[0]  # they overlap
-    found = paired(a.mean(), b.mean(), draws_a, draws_b)
-    assert found is not None
-    assert found.ci95[0] > 1
-    assert found.p_value < 0.01
+    comparison = paired(a.mean(), b.mean(), draws_a, draws_b)
+    assert comparison is not None
+    assert comparison.ci95[0] > 1
+    assert comparison.p_value < 0.01
     same = paired(a.mean(), a.mean(), draws_a, draws_a)
     assert same is not None
     assert same.p_value == 1.0
@@ -74,11 +74,11 @@ def test_paired_comparison_sees_what_separate_intervals_hide() -> None:
 
 
 def test_seeds_are_averaged_draw_by_draw_and_their_spread_stays_apart() -> None:
-    found = over_seeds([10.0, 20.0], [(9.0, 10.0, 11.0), (19.0, 20.0, 21.0)])
-    assert found.value == 15.0
-    assert found.draws == (14.0, 15.0, 16.0)
-    assert found.ci95 == interval((14.0, 15.0, 16.0), 15.0)
-    assert found.spread == pytest.approx(7.0710678)
+    summary = over_seeds([10.0, 20.0], [(9.0, 10.0, 11.0), (19.0, 20.0, 21.0)])
+    assert summary.value == 15.0
+    assert summary.draws == (14.0, 15.0, 16.0)
+    assert summary.ci95 == interval((14.0, 15.0, 16.0), 15.0)
+    assert summary.spread == pytest.approx(7.0710678)
     assert over_seeds([10.0], [(9.0, 11.0)]).spread is None
     assert over_seeds([10.0, 20.0], [(9.0,), ()]).ci95 is None
 
@@ -130,9 +130,9 @@ def test_draws_without_a_value_are_counted_and_never_filled() -> None:
 
 
 def test_a_draw_counts_for_the_mean_of_seeds_where_every_seed_has_it() -> None:
-    found = over_seeds([10.0, 20.0], [(9.0, None, *[10.0] * 18), (19.0, 20.0, *[20.0] * 18)])
-    assert found.draws[:3] == (14.0, None, 15.0)
-    assert found.ci95 is not None
+    summary = over_seeds([10.0, 20.0], [(9.0, None, *[10.0] * 18), (19.0, 20.0, *[20.0] * 18)])
+    assert summary.draws[:3] == (14.0, None, 15.0)
+    assert summary.ci95 is not None
 
 
 def test_queries_that_all_scored_alike_show_no_doubt_and_claim_none() -> None:
@@ -187,9 +187,9 @@ def test_the_interval_holds_the_value(task: str, metric: str) -> None:
 @pytest.mark.parametrize(("task", "metric"), [("hateful_memes", "roc_auc"), ("rareact", "mwap"), ("star", "star_mean")])
 def test_resampling_every_row_once_gives_the_value(task: str, metric: str) -> None:
     golden = case(task)
-    found = load_metric(metric)(golden.predictions, golden.examples)
-    assert found.resample is not None
-    assert found.resample(np.arange(len(golden.examples))) == pytest.approx(found.value, abs=1e-9)
+    summary = load_metric(metric)(golden.predictions, golden.examples)
+    assert summary.resample is not None
+    assert summary.resample(np.arange(len(golden.examples))) == pytest.approx(summary.value, abs=1e-9)
 
 
 def test_matches_of_ten_references() -> None:
@@ -220,8 +220,8 @@ def test_gqa_dialects() -> None:
     match = load_metric("exact_match")
     example = [Example("1", (), "1", references=("on the left",))]
     cases = [("On the left.", "exact", 0), ("On the left.", "llava", 100), ("left on", "vqa_clean", 0)]
-    for said, dialect, value in [*cases, ("On, left!", "vqa_clean", 100)]:
-        assert match([Prediction("1", said)], example, dialect).value == value
+    for text, dialect, value in [*cases, ("On, left!", "vqa_clean", 100)]:
+        assert match([Prediction("1", text)], example, dialect).value == value
 
 
 def test_unknown_names_are_errors_with_the_nearest_word() -> None:
@@ -267,9 +267,9 @@ def test_an_interval_always_contains_its_value(value: float) -> None:
 
 def test_the_interval_of_a_difference_contains_the_difference() -> None:
     draws = [float(i % 7) for i in range(1000)]
-    found = paired(10.0, 40.0, draws, [d + i % 5 for i, d in enumerate(draws)])
-    assert found is not None
-    assert found.ci95[0] <= found.difference <= found.ci95[1]
+    summary = paired(10.0, 40.0, draws, [d + i % 5 for i, d in enumerate(draws)])
+    assert summary is not None
+    assert summary.ci95[0] <= summary.difference <= summary.ci95[1]
 
 
 def test_rows_that_a_metric_cannot_read_are_named() -> None:

@@ -23,21 +23,21 @@ def captions(n: int, seed: int) -> tuple[list[str], list[list[str]]]:
     return [caption() for _ in range(n)], [[caption() for _ in range(rng.randint(1, 3))] for _ in range(n)]
 
 
-def toolkit(said: list[str], given: list[list[str]], rows: np.ndarray) -> float:
+def toolkit(predictions: list[str], references: list[list[str]], rows: np.ndarray) -> float:
     score, _ = Cider().compute_score(
-        {j: given[i] for j, i in enumerate(rows)}, {j: [said[i]] for j, i in enumerate(rows)}
+        {j: references[i] for j, i in enumerate(rows)}, {j: [predictions[i]] for j, i in enumerate(rows)}
     )
     return 100 * float(score)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_sample_scores_as_the_toolkit_scores_its_captions(seed: int) -> None:
-    said, given = captions(25, seed)
-    statistics = CiderStatistics(said, given)
+    predictions, references = captions(25, seed)
+    statistics = CiderStatistics(predictions, references)
     rng = np.random.default_rng(seed)
     samples = [np.arange(25), *(rng.integers(25, size=25) for _ in range(8)), np.array([3, 3, 3, 7])]
     for rows in samples:
-        assert statistics.resample(rows) == pytest.approx(toolkit(said, given, rows), abs=1e-9)
+        assert statistics.resample(rows) == pytest.approx(toolkit(predictions, references, rows), abs=1e-9)
 
 
 def test_a_sample_of_one_picture_is_undefined() -> None:

@@ -17,8 +17,8 @@ def example(id: str, *references: str, candidates: tuple[str, ...] = (), target:
     return Example(id, (), f"picture {id}", references=references, candidates=candidates, target=target)
 
 
-def one(said: str, shown: list[str], *references: str, metric: str = "exact_match") -> Copying:
-    use = shot_use([Prediction("q", said)], [example("q", *references)], [shown], MetricSpec(metric))
+def one(text: str, shot_answers: list[str], *references: str, metric: str = "exact_match") -> Copying:
+    use = shot_use([Prediction("q", text)], [example("q", *references)], [shot_answers], MetricSpec(metric))
     (copying,) = use.queries
     assert copying is not None
     return copying
@@ -70,20 +70,20 @@ def test_every_metric_reads_answers() -> None:
 
 
 def test_always_saying_an_answer_has_the_metric_s_own_score() -> None:
-    shown = [["red", "red", "blue"], ["blue", "blue", "red"], ["green", "red", "red"]]
-    asked = [example("a", "red"), example("b", "red"), example("c", "red")]
-    use = shot_use([Prediction(e.id, "x") for e in asked], asked, shown, EXACT)
+    shot_answers = [["red", "red", "blue"], ["blue", "blue", "red"], ["green", "red", "red"]]
+    queries = [example("a", "red"), example("b", "red"), example("c", "red")]
+    use = shot_use([Prediction(e.id, "x") for e in queries], queries, shot_answers, EXACT)
     assert [c.majority_score for c in use.queries if c] == [100.0, 0.0, 100.0]
     assert [c.last_score for c in use.queries if c] == [0.0, 100.0, 100.0]
     assert use.scores == {}
 
 
 def test_queries_without_shots_have_nothing_to_copy() -> None:
-    asked = [example("a", "red"), example("b", "red")]
-    use = shot_use([Prediction("a", "red"), Prediction("b", "red")], asked, [[], ["red"]], EXACT)
+    queries = [example("a", "red"), example("b", "red")]
+    use = shot_use([Prediction("a", "red"), Prediction("b", "red")], queries, [[], ["red"]], EXACT)
     assert use.queries[0] is None
     assert use.queries[1] is not None
-    assert shot_use([Prediction("a", "red")], asked[:1], [[]], EXACT).queries == (None,)
+    assert shot_use([Prediction("a", "red")], queries[:1], [[]], EXACT).queries == (None,)
 
 
 def test_without_public_answers_copies_are_counted_and_nothing_is_scored() -> None:
@@ -93,22 +93,22 @@ def test_without_public_answers_copies_are_counted_and_nothing_is_scored() -> No
 
 def test_a_close_ended_answer_is_the_text_of_the_best_candidate() -> None:
     metric, names = MetricSpec("top1"), ("cat", "dog", "owl")
-    asked = [example("a", target=1), example("b", target=2)]
-    said = [Prediction("a", scores=(0.0, 2.0, 1.0)), Prediction("b", best=Best(0, -1.0))]
-    use = shot_use(said, asked, [["owl", "dog"], ["eel", "eel"]], metric, candidates=names)
+    queries = [example("a", target=1), example("b", target=2)]
+    predictions = [Prediction("a", scores=(0.0, 2.0, 1.0)), Prediction("b", best=Best(0, -1.0))]
+    use = shot_use(predictions, queries, [["owl", "dog"], ["eel", "eel"]], metric, candidates=names)
     assert use.queries == (
         Copying(any=True, last=True, covered=True, right=True, majority_score=0.0, last_score=100.0),
         Copying(covered=False, right=False, majority_score=0.0, last_score=0.0),
     )
-    assert answer_text(said[1], names) == "cat"
-    assert right_answers(asked[0], names) == ("dog",)
+    assert answer_text(predictions[1], names) == "cat"
+    assert right_answers(queries[0], names) == ("dog",)
 
 
 def test_a_corpus_metric_scores_the_set_and_not_the_queries() -> None:
     metric, names = MetricSpec("roc_auc"), ("no", "yes")
-    asked = [example(str(i), candidates=names, target=i % 2) for i in range(8)]
-    shown = [["yes", "yes", "no"] if i % 2 else ["no", "no", "yes"] for i in range(8)]
-    use = shot_use([Prediction(e.id, scores=(0.0, 1.0)) for e in asked], asked, shown, metric)
+    queries = [example(str(i), candidates=names, target=i % 2) for i in range(8)]
+    shot_answers = [["yes", "yes", "no"] if i % 2 else ["no", "no", "yes"] for i in range(8)]
+    use = shot_use([Prediction(e.id, scores=(0.0, 1.0)) for e in queries], queries, shot_answers, metric)
     assert use.scores[MAJORITY].value == 100.0
     assert use.scores[LAST].value == 0.0
     assert UNCOVERED not in use.scores, "every shot set shows both answers"
@@ -116,7 +116,7 @@ def test_a_corpus_metric_scores_the_set_and_not_the_queries() -> None:
 
 
 def test_an_answer_alone_is_no_ranking() -> None:
-    asked = [Example("a", (), "p", candidates=("x", "y"), target=0, labels={"relevance": (1.0, 0.0)})]
-    use = shot_use([Prediction("a", scores=(1.0, 0.0))], asked, [["x"]], MetricSpec("ndcg"))
+    queries = [Example("a", (), "p", candidates=("x", "y"), target=0, labels={"relevance": (1.0, 0.0)})]
+    use = shot_use([Prediction("a", scores=(1.0, 0.0))], queries, [["x"]], MetricSpec("ndcg"))
     assert use.queries == (Copying(any=True, majority=True, last=True, covered=True, right=True),)
     assert use.scores == {}

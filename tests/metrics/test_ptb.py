@@ -11,9 +11,9 @@ ODD = ["\x00", "\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "\ud800", "
 
 def test_odd_characters_do_not_shift_later_captions(java: None) -> None:
     captions = [f"mark{i} {c} a\ncat" for i, c in enumerate(ODD)]
-    said = tokenise(captions)
-    assert [s.split()[0] for s in said] == [f"mark{i}" for i in range(len(ODD))]
-    assert all(s.endswith("a cat") for s in said)
+    tokens = tokenise(captions)
+    assert [s.split()[0] for s in tokens] == [f"mark{i}" for i in range(len(ODD))]
+    assert all(s.endswith("a cat") for s in tokens)
 
 
 @pytest.mark.parametrize("captions", [[""], ["", "", "a dog"], ["a dog", "", " "], ["\n", "", "\t"]])

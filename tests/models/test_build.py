@@ -140,12 +140,12 @@ def test_the_nfnet_of_a_checkpoint_folder(tmp_path: Path) -> None:
     save_small(tmp_path / "small")
     config, _ = build(**{**parts, "vision": tmp_path / "small"}, options=SMALL)
     assert config.vision.kind == "nfnet"
-    given, made = (load_flamingo_model(tmp_path / name) for name in ("small", "out"))
-    for name, tensor in given.flamingo.vision.state_dict().items():
-        assert torch.equal(tensor, made.flamingo.vision.state_dict()[name])
+    source, built = (load_flamingo_model(tmp_path / name) for name in ("small", "out"))
+    for name, tensor in source.flamingo.vision.state_dict().items():
+        assert torch.equal(tensor, built.flamingo.vision.state_dict()[name])
     prompt = Prompt([picture(0), TEXT])
-    assert torch.equal(made.logits(prompt), alone(made, prompt))
-    assert made.visual_tokens(picture(0)).std() > 0.1
+    assert torch.equal(built.logits(prompt), alone(built, prompt))
+    assert built.visual_tokens(picture(0)).std() > 0.1
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path: Path) -> None:

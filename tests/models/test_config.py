@@ -43,7 +43,7 @@ def test_all_problems_of_a_config_at_once(tmp_path: Path) -> None:
         read_config(path)
     message = str(caught.value)
     assert "7 problems" in message
-    for said in (
+    for text in (
         "decoder: unknown key 'layer'. Did you mean 'layers'?",
         "decoder: key 'layers' is missing.",
         "decoder.norm: expected one of layernorm, rmsnorm, got 'rmsnrom'. Did you mean 'rmsnorm'?",
@@ -52,7 +52,7 @@ def test_all_problems_of_a_config_at_once(tmp_path: Path) -> None:
         "vision.depths: expected a list, got 3.",
         "preprocess: expected keys and values, got a list.",
     ):
-        assert said in message
+        assert text in message
 
 
 def test_the_kind_of_encoder_is_checked(tmp_path: Path) -> None:

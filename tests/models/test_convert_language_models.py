@@ -39,9 +39,9 @@ def test_logits_equal_transformers(tmp_path: Path, name: str) -> None:
     assert theirs.std() > 0.05
     assert_close(ours.logits(Prompt([TEXT])), theirs, atol=2e-5, rtol=1e-4)
     # with pictures too: closed gates show nothing of them, to the bit
-    shown = ours.logits(Prompt([picture(0, size=8), TEXT]))
+    logits = ours.logits(Prompt([picture(0, size=8), TEXT]))
     hidden = ours.logits(Prompt([picture(1, size=8), TEXT]))
-    assert torch.equal(shown, hidden)
+    assert torch.equal(logits, hidden)
 
 
 @pytest.mark.parametrize("vocabulary", [256, VOCABULARY, VOCABULARY + 40])

@@ -71,8 +71,8 @@ def test_3_a_generated_image_tag_changes_no_picture(small: Model) -> None:
     tag = small.tokenizer.image_id
     assert tag is not None
     after = Encoded((*encoded.ids, tag), (*encoded.image_of_token, 1), encoded.media)
-    shown = reference._read(small, after, reference._visual(small, encoded), None)
-    assert shown.isfinite().all()
+    with_pictures = reference._read(small, after, reference._visual(small, encoded), None)
+    assert with_pictures.isfinite().all()
 
 
 def test_4_token_ids_stay_whole_in_half_precision(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def test_positions_of_the_grid_matter_only_with_embeddings() -> None:
     x = features(1, 1)
     without = resampler()
     assert_close(without(x), without(x.flip(2)), atol=1e-5, rtol=1e-5)
-    told = resampler(dataclasses.replace(CONFIG, grid=4))
-    assert (told(x) - told(x.flip(2))).abs().max() > 1e-3
+    averaged = resampler(dataclasses.replace(CONFIG, grid=4))
+    assert (averaged(x) - averaged(x.flip(2))).abs().max() > 1e-3
 
 
 def test_latents_are_among_the_keys() -> None:

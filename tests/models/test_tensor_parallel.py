@@ -44,12 +44,12 @@ def prompts(size: int) -> list[Prompt]:
 def said(folder: str, mesh: Any = None) -> dict[str, Any]:
     """Logits, text and log-likelihoods of a few prompts."""
     model = load_flamingo_model(folder, mesh=mesh)
-    asked = prompts(model.config.preprocess.size)
+    queries = prompts(model.config.preprocess.size)
     engine = Engine(model)
     return {
-        "logits": [model.logits(p) for p in asked],
-        "text": [answer.text for _, answer in sorted(engine.generate(iter(asked), DECODE))],
-        "scores": model.score(asked, [["dog", "cat", "two dog"]] * 3),
+        "logits": [model.logits(p) for p in queries],
+        "text": [answer.text for _, answer in sorted(engine.generate(iter(queries), DECODE))],
+        "scores": model.score(queries, [["dog", "cat", "two dog"]] * 3),
         "bytes": bytes_held(model.flamingo),
     }
 

@@ -53,8 +53,8 @@ def test_sees_only_the_last_image(style: str) -> None:
 
     def run(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         visual = module.project_visual(torch.stack([first, second], 1))
-        seen: torch.Tensor = module(text, visual, image_mask(sees, 2, 3))
-        return seen
+        attended: torch.Tensor = module(text, visual, image_mask(sees, 2, 3))
+        return attended
 
     assert torch.equal(run(a, b)[:, 2:], run(c, b)[:, 2:])
     assert not torch.allclose(run(a, b)[:, :2], run(c, b)[:, :2])
@@ -113,8 +113,8 @@ def test_closed_gates_leave_the_language_model_bit_identical(style: str) -> None
     tokens = torch.tensor([[1, 2, 3, 4]])
     visual = model.project_visual(normal(1, 2, 3, 24))
     with torch.inference_mode():
-        shown = model(tokens, visual, torch.tensor([[0, 1, 1, 2]]))
-        assert torch.equal(shown, model.decoder(tokens))
+        with_pictures = model(tokens, visual, torch.tensor([[0, 1, 1, 2]]))
+        assert torch.equal(with_pictures, model.decoder(tokens))
         assert torch.equal(model(tokens), model.decoder(tokens))
 
 

@@ -50,12 +50,12 @@ def test_a_draw_is_a_permutation(n: int, key: str) -> None:
 @settings(max_examples=50)
 @given(k=st.integers(1, 20), seed=st.integers(0, 5), query=st.integers(0, 200))
 def test_shots_are_nested_distinct_and_never_of_the_querys_picture(k: int, seed: int, query: int) -> None:
-    asked = row(query, query // 2)
-    few = random_demos(asked, support(), DemoSpec(shots=k, seed=seed))
-    many = random_demos(asked, support(), DemoSpec(shots=2 * k, seed=seed))
+    query_row = row(query, query // 2)
+    few = random_demos(query_row, support(), DemoSpec(shots=k, seed=seed))
+    many = random_demos(query_row, support(), DemoSpec(shots=2 * k, seed=seed))
     assert few == many[:k]
     assert len({s.id for s in many}) == 2 * k
-    assert all(s.media_id != asked.media_id for s in many)
+    assert all(s.media_id != query_row.media_id for s in many)
 
 
 def test_the_order_of_the_file_has_no_say() -> None:

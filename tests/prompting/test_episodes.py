@@ -37,11 +37,11 @@ def test_episodes_made_one_by_one_in_any_order_are_those_of_the_run(
 ) -> None:
     run = planned(shots, method, ablation)
     expected = list(episodes_of(run, run.queries, run.support))
-    made = episodes_by_id(run, run.queries, run.support)
-    assert isinstance(made, Episodes)
-    assert list(made.values()) == expected
-    assert [made[e.query.id] for e in reversed(expected)] == expected[::-1]
-    left = without(made, {expected[0].query.id, expected[3].query.id})
+    run_episodes = episodes_by_id(run, run.queries, run.support)
+    assert isinstance(run_episodes, Episodes)
+    assert list(run_episodes.values()) == expected
+    assert [run_episodes[e.query.id] for e in reversed(expected)] == expected[::-1]
+    left = without(run_episodes, {expected[0].query.id, expected[3].query.id})
     assert list(left.values()) == [*expected[1:3], *expected[4:]]
     assert len(left) == len(expected) - 2
 
@@ -57,10 +57,10 @@ def test_no_shots_are_drawn_before_an_episode_is_asked_for(
 
     monkeypatch.setattr(episodes, "random_demos", counted)
     run = planned(2, "random", "")
-    made = episodes_by_id(run, run.queries, run.support)
+    run_episodes = episodes_by_id(run, run.queries, run.support)
     assert drawn == []
-    second = list(made)[1]
-    assert made[second].query.id == second
+    second = list(run_episodes)[1]
+    assert run_episodes[second].query.id == second
     assert drawn == [second]
 
 

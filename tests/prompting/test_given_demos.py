@@ -58,10 +58,10 @@ REFERENCE = [  # rows of support, queries, numbers of shots run, shots, row indi
 def test_the_draws_of_the_released_code(
     support: int, queries: int, over: tuple[int, ...], shots: int, drawn: tuple[list[int], list[int]]
 ) -> None:
-    asked = rows(queries, "q")
-    given = official_draws(task("vl_icl_clevr"), asked, rows(support, "s"), over)
-    for query, expected in zip(asked.examples, drawn, strict=False):
-        assert given(query, DemoSpec(shots=shots)) == tuple(f"s{i}" for i in expected)
+    query_rows = rows(queries, "q")
+    draws = official_draws(task("vl_icl_clevr"), query_rows, rows(support, "s"), over)
+    for query, expected in zip(query_rows.examples, drawn, strict=False):
+        assert draws(query, DemoSpec(shots=shots)) == tuple(f"s{i}" for i in expected)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_the_draws_of_the_released_code(
 )
 def test_open_mi_draws_at_zero_shots_too(over: tuple[int, ...], drawn: tuple[tuple[str, str], ...]) -> None:
     queries, support = open_mi()
-    given = official_draws(task("vl_icl_open_mi"), queries, support, over)
+    draws = official_draws(task("vl_icl_open_mi"), queries, support, over)
     for query, names in zip(queries.examples, drawn, strict=False):
-        assert given(query, DemoSpec(shots=1)) == tuple(f"{query.id}/{name}/0" for name in names)
+        assert draws(query, DemoSpec(shots=1)) == tuple(f"{query.id}/{name}/0" for name in names)
 
 
 @pytest.mark.parametrize("name", ["okvqa", "truemicl_clevr"])  # TrueMICL has VL-ICL's records, its draws are not known
@@ -137,12 +137,12 @@ def test_what_is_wrong_with_a_line_is_named(tmp_path: Path, text: str, said: str
 def test_queries_without_shots_too_few_and_own_pictures_are_errors(tmp_path: Path) -> None:
     file = tmp_path / "demos.jsonl"
     file.write_text('{"id": "q1", "shots": ["s1"]}')
-    given = read_demos_file(file, rows(3, "q"), rows(3, "s"))
+    demos = read_demos_file(file, rows(3, "q"), rows(3, "s"))
     with pytest.raises(FlamingoEvalError, match="no shots for query 'q2'"):
-        given(Example("q2", (), "q2"), DemoSpec(shots=1))
+        demos(Example("q2", (), "q2"), DemoSpec(shots=1))
     with pytest.raises(FlamingoEvalError, match="2 shots requested, 2 rows, but query 'q1' has 1"):
-        given(Example("q1", (), "q1"), DemoSpec(shots=2))
+        demos(Example("q1", (), "q1"), DemoSpec(shots=2))
     shot = Example("s1", (Image("x.jpg"),), "x.jpg")
     support = draw_support("t", "s", [shot], DemoSpec(support_size=0))
     with pytest.raises(PromptError, match="row 's1' shows the picture of its query"):
-        given_demos(Example("q1", (), "x.jpg"), replace(support, given=given), DemoSpec(shots=1))
+        given_demos(Example("q1", (), "x.jpg"), replace(support, given=demos), DemoSpec(shots=1))

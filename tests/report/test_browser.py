@@ -50,15 +50,15 @@ def test_prompts_are_those_of_the_run(make_run: Any, vqa_root: Path) -> None:
     (task,) = page["tasks"]
     (run,) = task["runs"]
     answer = run["answers"][0]
-    shown = [page["cards"][i] for i in answer["prompt"]]
-    assert len(shown) == 5
-    texts = [page["texts"][text] for _, text, _ in shown]
+    cards = [page["cards"][i] for i in answer["prompt"]]
+    assert len(cards) == 5
+    texts = [page["texts"][text] for _, text, _ in cards]
     assert texts[-1] == "Question: What colour is square 0? Answer:"
     recorded = json.loads(folder.outputs.read_text().splitlines()[0])["shots"]
     for text, id in zip(texts[:-1], recorded, strict=True):
         assert text.startswith(f"Question: What colour is wall {int(id) - 900}? Answer: ")
-    assert [closed for _, _, closed in shown] == [1, 1, 1, 1, 0]
-    assert all(page["pictures"][p]["uri"] for pictures, _, _ in shown for p in pictures)
+    assert [closed for _, _, closed in cards] == [1, 1, 1, 1, 0]
+    assert all(page["pictures"][p]["uri"] for pictures, _, _ in cards for p in pictures)
     assert (answer["answer"], answer["ok"], answer["score"]) == ("red", True, 100.0)
     assert task["queries"][0]["references"] == [["red", 10]]
     assert task["types"][:2] == ["answer_type: number", "answer_type: other"]
@@ -74,19 +74,19 @@ def test_zero_shots_show_text_only_demonstrations(make_run: Any, vqa_root: Path)
 
 @pytest.mark.parametrize("ablation", ["labels-shuffled", "order-reversed", "query-images-shuffled", "images-blank"])
 def test_ablated_prompts_are_rendered_again_as_they_were(make_run: Any, vqa_root: Path, ablation: str) -> None:
-    seen: dict[str, Prompt] = {}
+    prompts: dict[str, Prompt] = {}
 
     def say(prompt: Prompt) -> str:
-        seen[prompt.id] = prompt
+        prompts[prompt.id] = prompt
         return "red"
 
     page, _ = value([make_run(say, shots=4, ablation=ablation)], str(vqa_root))
     (task,) = page["tasks"]
     for query, answer in zip(task["queries"], task["runs"][0]["answers"], strict=True):
-        shown = [page["cards"][i] for i in answer["prompt"]]
-        expected = cards_of(seen[query["id"]])
-        assert [page["texts"][t] for _, t, _ in shown] == [t for _, t, _ in expected]
-        names = [page["pictures"][p]["about"] for pictures, _, _ in shown for p in pictures]
+        cards = [page["cards"][i] for i in answer["prompt"]]
+        expected = cards_of(prompts[query["id"]])
+        assert [page["texts"][t] for _, t, _ in cards] == [t for _, t, _ in expected]
+        names = [page["pictures"][p]["about"] for pictures, _, _ in cards for p in pictures]
         assert names == [m.path.name for media, _, _ in expected for m in media]
 
 

@@ -108,19 +108,19 @@ def test_one_run_or_none(make_run: Any, tmp_path: Path) -> None:
 
 def test_the_command_prints_and_json_is_whole(make_run: Any) -> None:
     a, b = make_run("purple"), make_run(half_right, out="b")
-    shown = CliRunner().invoke(app, ["diff", str(a.path), str(b.path), "--limit", "1"])
-    assert shown.exit_code == 0, shown.output
-    assert "configuration: the same" in shown.output
-    assert "answers: 6 of 12 changed" in shown.output
+    result = CliRunner().invoke(app, ["diff", str(a.path), str(b.path), "--limit", "1"])
+    assert result.exit_code == 0, result.output
+    assert "configuration: the same" in result.output
+    assert "answers: 6 of 12 changed" in result.output
     printed = CliRunner().invoke(app, ["diff", str(a.path), str(b.path), "--json"])
     assert json.loads(printed.stdout) == json.loads(json.dumps(as_json(compare(a, b))))
 
 
 def test_hostile_answers_cannot_speak_to_the_terminal(make_run: Any) -> None:
     a, b = make_run("x"), make_run("\x1b[2J\u202eevil", out="b")
-    shown = CliRunner().invoke(app, ["diff", str(a.path), str(b.path)])
-    assert "\x1b" not in shown.output
-    assert "\u202e" not in shown.output
+    result = CliRunner().invoke(app, ["diff", str(a.path), str(b.path)])
+    assert "\x1b" not in result.output
+    assert "\u202e" not in result.output
 
 
 # ----------------------------------------------------------------------------------------------------------- rerun

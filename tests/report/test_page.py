@@ -58,8 +58,8 @@ class Outline(HTMLParser):
 @pytest.fixture
 def hostile_page(make_run: Any, vqa_root: Path) -> str:
     """Two runs whose model and names are as bad as can be."""
-    said = iter([*HOSTILE, *HOSTILE, *HOSTILE])
-    folders = [make_run(lambda _: next(said), shots=k, model=HOSTILE[1]) for k in (0, 4)]
+    texts = iter([*HOSTILE, *HOSTILE, *HOSTILE])
+    folders = [make_run(lambda _: next(texts), shots=k, model=HOSTILE[1]) for k in (0, 4)]
     lines = [json.loads(line) for line in folders[0].outputs.read_text().split("\n") if line]
     lines[1] = {k: v for k, v in lines[1].items() if k not in ("score", "prediction")} | {"error": HOSTILE[0]}
     folders[0].outputs.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -213,5 +213,5 @@ def test_pictures_that_were_moved_since_the_run_are_found_again(make_run: Any, v
     assert without.exit_code == 0, without.output
     bare = (tmp_path / "p.html").read_text(encoding="utf-8").count("data:image/")
     assert CliRunner().invoke(app, [*command, "--images", str(moved)]).exit_code == 0
-    found = (tmp_path / "p.html").read_text(encoding="utf-8").count("data:image/")
-    assert found >= bare + 6
+    n_pictures = (tmp_path / "p.html").read_text(encoding="utf-8").count("data:image/")
+    assert n_pictures >= bare + 6

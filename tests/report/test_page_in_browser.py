@@ -36,14 +36,14 @@ def browser() -> Iterator[Any]:
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
     )
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
+    browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser_path is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     with playwright.sync_playwright() as session:
         try:
-            opened = session.chromium.launch(executable_path=found, args=list(ARGUMENTS))
+            opened = session.chromium.launch(executable_path=browser_path, args=list(ARGUMENTS))
         except playwright.Error as error:
-            pytest.skip(f"{found} does not start: {error.message.splitlines()[0]}")
+            pytest.skip(f"{browser_path} does not start: {error.message.splitlines()[0]}")
         yield opened
         opened.close()
 
@@ -160,11 +160,11 @@ def test_scores_of_five_shots_are_visible_at_1400_pixels_and_one_on_a_phone(
     for width, scores in ((1400, 5), (390, 1)):
         context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
         opened = Opened(context.new_page(), path)
-        seen = opened.page.evaluate(
+        positions = opened.page.evaluate(
             """[...document.querySelectorAll('#table thead th')].filter(e => /shots/.test(e.textContent))
               .map(e => e.getBoundingClientRect()).filter(r => r.width && r.right <= innerWidth).length"""
         )
-        assert seen >= scores, f"{seen} columns of scores at {width} pixels"
+        assert positions >= scores, f"{positions} columns of scores at {width} pixels"
         assert opened.overflow() == 0
         context.close()
 

@@ -46,8 +46,8 @@ def test_the_most_wanted_get_the_places(tmp_path: Path) -> None:
     for path in paths:
         PillowImage.new("RGB", (8, 8)).save(path)
     book = PictureBook(64, 2)
-    for path, wanted in zip(paths, [(4, 0), (0,), (4, 1)], strict=True):
-        book.number(Image(path), wanted)
+    for path, expected in zip(paths, [(4, 0), (0,), (4, 1)], strict=True):
+        book.number(Image(path), expected)
     assert [bool(c.uri) for c in book.copies()] == [True, True, False]
     assert book.copies()[2].missing == "not on this page"
 
@@ -90,8 +90,8 @@ def test_places_go_round_the_tasks_query_pictures_first(tmp_path: Path) -> None:
             for kind in (0, 1):  # a query's picture, a demonstration's
                 path = tmp_path / f"{task}{place}{kind}.png"
                 PillowImage.new("RGB", (4, 4)).save(path)
-                wanted = (kind, place, task) if kind == 0 else (kind, 0, 4, place, task)
-                pictures[task, place, kind] = book.number(Image(path), wanted)
+                order = (kind, place, task) if kind == 0 else (kind, 0, 4, place, task)
+                pictures[task, place, kind] = book.number(Image(path), order)
     copies = book.copies()
     kept = {key for key, number in pictures.items() if copies[number].uri}
     assert kept == {(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 2, 0)}

@@ -69,14 +69,14 @@ def test_cider_has_no_full_marks() -> None:
 )  # fmt: skip
 def test_a_curve_that_is_nothing_but_copying_says_so(majority: float, last: float, words: str) -> None:
     copied = at(8, 41.3, majority=majority, last=last, baselines=(41.2, 39.0))
-    found = verdict("exact_match", curve(20.0), [at(0, 20.0), copied])
-    assert (found.kind, found.text) == ("copies", words)
+    conclusion = verdict("exact_match", curve(20.0), [at(0, 20.0), copied])
+    assert (conclusion.kind, conclusion.text) == ("copies", words)
 
 
 def test_a_score_not_above_a_baseline_is_no_better_than_copying() -> None:
-    found = verdict("exact_match", curve(20.0), [at(0, 20.0), at(8, 41.3, baselines=(30.0, 42.0), p=CHANCE)])
-    assert found.kind == "no more"
-    assert found.text.endswith("score 41.3 at 8 shots, always saying the shots' last answer 42.0")
+    conclusion = verdict("exact_match", curve(20.0), [at(0, 20.0), at(8, 41.3, baselines=(30.0, 42.0), p=CHANCE)])
+    assert conclusion.kind == "no more"
+    assert conclusion.text.endswith("score 41.3 at 8 shots, always saying the shots' last answer 42.0")
 
 
 def test_without_a_test_the_value_decides() -> None:

@@ -66,9 +66,9 @@ def test_candidates_cost_the_tokens_that_they_do_not_share(tiny: Model, flops: M
 def test_a_picture_is_counted_once_for_all_shots_and_seeds(tiny: Model, flops: ModelFlops) -> None:
     runs = runs_of("vqav2", shots=(1, 4), seeds=(0, 1), limit=10)
     pictures = {m for r in runs for e in r.episodes() for x in (e.query, *e.shots) for m in x.media}
-    found = counted(tiny, flops, runs)
-    assert found.pictures == len(pictures)
-    assert found.picture_flops == len(pictures) * flops.picture()
+    work = counted(tiny, flops, runs)
+    assert work.pictures == len(pictures)
+    assert work.picture_flops == len(pictures) * flops.picture()
 
 
 def test_orders_of_the_shots_multiply_the_prompts(tiny: Model, flops: ModelFlops) -> None:
@@ -80,13 +80,13 @@ def test_orders_of_the_shots_multiply_the_prompts(tiny: Model, flops: ModelFlops
 
 
 def test_the_official_size_scales_queries_and_their_pictures(tiny: Model, flops: ModelFlops) -> None:
-    found = counted(tiny, flops, runs_of("vqav2", shots=(4,)), looked_at=20)
-    (work,) = found.works
+    total = counted(tiny, flops, runs_of("vqav2", shots=(4,)), looked_at=20)
+    (work,) = total.works
     assert work.official == 214_354
     assert work.scale == pytest.approx(214_354 / work.queries)
-    support = found.pictures - work.queries  # every query of the sample has a picture of its own
+    support = total.pictures - work.queries  # every query of the sample has a picture of its own
     own = (214_354 + support) * flops.picture()
-    assert found.official_flops == pytest.approx(work.flops * work.scale + own)
+    assert total.official_flops == pytest.approx(work.flops * work.scale + own)
 
 
 @pytest.mark.parametrize("demos", ["rices", "fixed"])
@@ -118,10 +118,10 @@ def test_a_shape_without_weights_and_a_price() -> None:
 
 def test_json_says_the_same() -> None:
     code, out, _ = invoke("vqav2", "--limit", "20", "--dry-run", "--tflops", "1", "--json")
-    found = json.loads(out)
+    estimate = json.loads(out)
     assert code == 0
-    assert found["seconds_at_least"] == pytest.approx(found["flops"] / 1e12)
-    assert found["runs"][0]["queries"] == 20
+    assert estimate["seconds_at_least"] == pytest.approx(estimate["flops"] / 1e12)
+    assert estimate["runs"][0]["queries"] == 20
 
 
 def test_what_is_wrong_is_said() -> None:

@@ -81,9 +81,9 @@ def test_the_page_shows_the_exported_prompts_and_the_answers(answers: Path, tmp_
     folder = written(answers, tmp_path, "--shots", "4", "--seed", "0")
     value: Any = Browser(PictureBook(32, 100)).value(read_runs([folder]), 5, None)
     (run,) = value["tasks"][0]["runs"]
-    shown = [answer for answer in run["answers"] if answer is not None]
-    assert len(shown) == 5
-    assert all(isinstance(answer["prompt"], list) and answer["prompt"] for answer in shown)
+    with_prompts = [answer for answer in run["answers"] if answer is not None]
+    assert len(with_prompts) == 5
+    assert all(isinstance(answer["prompt"], list) and answer["prompt"] for answer in with_prompts)
 
 
 def test_a_file_of_several_runs_needs_one_chosen(answers: Path, tmp_path: Path) -> None:

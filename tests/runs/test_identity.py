@@ -156,9 +156,9 @@ def test_a_changed_picture_is_named_when_a_run_goes_on(go: Any, mine: Path) -> N
     folder.outputs.write_text("".join(lines[:4]))
     for path in (mine / "val2014").iterdir():
         os.utime(path, (1, 1))
-    told: list[str] = []
-    go(mine, tell=told.append)
-    (line,) = told
+    printed: list[str] = []
+    go(mine, tell=printed.append)
+    (line,) = printed
     assert line.startswith("6 pictures or clips have changed since this run used them: val2014/")
     assert line.endswith("Run it again with --fresh.")
 

@@ -62,8 +62,8 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.new("RGB", (64, 64), (20 * i, 40, 255 - 15 * i)).save(root / "pictures" / f"{i}.png")
             rows.append(json.dumps({"id": str(i), "image": f"{i}.png", "label": CLASSES[i * 40]}))
         (root / f"{split}.jsonl").write_text("\n".join(rows))
-    for wanted in ("all", "best"):
-        (root / f"{wanted}.yaml").write_text(TASK.format(classes=json.dumps(CLASSES), wanted=wanted))
+    for choice in ("all", "best"):
+        (root / f"{choice}.yaml").write_text(TASK.format(classes=json.dumps(CLASSES), wanted=choice))
     return root
 
 
@@ -255,8 +255,8 @@ def test_the_least_work_of_a_search_is_that_of_the_shortest_candidate() -> None:
 def test_episodes_are_the_same(things: Path) -> None:
     """Which shots are drawn does not hang on what is wanted of the candidates."""
     copies = []
-    for wanted in ("all", "best"):
-        questions, _ = load_questions([str(things / f"{wanted}.yaml")], "flamingo")
+    for choice in ("all", "best"):
+        questions, _ = load_questions([str(things / f"{choice}.yaml")], "flamingo")
         (planned,) = plan_runs(questions, Choices(data=str(things), shots=(3,)))
         copies.append([(e.query.id, [s.id for s in e.shots]) for e in planned.episodes()])
     assert copies[0] == copies[1]

@@ -86,11 +86,11 @@ def test_letters_and_scores_never_share_a_row(tmp_path: Path) -> None:
 
 def test_the_area_of_hard_answers_is_the_mean_of_sensitivity_and_specificity() -> None:
     truth = (1, 1, 1, 0, 0)
-    said = (1, 1, None, 0, None)  # 2 of 3 and 1 of 2: those without a letter are wrong
+    choices = (1, 1, None, 0, None)  # 2 of 3 and 1 of 2: those without a letter are wrong
     examples = [Example(str(i), (), str(i), target=t) for i, t in enumerate(truth)]
     predictions = [
         Prediction(str(i), "" if s is None else "AB"[s], best=None if s is None else Best(s, 1.0))
-        for i, s in enumerate(said)
+        for i, s in enumerate(choices)
     ]
     result = roc_auc(predictions, examples)
     assert result.value == pytest.approx(100 * (2 / 3 + 1 / 2) / 2)
@@ -121,8 +121,8 @@ def test_what_cannot_be_asked_so_is_named_before_anything_is_loaded(
 def test_a_protocol_of_letters_needs_no_option_and_takes_no_other(tmp_path: Path) -> None:
     result = command("run", "star", "--protocol", "chat_letter", "--rank", "all", "--out", tmp_path)
     assert "chat_letter is made for --rank letter" in str(result.exception)
-    shown = command("show", "star", "--protocol", "flamingo_letter", "--shots", "1")
-    assert re.search(r"A\. .*\nB\. .*\nC\. .*\nD\. .*\nAnswer: [A-D]<EOC>", shown.stdout)
+    prompt = command("show", "star", "--protocol", "flamingo_letter", "--shots", "1")
+    assert re.search(r"A\. .*\nB\. .*\nC\. .*\nD\. .*\nAnswer: [A-D]<EOC>", prompt.stdout)
 
 
 def test_swapped_labels_show_the_letters_of_the_swapped_answers(tmp_path: Path) -> None:

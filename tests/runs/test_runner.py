@@ -37,12 +37,12 @@ def files(folder: RunFolder) -> tuple[str, str]:
 @pytest.mark.parametrize("stop_after", [0, 1, 5, 11])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(make_run: MakeRun, stop_after: int) -> None:
     whole = files(make_run(by_prompt, shots=4, out="whole"))
-    asked: list[str] = []
+    queries: list[str] = []
 
     def stops(prompt: Prompt) -> str:
-        if len(asked) == stop_after:
+        if len(queries) == stop_after:
             raise KeyboardInterrupt
-        asked.append(prompt.id)
+        queries.append(prompt.id)
         return by_prompt(prompt)
 
     with pytest.raises(KeyboardInterrupt):
@@ -55,7 +55,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(make_run: MakeRun, stop
 
     folder = make_run(goes_on, shots=4, out="cut")
     assert files(folder) == whole
-    assert not set(asked) & set(again)
+    assert not set(queries) & set(again)
     counts = json.loads(folder.run.read_text())["counts"]
     assert counts == {"queries": 12, "of": 12, "answered": 12, "failed": 0, "resumed": stop_after}
 
@@ -109,8 +109,8 @@ class FailingEngine:
         self, prompts: Iterator[Prompt], candidates: Iterator[Sequence[str]], spec: RankSpec
     ) -> Iterator[tuple[int, Answer]]:
         for i, (prompt, names) in enumerate(zip(prompts, candidates, strict=False)):
-            shown = [p for p in prompt.parts if isinstance(p, str)]
-            yield i, Answer(5, scores=tuple(-float(len(n)) - (hash_of(shown) % 100) / 100 for n in names))
+            texts = [p for p in prompt.parts if isinstance(p, str)]
+            yield i, Answer(5, scores=tuple(-float(len(n)) - (hash_of(texts) % 100) / 100 for n in names))
 
 
 def hash_of(parts: Sequence[str]) -> int:
@@ -213,7 +213,7 @@ def test_a_submission_answers_every_query_of_the_split(vqa_root: Path, tmp_path:
 
 
 def test_coverage_is_what_the_shots_show() -> None:
-    shown = {"1": replace(example(1), answer="dax"), "2": replace(example(2), answer="wug")}
+    support = {"1": replace(example(1), answer="dax"), "2": replace(example(2), answer="wug")}
     queries = [replace(example(n), references=(name,)) for n, name in ((8, "dax"), (9, "fep"))]
     kept = [(Output(q.id, ("1", "2"), 0), q) for q in queries]
-    assert coverage(kept, shown) == 50.0
+    assert coverage(kept, support) == 50.0

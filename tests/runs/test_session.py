@@ -88,12 +88,12 @@ def test_a_missing_picture_of_an_unfinished_run_is_named_before_the_model(
 
 
 def test_an_interrupted_run_needs_the_pictures_of_what_is_left(root: Path, tmp_path: Path, saying_engine: Any) -> None:
-    asked: list[str] = []
+    queries: list[str] = []
 
     def stops(prompt: Prompt) -> str:
-        if len(asked) == 8:
+        if len(queries) == 8:
             raise KeyboardInterrupt
-        asked.append(prompt.id)
+        queries.append(prompt.id)
         return "red"
 
     runs = planned(root, shots=(0,))
@@ -103,8 +103,8 @@ def test_an_interrupted_run_needs_the_pictures_of_what_is_left(root: Path, tmp_p
     by_picture: dict[str, list[str]] = {}
     for query in runs[0].queries:
         by_picture.setdefault(query.media_id, []).append(query.id)
-    done = next(e.media[0].path for e in runs[0].queries if set(by_picture[e.media_id]) <= set(asked))
-    picture = next(e.media[0].path for e in runs[0].queries if not set(by_picture[e.media_id]) <= set(asked))
+    done = next(e.media[0].path for e in runs[0].queries if set(by_picture[e.media_id]) <= set(queries))
+    picture = next(e.media[0].path for e in runs[0].queries if not set(by_picture[e.media_id]) <= set(queries))
     done.unlink()
     opening = Opening(saying_engine(lambda prompt: "red"))
     left = picture.read_bytes()
@@ -177,10 +177,10 @@ print("torch" if "torch" in sys.modules else "no torch")
 
 def test_a_picture_that_no_prompt_shows_is_not_asked_for(root: Path, tmp_path: Path, saying_engine: Any) -> None:
     runs = planned(root, shots=(1,))
-    shown = {m.path for e in runs[0].episodes() for x in (e.query, *e.shots) for m in x.media}
+    paths = {m.path for e in runs[0].episodes() for x in (e.query, *e.shots) for m in x.media}
     support = runs[0].support
     assert support is not None
-    others = {m.path for e in support.examples for m in e.media} - shown
+    others = {m.path for e in support.examples for m in e.media} - paths
     for path in others:
         Image.new("RGB", (1, 1)).save(path)
         path.write_bytes(b"")

@@ -28,8 +28,8 @@ class Repeats:
 
     def generate(self, queries: Iterable[Any], *_: Any, **__: Any) -> Iterator[tuple[int, Answer]]:
         for i, query in enumerate(queries):
-            said = [turn.parts[0] for turn in query.turns if turn.role == "assistant"]
-            yield i, Answer(1, text=str(said[0]) if said else "")
+            answers = [turn.parts[0] for turn in query.turns if turn.role == "assistant"]
+            yield i, Answer(1, text=str(answers[0]) if answers else "")
 
     score = generate
 

@@ -96,9 +96,9 @@ def test_what_is_broken_is_named_by_check_and_by_run(name: str, tmp_path: Path) 
     by_folder = name in ("imagenet", "kinetics700")  # their folders are their lists: a missing file is not a row
     if gone != cut and not by_folder:
         gone.unlink()
-    found = "\n".join(str(p) for p in check_task(question.task, root).problems)
-    assert cut.name in found
-    assert by_folder or gone.stem in found or gone == cut
+    problems = "\n".join(str(p) for p in check_task(question.task, root).problems)
+    assert cut.name in problems
+    assert by_folder or gone.stem in problems or gone == cut
 
     shots = 0 if question.task.max_shots == 0 else 1
     (run,) = plan_runs([question], Choices(shots=(shots,), data=str(root)))

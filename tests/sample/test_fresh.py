@@ -117,12 +117,14 @@ def test_a_dial_changes_pictures_and_not_episodes(tmp_path: Path) -> None:
 
 def test_similar_classes_are_of_one_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[int]] = []
-    monkeypatch.setattr(objects, "_draw", lambda path, key, concept, shown, dials: drawn.append(shown))
+    monkeypatch.setattr(
+        objects, "_draw", lambda path, key, concept, concepts_shown, dials: drawn.append(concepts_shown)
+    )
     copy_of("vl_icl_open_mi", "1,queries=20,classes=3,similarity=1").write(tmp_path / "alike")
-    alike = sum(len({concepts()[c].kind for c in shown}) for shown in drawn) / len(drawn)
+    alike = sum(len({concepts()[c].kind for c in concepts_shown}) for concepts_shown in drawn) / len(drawn)
     drawn.clear()
     copy_of("vl_icl_open_mi", "1,queries=20,classes=3").write(tmp_path / "any")
-    unlike = sum(len({concepts()[c].kind for c in shown}) for shown in drawn) / len(drawn)
+    unlike = sum(len({concepts()[c].kind for c in concepts_shown}) for concepts_shown in drawn) / len(drawn)
     assert alike < 1.5 < 2.5 < unlike
 
 

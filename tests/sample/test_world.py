@@ -74,14 +74,14 @@ def test_conventions_bind_places_to_backgrounds() -> None:
     conventions = wording.Conventions.draw(Random(1))
     assert len(set(conventions.places.values())) == len(BACKGROUNDS)
     scene = group_scene("q", seen()[0], background=2)
-    asked = wording.ask("where", scene, conventions, Random(0), ())
-    assert asked is not None
-    assert asked.answer == conventions.places[2]
+    question = wording.ask("where", scene, conventions, Random(0), ())
+    assert question is not None
+    assert question.answer == conventions.places[2]
 
 
 def test_left_and_right_follow_the_scene() -> None:
     scene = pair_scene("p", seen()[0], seen()[1])
     names = [concepts()[c].name for c in scene.objects]
-    asked = [wording.ask(t, scene, wording.Conventions(), Random(0), ()) for t in ("left", "right")]
-    assert [a.answer for a in asked if a] == names
+    questions = [wording.ask(t, scene, wording.Conventions(), Random(0), ()) for t in ("left", "right")]
+    assert [a.answer for a in questions if a] == names
     assert wording.ask("count", scene, wording.Conventions(), Random(0), ()) is None

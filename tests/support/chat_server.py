@@ -87,9 +87,9 @@ def _handler(chat: ChatServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
 
         def allowed(self) -> bool:
-            said = self.headers.get("Authorization", "")
-            if chat.key and said != f"Bearer {chat.key}":
-                self.send(401, {"error": {"message": f"Incorrect API key provided: {said}"}})
+            header = self.headers.get("Authorization", "")
+            if chat.key and header != f"Bearer {chat.key}":
+                self.send(401, {"error": {"message": f"Incorrect API key provided: {header}"}})
                 return False
             return True
 

@@ -38,25 +38,25 @@ def some_prompts(n: int, seed: int = 0) -> list[Prompt]:
 
 
 def texts(engine: Engine | PlainEngine, prompts: Sequence[Prompt], spec: DecodeSpec) -> list[str | None]:
-    found = dict(engine.generate(iter(prompts), spec))
-    assert sorted(found) == list(range(len(prompts)))
-    return [found[i].text for i in range(len(prompts))]
+    answers_by_index = dict(engine.generate(iter(prompts), spec))
+    assert sorted(answers_by_index) == list(range(len(prompts)))
+    return [answers_by_index[i].text for i in range(len(prompts))]
 
 
 def scores(
     engine: Engine, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], rank: RankSpec
 ) -> list[tuple[float, ...] | None]:
-    found = dict(engine.score(iter(prompts), iter(candidates), rank))
-    assert sorted(found) == list(range(len(prompts)))
-    return [found[i].scores for i in range(len(prompts))]
+    answers_by_index = dict(engine.score(iter(prompts), iter(candidates), rank))
+    assert sorted(answers_by_index) == list(range(len(prompts)))
+    return [answers_by_index[i].scores for i in range(len(prompts))]
 
 
 def answers(
-    model: Model, asked: Sequence[Prompt], ranked: Sequence[Prompt], names: Sequence[Sequence[str]]
+    model: Model, prompts: Sequence[Prompt], ranked: Sequence[Prompt], names: Sequence[Sequence[str]]
 ) -> tuple[list[str | None], list[tuple[float, ...] | None], list[int], Mapping[str, Any]]:
     """Texts, scores, the best candidates, and what the engine counted."""
     engine, rank = Engine(model, batch_size=4), RankSpec(normalise="mean")
-    said = texts(engine, asked, DecodeSpec(beams=3, max_new_tokens=6))
-    said += texts(engine, asked, DecodeSpec(beams=3, max_new_tokens=10))  # long enough to be recorded on CUDA
-    found = [b.candidate for b in best(engine, ranked, names, rank)]
-    return said, scores(engine, ranked, names, rank), found, engine.stats
+    answer_texts = texts(engine, prompts, DecodeSpec(beams=3, max_new_tokens=6))
+    answer_texts += texts(engine, prompts, DecodeSpec(beams=3, max_new_tokens=10))  # long enough to be recorded on CUDA
+    candidates = [b.candidate for b in best(engine, ranked, names, rank)]
+    return answer_texts, scores(engine, ranked, names, rank), candidates, engine.stats

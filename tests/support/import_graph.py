@@ -67,14 +67,14 @@ def cycles(arrows: Mapping[str, Mapping[str, list[str]]]) -> list[list[str]]:
 
 
 def _reachable(name: str, arrows: Mapping[str, Mapping[str, list[str]]]) -> set[str]:
-    seen: set[str] = set()
+    visited: set[str] = set()
     pending = list(arrows[name])
     while pending:
         entry = pending.pop()
-        if entry not in seen:
-            seen.add(entry)
+        if entry not in visited:
+            visited.add(entry)
             pending.extend(arrows[entry])
-    return seen
+    return visited
 
 
 if __name__ == "__main__":

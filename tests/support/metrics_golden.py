@@ -35,10 +35,10 @@ class Case:
 def case(task: str) -> Case:
     folder = DATA / task
     examples = tuple(READERS[task](folder / "data"))
-    said = {p["id"]: p for p in map(json.loads, _lines(folder / "predictions.jsonl"))}
-    assert said.keys() == {e.id for e in examples}
+    rows = {p["id"]: p for p in map(json.loads, _lines(folder / "predictions.jsonl"))}
+    assert rows.keys() == {e.id for e in examples}
     predictions = tuple(
-        Prediction(e.id, said[e.id].get("prediction"), tuple(said[e.id]["scores"]) if "scores" in said[e.id] else None)
+        Prediction(e.id, rows[e.id].get("prediction"), tuple(rows[e.id]["scores"]) if "scores" in rows[e.id] else None)
         for e in examples
     )
     return Case(predictions, examples, json.loads((folder / "expected.json").read_text(encoding="utf-8")))

@@ -53,8 +53,8 @@ class PretendDevice(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        name, given = func.__name__, dict(kwargs or {})
-        leaves = tree_leaves((args, given))
+        name, options = func.__name__, dict(kwargs or {})
+        leaves = tree_leaves((args, options))
         tensors = [t for t in leaves if isinstance(t, Tensor)]
         on_cuda = any(isinstance(t, OnCuda) for t in tensors)
         if func == Tensor.device.__get__:
@@ -62,8 +62,8 @@ class PretendDevice(TorchFunctionMode):
         if name == "_has_compatible_shallow_copy_type":  # module.to asks: a parameter there is a new one
             return on_cuda == all(isinstance(t, OnCuda) for t in tensors)
         if func == Tensor.to:
-            return self._to(*args, **given)
-        target = given.pop("device", None)
+            return self._to(*args, **options)
+        target = options.pop("device", None)
         there = on_cuda if target is None else torch.device(target).type == "cuda"
         if on_cuda:
             self._refuse(name, args, tensors)
@@ -72,12 +72,12 @@ class PretendDevice(TorchFunctionMode):
             raise RuntimeError(f"{name}: a generator of the CPU draws for a tensor on CUDA")
         if name == "tensor" and there:
             self.sent[_line(name)] += 1
-        result = func(*args, **given)
+        result = func(*args, **options)
         return _here(result) if name == "cpu" else tree_map(_there, result) if there else result
 
     def _to(self, tensor: Tensor, *how: Any, **given: Any) -> Tensor:
-        wanted = [w for w in (*how, *given.values()) if isinstance(w, (torch.device, str, Tensor))]
-        from_, to = (type_of(t) for t in (tensor, wanted[0] if wanted else tensor))
+        arguments = [w for w in (*how, *given.values()) if isinstance(w, (torch.device, str, Tensor))]
+        from_, to = (type_of(t) for t in (tensor, arguments[0] if arguments else tensor))
         if from_ == "cuda" and to == "cpu":
             self._wait("to")
         if from_ == "cpu" and to == "cuda":

@@ -76,9 +76,9 @@ def test_text_before_the_first_picture_sees_none(tokenizer: Tokenizer) -> None:
 def test_half_of_the_documents_see_the_next_picture(tokenizer: Tokenizer) -> None:
     sample = Sample((Text("a"), END_OF_CHUNK, picture(0), Text("b"), END_OF_CHUNK), "window", next_picture=0.5)
     maker = SequenceMaker(tokenizer, 64, 5)
-    seen = [maker(sample, Random(i)).sees for i in range(200)]
-    assert set(seen) == {(0, 0, 1, 1, 1), (1, 1, 0, 0, 0)}
-    assert 70 < seen.count((1, 1, 0, 0, 0)) < 130
+    pictures_seen = [maker(sample, Random(i)).sees for i in range(200)]
+    assert set(pictures_seen) == {(0, 0, 1, 1, 1), (1, 1, 0, 0, 0)}
+    assert 70 < pictures_seen.count((1, 1, 0, 0, 0)) < 130
 
 
 def test_a_long_pair_loses_its_end(tokenizer: Tokenizer) -> None:
@@ -150,8 +150,8 @@ def test_a_batch_gives_the_loss_of_its_sequences_one_by_one(
     sequences = some_sequences(tokenizer)
     batch = collate(sequences, SIZE, packing)
     assert len(batch.tokens) == (4 if packing is None else 1)
-    wanted = sum(loss_by_hand(bridge, s) for s in sequences)
-    torch.testing.assert_close(bridge(batch), wanted, rtol=1e-5, atol=1e-5)
+    expected = sum(loss_by_hand(bridge, s) for s in sequences)
+    torch.testing.assert_close(bridge(batch), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_checkpointing_changes_no_gradient(folder: Path, tokenizer: Tokenizer) -> None:

@@ -69,9 +69,9 @@ def recipe_file(place: Path, name: str = "recipe", **changes: Any) -> Path:
 
 def train(path: Path, out: Path) -> str:
     """Train in this process. -> what was printed"""
-    said = io.StringIO()
-    train_bridge(load_bridge_recipe(path), path.parent, out, "cpu", Console(file=said, width=200))
-    return said.getvalue()
+    output = io.StringIO()
+    train_bridge(load_bridge_recipe(path), path.parent, out, "cpu", Console(file=output, width=200))
+    return output.getvalue()
 
 
 def weights(out: Path) -> Mapping[str, Tensor]:
@@ -131,12 +131,12 @@ class Stopped(BaseException):
 def test_a_run_that_was_stopped_ends_with_the_same_weights(
     place: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    step, made = torch.optim.AdamW.step, 0
+    step, steps = torch.optim.AdamW.step, 0
 
     def stops(self: torch.optim.AdamW, *args: Any) -> Any:
-        nonlocal made
-        made += 1
-        if made > at:
+        nonlocal steps
+        steps += 1
+        if steps > at:
             raise Stopped
         return step(self, *args)
 
@@ -144,8 +144,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(
         patched.setattr(torch.optim.AdamW, "step", stops)
         with pytest.raises(Stopped):
             train(place / "recipe.yaml", tmp_path)
-    said = train(place / "recipe.yaml", tmp_path)
-    assert "resuming after update" in said or at == 1
+    output = train(place / "recipe.yaml", tmp_path)
+    assert "resuming after update" in output or at == 1
     assert_same(weights(tmp_path), weights(whole_run))
     same = ("update", "loss pairs", "loss rows", "gate")
     pairs_of = [[{key: row[key] for key in same} for row in curve(out)] for out in (tmp_path, whole_run)]
@@ -210,8 +210,8 @@ def test_packed_sequences_are_trained_too(place: Path, tmp_path: Path) -> None:
 
 def test_a_data_set_that_ends_ends_the_run_with_a_sentence(place: Path, tmp_path: Path) -> None:
     data = [{"name": "pairs", "kind": "pairs", "files": ["shard-000.tar"], "batch": 4, "at_end": "stop"}]
-    said = train(recipe_file(place, "ends", data=data), tmp_path)
-    assert "data set 'pairs' ended after 10 samples (at_end: stop). Training ends after 3 of 8 updates." in said
+    output = train(recipe_file(place, "ends", data=data), tmp_path)
+    assert "data set 'pairs' ended after 10 samples (at_end: stop). Training ends after 3 of 8 updates." in output
     assert (tmp_path / "checkpoint" / "config.json").is_file()
     assert [path.name for path in (tmp_path / "states").iterdir()][-1:] == ["00000003"]
 

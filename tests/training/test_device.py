@@ -36,5 +36,5 @@ def test_all_stages_train_there_what_they_train_here(tmp_path: Path, monkeypatch
     with PretendDevice():
         there = train_recipe(recipe, tmp_path / "there", "cuda", Console(file=io.StringIO()))
     expected = Model.load(here).flamingo.state_dict()
-    for name, found in Model.load(there).flamingo.state_dict().items():
-        assert torch.allclose(found, expected[name], atol=5e-3), name
+    for name, tensor in Model.load(there).flamingo.state_dict().items():
+        assert torch.allclose(tensor, expected[name], atol=5e-3), name

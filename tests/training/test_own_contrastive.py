@@ -60,9 +60,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(path: Path, out: Path) -> str:
-    said = io.StringIO()
-    train_encoder(load_contrastive_recipe(path), path.parent, out, "cpu", Console(file=said, width=200))
-    return said.getvalue()
+    output = io.StringIO()
+    train_encoder(load_contrastive_recipe(path), path.parent, out, "cpu", Console(file=output, width=200))
+    return output.getvalue()
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -92,12 +92,12 @@ def test_the_loss_falls_and_build_can_use_the_encoder(place: Path, whole_run: Pa
 def test_a_stopped_run_ends_with_the_same_weights(
     place: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, made = torch.optim.AdamW.step, 0
+    step, steps = torch.optim.AdamW.step, 0
 
     def stops(self: torch.optim.AdamW, *args: Any) -> Any:
-        nonlocal made
-        made += 1
-        if made > 5:
+        nonlocal steps
+        steps += 1
+        if steps > 5:
             raise KeyboardInterrupt
         return step(self, *args)
 

@@ -84,10 +84,10 @@ def test_features_are_blended_as_the_batch_says(collate: Collator) -> None:
     features = torch.randn(6, 1, 4, 8)
     blended = [Chunk(1, "Output:", "dax", blend=(5, 0.25)), Chunk(2, "Output:", "dax")]
     plain = [Chunk(3, "Output:", "toma")]
-    seen = features_of(collate([blended, plain], 0.0, in_words=False), features)
-    assert torch.allclose(seen[0, 0], 0.75 * features[1] + 0.25 * features[5])
-    assert torch.equal(seen[0, 1], features[2])
-    assert torch.equal(seen[1, 0], features[3])
+    features_seen = features_of(collate([blended, plain], 0.0, in_words=False), features)
+    assert torch.allclose(features_seen[0, 0], 0.75 * features[1] + 0.25 * features[5])
+    assert torch.equal(features_seen[0, 1], features[2])
+    assert torch.equal(features_seen[1, 0], features[3])
 
 
 def test_invented_objects_are_bound_and_never_named(pool: ScenePool) -> None:
@@ -98,7 +98,7 @@ def test_invented_objects_are_bound_and_never_named(pool: ScenePool) -> None:
 
 
 def test_what_is_said_of_a_clip_is_what_moves(clips: ScenePool) -> None:
-    said: dict[str, None] = {}
+    words: dict[str, None] = {}
     for seed in range(60):
         episode = draw_episode(Random(seed), clips, {"clip": 1.0}, 6, 0.0)
         assert len(episode) == 6
@@ -107,14 +107,14 @@ def test_what_is_said_of_a_clip_is_what_moves(clips: ScenePool) -> None:
             assert chunk.scene is not None
             scene = clips.scenes[chunk.scene]
             if chunk.stem == "Question: where does it go? Answer:":
-                said["question"] = None
+                words["question"] = None
                 assert chunk.answer == scene.motion
             elif scene.motion in chunk.answer.split():
-                said["caption"] = None
+                words["caption"] = None
             elif chunk.stem == "Output:":
-                said["bound"] = None
+                words["bound"] = None
                 assert names.setdefault(scene.motion, chunk.answer) == chunk.answer
-    assert set(said) == {"question", "caption", "bound"}
+    assert set(words) == {"question", "caption", "bound"}
 
 
 def test_zero_shot_episodes_are_trained_too(pool: ScenePool) -> None:

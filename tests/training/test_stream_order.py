@@ -89,26 +89,26 @@ def test_a_data_set_without_samples_is_no_endless_loop() -> None:
         Stream("empty", Numbers((0, 0)), seed=0).take(1)
 
 
-def opened(stream: Stream, told: list[str]) -> Opener[str]:
+def opened(stream: Stream, reports: list[str]) -> Opener[str]:
     def prepare(sample: Sample, rng: Random) -> str:
         del rng
         assert isinstance(sample.parts[0], Text)
         return sample.parts[0].text
 
-    return Opener(stream, LOOK, prepare, report=told.append)
+    return Opener(stream, LOOK, prepare, report=reports.append)
 
 
 def test_a_broken_sample_is_skipped_counted_and_named_up_to_a_limit() -> None:
-    told: list[str] = []
+    reports: list[str] = []
     broken = frozenset(f"0.{i}" for i in range(30))
     stream = Stream("a", Numbers((5000,), broken), seed=0)
-    opener = opened(stream, told)
+    opener = opened(stream, reports)
     assert len(opener.open(stream.take(5000))) == 4970
     opener.judge()
     assert (opener.tally.opened, opener.tally.broken) == (5000, 30)
-    assert len(told) == 20
-    assert told[0].startswith("data set 'a': skipped 0.")
-    assert "broken on purpose" in told[0]
+    assert len(reports) == 20
+    assert reports[0].startswith("data set 'a': skipped 0.")
+    assert "broken on purpose" in reports[0]
 
 
 def test_more_than_one_per_cent_of_broken_samples_stop_the_run() -> None:

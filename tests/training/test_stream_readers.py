@@ -100,8 +100,8 @@ def test_broken_pairs_say_what_is_wrong(tmp_path: Path) -> None:
         "7.txt": b"whole",
     }
     reasons = why(TarPairs((write_tar(tmp_path / "a.tar", members),)))
-    wanted = ("not UTF-8 (byte 1)", "a.tar: 1.png", "no caption", "no picture", "empty", "no text under", "not JSON")
-    for reason, words in zip(reasons, wanted, strict=False):
+    expected = ("not UTF-8 (byte 1)", "a.tar: 1.png", "no caption", "no picture", "empty", "no text under", "not JSON")
+    for reason, words in zip(reasons, expected, strict=False):
         assert words in reason
     assert reasons[-1] == ""
 

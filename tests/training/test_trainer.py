@@ -75,18 +75,18 @@ def test_smoke_training_runs_all_stages_and_losses_fall(smoke_run: Path) -> None
 def test_the_third_stage_alone_is_built_on_the_frozen_parts_of_another_checkpoint(
     smoke_run: Path, tmp_path: Path
 ) -> None:
-    given = Model.load(smoke_run / "checkpoint")
+    frozen_model = Model.load(smoke_run / "checkpoint")
     recipe = load_recipe("tiny-pooled").smoke()
-    model = Model.load(train_recipe(recipe, tmp_path, "cpu", Console(file=io.StringIO()), given))
+    model = Model.load(train_recipe(recipe, tmp_path, "cpu", Console(file=io.StringIO()), frozen_model))
     assert losses(tmp_path, "flamingo")[-1] < losses(tmp_path, "flamingo")[0]
     assert not (tmp_path / "contrastive.jsonl").exists()
-    frozen = {k: v for k, v in given.flamingo.state_dict().items() if k.startswith(("vision.", "decoder."))}
+    frozen = {k: v for k, v in frozen_model.flamingo.state_dict().items() if k.startswith(("vision.", "decoder."))}
     assert all(torch.equal(model.flamingo.state_dict()[k], v) for k, v in frozen.items())
-    assert given.sha256 in (tmp_path / "checkpoint" / "README.md").read_text()
+    assert frozen_model.sha256 in (tmp_path / "checkpoint" / "README.md").read_text()
     with pytest.raises(CheckpointError, match="another encoder and decoder"):  # the same folder, with its own
         train_recipe(recipe, tmp_path, "cpu", Console(file=io.StringIO()))
     with pytest.raises(CheckpointError, match="another vision encoder, another language model"):
-        train_recipe(load_recipe("base").smoke(), tmp_path / "base", "cpu", Console(file=io.StringIO()), given)
+        train_recipe(load_recipe("base").smoke(), tmp_path / "base", "cpu", Console(file=io.StringIO()), frozen_model)
     assert not (tmp_path / "base").exists()
 
 
