@@ -28,7 +28,7 @@ class Burst:
 
 
 class TimeLeft:
-    """Is told of every answer."""
+    """Call it for every answer."""
 
     def __init__(self, total: int, began: float, done: int = 0) -> None:
         """`done` of `total` queries were answered before `began` (seconds of any clock)."""

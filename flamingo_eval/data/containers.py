@@ -18,7 +18,7 @@ class Box:
 
     start: int  # of its content
     end: int
-    stated: bool  # False: it goes on to the end of the file, wherever that is
+    stated: bool  # False: it extends to the end of the file
 
 
 def boxes(file: BinaryIO, size: int) -> dict[bytes, Box]:

@@ -80,7 +80,7 @@ def balanced_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Ex
 
 
 def fixed_demos(query: Example, support: Support, spec: DemoSpec) -> tuple[Example, ...]:
-    """The same demonstrations for every query of a seed; one whose picture is the query's own gives way to the next.
+    """The same demonstrations for every query of a seed; one with the query's own picture is replaced by the next one.
 
     Queries with their own demonstrations show these.
     """

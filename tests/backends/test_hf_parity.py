@@ -228,7 +228,7 @@ def test_fixed_demonstrations_are_read_once(loaded: Loaded) -> None:
         assert row == pytest.approx(right, abs=1e-4)
     assert loaded.model.generate(fixed, GREEDY) == expected[1]
     beams = DecodeSpec(beams=2, max_new_tokens=4)
-    assert loaded.model.generate(fixed, beams) == loaded.model.generate(asked, beams)
+    assert loaded.model.generate(fixed, beams) == loaded.model.generate(queries, beams)
     assert loaded.model.engine.stats["heads"] == before + 1
 
 

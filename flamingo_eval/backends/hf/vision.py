@@ -50,7 +50,7 @@ class Pictures:
         self._known: OrderedDict[tuple[str, int, bool], PictureFields] = OrderedDict()
         self._pixels: OrderedDict[tuple[tuple[Image | Video, int], bool], Read] = OrderedDict()
         self.opened, self.encoded = opened, 0
-        self._form: Any = None  # of a picture's features: how tensors lie in what `get_image_features` returns
+        self._form: Any = None  # of a picture's features: the layout of the tensors from `get_image_features`
         blank = PillowImage.new("RGB", _BLANK, "gray")
         try:
             one, two = (reader.process([blank] * n)[1] for n in (1, 2))

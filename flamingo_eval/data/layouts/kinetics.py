@@ -1,6 +1,6 @@
 """Kinetics-700-2020: CSV rows of labelled ten-second clips; the candidates are the labels of the data set, sorted.
 
-Clips are named `<youtube id>_<start>_<end>` with six digits, flat or in a folder a class (maybe `_` for spaces).
+Clips are named `<youtube id>_<start>_<end>` with six digits, flat or in one folder per class (maybe `_` for spaces).
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class Opener(Generic[Ready]):
         self.tally = Tally()
 
     def restore(self, saved: Mapping[str, Any], counts: bool) -> None:
-        """Go on from a saved state; with `counts` (on one rank only) also its counts of broken samples."""
+        """Resume from a saved state; with `counts` (on one rank only) also its counts of broken samples."""
         self.stream.go_to(Position(**saved["position"]))
         if counts:
             self.tally.opened, self.tally.broken = saved["opened"], saved["broken"]
