@@ -68,8 +68,8 @@ def _answers(compare: Comparison, batches: Sequence[tuple[int, int, list[Prompt]
         compare.engine.pictures.tokens(m for p in prompts for m in p.media)
         texts: list[list[str | None]] = []
 
-        def answer(asked: list[Prompt] = prompts, said: list[list[str | None]] = texts) -> None:
-            said.append([a.text for _, a in sorted(compare.engine.generate(iter(asked), CAPTION))])
+        def answer(prompts: list[Prompt] = prompts, texts: list[list[str | None]] = texts) -> None:
+            texts.append([a.text for _, a in sorted(compare.engine.generate(iter(prompts), CAPTION))])
 
         with NEVER:
             plain = _milliseconds(answer, 1)

@@ -1,4 +1,4 @@
-"""Real run folders without a model: a small VQAv2 in the official layout, and an engine that says what it is told."""
+"""Real run folders without a model: a small VQAv2 in the official layout, and an engine whose answers the test sets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that ask for NLTK's data are marked `wups`; files with slow tests come first, so that no worker waits."""
+    """Tests that need NLTK's data are marked `wups`; files with slow tests come first, for even workers."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
     for item in items:
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A skipped test with a marker of FLAMINGO_EVAL_NO_SKIP fails: CI must not lose it unnoticed."""
+    """A skipped test with a marker of FLAMINGO_EVAL_NO_SKIP fails, so that CI never skips it silently."""
     report = yield
     if report.skipped and any(item.get_closest_marker(name) for name in NO_SKIP):
         report.outcome = "failed"
@@ -145,7 +145,7 @@ def _make_run(vqa_root: Path, below: Path) -> MakeRun:
         engine = SayingEngine(say if callable(say) else lambda prompt: say)
         loaded = load_data(task, vqa_root, split)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "fsync", lambda _: None)  # nothing here has to outlive a power cut
+            patch.setattr(os, "fsync", lambda _: None)  # these files need not survive a power cut
             return run(replace(spec, **changes), loaded, engine, below / out).folder
 
     return make
@@ -158,7 +158,7 @@ def saying_engine() -> type[SayingEngine]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """write("folder/file.json", value): JSON for .json, one object a line for .jsonl, text and bytes as they are."""
+    """write("folder/file.json", value): JSON for .json, one object per line for .jsonl, text and bytes unchanged."""
 
     def _write(name: str, value: object = b"") -> Path:
         path = tmp_path / name

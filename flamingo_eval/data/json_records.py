@@ -45,23 +45,23 @@ class JsonRecords:
 
     def __iter__(self) -> Iterator[Record]:
         """Yields the objects; logs other values. Raises DataError for invalid JSON or another structure."""
-        wanted = tuple(self.key.split(".")) if self.key else ()
+        list_path = tuple(self.key.split(".")) if self.key else ()
         values: dict[str, object] = {}
         self.rest = Record(values, self.path, "", self.log)
-        lists = (wanted, (self.passed_over,)) if self.passed_over else (wanted,)
+        lists = (list_path, (self.passed_over,)) if self.passed_over else (list_path,)
         for keys, index, value in stream_json(self.path, *lists):
             if not keys and index is None:
-                if not isinstance(value, dict if wanted else list):
-                    (read_object if wanted else read_list)(self.path, self.log)  # raises
+                if not isinstance(value, dict if list_path else list):
+                    (read_object if list_path else read_list)(self.path, self.log)  # raises
             elif index is None:
                 _put(values, keys, value)
-            elif keys != wanted:
+            elif keys != list_path:
                 continue
             elif isinstance(value, dict):
                 yield Record(value, self.path, f"{self.key}[{index}]", self.log)
             else:
                 self.log.add(self.path, f"{self.key}[{index}]", f"expected an object, got {shown(value)}.")
-        if len(wanted) == 1:
+        if len(list_path) == 1:
             self.rest.records(self.key)  # logs a list that is missing, or no list
 
 
@@ -102,11 +102,11 @@ def any_has(key: str, records: Iterable[Record]) -> tuple[bool, Iterator[Record]
     return False, iter(before)
 
 
-def stream_json(path: Path, *wanted: KeyPath) -> Iterator[tuple[KeyPath, int | None, object]]:
+def stream_json(path: Path, *list_paths: KeyPath) -> Iterator[tuple[KeyPath, int | None, object]]:
     """The parts of a JSON file: (keys, index, value).
 
-    First ((), None, value), where a list or object is empty. Of a list: ((), i, element). Of an object: (keys, None,
-    value) for each entry; the lists at `wanted` and the objects around them are empty there, and what they hold
+    First ((), None, value), in which a list or object is empty. Of a list: ((), i, element). Of an object: (keys, None,
+    value) for each entry; the lists at `list_paths` and the objects around them are empty there, and what they hold
     follows, a list as (keys, i, element). Raises DataError, as read_json does.
     """
     try:
@@ -118,7 +118,7 @@ def stream_json(path: Path, *wanted: KeyPath) -> Iterator[tuple[KeyPath, int | N
                     yield (), i, value
             elif window.peek() == "{":
                 yield (), None, {}
-                yield from _entries(window, path, (), wanted)
+                yield from _entries(window, path, (), list_paths)
             else:
                 yield (), None, window.value()
             if window.peek():
@@ -129,24 +129,24 @@ def stream_json(path: Path, *wanted: KeyPath) -> Iterator[tuple[KeyPath, int | N
 
 
 def _entries(
-    window: _Window, path: Path, above: KeyPath, wanted: Sequence[KeyPath]
+    window: _Window, path: Path, above: KeyPath, list_paths: Sequence[KeyPath]
 ) -> Iterator[tuple[KeyPath, int | None, object]]:
-    seen: set[str] = set()
+    earlier_keys: set[str] = set()
     for key in window.entries():
         keys = (*above, key)
-        if key in seen:
+        if key in earlier_keys:
             read_json(path)  # raises if the two values differ
             window.value()
-        elif keys in wanted and window.peek() == "[":
+        elif keys in list_paths and window.peek() == "[":
             yield keys, None, []
             for i, value in enumerate(window.elements()):
                 yield keys, i, value
-        elif any(keys == path_to[: len(keys)] for path_to in wanted) and window.peek() == "{":
+        elif any(keys == path_to[: len(keys)] for path_to in list_paths) and window.peek() == "{":
             yield keys, None, {}
-            yield from _entries(window, path, keys, wanted)
+            yield from _entries(window, path, keys, list_paths)
         else:
             yield keys, None, window.value()
-        seen.add(key)
+        earlier_keys.add(key)
 
 
 class _NotJsonError(ValueError):

@@ -27,13 +27,13 @@ class Pieces:
     """Which tokens see which picture.
 
     `tokens` int64[C, piece]: flat index into B * S (any index if a piece is not full); `pictures` int64[C]: the
-    picture of each piece (None: piece c sees picture c). The n tokens that see a picture have the indices `found`
-    int64[n] in the flat batch and `placed` int64[n] in the flat pieces.
+    picture of each piece (None: piece c sees picture c). The n tokens that see a picture have the indices
+    `token_indices` int64[n] in the flat batch and `placed` int64[n] in the flat pieces.
     """
 
     tokens: Tensor
     pictures: Tensor | None
-    found: Tensor
+    token_indices: Tensor
     placed: Tensor
 
     @classmethod
@@ -41,7 +41,7 @@ class Pieces:
         """From the picture of each token (-1 for none and for padding); None if no token sees a picture."""
         tokens: list[list[int]] = []
         pictures: list[int] = []
-        found: list[int] = []
+        token_indices: list[int] = []
         placed: list[int] = []
         for row, row_pictures in enumerate(picture_of_token):
             last = -1
@@ -52,12 +52,12 @@ class Pieces:
                         pictures.append(picture)
                     placed.append((len(tokens) - 1) * PIECE + len(tokens[-1]))
                     tokens[-1].append(row * len(row_pictures) + column)
-                    found.append(tokens[-1][-1])
+                    token_indices.append(tokens[-1][-1])
                 last = picture
         if not tokens:
             return None
         full = [piece + [piece[-1]] * (PIECE - len(piece)) for piece in tokens]
-        return cls(*(torch.tensor(values, device=device) for values in (full, pictures, found, placed)))
+        return cls(*(torch.tensor(values, device=device) for values in (full, pictures, token_indices, placed)))
 
     @classmethod
     def of_rows(cls, rows: int, width: int, has_picture: Sequence[bool], device: torch.device) -> Pieces | None:
@@ -65,10 +65,10 @@ class Pieces:
         if not any(has_picture):
             return None
         tokens = torch.arange(rows * width).view(rows, width)
-        found = (
+        token_indices = (
             tokens[torch.tensor(has_picture)].flatten().to(device)
         )  # on the host: indexing with a mask would wait for the device
-        return cls(tokens.to(device), None, found, found)
+        return cls(tokens.to(device), None, token_indices, token_indices)
 
 
 def attend_own_picture(attention: CrossAttention, x: Tensor, visual: VisualKV, pieces: Pieces) -> Tensor:
@@ -82,7 +82,7 @@ def attend_own_picture(attention: CrossAttention, x: Tensor, visual: VisualKV, p
         keys, values = keys[pieces.pictures], values[pieces.pictures]
     attended = F.scaled_dot_product_attention(q, keys, values).transpose(1, 2).flatten(0, 1)  # [C * piece, H, d]
     by_token = attended.new_zeros(x.shape[0] * x.shape[1], attended.shape[1] * attended.shape[2])
-    by_token[pieces.found] = attended[pieces.placed].flatten(1)
+    by_token[pieces.token_indices] = attended[pieces.placed].flatten(1)
     out: Tensor = attention.out(by_token.view(*x.shape[:2], -1))
     return out
 

@@ -84,12 +84,12 @@ class GatedXattn(nn.Module):
     def forward(self, y: Tensor, visual: VisualKV | None, picture_mask: Tensor | None) -> Tensor:
         """[B, S, D], two of [B, M, H, L, d], bool[B, S, M * L] -> [B, S, D]; None if the batch has no pictures"""
         before = y
-        if visual is not None and seen is not None:
+        if visual is not None and picture_mask is not None:
             keys, values = (part.transpose(1, 2).flatten(2, 3) for part in visual)  # [B, H, M * L, d]
-            y = y + self.attention_gate.tanh() * self.attention(self.norm(y), keys, values, seen)
+            y = y + self.attention_gate.tanh() * self.attention(self.norm(y), keys, values, picture_mask)
         elif self.keeps_text:
             return y
         out: Tensor = y + self.ff_gate.tanh() * self.ff(self.norm_ff(y))
-        if self.keeps_text and seen is not None:
-            out = torch.where(seen.any(dim=-1, keepdim=True), out, before)
+        if self.keeps_text and picture_mask is not None:
+            out = torch.where(picture_mask.any(dim=-1, keepdim=True), out, before)
         return out

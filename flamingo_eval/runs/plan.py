@@ -197,8 +197,8 @@ def _shots_of(task: TaskSpec, data: TaskData, choices: Choices) -> list[int]:
             f"--shots all: {task.name} draws its shots; its queries have none of their own.",
             fix="Give numbers, as --shots 0,4.",
         )
-    asked = choices.shots or ((DEFAULT_SHOTS,) if brought is None else (None,))
-    numbers = dict.fromkeys(brought if k is None else k for k in asked)
+    requested = choices.shots or ((DEFAULT_SHOTS,) if brought is None else (None,))
+    numbers = dict.fromkeys(brought if k is None else k for k in requested)
     most = min((n for n in (task.max_shots, brought) if n is not None), default=None)
     return [k for k in numbers if k is not None and (most is None or k <= most)]
 

@@ -43,8 +43,8 @@ def load_question(task: str, protocol: str, rank: Wanted | None = None, *, usual
     """
     name, data = named_copy(task)
     spec, _ = load_named_task(name)
-    asked = own_protocol(spec, protocol) if usual else protocol
-    return replace(question_of(spec, asked, rank), data=data)
+    protocol_name = own_protocol(spec, protocol) if usual else protocol
+    return replace(question_of(spec, protocol_name, rank), data=data)
 
 
 def load_named_task(name: str) -> tuple[TaskSpec, list[str]]:

@@ -111,10 +111,10 @@ def test_a_query_that_always_fails_fails_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["This model's maximum context length is 512 tokens.", "prompt is too long: 900 > 512"]
+    "message", ["This model's maximum context length is 512 tokens.", "prompt is too long: 900 > 512"]
 )
-def test_a_prompt_that_is_too_long_names_the_servers_own_option(said: str, tmp_path: Path) -> None:
-    with ChatServer(echo, refuse=lambda _: said).running() as server:
+def test_a_prompt_that_is_too_long_names_the_servers_own_option(message: str, tmp_path: Path) -> None:
+    with ChatServer(echo, refuse=lambda _: message).running() as server:
         result = run(server, tmp_path)
     assert "--max-model-len" in str(result.exception)
 

@@ -54,7 +54,7 @@ def test_the_module_runs_as_a_program() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["run", "vqav3"], 1, "unknown task 'vqav3'. Did you mean 'vqav2'?"),
         (["run", "./nothing.yaml"], 1, "task file ./nothing.yaml: there is no such file."),
@@ -82,9 +82,9 @@ def test_the_module_runs_as_a_program() -> None:
         (["score", "vqav2", "--predictions", "x", "--data", "nowhere"], 2, "there is no such folder"),
     ],
 )
-def test_a_users_mistake_is_a_message(tmp_path: Path, words: list[str], code: int, said: str) -> None:
+def test_a_users_mistake_is_a_message(tmp_path: Path, words: list[str], code: int, message: str) -> None:
     done = flamingo_eval(*words, cwd=tmp_path)
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert done.returncode == code

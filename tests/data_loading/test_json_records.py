@@ -30,10 +30,10 @@ VALUES: tuple[Any, ...] = (
 )
 
 
-def rebuilt(path: Path, wanted: tuple[str, ...]) -> object:
+def rebuilt(path: Path, list_path: tuple[str, ...]) -> object:
     """The value of a file, put together again from its parts."""
     whole: Any = None
-    for keys, index, value in stream_json(path, wanted):
+    for keys, index, value in stream_json(path, list_path):
         if not keys and index is None:
             whole = value
             continue
@@ -56,8 +56,8 @@ def test_the_parts_of_a_file_are_the_whole_whatever_the_window(
     monkeypatch.setattr(json_records, "WINDOW", window)
     for n, value in enumerate(VALUES):
         path = write(f"{n}.json", json.dumps(value, indent=indent, ensure_ascii=n % 2 == 0))
-        for wanted in ((), ("rows",), ("data", "rows"), ("nothing", "here")):
-            assert rebuilt(path, wanted) == value
+        for list_path in ((), ("rows",), ("data", "rows"), ("nothing", "here")):
+            assert rebuilt(path, list_path) == value
 
 
 @pytest.mark.parametrize("window", [1, 16, 2**20])

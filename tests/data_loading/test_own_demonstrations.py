@@ -86,7 +86,7 @@ def test_permutations_of_one_picture_are_one_picture_for_the_intervals(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"order": 1}, "problem a: duplicate order 1"),
         ({"answer": None}, "answer: is null"),
@@ -96,12 +96,12 @@ def test_permutations_of_one_picture_are_one_picture_for_the_intervals(
     ],
 )
 def test_what_is_wrong_with_a_row_is_named(
-    change: dict[str, object], said: str, write: Write, task: TaskNamed, tmp_path: Path
+    change: dict[str, object], message: str, write: Write, task: TaskNamed, tmp_path: Path
 ) -> None:
     write("train.jsonl", [smmile_row("a", 1, "no"), {**smmile_row("a", 2, "yes"), **change}])
     with pytest.raises(DataError, match=r"train\.jsonl") as error:
         load_split(task("smmile"), tmp_path, "query")
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def isekai_line(image: str, **others: object) -> dict[str, object]:

@@ -66,7 +66,7 @@ def test_a_query_of_open_mi_brings_its_own_shots(write: Write, task: TaskNamed, 
 
 
 @pytest.mark.parametrize(
-    ("name", "part", "change", "said"),
+    ("name", "part", "change", "message"),
     [
         ("clevr", "query", {"answer": [3]}, r"answer: expected a text or an integer, got a list of 1"),
         ("clevr", "query", {"answer": None}, r"answer: expected a text or an integer, got null"),
@@ -81,10 +81,10 @@ def test_a_query_of_open_mi_brings_its_own_shots(write: Write, task: TaskNamed, 
     ],
 )
 def test_what_is_wrong_with_a_record_is_named(
-    write: Write, task: TaskNamed, tmp_path: Path, name: str, part: str, change: dict[str, Any], said: str
+    write: Write, task: TaskNamed, tmp_path: Path, name: str, part: str, change: dict[str, Any], message: str
 ) -> None:
     row = {"id": "1", "image": ["1.png"], "question": "shape: cube", "answer": "3"}
     write(f"{name}/query.json", [{**row, **change}])
     write(f"{name}/support.json", [{**row, **change}])
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_split(task(f"vl_icl_{name}"), tmp_path, part)

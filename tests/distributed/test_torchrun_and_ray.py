@@ -103,9 +103,9 @@ def test_two_models_of_two_ranks_each_give_the_same_answers(whole: Path, tmp_pat
         rows = map(json.loads, outputs.read_text().splitlines())
         return {row["id"]: row["prediction"] for row in rows}
 
-    found, expected = answers(tmp_path), answers(whole)
-    assert len(found) == 40
-    assert found == {id: expected[id] for id in found}
+    lines, expected = answers(tmp_path), answers(whole)
+    assert len(lines) == 40
+    assert lines == {id: expected[id] for id in lines}
 
 
 def test_ranks_that_make_no_groups_are_named(tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def test_a_picture_that_kills_every_replica_is_named(
     from flamingo_eval.runs.questions import load_questions
 
     (planned,) = plan_runs(load_questions(["vqav2"], "flamingo")[0], Choices(limit=FEW))
-    shown = Counter(e.query.media_id for e in planned.episodes())
-    victim = next(e.query for e in planned.episodes() if shown[e.query.media_id] == 1)
+    pictures = Counter(e.query.media_id for e in planned.episodes())
+    victim = next(e.query for e in planned.episodes() if pictures[e.query.media_id] == 1)
     (picture,) = victim.media
     assert isinstance(picture, Image)
     (tmp_path / "sitecustomize.py").write_text(POISON)
@@ -230,13 +230,13 @@ def test_a_picture_that_kills_every_replica_is_named(
     words = ("--limit", str(FEW), "--ray", "local", "--replicas", "2", "--on-error")
     done = run(tmp_path / "out", *words, "skip", "--json", also_import_from=tmp_path)
     assert done.returncode == 0, done.stderr
-    (said,) = json.loads(done.stdout)["runs"]  # and nothing of Ray's
-    assert said["scores"][0]["n_failed"] == 1
-    found, expected = (files(out)[0].splitlines() for out in (tmp_path / "out", whole))
-    (failed,) = [json.loads(line) for line in found if json.loads(line).get("error")]
+    (printed,) = json.loads(done.stdout)["runs"]  # and nothing of Ray's
+    assert printed["scores"][0]["n_failed"] == 1
+    lines, expected = (files(out)[0].splitlines() for out in (tmp_path / "out", whole))
+    (failed,) = [json.loads(line) for line in lines if json.loads(line).get("error")]
     assert failed["id"] == victim.id
     assert f"{victim.id}: 3 replicas died while answering it alone" in failed["error"]
-    assert len(set(found) - set(expected)) == 1
+    assert len(set(lines) - set(expected)) == 1
     done = run(tmp_path / "out", *words, "stop", also_import_from=tmp_path)
     assert done.returncode == 1
     assert f"query {victim.id}: 3 replicas died" in done.stderr
@@ -248,15 +248,15 @@ def test_a_node_is_removed_and_another_added(tmp_path: Path) -> None:
     """Three nodes in one machine; the unit of the node that went is done again, the replica that came gets work."""
     from benchmarks.cluster import change_nodes
 
-    found = change_nodes(tmp_path / "first", 200)
-    assert found.different == 0
-    assert found.lost >= 1
+    outcome = change_nodes(tmp_path / "first", 200)
+    assert outcome.different == 0
+    assert outcome.lost >= 1
     for attempt in range(4):  # how soon the new replica has loaded is the machine's affair: give it more to do
-        if found.late:
+        if outcome.late:
             break
-        found = change_nodes(tmp_path / str(attempt), 400)
-        assert found.different == 0
-    assert found.late > 0
+        outcome = change_nodes(tmp_path / str(attempt), 400)
+        assert outcome.different == 0
+    assert outcome.late > 0
 
 
 def test_a_world_size_that_is_no_number_is_a_message() -> None:

@@ -38,8 +38,8 @@ def test_pieces_hold_one_picture_each() -> None:
     assert pieces.tokens.shape == (3, PIECE)
     assert pieces.pictures is not None
     assert pieces.pictures.tolist() == [0, 0, 1]
-    assert pieces.found.tolist() == list(range(PIECE + 3))
-    assert pieces.tokens.flatten()[pieces.placed].tolist() == pieces.found.tolist()
+    assert pieces.token_indices.tolist() == list(range(PIECE + 3))
+    assert pieces.tokens.flatten()[pieces.placed].tolist() == pieces.token_indices.tolist()
 
 
 def test_no_pictures_no_pieces() -> None:

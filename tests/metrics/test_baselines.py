@@ -24,7 +24,7 @@ def _query(id: str, answer: str, candidates: tuple[str, ...] = (), target: int |
 
 
 @pytest.mark.parametrize(
-    ("answers", "said"),
+    ("answers", "expected"),
     [
         (("a", "b", "b"), "b"),
         (("b", "a", "a", "b"), "b"),  # a tie: shown first
@@ -35,9 +35,9 @@ def _query(id: str, answer: str, candidates: tuple[str, ...] = (), target: int |
     ],
 )
 def test_the_most_frequent_answer_is_said_and_of_equals_the_one_shown_first(
-    answers: tuple[str, ...], said: str
+    answers: tuple[str, ...], expected: str
 ) -> None:
-    assert most_frequent(answers) == said
+    assert most_frequent(answers) == expected
 
 
 def test_the_last_answer_is_the_one_next_to_the_query() -> None:

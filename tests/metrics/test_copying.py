@@ -41,7 +41,7 @@ def test_of_equally_frequent_answers_the_first_is_the_most_frequent_one() -> Non
 
 
 @pytest.mark.parametrize(
-    ("metric", "said", "shown"),
+    ("metric", "text", "same_text"),
     [
         ("exact_match", " Red.", "red"),
         ("vqa_accuracy", "The two dogs!", "2 dogs"),
@@ -52,10 +52,10 @@ def test_of_equally_frequent_answers_the_first_is_the_most_frequent_one() -> Non
         ("cider", "A red ball, on grass.", "a red ball on grass"),
     ],
 )
-def test_answers_are_compared_after_the_task_s_own_normalisation(metric: str, said: str, shown: str) -> None:
+def test_answers_are_compared_after_the_task_s_own_normalisation(metric: str, text: str, same_text: str) -> None:
     read = answer_reader(metric)
-    assert read(said) == read(shown)
-    assert read(said) != read("something else")
+    assert read(text) == read(same_text)
+    assert read(text) != read("something else")
 
 
 def test_the_sign_of_a_number_tells_answers_apart() -> None:

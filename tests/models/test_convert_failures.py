@@ -210,17 +210,17 @@ def test_code_in_a_checkpoint_is_never_advised(files: dict[str, Any]) -> None:
         {"model.decoder.layers.0.fc1.weight_scale": torch.zeros(64)},
     ],
 )
-@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("in_config", [True, False])
 def test_quantised_language_models_are_refused_in_one_sentence(
-    files: dict[str, Any], packed: dict[str, torch.Tensor], said: bool
+    files: dict[str, Any], packed: dict[str, torch.Tensor], in_config: bool
 ) -> None:
     path = files["language_model"] / "model.safetensors"
     save_file({**load_file(path), **packed}, path)
     config = files["language_model"] / "config.json"
-    if said:
+    if in_config:
         config.write_text(json.dumps({**json.loads(config.read_text()), "quantization_config": {"quant_method": "x"}}))
     message = problem(files)
-    assert message.startswith(f"{config if said else path}: quantised weights (")
+    assert message.startswith(f"{config if in_config else path}: quantised weights (")
     assert "the original model" in message
     assert len(message.splitlines()) == 2
 

@@ -113,7 +113,7 @@ def test_official_draws_are_in_the_record_with_the_shots_they_ran_over(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "not JSON"),
         ("[]", 'expected an object with a text "id"'),
@@ -124,12 +124,12 @@ def test_official_draws_are_in_the_record_with_the_shots_they_ran_over(tmp_path:
         ('{"id": "q1", "shots": ["s1"]}\n{"id": "q1", "shots": ["s1"]}', "duplicate query 'q1'"),
     ],
 )
-def test_what_is_wrong_with_a_line_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_what_is_wrong_with_a_line_is_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "demos.jsonl"
     file.write_text(text)
     with pytest.raises(DataError) as caught:
         read_demos_file(file, rows(3, "q"), rows(3, "s"))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     with pytest.raises(DataError, match="cannot be read"):
         read_demos_file(tmp_path / "none.jsonl", rows(3, "q"), rows(3, "s"))
 

@@ -160,7 +160,7 @@ def test_tasks_that_need_all_scores_refuse() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("visdial", "imagenet"), "visdial: ndcg cannot be computed from the best candidate only"),
         (("hateful_memes", "kinetics700"), "kinetics700: top1_top5_mean cannot"),
@@ -168,10 +168,10 @@ def test_tasks_that_need_all_scores_refuse() -> None:
         (("vqav2",), "--rank best: vqav2 generates text"),
     ],
 )
-def test_the_command_line_says_why(words: Sequence[str], said: str, tmp_path: Path) -> None:
+def test_the_command_line_says_why(words: Sequence[str], message: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["run", *words, "--rank", "best", "--out", str(tmp_path)])
     assert isinstance(done.exception, UsageError)
-    assert said in str(done.exception)
+    assert message in str(done.exception)
     assert not any(tmp_path.iterdir())
 
 

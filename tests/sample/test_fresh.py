@@ -205,7 +205,7 @@ def test_a_folder_with_a_copy_never_passes_for_the_benchmark(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("task", "words", "said"),
+    ("task", "words", "message"),
     [
         ("vl_icl_clevr", "x", "'x' is not a seed"),
         ("vl_icl_clevr", "-1", "'-1' is not a seed"),
@@ -221,10 +221,10 @@ def test_a_folder_with_a_copy_never_passes_for_the_benchmark(tmp_path: Path) -> 
         ("okvqa", "1,noise=0", "okvqa has no dials"),
     ],
 )
-def test_what_names_no_copy_is_refused(task: str, words: str, said: str) -> None:
+def test_what_names_no_copy_is_refused(task: str, words: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         copy_of(task, words)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_task_that_cannot_be_drawn_says_which_can() -> None:

@@ -1,1 +1,1 @@
-"""What several test files share: small models, files in official layouts, a pretended device."""
+"""Helpers of several test files: small models, files in official layouts, a simulated device."""

@@ -1,4 +1,4 @@
-"""A server of chat completions on loopback, well-behaved or not: each request may be given a fault."""
+"""A server of chat completions on loopback; each request may have a fault."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAULTS = (
 
 
 class ChatServer:
-    """`say` answers a request's body; `fault` names what goes wrong with the n-th request (from 1), or nothing."""
+    """`say` answers a request's body; `fault` names the fault of the n-th request (from 1), or none."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class ChatServer:
             server.server_close()
 
     def reply(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """What a well-behaved server says."""
+        """The reply without a fault."""
         text = self.say(body)
         return {
             "id": "1",

@@ -19,9 +19,9 @@ def picture(level: int) -> np.ndarray:
     return np.repeat(np.repeat(np.array(bars, np.uint8)[None, :, None], 8, axis=1), 48, axis=0).repeat(3, axis=2)
 
 
-def number(shown: PillowImage.Image) -> int:
+def number(image: PillowImage.Image) -> int:
     """The number that a frame shows."""
-    green = np.asarray(shown)[24, :, 1]
+    green = np.asarray(image)[24, :, 1]
     return sum(1 << bit for bit in range(8) if green[8 * bit + 4] > 127)
 
 

@@ -1,4 +1,4 @@
-"""Prompts of every shape for the engine, and what it answers them with."""
+"""Prompts of every shape for the engine, and its answers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def scores(
 def answers(
     model: Model, prompts: Sequence[Prompt], ranked: Sequence[Prompt], names: Sequence[Sequence[str]]
 ) -> tuple[list[str | None], list[tuple[float, ...] | None], list[int], Mapping[str, Any]]:
-    """Texts, scores, the best candidates, and what the engine counted."""
+    """Texts, scores, the best candidates, and the engine's counters."""
     engine, rank = Engine(model, batch_size=4), RankSpec(normalise="mean")
     answer_texts = texts(engine, prompts, DecodeSpec(beams=3, max_new_tokens=6))
     answer_texts += texts(engine, prompts, DecodeSpec(beams=3, max_new_tokens=10))  # long enough to be recorded on CUDA

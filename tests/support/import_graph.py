@@ -1,6 +1,6 @@
-"""Which package or loose module of flamingo_eval imports which, and every import cycle.
+"""The imports between packages and top-level modules of flamingo_eval, and every import cycle.
 
-python -m tests.support.import_graph prints both. Imports inside functions count; those for type checkers alone do not.
+python -m tests.support.import_graph prints both. Imports inside functions count; those only for type checkers do not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def entries() -> list[str]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The modules of ours that a file imports, at its top or inside functions, as dotted names."""
+    """The modules of flamingo_eval that a file imports, at its top or inside functions, as dotted names."""
     for node in _without_type_checking(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
             if node.module == PACKAGE.name:

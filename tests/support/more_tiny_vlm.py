@@ -171,7 +171,7 @@ def _video_llava() -> Tiny:
 
 
 def _qwen3_5() -> Tiny:
-    """Every other layer is linear attention, with a state in the place of keys and values."""
+    """Every other layer is linear attention, with a state instead of keys and values."""
     family = qwen_family("Qwen3VL")
 
     def make(ids: Mapping[str, int], vocabulary: int) -> Any:

@@ -10,11 +10,11 @@ from flamingo_eval.records import Image, Media
 
 
 def opened(media: Media) -> PillowImage.Image:
-    """The picture that a prompt would show; `media` is no clip."""
+    """The picture in a prompt; `media` is not a clip."""
     assert isinstance(media, Image)
     return open_image(media)
 
 
 def level(media: Media) -> int:
-    """The red value of the first pixel: the level of a picture that is all of one grey."""
+    """The red value of the first pixel: the level of a picture of one grey."""
     return int(np.asarray(opened(media))[0, 0, 0])

@@ -48,7 +48,7 @@ def write_files(
     save_head: bool = True,
     **saving: Any,
 ) -> Files:
-    """`model` is a ...ForCausalLM; it is saved as it is and then grown (or shrunk) to the tokenizer's size."""
+    """`model` is a ...ForCausalLM; it is saved, and then resized to the tokenizer's size."""
     generator = torch.Generator().manual_seed(0)
     model.save_pretrained(folder / "lm", **saving)
     model.resize_token_embeddings(VOCABULARY, mean_resizing=False)
@@ -102,7 +102,7 @@ def tower_state(width: int, generator: torch.Generator) -> dict[str, Tensor]:
         f"{block}.mlp.c_fc.bias": normal(4 * width),
         f"{block}.mlp.c_proj.weight": normal(width, 4 * width),
         f"{block}.mlp.c_proj.bias": normal(width),
-        # the text half of an open_clip model, which the tower does without
+        # the text part of an open_clip model, which the vision encoder does not need
         "token_embedding.weight": normal(7, 4),
         "logit_scale": normal(1)[0],
     }

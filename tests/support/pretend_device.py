@@ -1,4 +1,4 @@
-"""A CUDA device where there is none: tensors that say they are on it, and are computed on the CPU.
+"""A simulated CUDA device: tensors that report this device and are computed on the CPU.
 
 What a real one would refuse is refused here too: operands on different devices, random numbers from a generator of
 another one. What would make the host wait for it (reading a value, a mask as an index, sending numbers there) is
@@ -24,7 +24,7 @@ INDEXING = ("__getitem__", "__setitem__")
 
 
 class OnCuda(Tensor):
-    """A tensor of the pretended device."""
+    """A tensor of the simulated device."""
 
 
 def _there(value: Any) -> Any:
@@ -89,11 +89,11 @@ class PretendDevice(TorchFunctionMode):
 
     @staticmethod
     def _refuse(name: str, args: tuple[Any, ...], tensors: list[Tensor]) -> None:
-        if name == "copy_":  # goes both ways
+        if name == "copy_":  # copies in both directions
             return
         if name in INDEXING:  # tensors on the CPU may be indices, not values
             tensors = [t for t in (args[0], *args[2:]) if isinstance(t, Tensor)]
-        if any(not isinstance(t, OnCuda) and t.dim() > 0 for t in tensors):  # scalars go along with anything
+        if any(not isinstance(t, OnCuda) and t.dim() > 0 for t in tensors):  # scalars work with any device
             raise RuntimeError(f"{name}: operands on CUDA and on the CPU")
 
     def _count(self, name: str, args: tuple[Any, ...]) -> None:
@@ -119,7 +119,7 @@ def type_of(place: Tensor | torch.device | str) -> str:
 
 
 def send(module: nn.Module) -> None:
-    """Put a module's weights there, as `module.to("cuda")` would."""
+    """Move a module's weights there, like `module.to("cuda")`."""
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
@@ -130,7 +130,7 @@ def send(module: nn.Module) -> None:
 
 
 def pretended_capture(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """As a graph does: nothing is computed while recording; played, it computes into the same memory."""
+    """Like a graph: nothing is computed during capture; a replay computes into the same memory."""
     result = work()
 
     def play() -> None:

@@ -1,4 +1,4 @@
-"""Small data sets as they are downloaded: WebDataset tar shards, documents, and what is wrong with them."""
+"""Small data sets in the form of downloads: WebDataset tar shards, documents, and broken ones."""
 
 from __future__ import annotations
 

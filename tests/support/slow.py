@@ -1,4 +1,4 @@
-"""Parameters of tests that take long with each of them."""
+"""Parameters of tests that are slow with each parameter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def first_and_slow(values: Iterable[Any]) -> list[Any]:
-    """Parameters for `pytest.mark.parametrize`: the first as it is, the others marked slow."""
+    """Parameters for `pytest.mark.parametrize`: the first unchanged, the others marked slow."""
     first, *rest = values
     return [first, *(pytest.param(*_row(value), marks=pytest.mark.slow) for value in rest)]
 

@@ -48,7 +48,7 @@ SMALL = FlamingoConfig(
 
 
 def byte_tokenizer(*special: str, begin: str = "") -> FastTokenizer:
-    """One token a byte (ids 0 to 255), then the special ones."""
+    """One token per byte (ids 0 to 255), then the special ones."""
     vocabulary = {symbol: id for id, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     fast = FastTokenizer(models.BPE(vocabulary, []))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,4 +1,4 @@
-"""Vision-language models of transformers with random weights and a few thousand parameters, saved as a folder each.
+"""Vision-language models of transformers with random weights and a few thousand parameters, each saved in a folder.
 
 A byte-level tokenizer of printable characters, the family's own processor by Pillow, and a minimal chat template with
 the family's own marks. Nothing is trained: what counts is that two ways of computing agree.
@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 WIDTH = 48
-SIDE = 32  # of a picture in the models' eyes
+SIDE = 32  # side of a picture for the models
 IM_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
     "{% if c['type']=='text' %}{{ c['text'] }}{% else %}IMAGE{% endif %}{% endfor %}<|im_end|>\n"
@@ -44,7 +44,7 @@ HALF = [0.5, 0.5, 0.5]
 
 @dataclass(frozen=True, slots=True)
 class Tiny:
-    """How one family is built. `image` is what the template writes for a picture, `special` its special tokens."""
+    """How one family is built. `image` is the template's text for a picture, `special` its special tokens."""
 
     image: str
     special: tuple[str, ...]
@@ -53,7 +53,7 @@ class Tiny:
 
 
 def tokenizer_of(special: tuple[str, ...], named: Mapping[str, str] | None = None) -> PreTrainedTokenizerFast:
-    """Every byte is a token; `special` come behind them, first the end of a turn, then padding."""
+    """Every byte is a token; `special` follow, first the end of a turn, then padding."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     fast = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -82,7 +82,7 @@ def save_tiny(family: str, folder: Path, tiny: Tiny | None = None) -> Path:
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.2)
         for name, parameter in model.named_parameters():
-            if name.endswith("attn_gate"):  # Mllama's are zero at first: pictures would change nothing
+            if name.endswith("attn_gate"):  # Mllama's are initially zero: pictures would change nothing
                 parameter.fill_(0.7)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = (
         ids[tiny.special[0]],

@@ -117,7 +117,7 @@ def test_a_recipe_may_be_like_one_that_is_like_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("like: tinny", "line 1, like: expected the name of a base task, got 'tinny'"),
         ("name: a\nlike: [tiny]", "line 2, like: expected the name of a base task, got a list"),
@@ -126,8 +126,8 @@ def test_a_recipe_may_be_like_one_that_is_like_another(tmp_path: Path) -> None:
         ("like: tiny\nflamingo: 3", "line 2, flamingo: expected keys and values"),
     ],
 )
-def test_what_is_wrong_with_likeness_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_what_is_wrong_with_likeness_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=re.escape(said)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load_recipe(str(path))

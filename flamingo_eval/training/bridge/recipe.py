@@ -135,7 +135,7 @@ class BridgeRecipe:
     checkpointing: bool = False  # activations are computed again in the backward pass instead of stored
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"  # of several ranks
     log_every: int = 10  # updates
-    until: int | None = None  # stop after this update of optim.updates; run again with a higher one, it goes on
+    until: int | None = None  # stop after this update of optim.updates; run again with a higher one, it resumes
     tensorboard: bool = False
     state: StateSpec = field(default_factory=StateSpec)
     evaluate: EvaluateSpec | None = None

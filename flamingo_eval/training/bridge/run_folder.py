@@ -21,6 +21,6 @@ def claim_folder(out: Path, identity: str, ranks: Ranks) -> None:
     ranks.wait()
     if marker.read_text(encoding="utf-8") != run:
         raise CheckpointError(
-            f"{out} holds a run of another recipe, or on other models or data.",
+            f"{out} contains a run of another recipe, or on other models or data.",
             fix="Pass another --out, or remove that folder.",
         )
