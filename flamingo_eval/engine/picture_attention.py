@@ -97,7 +97,7 @@ def gated_step(layer: GatedXattn, y: Tensor, visual: VisualKV | None, pieces: Pi
     out: Tensor = y + layer.ff_gate.tanh() * layer.ff(layer.norm_ff(y))
     if layer.keeps_text and pieces is not None:
         kept = before.flatten(0, 1).clone()
-        kept[pieces.found] = out.flatten(0, 1)[pieces.found]
+        kept[pieces.token_indices] = out.flatten(0, 1)[pieces.token_indices]
         out = kept.view_as(before)
     return out
 
