@@ -2,8 +2,8 @@
 
 python -m benchmarks.reference [--runs DIR] [--part 1/2]
     The runs go to results/reference-runs, which git ignores; finished ones are skipped, and parts may run side by side.
-    Once all are there, results/reference is written again: scores.csv (a line a run: scores, intervals, and the sha256
-    of its answers), figure.svg, manifest.json and the complete folders of a few runs. NExT-QA needs NLTK's
+    Once all are there, results/reference is written again: scores.csv (one line per run: scores, intervals, and the
+    sha256 of its answers), figure.svg, manifest.json and the complete folders of a few runs. NExT-QA needs NLTK's
     data (NLTK_DATA).
 
 python -m benchmarks.reference --check N [--draw SEED]

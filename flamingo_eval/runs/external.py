@@ -232,7 +232,7 @@ def with_prescribed_shots(
     seed: int,
     named: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[Score]:
-    """The scores, the first with the baselines of the shots that queries bring; unchanged where they bring none.
+    """The scores, the first with the baselines if queries have their own shots; else unchanged.
 
     `named`: shots that the answers name, by query id; of other queries the benchmark says which they are. `shots`: how
     many of them, None: all.

@@ -79,7 +79,7 @@ def with_baselines(
     seed: int,
     dialect: str = "",
 ) -> Score:
-    """A score with what always repeating an answer of the shots gives, for tasks whose queries bring their shots.
+    """The score, with that of always repeating an answer of the shots, if queries have their own shots.
 
     `ids`: each query's shots in the order of the prompt, aligned; `shots`: rows by id.
     """

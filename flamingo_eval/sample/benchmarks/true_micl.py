@@ -119,7 +119,7 @@ def build_clock(root: Path) -> None:
 
 
 def _dot(pixels: Pixels, hour: int, distance: int, side: int) -> None:
-    """A black square so many pixels from the middle, in the direction of an hour."""
+    """A black square at this distance in pixels from the middle, in the direction of an hour."""
     right, down = (distance * part // 1000 for part in DIRECTIONS[hour % 12])
     x, y = SIDE // 2 + right - side // 2, SIDE // 2 + down - side // 2
     stamp(pixels, np.ones((side, side), np.bool_), x, y, BLACK)
