@@ -13,7 +13,7 @@ from flamingo_eval import Image, Prompt, Turn, load_model
 from flamingo_eval.backends.choice import ModelChoice, choose_model, parse_args
 from flamingo_eval.backends.hf.model import HFShape
 from flamingo_eval.errors import CheckpointError, PromptError, UsageError
-from tests.support.more_tiny_vlm import ONE_PICTURE
+from tests.support.more_tiny_vlm import MORE_FAMILIES, ONE_PICTURE
 from tests.support.tiny_vlm import save_tiny
 
 
@@ -143,6 +143,15 @@ def test_a_candidate_may_be_an_assistants_turn_of_the_template(tmp_path: Path) -
     assert turn.generate([prompt]) == continued.generate([prompt])
     with pytest.raises(UsageError, match="give continue or turn"):
         load_model(f"hf:{folder}", model_args="candidates=turns")
+
+
+def test_the_size_of_a_picture_of_two_tokens_is_not_taken_for_token_types(tmp_path: Path) -> None:
+    from PIL import Image as PillowImage
+
+    folder = save_tiny("mistral3", tmp_path / "model", MORE_FAMILIES["mistral3"])
+    read, _ = HFShape(choose_model(f"hf:{folder}")).reader.process([PillowImage.new("RGB", (16, 16))])
+    assert len(read.ids) == 2
+    assert "image_sizes" in read.by_picture
 
 
 def test_a_template_may_expect_text_in_turns_without_pictures(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ class StandIn:
         if self.known is not None:
             return BatchFeature(data=dict(self.known))
         out = self.original(images, *args, **options)
-        self.returned = dict(out)
+        self.returned = dict(out) if isinstance(out, Mapping) else {}  # IDEFICS' returns pixels alone
         return out
 
     def __getattr__(self, name: str) -> Any:

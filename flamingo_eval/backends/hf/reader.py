@@ -63,7 +63,10 @@ class Reader:
     def _special_tokens(self) -> list[str]:
         added_tokens = getattr(self.tokenizer, "added_tokens_decoder", {})
         special = [str(token) for token in added_tokens.values() if getattr(token, "special", False)]
-        media_tokens = [getattr(self.processor, name, None) for name in ("image_token", "boi_token", "video_token")]
+        media_tokens = [
+            getattr(self.processor, name, None)
+            for name in ("image_token", "boi_token", "image_placeholder_token", "video_token")
+        ]
         return [*self.tokenizer.all_special_tokens, *special, *(t for t in media_tokens if isinstance(t, str))]
 
     def _image_tag(self) -> str:
@@ -82,7 +85,9 @@ class Reader:
             return own_token
         start, end = text.find(start_mark), text.find(end_mark)
         tag = text[start + len(start_mark) : end] if 0 <= start < end else ""
-        return tag if own_token in tag or getattr(self.processor, "image_token", own_token) in tag else own_token
+        return (
+            tag if any(token in tag for token in (own_token, *self._special_tokens()) if token.strip()) else own_token
+        )
 
     def text(self, prompt: Prompt) -> str:
         """The prompt as the tokenizer gets it, one tag a picture. Raises PromptError.
@@ -150,7 +155,7 @@ class Reader:
             ) from error
         finally:
             self.processor.image_processor = stand_in.original
-        return _divided(out), stand_in.returned
+        return _divided(out, stand_in.returned or stand_in.known or {}), stand_in.returned
 
     def continuation(self, text: str) -> tuple[int, ...]:
         """Ids of text that continues a prompt, exactly as given."""
@@ -226,11 +231,14 @@ def _text(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
 
 
-def _divided(out: Mapping[str, Tensor]) -> Read:
-    """A processor's output for one prompt, without labels and without the attention mask, which is all ones."""
+def _divided(out: Mapping[str, Tensor], of_pictures: Mapping[str, Any]) -> Read:
+    """A processor's output for one prompt, without labels and without the attention mask, which is all ones.
+
+    `of_pictures`: the image processor's output; its fields may have the shape of two tokens, as sizes do.
+    """
     ids = out["input_ids"]
     rest = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", "labels")}
-    by_token = {k: v[0] for k, v in rest.items() if getattr(v, "shape", None) == ids.shape}
+    by_token = {k: v[0] for k, v in rest.items() if k not in of_pictures and getattr(v, "shape", None) == ids.shape}
     return Read(ids[0], by_token, {k: v for k, v in rest.items() if k not in by_token})
 
 
