@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from flamingo_eval.backends.hf.network import joined_features
+from flamingo_eval.backends.hf.candidates import row_sums, tree_sums
+from flamingo_eval.backends.hf.features import joined_features
 from flamingo_eval.config.specs import DecodeSpec
 from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.prompting.ablations import BLANK
@@ -133,12 +134,13 @@ def pieces_difference(engine: HFEngine) -> float:
 
 def tree_difference(engine: HFEngine) -> float:
     """Largest difference of a candidate's log-likelihood from a tree and from a row of its own; inf if it fails."""
+    network = engine.network
     candidates = [engine.reader.continuation(text) for text in CANDIDATES]
     try:
         read, features = engine.pictures.read(PROMPT), engine.pictures.features([PROMPT])
-        states = [engine.network.prefill([read], len(read.ids), engine.pad_id, features) for _ in range(2)]
-        rows = engine.row_sums(states[0], candidates)
-        tree = engine.tree_sums(states[1], TokenTrie.of(candidates))
+        states = [network.prefill([read], len(read.ids), engine.pad_id, features) for _ in range(2)]
+        rows = row_sums(network, states[0], candidates)
+        tree = tree_sums(network, states[1], TokenTrie.of(candidates))
     except Exception as error:
         log.info("self-check: no tree of candidates: %s: %s", type(error).__name__, error)
         return float("inf")

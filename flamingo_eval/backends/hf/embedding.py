@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flamingo_eval.backends.hf.network import FEATURES
+from flamingo_eval.backends.hf.features import FEATURES
 from flamingo_eval.records import Media, Prompt
 
 if TYPE_CHECKING:

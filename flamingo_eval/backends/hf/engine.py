@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from flamingo_eval.backends.hf.candidates import row_sums, tree_sums
 from flamingo_eval.backends.hf.network import Network, Prefilled
 from flamingo_eval.backends.hf.own_code import OwnCode
 from flamingo_eval.backends.hf.prefilling import Prefiller, Query
@@ -31,7 +32,6 @@ LENGTH_STEPS = {"cpu": 16, "cuda": 64}
 UNPADDED_FROM = {"cpu": 512}  # tokens: without padding there is no mask, and attention is causal at half the cost
 WINDOW = 8  # prompts to choose from, in batches
 TOKEN_BUDGET = {"cpu": 32_768, "cuda": 131_072}  # of a batch; out of memory halves it
-CANDIDATE_ROWS = 64  # candidates per pass, if they cannot be a tree
 
 Asked: TypeAlias = Iterator[tuple[int, Prompt, tuple[tuple[int, ...], ...], int]]
 
@@ -265,53 +265,10 @@ class HFEngine:
             for row, place in enumerate(places):
                 candidates = queries[place].candidates
                 own_state = state if len(places) == 1 else state.rows(torch.tensor([row], device=self.network.device))
-                yield (
-                    place,
-                    self.tree_sums(own_state, TokenTrie.of(candidates))
-                    if self.tree
-                    else self.row_sums(own_state, candidates),
-                )
-
-    def tree_sums(self, state: Prefilled, trie: TokenTrie) -> Tensor:
-        """Log-likelihoods of all candidates from one pass over the inner nodes of their tree. -> float64[C]"""
-        device = self.network.device
-        first = torch.log_softmax(state.logits[0], dim=-1)
-        tokens, parents = torch.tensor(trie.tokens), torch.tensor(trie.parents)
-        scores = torch.empty(len(trie.tokens))
-        is_root = parents < 0
-        scores[is_root] = first[tokens[is_root].to(device)].cpu()
-        if trie.inner:
-            inner = torch.tensor(trie.inner)
-            index_of = torch.full((len(trie.tokens),), -1)
-            index_of[inner] = torch.arange(len(inner))
-            depths = torch.tensor(trie.depths)[inner]
-            logits = self.network.branch(state, tokens[inner].to(device), depths.to(device), trie.ancestry().to(device))
-            log_probs = torch.log_softmax(logits, dim=-1)
-            below = ~is_root
-            scores[below] = log_probs[index_of[parents[below]].to(device), tokens[below].to(device)].cpu()
-        return trie.sums(scores)
-
-    def row_sums(self, state: Prefilled, candidates: Sequence[Sequence[int]]) -> Tensor:
-        """The same with a copy of the cache for each candidate, some at a time, padded on the right. -> float64[C]"""
-        device = self.network.device
-        first = torch.log_softmax(state.logits[0], dim=-1)
-        sums: list[Tensor] = []
-        for start in range(0, len(candidates), CANDIDATE_ROWS):
-            part = candidates[start : start + CANDIDATE_ROWS]
-            longest = max(map(len, part))
-            total = first[torch.tensor([ids[0] for ids in part], device=device)].double()
-            if longest > 1:
-                rows = state.rows(torch.zeros(len(part), dtype=torch.long, device=device))
-                ids = torch.zeros(len(part), longest, dtype=torch.long)
-                for row, candidate in enumerate(part):
-                    ids[row, : len(candidate)] = torch.tensor(candidate)
-                is_token = torch.arange(longest)[None] < torch.tensor([len(c) for c in part])[:, None]
-                ids, is_token = ids.to(device), is_token.to(device)
-                logits = self.network.extend(rows, ids[:, :-1], is_token[:, :-1].long())
-                log_probs = torch.log_softmax(logits, dim=-1).gather(2, ids[:, 1:, None])[:, :, 0]
-                total = total + (log_probs * is_token[:, 1:]).double().sum(dim=1)
-            sums.append(total)
-        return torch.cat(sums).cpu()
+                if self.tree:
+                    yield place, tree_sums(self.network, own_state, TokenTrie.of(candidates))
+                else:
+                    yield place, row_sums(self.network, own_state, candidates)
 
 
 def _may_take_tree(network: Network) -> bool:

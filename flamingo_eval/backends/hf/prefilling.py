@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from flamingo_eval.backends.hf.network import Network, Prefilled, joined_features
+from flamingo_eval.backends.hf.features import joined_features
+from flamingo_eval.backends.hf.network import Network, Prefilled
 from flamingo_eval.backends.hf.pieces import PIECE, SHORTEST, Piece, pieces
 from flamingo_eval.backends.hf.prefix_cache import Prefix, PrefixCache, picture_tokens
 from flamingo_eval.backends.hf.reader import Read

@@ -9,7 +9,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flamingo_eval.backends.hf.network import Network, Prefilled, features_name, joined_features
+from flamingo_eval.backends.hf.features import features_name, joined_features
+from flamingo_eval.backends.hf.network import Network, Prefilled
 from flamingo_eval.backends.hf.reader import Read
 from flamingo_eval.records import Image, Prompt
 

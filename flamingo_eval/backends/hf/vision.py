@@ -10,7 +10,8 @@ from typing import Any
 from PIL import Image as PillowImage
 
 from flamingo_eval.backends.hf.families import Family
-from flamingo_eval.backends.hf.network import Network, joined_features, kept_features, mapped, tensor_names
+from flamingo_eval.backends.hf.features import joined_features, kept_features, mapped, tensor_names
+from flamingo_eval.backends.hf.network import Network
 from flamingo_eval.backends.hf.opened import OpenedPictures
 from flamingo_eval.backends.hf.pictures import Layout, PictureFields, fields_from_bytes, fields_to_bytes, light
 from flamingo_eval.backends.hf.reader import Read, Reader
