@@ -272,7 +272,7 @@ class Output:
     prediction: str | None = None  # the text after the protocol's cleaning
     scores: tuple[float, ...] | None = None
     best: Best | None = None  # instead of `scores`, if only the best candidate was computed
-    score: float | None = None  # per-example value of the headline metric, where it has one
+    score: float | None = None  # per-example value of the headline metric, if it has one
     error: str = ""  # why the query failed; such queries are counted, never scored
     media: str = ""  # the query's picture or clip: its queries are drawn together where runs are compared
     copying: Copying | None = None  # None: no shots were shown

@@ -22,7 +22,7 @@ def export(
     media: Annotated[
         str,
         typer.Option(
-            help="paths: the data's own files; copy: copies beside FILE, named by content.",
+            help="paths: the data's own files; copy: copies next to FILE, named by content.",
             autocompletion=one_of(*MEDIA),
         ),
     ] = "paths",

@@ -39,7 +39,7 @@ def boxes(file: BinaryIO, size: int) -> dict[bytes, Box]:
 
 
 def mp4_is_whole(file: BinaryIO, size: int) -> bool:
-    """Whether an MP4 or MOV file has its index and all that lies behind it; False for one in fragments."""
+    """Whether an MP4 or MOV file has its index and everything after it; False for one in fragments."""
     parts = boxes(file, size)
     return b"moov" in parts and b"mdat" in parts and _FRAGMENT not in parts and all(b.stated for b in parts.values())
 

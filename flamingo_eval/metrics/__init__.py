@@ -1,8 +1,8 @@
 """Metrics: one protocol a file, pinned to the values of the benchmark's own scorer. METRICS is the table.
 
 A metric is a function `(predictions, examples, dialect) -> MetricResult` over aligned sequences, on the 0-100 scale of
-published tables. What it reads of an example beyond `references`, `target` and `candidates` stands in
-`Example.labels`, under the names that its docstring gives.
+published tables. What it reads of an example beyond `references`, `target` and `candidates` is in
+`Example.labels`, under the names in its docstring.
 """
 
 from __future__ import annotations

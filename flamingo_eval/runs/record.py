@@ -69,7 +69,7 @@ class ExternalAnswers:
     file: str  # its name
     sha256: str
     form: str  # what was read from it
-    partial: str = ""  # how many queries are answered, where some are not
+    partial: str = ""  # how many queries are answered, if some are not
     unknown: tuple[str, ...] = ()  # settings that our own runs would have
 
 

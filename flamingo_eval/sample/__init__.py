@@ -11,7 +11,7 @@ from pathlib import Path
 from flamingo_eval.config.settings import cache_dir, cache_error
 from flamingo_eval.errors import DataError
 
-FILES_VERSION = 3  # of the files of a sample: one more of them is a new folder in the cache, not another sample
+FILES_VERSION = 3  # version of the files; a higher one makes a new folder in the cache, not another sample
 RENDERED = 1_650_000_000  # seconds; any fixed time
 
 

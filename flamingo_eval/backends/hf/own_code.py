@@ -65,7 +65,7 @@ class OwnCode:
         }
 
     def continued(self, read: Read, ids: Tensor) -> Read:
-        """The prompt with more text: token types of text, positions that go on, the pictures of the last token."""
+        """The prompt with more text: token types of text, continued positions, the pictures of the last token."""
         n = len(read.ids)
         by_token = {
             name: torch.cat([row, _after(row, ids) if name == POSITIONS else torch.zeros_like(ids)])
@@ -86,5 +86,5 @@ class OwnCode:
 
 
 def _after(positions: Tensor, ids: Tensor) -> Tensor:
-    """Positions of text behind those of a prompt, which lie along the last axis."""
+    """Positions of text after those of a prompt, along the last axis."""
     return positions[..., -1:] + 1 + torch.arange(len(ids))

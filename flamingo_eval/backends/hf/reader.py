@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 END_OF_CHUNK = "\n"
 A_LIST = "{'type': 'text'"  # how a template prints a list that it takes for text
-OPEN = "\u2403"  # a character that no template writes: where an open turn goes on
+OPEN = "\u2403"  # a character that no template writes: marks where an open turn continues
 FRAMES = 8  # of a clip, shown as pictures one after another
 
 

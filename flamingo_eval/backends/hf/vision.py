@@ -23,7 +23,7 @@ from flamingo_eval.records import Image, Pixels, Prompt, Video
 PIXELS_KEPT = 64  # pictures whose pixels wait to be encoded
 KNOWN = 65_536  # pictures whose processor outputs are cached; they are small
 ADVICE = (
-    "Lower --shots, or spend fewer tokens on a picture with --model-args, as the family has them: max_pixels, "
+    "Lower --shots, or reduce the tokens per picture with an option of this family in --model-args: max_pixels, "
     "longest_edge, do_image_splitting=false, crop_to_patches=false"
 )
 _BLANK = (96, 64)

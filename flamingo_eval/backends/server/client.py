@@ -212,7 +212,7 @@ class Client:
                 fix="Give the address that answers: --model openai:URL.",
             )
         if status == 402 or (status == 429 and "quota" in low):
-            raise ServerError(f"{base}: the quota is used up: {message}", fix="Buy more, then run the same command.")
+            raise ServerError(f"{base}: the quota is used up: {message}", fix="Raise it, then run the same command.")
         if status in (429, 503):
             return _Failure(f"too many requests (status {status})", whole=True, pause=_pause(headers))
         if status in (408, 409, 425) or status >= 500:

@@ -13,7 +13,7 @@ from flamingo_eval.records import Example, Split
 
 
 def load(source: Source) -> Split:
-    """Examples in the order of `images`. id: the picture's id. labels: domain, where there is one."""
+    """Examples in the order of `images`. id: the picture's id. labels: domain, if there is one."""
     path = source.file("annotations")
     pictures = JsonRecords(path, source.log, "images", passed_over="annotations")
     images = unique(((record.id("id"), record) for record in pictures), "id")

@@ -80,7 +80,7 @@ class EpisodesSpec(DataSet):
     shots: tuple[int, int] = (0, 4)  # least and largest number of demonstrations
     data: str = "sample"
     protocol: str = "flamingo"
-    text_only: float = 0.0  # share of episodes without shots that begin as the paper's zero-shot prompts
+    text_only: float = 0.0  # share of episodes without shots that begin like the paper's zero-shot prompts
     symbols: float = 0.0  # share of episodes with shots in which only the shots tell what an answer is called
     loss: Literal["answers", "text"] = "answers"
 

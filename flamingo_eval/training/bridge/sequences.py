@@ -19,7 +19,7 @@ from flamingo_eval.models.tokenizer import Tokenizer
 from flamingo_eval.records import EndOfChunk, Pixels, Prompt
 from flamingo_eval.training.streams.samples import BrokenSample, Part, Picture, Sample, Text
 
-MULTIPLE = 4  # lengths are padded to it: few shapes
+MULTIPLE = 4  # lengths are padded to a multiple of this: few shapes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
