@@ -192,6 +192,7 @@ def test_a_dry_run_counts_requests_and_tokens_and_sends_nothing(tmp_path: Path) 
     assert server.n == 0
 
 
+@pytest.mark.slow
 def test_a_wrong_key_a_missing_one_and_the_key_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with ChatServer(lambda body: f"red {KEY}", key=KEY).running() as server:
@@ -325,6 +326,7 @@ def test_a_protocol_without_turns_is_refused_before_anything_is_sent(tmp_path: P
     assert server.n == 0
 
 
+@pytest.mark.slow
 def test_another_models_features_choose_the_demonstrations(tmp_path: Path) -> None:
     with ChatServer(echo).running() as server:
         words = ("--shots", "2", "--demos", "rices")

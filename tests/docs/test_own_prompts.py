@@ -89,6 +89,7 @@ def test_a_metric_of_ones_own_is_scored_reported_compared_and_put_on_a_page(plac
     assert "my_metric.py:contains" in (place / "page.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_another_version_of_the_function_makes_another_run(place: Path) -> None:
     options = ("run", "./lenient.yaml", "--data", "my-folder", "--shots", "0")
     assert invoke(*options).exit_code == 0

@@ -27,6 +27,7 @@ def test_the_page_has_commands() -> None:
     assert len(COMMANDS) >= 8
 
 
+@pytest.mark.slow
 def test_commands_of_the_page_run(
     make_run: Any, vqa_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saying_engine: Any
 ) -> None:

@@ -82,6 +82,7 @@ def test_names_what_the_full_ranking_puts_first(model: Model, rank: RankSpec) ->
     assert engine.stats["searched"] >= 4  # the long lists; the short ones are read whole
 
 
+@pytest.mark.slow
 def test_many_trees_at_once(model: Model) -> None:
     """Candidates of every prompt its own, as in tasks with choices."""
     prompts = some_prompts(model, 12, seed=5)
@@ -94,6 +95,7 @@ def test_many_trees_at_once(model: Model) -> None:
     assert engine.stats["searched"] - engine.stats["searched_in_vain"] >= 8
 
 
+@pytest.mark.slow
 def test_batch_size_order_and_neighbours_leave_no_trace(model: Model) -> None:
     """Not to rounding: bit by bit, though prompts need different numbers of steps."""
     prompts = some_prompts(model, 4, seed=3) * 2 + some_prompts(model, 4, seed=4)

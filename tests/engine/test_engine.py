@@ -93,6 +93,7 @@ def test_a_model_that_sees_all_pictures_is_answered_for_plainly(tmp_path: Path) 
     engine.close()
 
 
+@pytest.mark.slow
 def test_batch_size_order_and_neighbours_leave_no_trace(model: Model) -> None:
     """Not to rounding: bit by bit."""
     prompts = some_prompts(12, seed=3)

@@ -163,6 +163,7 @@ def test_rareact_mwap() -> None:
         assert metric_result.breakdown[f"class: {name}"] == pytest.approx(100 * value["wAP"], abs=CLOSE)
 
 
+@pytest.mark.slow
 def test_rareact_msap_is_within_five_standard_deviations() -> None:
     expected = case("rareact").expected["variants"]["mSAP_100"]
     metric_result = result("rareact", "msap")

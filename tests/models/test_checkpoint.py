@@ -93,6 +93,7 @@ def test_the_streaming_writer_writes_safetensors(tmp_path: Path, monkeypatch: py
     assert torch.equal(load_file(tmp_path / index["d"])["d"], tensors["d"])
 
 
+@pytest.mark.slow
 def test_loading_does_not_import_the_compiler(folder: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path; from flamingo_eval.models.checkpoint import load_flamingo; "

@@ -138,6 +138,7 @@ def test_what_cannot_be_a_tower(tmp_path: Path) -> None:
         read_tower(tmp_path, str(state))
 
 
+@pytest.mark.slow
 def test_openais_archives_say_how_to_get_their_tensors(tmp_path: Path) -> None:
     layer = torch.nn.Linear(2, 2)
     with warnings.catch_warnings():

@@ -114,6 +114,7 @@ def test_a_clip_is_decoded_once_over_all_runs_of_a_command(
     assert not decoded
 
 
+@pytest.mark.slow
 def test_rices_and_the_answers_share_what_they_decode(root: Path, tmp_path: Path, decoded: Counter[str]) -> None:
     first = run_with(root, tmp_path / "out", "rices")
     assert set(decoded.values()) == {1}
@@ -147,6 +148,7 @@ def test_a_model_of_transformers_opens_each_picture_once(
     assert not counts or demos == "random"  # a few prompts are measured before the weights are read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("demos", ["random", "rices"])
 def test_what_is_looked_at_under_on_error_skip_is_not_decoded_again(
     root: Path, tmp_path: Path, decoded: Counter[str], demos: DemoMethod

@@ -107,6 +107,7 @@ def test_the_command_runs_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_shape_without_weights_and_a_price() -> None:
     code, out, err = invoke(
         "vqav2", "--limit", "20", "--model", "openflamingo-9b", "--dry-run", "--tflops", "400", "--price", "2"

@@ -94,6 +94,7 @@ def test_a_run_predicts_and_scores_the_same(task: str, tmp_path: Path) -> None:
     assert run_cli(*words, "--rank", "all")["folder"] == whole["folder"]  # the task's own choice
 
 
+@pytest.mark.slow
 def test_a_large_tree_is_searched_and_a_task_may_ask_for_it(things: Path, tmp_path: Path) -> None:
     words = ("--data", str(things), "--shots", "2", "--out", str(tmp_path))
     whole = run_cli(str(things / "all.yaml"), *words)
@@ -120,6 +121,7 @@ def test_a_large_tree_is_searched_and_a_task_may_ask_for_it(things: Path, tmp_pa
     assert page.exit_code == 0, page.output
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bytes(things: Path, tmp_path: Path) -> None:
     words = (str(things / "best.yaml"), "--data", str(things), "--shots", "1", "--out", str(tmp_path))
     folder = Path(run_cli(*words)["folder"])
@@ -185,6 +187,7 @@ def test_unknown_words_are_refused(tmp_path: Path) -> None:
         load_task(path)
 
 
+@pytest.mark.slow
 def test_open_ended_tasks_beside_it_stay_as_they_are() -> None:
     questions, _ = load_questions(["fastbind", "imagenet"], "flamingo")
     text, ranked = (r.spec(NOBODY) for r in plan_runs(questions, Choices(limit=2, rank="best")))
