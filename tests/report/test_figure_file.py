@@ -23,6 +23,7 @@ ROW = Row("vqav2@sample", "val", "vqa_accuracy", "tiny", "flamingo", "random", "
 TABLE = Table((ROW, replace(ROW, model="other"), replace(ROW, task="coco", metric="cider", model="other")), (0, 4))
 
 
+@pytest.mark.slow
 def test_the_suffix_says_the_format() -> None:
     pytest.importorskip("svglib")
     pytest.importorskip("resvg_py")

@@ -36,6 +36,7 @@ def test_a_log_is_read_back_to_the_same_score(task: str, tmp_path: Path) -> None
     assert json.loads(text[text.index("{") :])["value"] == pytest.approx(read_scores(run.scores).headline.value)
 
 
+@pytest.mark.slow
 def test_both_spellings_name_the_tasks(tmp_path: Path) -> None:
     words = ("--num_fewshot", "0", "--limit", "1", "--output_path", tmp_path)
     flamingo_eval("run", "vqav2", "--tasks", "coco,okvqa", *words)

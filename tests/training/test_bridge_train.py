@@ -166,6 +166,7 @@ def test_a_killed_run_ends_with_the_same_weights(place: Path, whole_run: Path, t
     assert_same(weights(tmp_path), weights(whole_run))
 
 
+@pytest.mark.slow
 def test_states_are_kept_by_the_rule(place: Path, tmp_path: Path) -> None:
     seldom = {"every_s": 1e9, "keep": 1, "keep_every": 3}
     train(recipe_file(place, "kept", state=seldom), tmp_path / "seldom")
@@ -177,6 +178,7 @@ def test_states_are_kept_by_the_rule(place: Path, tmp_path: Path) -> None:
     assert len([n for n in kept if n % 3]) <= 2
 
 
+@pytest.mark.slow
 def test_a_run_may_stop_early_and_go_on(place: Path, whole_run: Path, tmp_path: Path) -> None:
     train(recipe_file(place, "recipe", until=3), tmp_path)
     assert [path.name for path in (tmp_path / "states").iterdir()][-1:] == ["00000003"]
@@ -194,6 +196,7 @@ def test_cutting_a_batch_into_parts_changes_only_the_rounding(place: Path, whole
         torch.testing.assert_close(tensor, weights(whole_run)[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_round_robin_takes_one_data_set_an_update(place: Path, tmp_path: Path) -> None:
     train(recipe_file(place, "turns", mix="round-robin", log_every=1), tmp_path)
     rows = curve(tmp_path)

@@ -126,6 +126,7 @@ def test_more_than_one_per_cent_of_broken_samples_stop_the_run() -> None:
         judged.judge(whole_pass=True)
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_many_samples(tmp_path: Path) -> None:
     paths = tuple(write_tar(tmp_path / f"{i}.tar", pairs(150, 150 * i)) for i in range(4))
     stream = Stream("a", TarPairs(paths), seed=0, block=50)
