@@ -36,7 +36,7 @@ def test_prompts_that_begin_alike_are_marked() -> None:
     assert marks([query(0, 40)]) == [0]
 
 
-@pytest.mark.parametrize(("distance", "found"), [(NEIGHBOURS, 40), (NEIGHBOURS + 1, 0)])
+@pytest.mark.parametrize(("distance", "expected"), [(NEIGHBOURS, 40), (NEIGHBOURS + 1, 0)])
 def test_only_neighbours_are_asked(distance: int, expected: int) -> None:
     between = [query(i, 40, picture=str(i)) for i in range(1, distance)]
     marked = marks([query(0, 40), *between, query(distance, 40)])
