@@ -448,11 +448,13 @@ def _score(path: Path) -> None:
     split = load_labelled(spec, sample_root(path.stem))
     predictions = read_predictions(path, spec, split).predictions
     strict = {}
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    for line in data.decode(encoding).split("\n"):
         if line.strip():
             pairs: list[tuple[str, Any]] = json.loads(line, object_pairs_hook=list)
             row = dict(pairs)
-            if len(row) != len(pairs) or str(row["id"]) in strict:
+            if any(row[key] != value for key, value in pairs) or str(row["id"]) in strict:
                 raise WrongScoreError(f"accepted what stands twice: {line[:80]}")
             strict[str(row["id"])] = row.get("prediction", row.get("scores"))
     if {p.id: p.text if p.scores is None else list(p.scores) for p in predictions} != strict:

@@ -57,6 +57,14 @@ def build(
 
     Until it is trained, it answers like the language model.
     """
+    from flamingo_eval.cli.option_checks import Checks, check_new_folder, check_there
+
+    checks = Checks()
+    checks.attempt(lambda: check_there(vision, "--vision"))
+    checks.attempt(lambda: check_there(language_model, "--language-model"))
+    checks.attempt(lambda: check_there(tokenizer, "--tokenizer"))
+    checks.attempt(lambda: check_new_folder(out))
+    checks.require()
     from flamingo_eval.models.convert.build import BridgeOptions, build, shares
 
     options = BridgeOptions(

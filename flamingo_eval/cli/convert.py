@@ -28,6 +28,13 @@ def openflamingo(
     as_json: Json = False,
 ) -> None:
     """Convert an OpenFlamingo checkpoint with its language model, vision tower and tokenizer."""
+    _check(
+        out,
+        ("--checkpoint", checkpoint),
+        ("--language-model", language_model),
+        ("--vision", vision),
+        ("--tokenizer", tokenizer),
+    )
     from flamingo_eval.models.convert.openflamingo import convert_openflamingo
 
     notes = convert_openflamingo(
@@ -44,9 +51,21 @@ def idefics(
     as_json: Json = False,
 ) -> None:
     """Convert an IDEFICS model."""
+    _check(out, ("--model", model), ("--tokenizer", tokenizer))
     from flamingo_eval.models.convert.idefics import convert_idefics
 
     _report(out, convert_idefics(model, out, tokenizer=tokenizer), as_json)
+
+
+def _check(out: Path, *inputs: tuple[str, Path | None]) -> None:
+    """Raise UsageError with everything that is wrong with the places, before PyTorch is imported."""
+    from flamingo_eval.cli.option_checks import Checks, check_new_folder, check_there
+
+    checks = Checks()
+    for option, path in inputs:
+        checks.attempt(lambda path=path, option=option: check_there(path, option))  # type: ignore[misc]
+    checks.attempt(lambda: check_new_folder(out))
+    checks.require()
 
 
 def _report(out: Path, notes: tuple[str, ...], as_json: bool) -> None:

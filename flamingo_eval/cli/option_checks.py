@@ -154,11 +154,36 @@ def check_in_file(file: Path, option: str) -> None:
         raise UsageError(f"{option} {printable(file)}: it is a folder.", fix="Give a file.")
 
 
+def check_there(path: Path | None, option: str) -> None:
+    """Raise UsageError for a file or folder that is not there; None is an option that was not used."""
+    if path is not None and not path.exists():
+        raise UsageError(f"{option} {printable(path)}: there is no such file or folder.")
+
+
 def check_out_folder(folder: Path, option: str = "--out") -> None:
     """Raise UsageError where nothing can be written below a folder, which need not exist."""
     if folder.is_file():
         raise UsageError(f"{option} {printable(folder)}: it is a file.", fix="Give a folder.")
     _check_writable(folder, folder, option)
+
+
+def check_out_runs(folder: Path, fresh: bool) -> None:
+    """Raise UsageError where no run can be written and none is finished; finished ones need no place to write."""
+    try:
+        check_out_folder(folder)
+    except UsageError:
+        if fresh or not folder.is_dir() or next(folder.glob("*/*/*/scores.json"), None) is None:
+            raise
+
+
+def check_new_folder(folder: Path, option: str = "--out") -> None:
+    """Raise UsageError for a folder that is not empty, and where none can be made."""
+    check_out_folder(folder, option)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(
+            f"{option} {printable(folder)}: exists and is not empty.",
+            fix=f"Pass another {option}, or remove the folder.",
+        )
 
 
 def check_out_file(file: Path, option: str = "--out") -> None:

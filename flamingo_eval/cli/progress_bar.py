@@ -119,12 +119,16 @@ class ProgressBar:
         return ", ".join([*speed, *([f"{duration(left)} left"] if left is not None else [])])
 
     def _lines(self) -> None:
-        """Print a line when it is time for one, whatever the run does meanwhile."""
+        """Print a line when it is time for one and it has something new, whatever the run does meanwhile."""
+        printed = ""
         while not self._ended.wait(ASLEEP):
             seconds = self.clock() - self.began
             if seconds >= self.next_line:
                 self.next_line = min(seconds * SLOWER, seconds + LONGEST)
-                say(self.line())
+                line = self.line()
+                if line != printed:
+                    say(line)
+                printed = line
 
     def _open_bar(self) -> None:
         from rich.progress import BarColumn, Progress, ProgressColumn, Task

@@ -84,7 +84,7 @@ def run(
     from flamingo_eval.backends.shape import default_protocol
     from flamingo_eval.cli.choices import chosen
     from flamingo_eval.cli.console import say
-    from flamingo_eval.cli.option_checks import Checks, check_deployment, check_names, check_out_folder
+    from flamingo_eval.cli.option_checks import Checks, check_deployment, check_names, check_out_runs
     from flamingo_eval.config.settings import load_settings
     from flamingo_eval.distributed.environment import rank_environment
     from flamingo_eval.distributed.spec import Deployment
@@ -104,7 +104,7 @@ def run(
         lambda: check_deployment(device, dtype, batch_size, ray, replicas, gpus_per_replica, tensor_parallel)
     )
     if not dry_run:
-        checks.attempt(lambda: check_out_folder(destination))
+        checks.attempt(lambda: check_out_runs(destination, fresh))
     if num_fewshot:
         plan = replace(plan, shots=num_fewshot)
     choices = checks.attempt(lambda: chosen(plan))
@@ -195,6 +195,7 @@ def _answer(
     """The finished runs; None in a process that only answers for another one (torchrun)."""
     from flamingo_eval.backends.choice import choose_model
     from flamingo_eval.backends.shape import shape_of
+    from flamingo_eval.cli.option_checks import check_out_folder
     from flamingo_eval.cli.progress import Progress
     from flamingo_eval.distributed.launch import Launch, identity_before
     from flamingo_eval.runs.backend import features_of
@@ -216,6 +217,7 @@ def _answer(
             settings={"batch_size": deployment.batch_size},
             observer=progress,
             features=None if features is None else lambda: features_of(features, deployment.device),
+            require_writable=lambda: check_out_folder(out),
         )
 
 

@@ -7,6 +7,8 @@ unexpected tensor and wrong shape is reported, all at once.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,8 @@ from flamingo_eval.models.checkpoint_files import CARD, CONFIG, INDEX, TOKENIZER
 from flamingo_eval.models.config import FlamingoConfig
 from flamingo_eval.models.config_json import read_config, read_json, write_config
 from flamingo_eval.models.flamingo import Flamingo
+
+_OS_ERROR = re.compile(r"os error (\d+)")  # in the text of a SafetensorError
 
 
 @contextmanager
@@ -132,19 +136,29 @@ def save_flamingo(
     tokenizer_json: str,
     card: str,
 ) -> None:
-    """Write a checkpoint folder with one file of weights. The weights must have the network's names and shapes."""
+    """Write a checkpoint folder with one file of weights. The weights must have the network's names and shapes.
+
+    Raises CheckpointError for other names or shapes, OSError where it cannot be written.
+    """
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in Flamingo(config).state_dict().items()}
     check_account(folder, expected, {name: tuple(tensor.shape) for name, tensor in weights.items()})
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
-    except SafetensorError as error:
-        (folder / WEIGHTS).unlink(missing_ok=True)
-        raise CheckpointError(f"{folder / WEIGHTS}: cannot be written: {error}.") from error
+    save_tensors(weights, folder / WEIGHTS)
     write_config(config, folder / CONFIG)
     (folder / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as one safetensors file, or none at all. Raises OSError, which safetensors hides in its own."""
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        path.unlink(missing_ok=True)
+        if code := _OS_ERROR.search(str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+        raise
 
 
 def write_index(folder: Path, files: Mapping[str, str]) -> None:

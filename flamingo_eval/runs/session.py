@@ -157,6 +157,7 @@ def run_all(
     settings: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
     features: Callable[[], Encoder] | None = None,
+    require_writable: Callable[[], None] = lambda: None,
 ) -> list[FinishedRun] | None:
     """The records of all runs, in their order; None in a process that only answers for another one (torchrun).
 
@@ -164,6 +165,7 @@ def run_all(
     interrupted ones the answered queries need no pictures. `shape`: what prompts are measured with, if they are.
     `features`: the encoder that chooses demonstrations (RICES) in the place of the model's own, made when needed.
     `open_backend` is entered with the runs that are left; not at all if there are none.
+    `require_writable` is called first if runs are left; finished ones need no place to write.
     Raises MediaError, PromptError before it, and what Session.run raises.
     """
     watcher = observer or Observer()
@@ -176,6 +178,7 @@ def run_all(
                 watcher.finished(record)
     unfinished = [run for i, run in enumerate(runs) if i not in records]
     if unfinished:
+        require_writable()
         _preflight(unfinished, identity if not fresh else None, out, shape)
         with open_backend(unfinished) as backend:
             if backend is None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from flamingo_eval.config.load import YamlTree, load_spec, parse_yaml
 from flamingo_eval.errors import ConfigError, Problem, UsageError, did_you_mean, problems_in
+from flamingo_eval.models.presets import PRESETS
 
+AtEnd: TypeAlias = Literal["repeat", "stop"]  # what a data set does after its last sample
+Incomplete: TypeAlias = Literal["skip", "keep"]  # documents of which a picture is missing or broken; keep: without it
 STAGES = ("bridge", "contrastive")  # that a recipe of one stage can be of
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -91,7 +94,7 @@ class Recipe:
     flamingo: FlamingoSpec
     seed: int = 0
     threads: int = 2
-    dtype: str = "bfloat16"  # of matrix products (autocast); weights and optimiser are float32
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of matrix products (autocast); all else is float32
     compile: bool = False  # of stages 2 and 3: small operations fused by torch.compile; needs a C++ compiler
 
     def smoke(self) -> Recipe:
@@ -127,7 +130,18 @@ def _small(stage: Stage, updates: int, **changes: Any) -> Stage:
 
 def load_recipe(name_or_path: str) -> Recipe:
     """A shipped recipe by name, or a file. Raises UsageError and ConfigError."""
-    return load_spec(recipe_path(name_or_path), Recipe, bases=RECIPES)
+    recipe = load_spec(recipe_path(name_or_path), Recipe, bases=RECIPES)
+    require_preset(recipe)
+    return recipe
+
+
+def require_preset(recipe: Recipe) -> None:
+    """Raise UsageError where a recipe's model is no preset."""
+    if recipe.model not in PRESETS:
+        hint = did_you_mean(recipe.model, PRESETS)
+        raise UsageError(
+            f"recipe {recipe.name}: no preset '{recipe.model}'. {hint}".rstrip(), fix=f"Presets: {', '.join(PRESETS)}."
+        )
 
 
 def recipe_path(name_or_path: str) -> Path:

@@ -6,6 +6,7 @@ The first two stages may be replaced by another checkpoint, as the paper starts 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from rich.progress import track
 from torch import nn
 
 from flamingo_eval.api import Model
-from flamingo_eval.errors import CheckpointError, UsageError
+from flamingo_eval.errors import CheckpointError
 from flamingo_eval.files import write_atomically
 from flamingo_eval.models.checkpoint import save_flamingo
 from flamingo_eval.models.config import FlamingoConfig, NFNetConfig
+from flamingo_eval.models.convert.writer import new_folder
 from flamingo_eval.models.flamingo import Flamingo
 from flamingo_eval.models.presets import PRESETS
 from flamingo_eval.training.batches import Collator
@@ -29,7 +31,7 @@ from flamingo_eval.training.flamingo_stage import EncodedPool, new_blocks, train
 from flamingo_eval.training.language_stage import new_decoder, repeats_by_task, train_language
 from flamingo_eval.training.loop import Place, finished
 from flamingo_eval.training.pixels import encoded, filmed, rendered
-from flamingo_eval.training.recipe import Recipe
+from flamingo_eval.training.recipe import Recipe, require_preset
 from flamingo_eval.training.vocabulary import make_tokenizer
 
 CONTEXT = 1024
@@ -41,12 +43,10 @@ def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, froze
     """Train all stages and write the checkpoint folder out/checkpoint. States and curves are in `out`.
 
     With `frozen`, only the third stage, between the encoder and the decoder of that model.
-    Raises UsageError for an unknown preset or dtype; CheckpointError if `out` contains another run, or if `frozen` does
+    Raises UsageError for an unknown preset; CheckpointError if `out` contains another run, or if `frozen` does
     not have the recipe's shapes and vocabulary.
     """
     config = recipe_config(recipe)
-    if recipe.dtype not in DTYPES:
-        raise UsageError(f"recipe {recipe.name}: dtype '{recipe.dtype}' is not one of {', '.join(DTYPES)}.")
     collate = Collator(make_tokenizer())
     if frozen is not None:
         _check_frozen(frozen, config, collate)
@@ -74,8 +74,7 @@ def train_recipe(recipe: Recipe, out: Path, device: str, console: Console, froze
 
 def recipe_config(recipe: Recipe) -> FlamingoConfig:
     """The recipe's preset with the vocabulary of the sample world."""
-    if recipe.model not in PRESETS:
-        raise UsageError(f"recipe {recipe.name}: no preset '{recipe.model}'.", fix=f"Presets: {', '.join(PRESETS)}.")
+    require_preset(recipe)
     config = PRESETS[recipe.model]
     decoder = replace(
         config.decoder,
@@ -145,13 +144,10 @@ def export(flamingo: Flamingo, recipe: Recipe, collate: Collator, out: Path, fro
     """The checkpoint folder: weights in float16."""
     folder = out / "checkpoint"
     weights = {name: tensor.to("cpu", torch.float16) for name, tensor in flamingo.state_dict().items()}
-    save_flamingo(
-        folder,
-        flamingo.config,
-        weights,
-        collate.tokenizer.to_str(pretty=False),
-        model_card(recipe, flamingo.config, out, frozen),
-    )
+    card = model_card(recipe, flamingo.config, out, frozen)
+    shutil.rmtree(folder, ignore_errors=True)
+    with new_folder(folder) as unfinished:
+        save_flamingo(unfinished, flamingo.config, weights, collate.tokenizer.to_str(pretty=False), card)
     return folder
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
@@ -74,8 +76,17 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         (("rerun", "nowhere", "--device", "gpu", "--out", "FILE"), ("'cuda'", "it is a file", "no such folder")),
         (("report", "nowhere", "--format", "htm", "--figure", "FILE/f.svg"), ("'html'", "is no folder")),
         (("smoke", "--device", "cpus"), ("Did you mean 'cpu'?",)),
+        (("convert", "openflamingo", "--checkpoint", "no.pt", "--language-model", "no-lm", "--vision", "no-clip",
+          "--tokenizer", "no-tokens", "--cross-attention-every", "1", "--out", "FILE"),
+         ("5 problems", "--checkpoint no.pt: there is no such file or folder", "--language-model no-lm",
+          "--vision no-clip", "--tokenizer no-tokens", "it is a file")),
+        (("convert", "idefics", "--model", "nowhere", "--out", "FILE/x"), ("--model nowhere", "is no folder")),
+        (("build", "--vision", "nowhere", "--language-model", "no-lm", "--out", "/proc/x/y"),
+         ("--vision nowhere", "--language-model no-lm", "--out /proc/x/y: cannot be written")),
+        (("train", "tinyy", "--out", "FILE/x", "--device", "gpu", "--frozen", "nowhere"),
+         ("no recipe 'tinyy'. Did you mean 'tiny'?", "is no folder", "'cuda'", "--frozen nowhere")),
     ],
-    ids=["score", "export", "rerun", "report", "smoke"],
+    ids=["score", "export", "rerun", "report", "smoke", "convert", "idefics", "build", "train"],
 )  # fmt: skip
 def test_other_commands_check_their_options_too(words: tuple[str, ...], parts: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "FILE").touch()
@@ -83,10 +94,20 @@ def test_other_commands_check_their_options_too(words: tuple[str, ...], parts: t
     assert all(part in text for part in parts), text
 
 
-def test_nothing_is_read_and_torch_is_not_imported_for_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "vqav2", "--dtype", "flaot32", "--data", "nowhere"),
+        ("train", "bridge", "--out", "/dev/null/x", "--device", "gpu"),
+        ("build", "--vision", "nowhere", "--language-model", "nowhere", "--out", "/dev/null"),
+        ("convert", "idefics", "--model", "nowhere", "--out", "."),
+    ],
+    ids=["run", "train", "build", "convert"],
+)
+def test_nothing_is_read_and_torch_is_not_imported_for_it(words: tuple[str, ...], tmp_path: Path) -> None:
     probe = (
         "import sys, flamingo_eval.cli\n"
-        "sys.argv = ['flamingo-eval', 'run', 'vqav2', '--dtype', 'flaot32', '--data', 'nowhere']\n"
+        f"sys.argv = ['flamingo-eval', *{words}]\n"
         "try: flamingo_eval.cli.main()\n"
         "except SystemExit as e: assert e.code == 2\n"
         "heavy = {'torch', 'transformers', 'pandas', 'pyarrow'} & set(sys.modules)\n"
@@ -139,6 +160,33 @@ def test_a_place_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
 def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     assert "locked: permission denied" in message(lambda: check_out_folder(tmp_path / "locked" / "x"))
+
+
+@contextmanager
+def nothing_can_be_written() -> Iterator[None]:
+    """The kernel refuses every byte of a file, as a read-only or full disk would, for root too."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_finished_run_is_printed_from_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    words = ["run", "vqav2", "--limit", "2", "--out", str(tmp_path), "--shots"]
+    CliRunner().invoke(app, [*words, "0"], catch_exceptions=False)
+    with nothing_can_be_written():
+        again = CliRunner().invoke(app, [*words, "0"])
+        more = CliRunner().invoke(app, [*words, "0,4"])
+        fresh = CliRunner().invoke(app, [*words, "0", "--fresh"])
+        elsewhere = CliRunner().invoke(app, ["run", "vqav2", "--out", str(tmp_path / "vqav2@sample" / "tiny")])
+    assert again.exit_code == 0
+    assert "already done" in again.output
+    for refused in (more, fresh, elsewhere):
+        assert isinstance(refused.exception, UsageError)
+        assert "cannot be written: file too large." in str(refused.exception)
+    assert len(list(tmp_path.rglob("scores.json"))) == 1
 
 
 def test_one_error_stays_as_it_is() -> None:

@@ -71,6 +71,15 @@ def test_a_log_of_ten_hours_is_short(capsys: pytest.CaptureFixture[str], monkeyp
     bar = ProgressBar("vqav2", 200_000, clock=clock)
     bar._ended = Passing()  # type: ignore[assignment]
     bar._lines()
+    assert capsys.readouterr().err == "vqav2: answering 0/200,000\n"  # nothing new, and one line says it
+
+    bar = ProgressBar("vqav2", 200_000, clock=clock)
+    bar.phase("answering", 0, 200_000)
+    monkeypatch.setattr(bar, "line", lambda: f"{clock.now}")
+    clock.now = 0.0
+    bar.began = 0.0
+    bar._ended = Passing()  # type: ignore[assignment]
+    bar._lines()
     lines = capsys.readouterr().err.splitlines()
     assert 20 < len(lines) < 90
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,8 +33,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     absolute = out.absolute() if out.name else out.resolve()  # `.` and `..` have no name of their own
     unfinished = absolute.with_name(f".{absolute.name}.unfinished")
     try:
-        if absolute.is_dir() and os.path.samefile(absolute, Path.cwd()):
-            unfinished = absolute / ".unfinished"  # the parent may belong to another user
+        if absolute.is_dir():
+            unfinished = absolute / ".unfinished"  # what is above may be read-only, or another file system
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         yield unfinished

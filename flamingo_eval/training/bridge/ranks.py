@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from flamingo_eval.distributed.environment import rank_environment
 from flamingo_eval.errors import UsageError
 from flamingo_eval.training.bridge.network import Bridge
 
@@ -50,11 +50,11 @@ class Ranks:
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
     """The ranks that torchrun started, or this process alone. Raises UsageError."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    environment = rank_environment()
+    if environment is None:
         yield Ranks(0, 1, torch.device(device))
         return
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    local = environment.local_rank
     if device == "cuda":
         if local >= torch.cuda.device_count():
             raise UsageError(f"rank {local} of this node has no GPU: there are {torch.cuda.device_count()}.")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from flamingo_eval.config.load import load_spec
-from flamingo_eval.errors import ConfigError, Problem, problems_in
-from flamingo_eval.training.recipe import OptimSpec
-from flamingo_eval.training.streams.documents import Incomplete
-from flamingo_eval.training.streams.stream import AtEnd
+from flamingo_eval.config.names import find_protocol, find_task
+from flamingo_eval.data.roots import require_folders
+from flamingo_eval.errors import ConfigError, FlamingoEvalError, Problem, problems_in
+from flamingo_eval.training.recipe import AtEnd, Incomplete, OptimSpec
+from flamingo_eval.training.streams.shards import shard_paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,3 +175,39 @@ def load_bridge_recipe(path: Path) -> BridgeRecipe:
     if problems:
         raise problems_in(path, problems, ConfigError)
     return recipe
+
+
+def require_inputs(path: Path, data: Sequence[AnyDataSet], folder: Path, named: Mapping[str, str]) -> None:
+    """Raise ConfigError that lists every file, folder and task of the recipe `path` that is not there.
+
+    `folder`: where the names in it are looked up; `named`: further files and folders, by the key that names them.
+    """
+    problems = [
+        Problem(f"{folder / name}: there is no such file or folder.", path, key=key)
+        for key, name in named.items()
+        if not (folder / name).exists()
+    ]
+    for spec in data:
+        for error in _missing(spec, folder):
+            texts = [str(p) for p in error.problems] or [str(error).replace("\n", " ")]
+            problems += [Problem(text, path, key=f"data {spec.name}") for text in texts]
+    if problems:
+        raise problems_in(path, problems, ConfigError)
+
+
+def _missing(spec: AnyDataSet, folder: Path) -> Iterator[FlamingoEvalError]:
+    """What is not there of one data set."""
+    checks: tuple[Callable[[], object], ...]
+    if isinstance(spec, EpisodesSpec):
+        checks = (
+            lambda: find_task(spec.task),
+            lambda: find_protocol(spec.protocol),
+            lambda: require_folders(spec.data),
+        )
+    else:
+        checks = (lambda: shard_paths(spec.name, spec.files, folder),)
+    for check in checks:
+        try:
+            check()
+        except FlamingoEvalError as error:
+            yield error

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flamingo_eval.errors import CheckpointError, ModelError
+from flamingo_eval.models.checkpoint import save_tensors
 from flamingo_eval.models.checkpoint_files import CARD, CONFIG, TOKENIZER, WEIGHTS
 from flamingo_eval.models.config import EncoderConfig
 from flamingo_eval.models.config_json import write_config
@@ -174,9 +174,9 @@ class _Run:
     def _export(self, folder: Path, done: int) -> Path:
         if self.ranks.first:
             shutil.rmtree(folder, ignore_errors=True)
-            weights = {f"vision.{k}": v.detach().cpu().contiguous() for k, v in self.towers.vision.state_dict().items()}
+            weights = {f"vision.{k}": v.detach().cpu() for k, v in self.towers.vision.state_dict().items()}
             with new_folder(folder) as unfinished:
-                save_file(weights, unfinished / WEIGHTS)
+                save_tensors(weights, unfinished / WEIGHTS)
                 write_config(self.config, unfinished / CONFIG)
                 what = f"A vision encoder trained by flamingo-eval on pairs for {done:,} updates."
                 (unfinished / CARD).write_text(f"# {self.recipe.name}\n\n{what}\n", encoding="utf-8")

@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from random import Random
-from typing import IO, Any, Literal, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from flamingo_eval.errors import DataError, MediaError
 from flamingo_eval.files import JsonError, parse_json
 from flamingo_eval.records import END_OF_CHUNK, Image
+from flamingo_eval.training.recipe import Incomplete
 from flamingo_eval.training.streams.samples import BrokenSample, Look, Part, Raw, Sample, Text
 
-Incomplete = Literal["skip", "keep"]
 JSON_LINES = (".jsonl", ".ndjson", ".gz", ".zip")
 BATCH_ROWS = 64  # rows of a Parquet file that are in memory at once
 
@@ -33,7 +33,7 @@ class Documents:
 
     paths: tuple[Path, ...]
     images: Path  # the folder of the pictures
-    incomplete: Incomplete = "skip"  # documents of which a picture is missing or broken; keep: without that picture
+    incomplete: Incomplete = "skip"
     next_picture: float = 0.5
 
     @property

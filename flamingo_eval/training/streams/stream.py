@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from flamingo_eval.errors import DataError, FlamingoEvalError, MediaError, PromptError, counted
+from flamingo_eval.training.recipe import AtEnd
 from flamingo_eval.training.streams.samples import BrokenSample, Look, Raw, Reader, Sample
 
-AtEnd = Literal["repeat", "stop"]
 JUDGED_FROM = 100  # samples; with fewer, one broken sample would be more than one per cent
 NAMED = 20  # number of broken samples to name
 
