@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from flamingo_eval.cli.option_checks import Checks, check_in_file, require_known
 from flamingo_eval.cli.options import PlanOptions, numbers, shot_numbers
-from flamingo_eval.config.settings import data_choice, image_folders
+from flamingo_eval.config.settings import data_choice, image_folders, require_folders
 from flamingo_eval.config.specs import DemoMethod, OnError, Wanted
-from flamingo_eval.data.roots import require_folders
 from flamingo_eval.errors import UsageError
-from flamingo_eval.prompting.ablations import check_ablation
-from flamingo_eval.runs.plan import Choices
+
+if TYPE_CHECKING:
+    from flamingo_eval.runs.plan import Choices
 
 
-def chosen(options: PlanOptions) -> Choices:
-    """The choices of a set of runs. Raises UsageError for unknown words and options that contradict each other."""
+def check_plan(options: PlanOptions) -> None:
+    """Raise UsageError for unknown words and options that contradict each other; nothing heavy is imported for it."""
     checks = Checks()
     for option in (
         (options.demos, "--demos", get_args(DemoMethod)),
@@ -41,13 +41,22 @@ def chosen(options: PlanOptions) -> Choices:
         )
     checks.attempt(lambda: require_folders(data_choice(options.data), image_folders(options.images)))
     if options.ablation:
+        from flamingo_eval.prompting.ablations import check_ablation
+
         checks.attempt(lambda: check_ablation(options.ablation))
-    shots_asked = checks.attempt(lambda: shot_numbers(options.shots)) or ()
-    seed_numbers = checks.attempt(lambda: numbers(options.seeds, "--seeds")) or ()
+    checks.attempt(lambda: shot_numbers(options.shots))
+    checks.attempt(lambda: numbers(options.seeds, "--seeds"))
     checks.require()
+
+
+def chosen(options: PlanOptions) -> Choices:
+    """The choices of a set of runs. Raises UsageError as `check_plan`."""
+    from flamingo_eval.runs.plan import Choices
+
+    check_plan(options)
     return Choices(
-        shots=shots_asked,
-        seeds=seed_numbers,
+        shots=shot_numbers(options.shots),
+        seeds=numbers(options.seeds, "--seeds"),
         demos=cast(DemoMethod, "file" if options.demos_file else options.demos),
         demos_file=options.demos_file,
         picture_weight=options.picture_weight,

@@ -81,20 +81,11 @@ def run(
     resumes an interrupted run; for a finished run it prints the table again.
     """
     from flamingo_eval.backends.choice import choose_model, with_limits
-    from flamingo_eval.backends.shape import default_protocol
-    from flamingo_eval.cli.choices import chosen
-    from flamingo_eval.cli.console import say
+    from flamingo_eval.cli.choices import check_plan, chosen
     from flamingo_eval.cli.option_checks import Checks, check_deployment, check_names, check_out_runs
     from flamingo_eval.config.settings import load_settings
-    from flamingo_eval.distributed.environment import rank_environment
-    from flamingo_eval.distributed.spec import Deployment
     from flamingo_eval.errors import UsageError
     from flamingo_eval.models import model_folder
-    from flamingo_eval.report.expectations import parse_expectations
-    from flamingo_eval.runs.backend import features_label
-    from flamingo_eval.runs.plan import plan_runs
-    from flamingo_eval.runs.preflight import require_supported
-    from flamingo_eval.runs.questions import load_questions
 
     checks = Checks()
     settings = load_settings()
@@ -107,7 +98,7 @@ def run(
         checks.attempt(lambda: check_out_runs(destination, fresh))
     if num_fewshot:
         plan = replace(plan, shots=num_fewshot)
-    choices = checks.attempt(lambda: chosen(plan))
+    checks.attempt(lambda: check_plan(plan))
     if not dry_run and (tflops is not None or price is not None):
         checks.add(UsageError("--tflops and --price need --dry-run.", fix="Add --dry-run."))
     choice = checks.attempt(
@@ -116,10 +107,23 @@ def run(
     if choice is not None and choice.scheme == "bundled" and not dry_run:
         target = choice.target
         checks.attempt(lambda: model_folder(target))
-    checks.attempt(lambda: parse_expectations(expect or ()))
+    if expect:
+        from flamingo_eval.report.expectations import parse_expectations
+
+        checks.attempt(lambda: parse_expectations(expect))
     names = check_names(checks, task_names, protocol or settings.protocol)
-    checks.require()
-    assert choices is not None
+    checks.require()  # what follows takes a second to import
+    from flamingo_eval.backends.shape import default_protocol
+    from flamingo_eval.cli.console import say
+    from flamingo_eval.distributed.environment import rank_environment
+    from flamingo_eval.distributed.spec import Deployment
+    from flamingo_eval.report.expectations import parse_expectations
+    from flamingo_eval.runs.backend import features_label
+    from flamingo_eval.runs.plan import plan_runs
+    from flamingo_eval.runs.preflight import require_supported
+    from flamingo_eval.runs.questions import load_questions
+
+    choices = chosen(plan)
     assert choice is not None
     features = choose_model(features_of) if features_of else None
     if features is not None:

@@ -58,9 +58,9 @@ def score(
 
     from flamingo_eval.cli.console import print_json, print_table, say
     from flamingo_eval.cli.option_checks import Checks, check_in_file, check_names, check_out_folder
-    from flamingo_eval.config.settings import data_choice, load_settings
+    from flamingo_eval.config.settings import data_choice, load_settings, require_folders
     from flamingo_eval.data import layouts
-    from flamingo_eval.data.roots import data_name, data_root, require_folders
+    from flamingo_eval.data.roots import data_name, data_root
     from flamingo_eval.errors import DataError, UsageError
     from flamingo_eval.metrics.dialects import own_dialect
     from flamingo_eval.metrics.scoring import score_all

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flamingo_eval.config.load import load_spec
-from flamingo_eval.errors import ConfigError, RunError
+from flamingo_eval.errors import ConfigError, DataError, RunError
 
 SAMPLE = "sample"
 HUB = "hub"
@@ -53,6 +53,24 @@ def image_folders(folders: Sequence[str] | None) -> tuple[str, ...]:
 def is_sample(data: str) -> bool:
     """Whether the data is made by this package: the embedded sample, or a fresh copy."""
     return data == SAMPLE or data.startswith(FRESH)
+
+
+def require_folders(choice: str, images: Sequence[str] = ()) -> None:
+    """Whether a data choice and further folders of pictures are there. Raises DataError."""
+    for name in images:
+        existing_folder("--images", name)
+    if choice not in (SAMPLE, HUB) and not choice.startswith(FRESH):
+        existing_folder("--data", choice)
+
+
+def existing_folder(option: str, name: str) -> Path:
+    """The folder that an option names. Raises DataError where there is none."""
+    folder = Path(name)
+    if not folder.is_dir():
+        what = "it is a file" if folder.is_file() else "there is no such folder"
+        contents = "the downloaded files" if option == "--data" else "the pictures"
+        raise DataError(f"{option} {name}: {what}.", fix=f"Give the folder with {contents}.")
+    return folder
 
 
 def cache_bytes() -> int:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flamingo_eval.config.settings import FRESH, HUB, SAMPLE
-from flamingo_eval.errors import DataError
+from flamingo_eval.config.settings import FRESH, HUB, SAMPLE, existing_folder
 from flamingo_eval.files import printable
 from flamingo_eval.sample import fresh_root, sample_root
 from flamingo_eval.sample.fresh.copies import copy_of, recorded_copy
@@ -41,33 +40,16 @@ def data_root(choice: str, task: str, images: Sequence[str] = ()) -> DataRoot:
 
     `images`: additional folders of pictures. Raises DataError for a folder that does not exist.
     """
-    folders = tuple(_folder("--images", name) for name in images)
+    folders = tuple(existing_folder("--images", name) for name in images)
     if choice == SAMPLE:
         return DataRoot(sample_root(task), folders)
     if choice.startswith(FRESH):
         return DataRoot(fresh_root(task, choice.removeprefix(FRESH)), folders)
     if choice == HUB:
         return DataRoot(HUB_ROOT, folders)
-    root = _folder("--data", choice)
+    root = existing_folder("--data", choice)
     task_folder = root / task
     return DataRoot(task_folder if task_folder.is_dir() else root, folders)
-
-
-def require_folders(choice: str, images: Sequence[str] = ()) -> None:
-    """Whether a data choice and further folders of pictures are there. Raises DataError."""
-    for name in images:
-        _folder("--images", name)
-    if choice not in (SAMPLE, HUB) and not choice.startswith(FRESH):
-        _folder("--data", choice)
-
-
-def _folder(option: str, name: str) -> Path:
-    folder = Path(name)
-    if not folder.is_dir():
-        what = "it is a file" if folder.is_file() else "there is no such folder"
-        contents = "the downloaded files" if option == "--data" else "the pictures"
-        raise DataError(f"{option} {name}: {what}.", fix=f"Give the folder with {contents}.")
-    return folder
 
 
 def data_name(choice: str, task: str) -> str:

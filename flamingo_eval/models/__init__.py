@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flamingo_eval.errors import CheckpointError, did_you_mean
-from flamingo_eval.models.checkpoint_files import CONFIG, TOKENIZER
-from flamingo_eval.models.config import FlamingoConfig
-from flamingo_eval.models.config_json import read_config
-from flamingo_eval.models.presets import PRESETS
 
 if TYPE_CHECKING:
+    from flamingo_eval.models.config import FlamingoConfig
     from flamingo_eval.models.tokenizer import Tokenizer
 
 __all__ = ["model_folder", "model_names", "read_shape"]
@@ -26,6 +23,8 @@ def model_names() -> list[str]:
 
 def read_shape(name_or_dir: str | Path) -> tuple[FlamingoConfig, Tokenizer]:
     """Configuration and tokenizer of a model, without its weights. Raises CheckpointError."""
+    from flamingo_eval.models.checkpoint_files import CONFIG, TOKENIZER
+    from flamingo_eval.models.config_json import read_config
     from flamingo_eval.models.tokenizer import Tokenizer  # a finished run is printed without it
 
     folder = model_folder(name_or_dir)
@@ -41,6 +40,8 @@ def model_folder(name_or_dir: str | Path) -> Path:
             f"{folder}: the tiny checkpoint is missing from this installation.", fix="Train it: `flamingo-eval train`."
         )
     if not folder.is_dir():
+        from flamingo_eval.models.presets import PRESETS  # for the hint alone
+
         presets = ", ".join(n for n in PRESETS if n != "tiny")
         shape = str(name_or_dir) in PRESETS
         hint = did_you_mean(str(name_or_dir), ("tiny", *PRESETS))

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from flamingo_eval.config.load import load_spec
 from flamingo_eval.config.names import find_protocol, find_task
-from flamingo_eval.data.roots import require_folders
+from flamingo_eval.config.settings import require_folders
 from flamingo_eval.errors import ConfigError, FlamingoEvalError, Problem, problems_in
 from flamingo_eval.training.recipe import AtEnd, Incomplete, OptimSpec
 from flamingo_eval.training.streams.shards import shard_paths
