@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from flamingo_eval import Image, Prompt, Turn, load_model
 from flamingo_eval.backends.choice import ModelChoice, choose_model, parse_args
 from flamingo_eval.backends.hf.model import HFShape
-from flamingo_eval.errors import CheckpointError, PromptError, UsageError
+from flamingo_eval.errors import CheckpointError, MissingDependency, PromptError, UsageError
 from tests.support.more_tiny_vlm import MORE_FAMILIES, ONE_PICTURE
 from tests.support.tiny_vlm import save_tiny
 
@@ -68,6 +69,19 @@ def test_a_broken_folder_is_refused(folder: Path, spoil: Callable[[Path], object
     with pytest.raises(CheckpointError, match=message) as caught:
         HFShape(choose_model(f"hf:{folder}"))
     assert len(str(caught.value).splitlines()) <= 2
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_a_family_that_needs_torchvision_says_so(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "lfm2_vl"}))
+    processor = {
+        "processor_class": "Lfm2VlProcessor",
+        "image_processor": {"image_processor_type": "Lfm2VlImageProcessor"},
+    }
+    (folder / "processor_config.json").write_text(json.dumps(processor))
+    with pytest.raises(MissingDependency, match="does not load without torchvision") as caught:
+        HFShape(choose_model(f"hf:{folder}"))
+    assert "flamingo-eval[hf]" in str(caught.value)
 
 
 def test_a_missing_folder_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:

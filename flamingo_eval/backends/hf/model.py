@@ -18,14 +18,21 @@ from flamingo_eval.backends.hf.families import family_of
 from flamingo_eval.backends.hf.folder import ModelFolder, open_folder
 from flamingo_eval.backends.hf.network import Network
 from flamingo_eval.backends.hf.opened import OpenedPictures
-from flamingo_eval.backends.hf.processor import call_options, image_options, load_processor, template_digest
+from flamingo_eval.backends.hf.processor import (
+    call_options,
+    image_options,
+    install,
+    load_processor,
+    missing_package,
+    template_digest,
+)
 from flamingo_eval.backends.hf.reader import FRAMES, Reader, TokenIds
 from flamingo_eval.backends.hf.vision import ADVICE, Pictures
 from flamingo_eval.config.settings import cache_bytes, cache_dir
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
 from flamingo_eval.engine.answers import all_scores, best_candidates, in_order
 from flamingo_eval.engine.vision_cache import VisionCache
-from flamingo_eval.errors import CheckpointError, PromptError, UsageError
+from flamingo_eval.errors import CheckpointError, MissingDependency, PromptError, UsageError
 from flamingo_eval.models.loaded import choose_device, choose_dtype
 from flamingo_eval.records import Prompt
 
@@ -277,8 +284,8 @@ def _weights(shape: HFShape, device: torch.device, dtype: torch.dtype) -> Any:
         model = AutoModelForImageTextToText.from_pretrained(path, **options)
         return (model if shape.options["device_map"] else model.to(device)).eval()
     except ImportError as error:
-        first = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path}: {first}", fix="pip install 'flamingo-eval[hf]'") from error
+        package = missing_package(error)
+        raise MissingDependency(f"{path}: {shape.folder.model_type} needs {package}.", fix=install(package)) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise CheckpointError(

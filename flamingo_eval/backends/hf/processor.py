@@ -16,7 +16,7 @@ from flamingo_eval.backends.hf.folder import INSTALL, ModelFolder
 from flamingo_eval.errors import CheckpointError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.files import read_json_object
 
-EXTRA = ("torchvision", "transformers", "pillow")  # packages of the extra
+EXTRA = ("torchvision", "transformers", "pillow", "accelerate", "num2words")  # packages of the extra
 
 
 def load_processor(folder: ModelFolder, backend: str = "pil") -> Any:
@@ -27,25 +27,33 @@ def load_processor(folder: ModelFolder, backend: str = "pil") -> Any:
     """
     try:
         return _loaded(folder.path, backend)
-    except ImportError as error:
-        package = _missing_package(error)
-        raise MissingDependency(
-            f"{folder.path}: the processor of {folder.model_type} does not load without {package}.",
-            fix=INSTALL if package in EXTRA else f"pip install {package}",
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        package = missing_package(error)
+        if package:
+            raise MissingDependency(
+                f"{folder.path}: the processor of {folder.model_type} does not load without {package}.",
+                fix=install(package),
+            ) from error
         raise CheckpointError(
             f"{folder.path}: its processor cannot be loaded: {str(error).strip().splitlines()[0]}",
             fix="Copy the processor's and tokenizer's files from the original model into the folder.",
         ) from error
 
 
-def _missing_package(error: ImportError) -> str:
-    """The package that an error of transformers names."""
+def install(package: str) -> str:
+    """The command that installs a package of transformers' families."""
+    return INSTALL if package in EXTRA else f"pip install {package}"
+
+
+def missing_package(error: Exception) -> str:
+    """The package that an error of transformers names; "" if it is about something else."""
     text = str(error)
+    named = re.search(r"Missing optional dependencies: ([\w.-]*\w)", text)
+    if named or not isinstance(error, ImportError):
+        return named.group(1) if named else ""
     if "orchvision" in text or "ackend" in text:
         return "torchvision"
-    match = re.search(r"pip install `?([\w.-]+)", text) or re.search(r"[`']([\w.-]+)[`']", text)
+    match = re.search(r"pip install [`'\"]*([\w-]+)", text) or re.search(r"[`']([\w.-]+)[`']", text)
     return match.group(1) if match else text.strip().splitlines()[0]
 
 
