@@ -174,7 +174,7 @@ def require_readable(media: Iterable[Media]) -> None:
 
 
 def require_short(runs: Sequence[PlannedRun], shape: Shape) -> None:
-    """Raise PromptError that lists every task and number of shots too long for the model.
+    """Raise PromptError that lists every task and number of shots too long for the model, with the longest query.
 
     Counts a few queries of each; the engine checks every prompt, possibly after an hour.
     """
@@ -186,9 +186,11 @@ def require_short(runs: Sequence[PlannedRun], shape: Shape) -> None:
             continue
         checked.add(key)
         sample = run.episodes(every=max(1, len(run.queries) // CHECKED_QUERIES))
-        longest = max((_tokens(e, run, shape) for e in sample), default=0)
+        longest, query = max(((_tokens(e, run, shape), e.query.id) for e in sample), default=(0, ""))
         if longest > shape.context_length:
-            problems.append(Problem(f"{longest} tokens with the answer.", key=f"{key[0]}, {key[1]} shots"))
+            problems.append(
+                Problem(f"{longest} tokens with the answer (query {query}).", key=f"{key[0]}, {key[1]} shots")
+            )
     if problems:
         raise PromptError(
             f"prompts longer than the {shape.context_length} tokens that {shape.name} reads:",
