@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from flamingo_eval.cli import app
 from tests.support.chat_server import ChatServer
 from tests.support.more_tiny_vlm import MORE_FAMILIES
-from tests.support.slow import first_and_slow
 from tests.support.tiny_vlm import save_tiny
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
@@ -45,7 +44,8 @@ def test_the_page_has_eight_families_and_four_servers() -> None:
     assert len(SERVED) == 4
 
 
-@pytest.mark.parametrize(("command", "name"), first_and_slow(LOCAL), ids=[name for _, name in LOCAL])
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "name"), LOCAL, ids=[name for _, name in LOCAL])
 def test_the_command_of_a_family_runs(command: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     family = FAMILIES[name]
     save_tiny(family, tmp_path / name, MORE_FAMILIES.get(family))

@@ -242,6 +242,7 @@ def test_memory_that_does_not_suffice_halves_the_batch(tmp_path: Path, monkeypat
 # ----------------------------------------------------------------------------------------------- what it saves
 
 
+@pytest.mark.slow
 def test_a_thousand_names_need_a_small_part_of_their_tree() -> None:
     """The tiny model spells most names of ImageNet letter by letter: some 5,000 inner nodes."""
     model = load_flamingo_model("tiny")

@@ -20,7 +20,6 @@ from flamingo_eval.engine.prefill import Prefill
 from tests.support.candidates import some_names
 from tests.support.engine_answers import DEVICE_FAMILIES, PICTURES, answers, scores, some_prompts, texts
 from tests.support.pretend_device import PretendDevice, pretended_capture, send
-from tests.support.slow import first_and_slow
 from tests.support.small_flamingo import save_small, small_model
 
 STEPS = 9
@@ -34,7 +33,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> PretendDevice:
     return PretendDevice()
 
 
-@pytest.mark.parametrize("family", first_and_slow(DEVICE_FAMILIES))
+@pytest.mark.slow
+@pytest.mark.parametrize("family", DEVICE_FAMILIES)
 def test_the_same_answers_on_another_device(family: str, device: PretendDevice, tmp_path: Path) -> None:
     prompts = some_prompts(10, seed=3)
     with_prefix = [Prompt([PICTURES[0], "ab" * 20, END_OF_CHUNK, PICTURES[i], "?"]) for i in range(4)]

@@ -36,6 +36,7 @@ def test_pixels_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None
                 loader.pixels(bad)
 
 
+@pytest.mark.slow
 def test_few_pictures_wait_and_a_process_that_dies_is_replaced_by_our_own(tmp_path: Path) -> None:
     media = pictures(tmp_path, AHEAD_PER_WORKER + 5)
     with PictureLoader(CONFIG, workers=1) as loader:

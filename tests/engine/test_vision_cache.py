@@ -119,6 +119,7 @@ def _write_many(folder: Path) -> None:
     assert cache.damaged == 0
 
 
+@pytest.mark.slow
 def test_several_processes_may_share_a_folder(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_write_many, args=(tmp_path,))

@@ -62,6 +62,7 @@ def test_padding_does_not_reach_the_text_embedding() -> None:
     torch.testing.assert_close(one, tower(torch.tensor([[3, 4]]), torch.ones(1, 2, dtype=torch.bool)))
 
 
+@pytest.mark.slow
 def test_learns_which_picture_belongs_to_which_text() -> None:
     config = ContrastiveConfig(SMALL.vision, TEXT, width=16, label_smoothing=0.0)
     model = Contrastive(config)

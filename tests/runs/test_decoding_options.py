@@ -39,6 +39,7 @@ def test_tasks_that_rank_candidates_are_not_changed_and_alone_refuse_them() -> N
         plan_runs(questions[1:], Choices(shots=(0,), limit=2, beams=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "refused"), [("0", False), ("0.0", False), ("0.7", True), ("-1", True)])
 def test_a_temperature_other_than_0_says_that_nothing_is_sampled(value: str, refused: bool) -> None:
     words = ["run", "vqav2", "--limit", "1", "--dry-run", "--tflops", "1", "--temperature", value]

@@ -37,6 +37,7 @@ def counted(tiny: Model, flops: ModelFlops, runs: list[PlannedRun], looked_at: i
     return estimate(runs, flops, Reader(tiny.tokenizer), looked_at)
 
 
+@pytest.mark.slow
 def test_open_ended_work_is_that_of_the_real_prompts(tiny: Model, flops: ModelFlops) -> None:
     runs = runs_of("vqav2", shots=(2,), seeds=(0, 1), limit=12)
     (work,) = counted(tiny, flops, runs).works
@@ -99,6 +100,7 @@ def invoke(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_the_command_runs_nothing(tmp_path: Path) -> None:
     code, out, err = invoke("vqav2", "--shots", "0,4", "--limit", "20", "--out", str(tmp_path), "--dry-run")
     assert code == 0, err

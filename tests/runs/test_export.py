@@ -77,6 +77,7 @@ def test_clips_are_copied_whole_and_keep_their_segment(tmp_path: Path) -> None:
     assert (tmp_path / clip["path"]).stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_missing_picture_stops_the_export_or_leaves_its_query_out(tmp_path: Path) -> None:
     import shutil
 

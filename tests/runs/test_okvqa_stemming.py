@@ -25,6 +25,7 @@ def _run(engine: Any, protocol: str, out: Path) -> dict[str, Any]:
         return {"run": json.loads(folder.run.read_text()), "output": json.loads(next(lines))}
 
 
+@pytest.mark.slow
 @pytest.mark.wups
 def test_openflamingo_stems_predictions_of_okvqa_and_says_so(saying_engine: Any, tmp_path: Path) -> None:
     try:

@@ -61,6 +61,7 @@ def test_a_clip_moves_and_a_sign_is_drawn() -> None:
     assert (signed[100:] > 240).all(axis=2).sum() > (plain[100:] > 240).all(axis=2).sum() + 200
 
 
+@pytest.mark.slow
 def test_looks_are_other_objects_and_the_first_is_the_artwork_itself() -> None:
     some = [o for o in seen() if len(looks_of(o)) > 2][:5]
     for concept in some:

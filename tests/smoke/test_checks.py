@@ -75,6 +75,7 @@ def test_each_fault_fails_its_check(
         CHECKS[name](bench)
 
 
+@pytest.mark.slow
 def test_texts_that_hang_on_the_batch_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter(range(1000))
     bench = bench_of(lambda i, a: replace(a, text=f"{a.text} {next(calls)}"), tmp_path, monkeypatch)
@@ -82,6 +83,7 @@ def test_texts_that_hang_on_the_batch_fail(tmp_path: Path, monkeypatch: pytest.M
         checks.batches(bench)
 
 
+@pytest.mark.slow
 def test_a_model_that_ignores_its_shots_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "BINDING", 4)
     bench = bench_of(lambda i, a: replace(a, text="dax"), tmp_path, monkeypatch)
@@ -89,6 +91,7 @@ def test_a_model_that_ignores_its_shots_fails(tmp_path: Path, monkeypatch: pytes
         checks.uses_shots(bench)
 
 
+@pytest.mark.slow
 def test_a_peak_above_the_limit_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = bench_of(lambda i, a: a, tmp_path, monkeypatch)
     bench.max_memory_gb = 0.01

@@ -196,6 +196,7 @@ def test_a_rank_without_samples_runs_every_layer_and_learns_nothing(bridge: Brid
     assert all(g is not None and not g.any() for g in gradients)
 
 
+@pytest.mark.slow
 def test_operations_of_an_update_are_counted_for_its_shapes(bridge: Bridge, tokenizer: Tokenizer) -> None:
     flops = UpdateFlops(bridge.flamingo.config, 258)
     sequences = some_sequences(tokenizer)

@@ -97,6 +97,7 @@ def whole_run(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_trained_folder_keeps_its_frozen_parts_and_answers(place: Path, whole_run: Path) -> None:
     before, after = load_file(place / "built" / "model.safetensors"), weights(whole_run)
     frozen = [n for n in before if n.startswith(("vision.", "decoder.")) and n != "decoder.embedding.weight"]
@@ -113,6 +114,7 @@ def test_a_trained_folder_keeps_its_frozen_parts_and_answers(place: Path, whole_
     assert "| pairs (pairs) | 4 | 1 | 3" in card
 
 
+@pytest.mark.slow
 def test_curves_say_what_happened(whole_run: Path) -> None:
     rows = curve(whole_run)
     assert [row["update"] for row in rows] == ["2", "4", "6", "8"]
@@ -211,6 +213,7 @@ def test_packed_sequences_are_trained_too(place: Path, tmp_path: Path) -> None:
     assert float(rows[-1]["loss pairs"]) < float(rows[0]["loss pairs"])
 
 
+@pytest.mark.slow
 def test_a_data_set_that_ends_ends_the_run_with_a_sentence(place: Path, tmp_path: Path) -> None:
     data = [{"name": "pairs", "kind": "pairs", "files": ["shard-000.tar"], "batch": 4, "at_end": "stop"}]
     output = train(recipe_file(place, "ends", data=data), tmp_path)
@@ -219,6 +222,7 @@ def test_a_data_set_that_ends_ends_the_run_with_a_sentence(place: Path, tmp_path
     assert [path.name for path in (tmp_path / "states").iterdir()][-1:] == ["00000003"]
 
 
+@pytest.mark.slow
 def test_another_recipe_in_the_same_folder_is_refused(place: Path, whole_run: Path) -> None:
     with pytest.raises(CheckpointError, match="another recipe"):
         train(recipe_file(place, "other", seed=7), whole_run)
@@ -257,6 +261,7 @@ def test_missing_files_are_named_before_anything_is_loaded(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_captions_that_are_not_utf8_stop_the_run_where_there_are_many(place: Path, tmp_path: Path) -> None:
     members = pairs(20)
     members |= {f"{i:06d}.txt": "Zürich".encode("latin-1") for i in range(4)}
