@@ -166,6 +166,27 @@ def test_the_models_own_code_alone_gives_the_same_answers(loaded: Loaded) -> Non
         engine.fast, engine.own = before
 
 
+def test_out_of_memory_halves_the_batch(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, network = loaded.model.engine, loaded.model.network
+    if not engine.fast:
+        pytest.skip("this family reads one prompt at a time")
+    asked = [loaded.prompt(1, chat=True)] * 3
+    expected, before = loaded.model.generate(asked, GREEDY), engine.stats["memory_halvings"]
+    original, rows = network.prefill, engine.limits.rows
+
+    def narrow(read: Sequence[Any], *args: Any, **options: Any) -> Any:
+        if len(read) > 1:
+            raise torch.OutOfMemoryError
+        return original(read, *args, **options)
+
+    monkeypatch.setattr(network, "prefill", narrow)
+    try:
+        assert loaded.model.generate(asked, GREEDY) == expected
+        assert engine.stats["memory_halvings"] > before
+    finally:
+        engine.limits.rows = rows
+
+
 def test_other_pictures_give_other_scores(loaded: Loaded) -> None:
     """Pictures reach the model, each in its own place."""
     prompt = loaded.prompt(2, chat=True)
