@@ -3,7 +3,7 @@
 The keys of ids and answers are chosen for the whole file: the id by the split's own ids, the answer by the names below.
 The output names both. Text is not changed: cleaning generated text is the author's job, cleaning for a scorer is part
 of the metric. Answers to close-ended queries may be scores, ranks, or the best candidate as its text, letter or index
-(from 0), unless that is ambiguous (choices.py).
+(from 0), unless that is ambiguous (prediction_choices.py).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from flamingo_eval.config.specs import TaskSpec
 from flamingo_eval.errors import PredictionError, Problem, did_you_mean, problems_in
 from flamingo_eval.metrics import metric_row
 from flamingo_eval.records import Example, Prediction, Split
-from flamingo_eval.runs.choices import RESPONSES, SCORE_KEYS, choices_of, is_one_text, scores_of
 from flamingo_eval.runs.orders import averaged_orders
+from flamingo_eval.runs.prediction_choices import RESPONSES, SCORE_KEYS, choices_of, is_one_text, scores_of
 from flamingo_eval.runs.prediction_forms import Row, read_rows
 from flamingo_eval.runs.prediction_ids import ID_KEYS, ids_of
 
