@@ -11,6 +11,7 @@ import torch
 from PIL import Image as PillowImage
 
 from flamingo_eval import DecodeSpec, Image, Prompt, RankSpec, Turn, load_model
+from flamingo_eval.backends.hf.embedding import HFEncoder
 from flamingo_eval.backends.hf.model import HFModel
 from flamingo_eval.errors import PromptError
 from flamingo_eval.records import Part
@@ -193,6 +194,14 @@ def test_other_pictures_give_other_scores(loaded: Loaded) -> None:
     swapped = Loaded(loaded.family, loaded.model, loaded.pictures[::-1]).prompt(2, chat=True)
     rows = loaded.model.score([prompt, swapped], [CANDIDATES] * 2)
     assert rows[0] != pytest.approx(rows[1], abs=1e-3)
+
+
+def test_every_family_gives_features_of_pictures_for_rices(loaded: Loaded) -> None:
+    vectors = HFEncoder(loaded.model).embed_media([loaded.pictures[0], loaded.pictures[1], loaded.pictures[0]])
+    assert (vectors**2).sum(axis=1) == pytest.approx([1, 1, 1], abs=1e-4)
+    similar = vectors @ vectors[0]
+    assert similar[2] == pytest.approx(1, abs=1e-4)
+    assert similar[1] < 1 - 1e-5
 
 
 def test_each_picture_is_encoded_once(loaded: Loaded) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flamingo_eval.backends.hf.features import FEATURES
+from flamingo_eval.backends.hf.reader import Read
+from flamingo_eval.errors import UsageError
 from flamingo_eval.records import Media, Prompt
 
 if TYPE_CHECKING:
@@ -43,10 +46,30 @@ class HFEncoder:
         return F.normalize(torch.stack([embed(i).float().mean(dim=0) for i in ids]), dim=-1).cpu().numpy()
 
     def _mean(self, prompt: Prompt) -> Tensor:
-        output: Any = self.model.network.features(self.model.pictures.read_opened(prompt))
+        output = self._encoded(self.model.pictures.read_opened(prompt))
         states = getattr(output, "last_hidden_state", None)
         if states is None:
             states = output[FEATURES]
         parts = list(states) if isinstance(states, (list, tuple)) else [states]
         flat = torch.cat([p.float().reshape(-1, p.shape[-1]) for p in parts])
         return flat.mean(dim=0)
+
+    @torch.inference_mode()
+    def _encoded(self, read: Read) -> Any:
+        """The output of `get_image_features`, or of the vision tower itself where a family has none (Mllama).
+
+        Raises UsageError for a family with neither.
+        """
+        network = self.model.network
+        if hasattr(network.inner, "get_image_features"):
+            return network.features(read)
+        tower: Any = getattr(network.inner, "vision_model", None)
+        try:
+            parameters = inspect.signature(tower.forward).parameters
+            inputs = {k: network.moved(v) for k, v in read.by_picture.items() if k in parameters}
+            return tower(**inputs, return_dict=True)
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"--demos rices: the family {network.model.config.model_type} gives no features of a picture.",
+                fix="Choose demonstrations by another model's features: --features-of tiny, or hf:FOLDER.",
+            ) from error
