@@ -99,7 +99,9 @@ def main() -> None:
                 )
             if code:
                 sys.exit(f"the run ended with status {code}")
-            different += sha256(out) != expected
+            same = sha256(out) == expected
+            different += not same
+            print(f"run {runs} ended after {kills} kills in all: {'the same' if same else 'OTHER'} weights", flush=True)
         print(
             f"{kills} kills, {unfinished} of them while a state was written; {args.updates} updates; {runs} runs, "
             f"{different} with other weights than the run without interruption (sha256 {expected[:16]})"
