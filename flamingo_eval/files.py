@@ -124,6 +124,19 @@ def json_lines(text: str) -> Iterator[tuple[int, object | JsonError]]:
             yield number, problem
 
 
+def named_cells(names: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    """A row of a table by the names of its columns; as many of both. Columns without a name may be several.
+
+    Raises ValueError for two columns of one name with different cells: nobody knows which was meant.
+    """
+    row = dict(zip(names, cells, strict=True))
+    if len(row) != len(names):
+        for name, cell in zip(names, cells, strict=True):
+            if name and row[name] != cell:
+                raise ValueError(f"two columns '{name}', with different cells")
+    return row
+
+
 def json_kind(value: object) -> str:
     """What a JSON value is, in words: `a list`, `an object`, or the scalar itself."""
     if isinstance(value, list):

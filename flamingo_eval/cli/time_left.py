@@ -55,31 +55,41 @@ class TimeLeft:
     def seconds(self, now: float, pictures: float = 0) -> float | None:
         """Remaining seconds at `now`, with this many pictures to encode; None while too little is known."""
         first, last = self._bursts[0], self._bursts[-1]
-        left, answered = self.total - last.queries, last.queries - first.queries
-        if left <= 0:
+        answered = last.queries - first.queries
+        if last.queries >= self.total:
             return 0.0
         known = len(self._bursts) > LEAST_BURSTS or answered >= LEAST_SHARE * (self.total - first.queries)
         if not answered or not known:
             return None
-        per_query, per_picture = self._costs()
-        waited = now - last.at
+        bursts = self._with_whole_newest()
+        per_query, per_picture = _costs(bursts)
+        waited, left = now - last.at, self.total - bursts[-1].queries
         return max(OVERDUE * waited, left * per_query + pictures * per_picture - waited)
 
-    def _costs(self) -> tuple[float, float]:
-        """Seconds of a query and of a picture. The first burst, which warms everything up, is left out if it can be."""
-        first, last = self._bursts[0], self._bursts[-1]
-        start = 0
-        if not last.pictures:
-            middle = (first.queries + last.queries) / 2
-            start = max(i for i, burst in enumerate(self._bursts[:-1]) if burst.queries <= middle)
-            start = max(0, min(start, len(self._bursts) - 1 - LEAST_BURSTS))
-        if start == 0 and len(self._bursts) > 2:
-            start = 1
-        steps = list(zip(self._bursts[start:], self._bursts[start + 1 :], strict=False))
-        seconds = [after.at - before.at for before, after in steps]
-        queries = [after.queries - before.queries for before, after in steps]
-        pictures = [after.pictures - before.pictures for before, after in steps]
-        return _two_costs(seconds, queries, pictures)
+    def _with_whole_newest(self) -> list[Burst]:
+        """The bursts, the newest as large as the one before it: its other answers come at once and cost nothing."""
+        if len(self._bursts) <= 2:
+            return self._bursts
+        earlier, before, newest = self._bursts[-3:]
+        queries = max(newest.queries, before.queries + (before.queries - earlier.queries))
+        return [*self._bursts[:-1], Burst(newest.at, min(self.total, queries), newest.pictures)]
+
+
+def _costs(bursts: Sequence[Burst]) -> tuple[float, float]:
+    """Seconds of a query and of a picture. The first burst, which warms everything up, is left out if it can be."""
+    first, last = bursts[0], bursts[-1]
+    start = 0
+    if not last.pictures:
+        middle = (first.queries + last.queries) / 2
+        start = max(i for i, burst in enumerate(bursts[:-1]) if burst.queries <= middle)
+        start = max(0, min(start, len(bursts) - 1 - LEAST_BURSTS))
+    if start == 0 and len(bursts) > 2:
+        start = 1
+    steps = list(zip(bursts[start:], bursts[start + 1 :], strict=False))
+    seconds = [after.at - before.at for before, after in steps]
+    queries = [after.queries - before.queries for before, after in steps]
+    pictures = [after.pictures - before.pictures for before, after in steps]
+    return _two_costs(seconds, queries, pictures)
 
 
 def _two_costs(seconds: Sequence[float], queries: Sequence[int], pictures: Sequence[int]) -> tuple[float, float]:

@@ -72,11 +72,13 @@ def read_csv(path: Path, columns: Sequence[str], log: ProblemLog, delimiter: str
             raise DataError(f"{path}: columns are missing", missing, fix=f"Columns found: {', '.join(header)}.")
         for cells in reader:
             if len(cells) == len(header):
-                rows.append(Record(dict(zip(header, cells, strict=True)), path, "", log, reader.line_num))
+                rows.append(Record(files.named_cells(header, cells), path, "", log, reader.line_num))
             elif cells:
                 log.add(path, "", f"{len(cells)} cells, the header has {len(header)}.", line=reader.line_num)
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: not CSV: {error}.") from error
+    except ValueError as error:
+        raise DataError(f"{path}: line {reader.line_num}: {error}.", fix="Keep one of them.") from error
     return rows
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_eval.errors import PredictionError, Problem, problems_in
-from flamingo_eval.files import JsonError, json_lines, parse_json
+from flamingo_eval.files import JsonError, json_lines, named_cells, parse_json
 
 LISTS = ("results", "predictions", "answers", "annotations", "logs", "samples", "outputs", "data")
 MAP_ID, MAP_ANSWER = "id", "prediction"  # the keys of rows from an object of ids and answers
@@ -160,9 +160,11 @@ def _table(text: str, path: Path) -> Rows | None:
                 what = f"{len(cells)} columns, but {len(names)} names in the first line."
                 problems.append(Problem(what, path, reader.line_num, fix="Quote texts that contain separators."))
             else:
-                rows.append(Row(dict(zip(names, cells, strict=True)), line=reader.line_num))
+                rows.append(Row(named_cells(names, cells), line=reader.line_num))
     except csv.Error as error:
         problems.append(Problem(f"not a table: {error}.", path, reader.line_num))
+    except ValueError as error:
+        problems.append(Problem(f"{error}.", path, reader.line_num, fix="Keep one of them."))
     if problems:
         raise problems_in(path, problems, PredictionError)
     if not rows:

@@ -103,3 +103,18 @@ def test_a_resumed_run_counts_only_its_own_queries() -> None:
         left.add(float(i), 900 + 10 * i)
     assert left.per_second == pytest.approx(10.0)
     assert left.seconds(5.0) == pytest.approx(5.0)
+
+
+def test_the_first_answer_of_a_batch_is_not_taken_for_the_whole_batch() -> None:
+    left = TimeLeft(200, 0.0)
+    estimates = []
+    for i in range(1, 201):
+        batch = -(-i // 16)
+        now = 3.0 + 0.5 * batch + 0.0001 * (i % 16)  # 3 s of warming up, then a batch of 16 every half second
+        left.add(now, i)
+        seconds = left.seconds(now)
+        if i >= 33:
+            assert seconds is not None
+            estimates.append(seconds)
+            assert abs(seconds - (0.5 * (13 - batch))) <= 0.3
+    assert all(after <= before + 0.3 for before, after in pairwise(estimates))

@@ -54,6 +54,13 @@ def test_a_renamed_csv_column_is_named_with_what_was_found(write: Write) -> None
     assert "Columns found: video, question, answr." in text
 
 
+def test_two_columns_of_one_name_must_agree(write: Write) -> None:
+    same = read_csv(write("same.csv", "id,answer,answer,,\n1,a,a,x,y\n"), ["answer"], ProblemLog())
+    assert same[0].text("answer") == "a"
+    with pytest.raises(DataError, match=r"line 3: two columns 'answer', with different cells\.\nKeep one of them"):
+        read_csv(write("other.csv", "id,answer,answer\n1,a,a\n2,a,b\n"), ["answer"], ProblemLog())
+
+
 def test_a_row_with_too_few_cells_is_a_problem_with_its_line(write: Write) -> None:
     log = ProblemLog()
     rows = read_csv(write("a.csv", "id,answer\n1,a\n2\n3,b,c\n"), ["id"], log)

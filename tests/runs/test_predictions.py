@@ -114,6 +114,15 @@ GOLDEN_SPLIT = Split("val", GOLDEN.examples, ())
 Pairs = Sequence[tuple[str, str]]
 
 
+def test_two_columns_of_one_name_must_agree(tmp_path: Path) -> None:
+    id = GOLDEN.predictions[0].id
+    same = write(tmp_path, f"id,prediction,prediction\n{id},a,a\n")
+    assert len(read_predictions(same, VQA, GOLDEN_SPLIT, partial=True).predictions) == 1
+    other = write(tmp_path, f"id,prediction,prediction\n{id},a,b\n")
+    with pytest.raises(PredictionError, match="line 2: two columns 'prediction', with different cells"):
+        read_predictions(other, VQA, GOLDEN_SPLIT, partial=True)
+
+
 def _table(separator: str) -> Callable[[Pairs], str]:
     def text(pairs: Pairs) -> str:
         out = io.StringIO(newline="")

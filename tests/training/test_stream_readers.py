@@ -205,6 +205,9 @@ def test_rows_of_every_table_are_read_one_after_another(tmp_path: Path) -> None:
     captions = TableRows((table,), columns={"image": "bild"}, stem="Output:")
     assert shown(load(every(captions)[0])) == ["<picture>", "*Output:", " a dog, red", "<end>"]
     assert why(captions) == ["", "a text is not UTF-8", "1 cells, the header has 2"]
+    twice = tmp_path / "twice.csv"
+    twice.write_text("image,caption,caption\n1.png,a dog,a dog\n1.png,a dog,a cat\n", encoding="utf-8")
+    assert why(TableRows((twice,))) == ["", "two columns 'caption', with different cells"]
     parquet = tmp_path / "rows.parquet"
     cells = {"image": [picture_bytes(), picture_bytes()], "caption": [b"whole", b"\xff\xfe"]}
     binary = pa.table(cells)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from flamingo_eval.errors import ConfigError, DataError, did_you_mean
-from flamingo_eval.files import JsonError, parse_json
+from flamingo_eval.files import JsonError, named_cells, parse_json
 from flamingo_eval.records import END_OF_CHUNK, Image, Video
 from flamingo_eval.training.streams.documents import Row, json_line_bytes, parquet_rows
 from flamingo_eval.training.streams.samples import BrokenSample, Look, Part, Raw, Sample, Text
@@ -126,9 +126,16 @@ def _csv_rows(path: Path, start: int) -> Iterator[tuple[int, Row]]:
                 elif any("\udc80" <= c <= "\udcff" for cell in cells if not cell.isascii() for c in cell):
                     yield number, BrokenSample("a text is not UTF-8")
                 else:
-                    yield number, dict(zip(header, cells, strict=True))
+                    yield number, _named(header, cells)
     except csv.Error as error:
         raise DataError(f"{path}: not CSV: {error}.") from error
+
+
+def _named(header: Sequence[str], cells: Sequence[str]) -> Row:
+    try:
+        return named_cells(header, cells)
+    except ValueError as error:
+        return BrokenSample(str(error))
 
 
 def _text(value: object, role: str) -> str:
