@@ -32,6 +32,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flamingo_eval.config.groups import members
 from flamingo_eval.errors import MissingDependency
 from flamingo_eval.metrics.requirements import require_installed
 from flamingo_eval.records import best_of
@@ -82,6 +83,8 @@ CARD = (
         f"vl_icl_{task} --shots 0,4,8 --limit 100 --protocol flamingo"
         for task in ("clevr", "textocr", "matching_mi", "operator_induction", "operator_induction_interleaved")
     ),
+    *(f"{task} --shots 0,all" for task in ("smmile", "smmile_plusplus", "smmile_mcqa", "smmile_plusplus_mcqa")),
+    *(f"{task} --shots 0,4 --protocol flamingo" for task in ("isekai_10", "isekai_pair", *members("truemicl"))),
 )
 COLUMNS = (
     "task", "split", "model", "protocol", "demos", "shots", "text_only_shots", "seed", "ablation", "metric", "value",
