@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,9 @@ TEMPLATE = (
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 GREEDY = DecodeSpec(beams=1, max_new_tokens=5)
 TIMED = 3 * BATCH  # number of candidates that are timed in the plain loop; its batches cost the same
+SUPPORT = 37  # pictures that demonstrations are drawn from
+LONG = 16  # shots; from here on a batch of the plain loop takes minutes, and is read once for drawn and fixed prompts
+READ_IN_FULL = 1  # queries of fixed demonstrations whose texts are compared with ours without a prefix, there
 NAMES = tuple(f" thing {a} of {b}" for a in range(10) for b in range(10))
 
 
@@ -46,39 +49,61 @@ def hf(shots: Sequence[int], queries: int, repeats: int, clock: str) -> None:
         _save(folder / "model")
         model = load_model(f"hf:{folder / 'model'}")
         assert isinstance(model, HFModel)
-        support = _pictures(folder, 64, "support")
+        support = _pictures(folder, SUPPORT, "support")
         model.generate([Prompt([Turn("user", [p, "?"])]) for p in support], replace(GREEDY, max_new_tokens=1))
         _generated(model, _prompts(support, support[:1], 0, False))
         print(f"Idefics3 shapes, float32, {queries} queries, batch {BATCH}, transformers {transformers.__version__}\n")
         print("| what | ours, queries/s | plain loop, queries/s | ratio | same |\n|---|--:|--:|--:|--:|", flush=True)
-        rows = [(n, False) for n in shots] + ([(max(shots), True)] if max(shots) > 0 else [])
-        for n, fixed in rows:
-            what = f"{n} shots, {'the same for all' if fixed else 'drawn for each query'}"
-            pictures = _pictures(folder, queries * repeats + 1, what)
-            prompts = _prompts(support, pictures, n, fixed)
-            model.generate(prompts[-1:], GREEDY)  # fixed demonstrations are read here
-            _row(now, model, what, prompts, queries, repeats)
-        n = min(4, max(shots))
-        _ranking(now, model, n, _prompts(support, _pictures(folder, repeats, "ranked"), n, False), repeats)
-        _overhead(now, model, _prompts(support, _pictures(folder, queries, "bare"), 0, False))
+        for n in shots:
+            drawn = _prompts(support, _pictures(folder, queries * repeats, f"{n} drawn"), n, False)
+            plain = _drawn(now, model, f"{n} shots, drawn for each query", drawn, queries)
+            if n == max(shots) > 0:
+                width = queries if n < LONG else BATCH
+                fixed = _prompts(support, _pictures(folder, width * repeats + 1, f"{n} fixed"), n, True)
+                model.generate(fixed[-1:], GREEDY)  # demonstrations are read here
+                what = f"{n} shots, the same for all"
+                if n < LONG:
+                    _drawn(now, model, what, fixed[:-1], queries)
+                else:
+                    _fixed(now, model, what, fixed[:-1], plain)
+        if min(shots) < LONG:
+            n = min(4, max(shots))
+            _ranking(now, model, n, _prompts(support, _pictures(folder, repeats, "ranked"), n, False), repeats)
+            _overhead(now, model, _prompts(support, _pictures(folder, queries, "bare"), 0, False))
 
 
-def _row(
-    now: Callable[[], float], model: HFModel, what: str, prompts: Sequence[Prompt], queries: int, repeats: int
-) -> None:
+def _drawn(now: Callable[[], float], model: HFModel, what: str, prompts: Sequence[Prompt], queries: int) -> float:
+    """Both sides, `queries` prompts at a time. -> queries a second of the plain loop"""
     ours, plain, same = [], [], 0
-    for i in range(repeats):  # queries' pictures are new each time
-        some = prompts[i * queries : (i + 1) * queries]
+    for some in _batches(prompts, queries):  # queries' pictures are new each time
         seconds, texts = _timed(now, partial(model.generate, some, GREEDY))
         others, expected = _timed(now, partial(_generated, model, some))
-        ours.append(queries / seconds)
-        plain.append(queries / others)
+        ours.append(len(some) / seconds)
+        plain.append(len(some) / others)
         same += sum(a == b for a, b in zip(texts, expected, strict=True))
-    rates = median(ours), median(plain)
-    print(
-        f"| {what} | {rates[0]:.2f} | {rates[1]:.3f} | {rates[0] / rates[1]:.1f} | {same}/{queries * repeats} |",
-        flush=True,
-    )
+    _print(what, median(ours), median(plain), f"{same}/{len(prompts)}")
+    return median(plain)
+
+
+def _fixed(now: Callable[[], float], model: HFModel, what: str, prompts: Sequence[Prompt], plain: float) -> None:
+    """Our side, against the loop's `plain` queries a second with drawn demonstrations, which cost it the same."""
+    ours, texts = [], []
+    for some in _batches(prompts, BATCH):
+        seconds, answers = _timed(now, partial(model.generate, some, GREEDY))
+        ours.append(len(some) / seconds)
+        texts += answers
+    in_full = model.generate([replace(p, common_prefix=False) for p in prompts[:READ_IN_FULL]], GREEDY)
+    same = sum(a == b for a, b in zip(texts, in_full, strict=False))
+    _print(what, median(ours), plain, f"{same}/{len(in_full)} as ours in full")
+
+
+def _batches(prompts: Sequence[Prompt], n: int) -> Iterator[Sequence[Prompt]]:
+    for start in range(0, len(prompts), n):
+        yield prompts[start : start + n]
+
+
+def _print(what: str, ours: float, plain: float, same: str) -> None:
+    print(f"| {what} | {ours:.3g} | {plain:.3g} | {ours / plain:.1f} | {same} |", flush=True)
 
 
 def _ranking(now: Callable[[], float], model: HFModel, shots: int, prompts: Sequence[Prompt], repeats: int) -> None:
