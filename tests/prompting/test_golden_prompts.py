@@ -106,7 +106,10 @@ def test_every_task_is_covered_by_the_chat_protocol() -> None:
     assert {task for protocol, task in CASES if protocol == "chat"} == set(task_names())
 
 
-@pytest.mark.parametrize(("protocol", "task"), CASES)
+@pytest.mark.parametrize(
+    ("protocol", "task"),
+    [pytest.param(*case, marks=() if case[0] == "flamingo" else pytest.mark.slow) for case in CASES],
+)
 def test_the_prompt_is_the_golden_one(protocol: str, task: str) -> None:
     file = GOLDEN / protocol / f"{task}.txt"
     text = text_of(protocol, task)
