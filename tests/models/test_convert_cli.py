@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from flamingo_eval.api import load_flamingo_model
 from flamingo_eval.cli.convert import app
-from flamingo_eval.errors import CheckpointError
+from flamingo_eval.errors import CheckpointError, UsageError
 from tests.support.openflamingo_files import tower_state
 
 DATA = Path(__file__).parent.parent / "data" / "openflamingo" / "opt"
@@ -55,7 +55,7 @@ def test_published_checkpoints_are_flat_dicts(tmp_path: Path) -> None:
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"absent\.pt: there is no such file"):
+    with pytest.raises(UsageError, match=r"--checkpoint .*absent\.pt: there is no such file"):
         CliRunner().invoke(app, arguments(tmp_path / "out", tmp_path / "absent.pt"), catch_exceptions=False)
     with pytest.raises(CheckpointError, match=r"config\.json: there is no such file"):
         CliRunner().invoke(app, ["idefics", "--model", str(tmp_path), "--out", "x"], catch_exceptions=False)
