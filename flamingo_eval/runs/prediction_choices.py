@@ -45,13 +45,20 @@ def _scores(value: Any, n: int) -> tuple[float, ...] | str:
         return "must be a list of numbers."
     numbers = []
     for entry in value:
-        while isinstance(entry, list) and entry:  # a harness's (log-likelihood, is it greedy)
+        while _is_response(entry):
             entry = entry[0]
         number = _number(entry)
         if number is None:
             return "must be a list of numbers."
         numbers.append(number)
     return tuple(numbers) if len(numbers) == n else f"has {len(numbers)} scores, but there are {n} candidates."
+
+
+def _is_response(entry: Any) -> bool:
+    """Whether it is a harness's (log-likelihood, is it greedy), or a list of one."""
+    if not isinstance(entry, list) or not 1 <= len(entry) <= 2:
+        return False
+    return len(entry) == 1 or isinstance(entry[1], bool) or entry[1] in ("True", "False")
 
 
 def _number(value: Any) -> float | None:

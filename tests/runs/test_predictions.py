@@ -85,6 +85,8 @@ def test_open_ended_problems(tmp_path: Path, line: str, what: str) -> None:
         ("3", "must be a list of numbers"),
         ('[1e999, "x"]', "must be a list of numbers"),
         ("[true, false]", "must be a list of numbers"),
+        ('[-1, [1, "a", null]]', "must be a list of numbers"),
+        ("[-1, [1, 2]]", "must be a list of numbers"),
     ],
 )
 def test_close_ended_problems(tmp_path: Path, scores: str, what: str) -> None:
