@@ -55,10 +55,10 @@ def _scores(value: Any, n: int) -> tuple[float, ...] | str:
 
 
 def _is_response(entry: Any) -> bool:
-    """Whether it is a harness's (log-likelihood, is it greedy), or a list of one."""
+    """Whether it is a harness's (log-likelihood, is it greedy), or a list of one; our own logs leave the flag null."""
     if not isinstance(entry, list) or not 1 <= len(entry) <= 2:
         return False
-    return len(entry) == 1 or isinstance(entry[1], bool) or entry[1] in ("True", "False")
+    return len(entry) == 1 or entry[1] is None or isinstance(entry[1], bool) or entry[1] in ("True", "False")
 
 
 def _number(value: Any) -> float | None:
