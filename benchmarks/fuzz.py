@@ -447,16 +447,17 @@ def _score(path: Path) -> None:
     spec = load_task(find_task(path.stem))
     split = load_labelled(spec, sample_root(path.stem))
     predictions = read_predictions(path, spec, split).predictions
-    strict = {}
+    strict: dict[str, Any] = {}
     data = path.read_bytes()
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     for line in data.decode(encoding).split("\n"):
         if line.strip():
             pairs: list[tuple[str, Any]] = json.loads(line, object_pairs_hook=list)
             row = dict(pairs)
-            if any(row[key] != value for key, value in pairs) or str(row["id"]) in strict:
-                raise WrongScoreError(f"accepted what stands twice: {line[:80]}")
-            strict[str(row["id"])] = row.get("prediction", row.get("scores"))
+            answer = row.get("prediction", row.get("scores"))
+            if any(row[key] != value for key, value in pairs) or strict.get(str(row["id"]), answer) != answer:
+                raise WrongScoreError(f"accepted a duplicate with another answer: {line[:80]}")
+            strict[str(row["id"])] = answer
     if {p.id: p.text if p.scores is None else list(p.scores) for p in predictions} != strict:
         raise WrongScoreError("other predictions than in the file")
 

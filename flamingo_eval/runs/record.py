@@ -99,6 +99,10 @@ class RunRecord:
     timings: Timings = field(default_factory=Timings)
     engine: Mapping[str, Any] = field(default_factory=dict)  # the engine's counts: batches, tokens, cache hits
 
+    def __post_init__(self) -> None:
+        if self.spec.demos.shots < 0:
+            raise ValueError(f"spec.demos.shots: expected 0 or more, got {self.spec.demos.shots}")
+
     @property
     def files(self) -> dict[str, str]:
         """sha256 of the annotation files, by name."""
@@ -127,6 +131,9 @@ class ScoresRecord:
     def __post_init__(self) -> None:
         if not self.scores:
             raise ValueError("scores: expected at least one score, got none")
+        for name, count in (("shots", self.shots), ("text_only_shots", self.text_only_shots or 0)):
+            if count < 0:
+                raise ValueError(f"{name}: expected 0 or more, got {count}")
 
     @property
     def headline(self) -> Score:

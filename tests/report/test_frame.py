@@ -63,6 +63,16 @@ def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
         flamingo_eval.load_results(tmp_path, per="seed")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["scores.json", "run.json"])
+def test_a_record_with_a_negative_number_of_shots_is_named(make_run: Any, tmp_path: Path, name: str) -> None:
+    file = make_run("red", shots=4).path / name
+    text = file.read_text(encoding="utf-8")
+    assert '"shots": 4' in text
+    file.write_text(text.replace('"shots": 4', '"shots": -3'), encoding="utf-8")
+    with pytest.raises(RunError, match=rf"(?s){name}.*shots: expected 0 or more, got -3"):
+        flamingo_eval.load_results(tmp_path / "results")
+
+
 def test_the_package_does_not_import_pandas_before_it_is_needed() -> None:
     probe = "import sys, flamingo_eval; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0

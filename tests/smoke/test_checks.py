@@ -87,7 +87,7 @@ def test_texts_that_hang_on_the_batch_fail(tmp_path: Path, monkeypatch: pytest.M
 def test_a_model_that_ignores_its_shots_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "BINDING", 4)
     bench = bench_of(lambda i, a: replace(a, text="dax"), tmp_path, monkeypatch)
-    with pytest.raises(CheckFailedError, match=r"with their labels shuffled \(p .*--skip shots"):
+    with pytest.raises(CheckFailedError, match=r"with their labels exchanged \(p .*--skip shots"):
         checks.uses_shots(bench)
 
 
