@@ -79,6 +79,7 @@ def test_a_model_without_a_digest_is_asked_anew_and_one_with_it_is_not(vqa_root:
     assert (unknown.asked, named.asked) == (24, 24)
 
 
+@pytest.mark.slow
 def test_a_name_and_a_loaded_model_are_the_same_run(tmp_path: Path) -> None:
     named = evaluate("tiny", "vqav2", shots=1, limit=4, out=tmp_path, device="cpu")
     loaded = evaluate(load_model("tiny"), "vqav2", shots=1, limit=4, out=tmp_path)
@@ -149,6 +150,7 @@ class Lists:
         return [[-float(len(name)) for name in names] for _, names in zip(prompts, candidates, strict=True)]
 
 
+@pytest.mark.slow
 def test_methods_that_return_lists_get_lists(tmp_path: Path) -> None:
     model = Lists()
     result = evaluate(model, ("vqav2", "hateful_memes"), shots=1, limit=7, out=tmp_path)

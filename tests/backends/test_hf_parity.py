@@ -104,6 +104,7 @@ def prompts(loaded: Loaded, chat: bool) -> list[Prompt]:
     return [loaded.prompt(shots, chat) for shots in (0, 1, 2)]
 
 
+@pytest.mark.slow
 @STYLES
 def test_ids_are_those_of_the_models_own_processor(loaded: Loaded, chat: bool) -> None:
     for prompt in prompts(loaded, chat):
@@ -111,6 +112,7 @@ def test_ids_are_those_of_the_models_own_processor(loaded: Loaded, chat: bool) -
         assert loaded.model.shape.count_tokens(prompt) == len(loaded.model.encode(prompt).ids)
 
 
+@pytest.mark.slow
 @STYLES
 def test_greedy_text_in_a_batch_is_that_of_generate_one_by_one(loaded: Loaded, chat: bool) -> None:
     queries = prompts(loaded, chat)
@@ -119,6 +121,7 @@ def test_greedy_text_in_a_batch_is_that_of_generate_one_by_one(loaded: Loaded, c
     assert loaded.model.generate(queries[1:], GREEDY) == expected[1:]
 
 
+@pytest.mark.slow
 @STYLES
 def test_scores_are_those_of_one_forward_pass_a_candidate(loaded: Loaded, chat: bool) -> None:
     queries = prompts(loaded, chat)

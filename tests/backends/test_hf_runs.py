@@ -34,6 +34,7 @@ def ran(model: Path, out: Path, *words: str | Path) -> Path:
     return record.parent
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_table_and_its_record_says_what_the_model_is(model: Path, tmp_path: Path) -> None:
     folder = ran(model, tmp_path, "--shots", "2", "--model-args", "max_pixels=512")
     record = json.loads((folder / "run.json").read_text())
@@ -83,6 +84,7 @@ def test_a_second_run_encodes_no_picture_again(model: Path, tmp_path: Path, monk
     assert second["engine"]["pictures_encoded"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("demos", first_and_slow(["rices", "rices-text"]))
 def test_the_models_own_features_choose_demonstrations(model: Path, tmp_path: Path, demos: str) -> None:
     words = ("--shots", "2", "--demos", demos, "--limit", "4", "--device", "cpu", "--out", tmp_path)
@@ -99,6 +101,7 @@ def test_the_prompt_is_shown_with_the_tokens_that_the_model_reads(model: Path) -
     assert prompt["tokens"] > 100
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_tokens(model: Path) -> None:
     words = ("--shots", "0,4", "--limit", "8", "--dry-run", "--json")
     result = command("run", "vqav2", "--model", f"hf:{model}", *words)
@@ -137,6 +140,7 @@ def test_a_run_is_repeated_with_the_options_of_its_record(model: Path, tmp_path:
     assert again.exit_code == 0, again.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ablation", "pictures"),
     [("images-in-words", 1), ("images-all-blank", 3), ("shots-irrelevant", 3), ("labels-permuted", 3)],

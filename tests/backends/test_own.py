@@ -38,6 +38,7 @@ def test_the_guide_shows_the_example() -> None:
     assert EXAMPLE.read_text() in examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "message"),
     [

@@ -57,6 +57,7 @@ def engine(server: ChatServer, **options: Any) -> ServerEngine:
     return ServerEngine(Client((server.url,), chosen, Budget(), first_pause=0.01), chosen)
 
 
+@pytest.mark.slow
 def test_a_run_sends_pictures_as_they_are_and_records_what_answered(tmp_path: Path) -> None:
     with ChatServer(lambda _: "Red.").running() as server:
         result = run(server, tmp_path, "--shots", "1")
@@ -75,6 +76,7 @@ def test_a_run_sends_pictures_as_they_are_and_records_what_answered(tmp_path: Pa
     assert {line["prediction"] for line in lines} == {"Red"}
 
 
+@pytest.mark.slow
 def test_no_answer_is_lost_or_doubled_where_every_tenth_request_fails() -> None:
     def fault(n: int) -> str:
         return FAULTS[n // 10 % len(FAULTS)] if n % 10 == 0 else ""
@@ -110,6 +112,7 @@ def test_a_query_that_always_fails_fails_alone() -> None:
     assert "--limit-mm-per-prompt" in str(answers[3].error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "message", ["This model's maximum context length is 512 tokens.", "prompt is too long: 900 > 512"]
 )
@@ -119,6 +122,7 @@ def test_a_prompt_that_is_too_long_names_the_servers_own_option(message: str, tm
     assert "--max-model-len" in str(result.exception)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -156,6 +160,7 @@ def test_an_address_that_only_points_elsewhere_stops_the_run() -> None:
         list(engine(server).generate(prompts(3), DecodeSpec()))
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_busy_stops_the_run_and_keeps_what_it_said(tmp_path: Path) -> None:
     with ChatServer(lambda _: "red", lambda n: "429" if n > 3 else "").running() as server:
         result = run(server, tmp_path, args="retries=1,concurrency=1")
@@ -168,6 +173,7 @@ def test_a_server_that_stays_busy_stops_the_run_and_keeps_what_it_said(tmp_path:
     assert server.n == 3 + 2 + 3
 
 
+@pytest.mark.slow
 def test_spending_stops_and_the_same_command_goes_on(tmp_path: Path) -> None:
     with ChatServer(lambda _: "red").running() as server:
         assert "--max-requests 4" in str(run(server, tmp_path, "--max-requests", "4").exception)
@@ -176,6 +182,7 @@ def test_spending_stops_and_the_same_command_goes_on(tmp_path: Path) -> None:
     assert server.n == 6
 
 
+@pytest.mark.slow
 def test_tokens_are_not_spent_beyond_the_limit(tmp_path: Path) -> None:
     with ChatServer(lambda _: "red").running() as server:
         result = run(server, tmp_path, "--max-tokens", "30", args="concurrency=1")
@@ -232,6 +239,7 @@ def test_an_unknown_model_is_said_with_those_that_are_served(tmp_path: Path) -> 
     assert server.n <= 2
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_said(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -260,6 +268,7 @@ def test_tasks_that_are_ranked_are_named_where_the_server_gives_no_log_probabili
     assert server.n == 1
 
 
+@pytest.mark.slow
 def test_a_server_without_log_probabilities_is_asked_for_a_letter(tmp_path: Path) -> None:
     with ChatServer(lambda _: "B. It is a dog.").running() as server:
         result = run(server, tmp_path, "--rank", "letter", "--shots", "1", task="star")
@@ -274,6 +283,7 @@ def test_a_server_without_log_probabilities_is_asked_for_a_letter(tmp_path: Path
     assert "as generated: 'B. It is a dog.'" in page.output
 
 
+@pytest.mark.slow
 def test_candidates_are_ranked_by_the_log_probabilities_of_a_prompt(tmp_path: Path) -> None:
     """The server's tokens are characters, and each costs its code."""
 
@@ -353,6 +363,7 @@ def test_features_are_for_rices_and_of_models_that_give_them(tmp_path: Path) -> 
         assert server.n == 0
 
 
+@pytest.mark.slow
 def test_evaluate_checks_what_the_command_checks(tmp_path: Path) -> None:
     with ChatServer(echo).running() as server:
         name, args = f"openai:{server.url}", {"model": server.model}

@@ -33,6 +33,7 @@ def flamingo_eval(*words: str | Path, cwd: Path | None = None) -> subprocess.Com
     return subprocess.CompletedProcess(words, code, out.getvalue(), error.getvalue())
 
 
+@pytest.mark.slow
 def test_help_needs_nothing_heavy() -> None:
     probe = (
         "import sys, flamingo_eval.cli\n"
@@ -53,6 +54,7 @@ def test_the_module_runs_as_a_program() -> None:
     assert (done.returncode, "No such command 'rum'" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -125,6 +127,7 @@ def test_version() -> None:
     assert flamingo_eval("--version").stdout.startswith("flamingo-eval 0.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["tasks", "prompts", "metrics", "ablations", "models"])
 def test_lists_are_json_when_asked(what: str) -> None:
     rows = json.loads(flamingo_eval("list", what, "--json").stdout)

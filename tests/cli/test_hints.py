@@ -12,6 +12,7 @@ from flamingo_eval.cli.options import numbers, task_list
 from flamingo_eval.errors import FlamingoEvalError, UsageError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "hint"),
     [

@@ -67,6 +67,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         assert part in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -94,6 +95,7 @@ def test_other_commands_check_their_options_too(words: tuple[str, ...], parts: t
     assert all(part in text for part in parts), text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -173,6 +175,7 @@ def nothing_can_be_written() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_printed_from_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     words = ["run", "vqav2", "--limit", "2", "--out", str(tmp_path), "--shots"]
     CliRunner().invoke(app, [*words, "0"], catch_exceptions=False)

@@ -30,6 +30,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+@pytest.mark.slow
 def test_prompt_answer_references_and_score_of_every_query(run: RunFolder) -> None:
     outputs, _ = read_outputs(run.outputs)
     for output in outputs:

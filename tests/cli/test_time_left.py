@@ -58,6 +58,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_within_a_factor_of_two_after_a_tenth(name: str) -> None:
     for seed in SEEDS:
@@ -69,6 +70,7 @@ def test_within_a_factor_of_two_after_a_tenth(name: str) -> None:
                 assert truly / 2 <= estimate <= truly * 2, (seed, done, truly, estimate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["support pictures are encoded first", "a large support set", "32 shots"])
 def test_it_is_steady(name: str) -> None:
     """From burst to burst the expected end moves by less than a quarter of the whole run."""

@@ -149,6 +149,7 @@ def test_whether_any_record_has_a_key_is_known_at_the_first_that_has_it(write: W
     assert (has, len(list(records))) == (False, 5)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_window_and_not_of_the_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_records, "WINDOW", 2**14)
     rows = ",".join(json.dumps({"id": n, "votes": [{"answer": "yes", "n": k} for k in range(10)]}) for n in range(5000))

@@ -126,6 +126,7 @@ def test_a_choice_that_stands_twice_is_right_both_times(write: Write, tmp_path: 
         assert hits([Prediction("0", best=Best(chosen, 1.0))], [example], 1) == [value]
 
 
+@pytest.mark.slow
 def test_a_data_path_that_is_not_utf8_runs_and_is_recorded(
     own: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_cut_matroska_file_is_refused_by_its_header(tmp_path: Path, suffix: st
             open_video(Video(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "codec"), [("ts", "libx264"), ("mpg", "mpeg2video"), ("vob", "mpeg2video")])
 def test_a_segment_of_a_container_without_an_index_shows_its_own_frames(
     tmp_path: Path, suffix: str, codec: str
@@ -88,6 +89,7 @@ def test_a_segment_of_a_container_without_an_index_shows_its_own_frames(
     assert numbers(Video(path), fps=2.0, frames=4) == [int((9 + i / 2) * 25) % 256 for i in range(4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["mpg", "vob"])
 @pytest.mark.parametrize("n", [1, 5, 30, 700])
 def test_a_program_stream_lasts_to_its_last_frame(tmp_path: Path, suffix: str, n: int) -> None:

@@ -66,6 +66,7 @@ def test_there_are_commands_on_every_page_of_use() -> None:
     assert sum(needs_nothing(words) for _, words in COMMANDS) >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", NAMED)
 def test_every_command_and_option_exists(words: list[str]) -> None:
     root = typer.main.get_command(app)
@@ -96,6 +97,7 @@ def runnable() -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", runnable())
 def test_commands_that_need_nothing_run(words: list[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
@@ -117,6 +119,7 @@ def test_the_first_run_can_be_read_in_python(place: Path, monkeypatch: pytest.Mo
     assert len(names["scores"]) >= 4
 
 
+@pytest.mark.slow
 def test_the_examples_of_python_md_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")

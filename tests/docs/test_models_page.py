@@ -56,6 +56,7 @@ def test_the_command_of_a_family_runs(command: str, name: str, tmp_path: Path, m
     assert len(list(tmp_path.rglob("scores.json"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", SERVED, ids=range(len(SERVED)))
 def test_the_command_of_a_server_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-key")

@@ -67,6 +67,7 @@ def test_the_commands_of_the_page_run(place: Path) -> None:
     assert rows == {"short", "flamingo"}
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_is_scored_reported_compared_and_put_on_a_page(place: Path) -> None:
     for name in ("a", "b"):
         options = ("--data", "my-folder", "--predictions", "mine.jsonl", "--name", name, "--shots", "2")
@@ -130,6 +131,7 @@ def test_a_metric_that_cannot_be_loaded_is_named_before_any_data_is_read(place: 
     assert "my_metric.py" in str(result.exception)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -148,6 +150,7 @@ def test_values_that_are_no_numbers_are_named_with_their_query(place: Path, code
     assert message in str(result.exception)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "message"),
     [

@@ -71,6 +71,7 @@ def same(answers: Sequence[Best], expected: Sequence[Best]) -> bool:
     return [b.score for b in answers] == pytest.approx([b.score for b in expected], abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [RankSpec(), RankSpec(normalise="mean"), RankSpec(end_of_chunk=True)])
 def test_names_what_the_full_ranking_puts_first(model: Model, rank: RankSpec) -> None:
     prompts = some_prompts(model, 10, seed=1)
@@ -106,6 +107,7 @@ def test_batch_size_order_and_neighbours_leave_no_trace(model: Model) -> None:
         assert best(Engine(model), prompts[::-1], names[::-1], rank) == alone[::-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_whose_search_is_done_leave_the_batch(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts of one shape that need different numbers of steps: those that stay keep their own columns and picture,
@@ -144,6 +146,7 @@ def test_rows_whose_search_is_done_leave_the_batch(name: str, tmp_path: Path, mo
     assert same(answers, full(engine, prompts, [names] * 8, RankSpec()))
 
 
+@pytest.mark.slow
 def test_fixed_demonstrations_are_read_once(model: Model) -> None:
     size = model.config.preprocess.size
     shots: list[Part] = [
@@ -172,6 +175,7 @@ def flat(tmp_path: Path) -> Model:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 8])
 def test_a_search_in_vain_reads_all_and_names_the_first_of_equals(flat: Model, size: int) -> None:
     """Every candidate has the same score, so no bound prunes anything and no search tells."""
@@ -187,6 +191,7 @@ def test_a_search_in_vain_reads_all_and_names_the_first_of_equals(flat: Model, s
     assert engine.stats["searched"] == engine.stats["searched_in_vain"] == 4
 
 
+@pytest.mark.slow
 def test_a_search_without_columns_goes_on_as_a_full_ranking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reserved are three steps, which suffice for some prompts."""
     model = small_model(tmp_path, context=128, **MODELS["relative"])
@@ -209,6 +214,7 @@ def test_a_shorter_name_wins_by_sum_and_none_by_mean(flat: Model) -> None:
     assert best(Engine(flat), prompt, [names], RankSpec(normalise="mean"))[0].candidate == 0
 
 
+@pytest.mark.slow
 def test_near_ones_are_left_to_the_full_ranking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a margin that covers everything no search tells; the scores are then the full ranking's own."""
     model = small_model(tmp_path, context=128)

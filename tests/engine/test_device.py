@@ -80,6 +80,7 @@ def test_no_step_waits_for_the_device(device: PretendDevice, tmp_path: Path) -> 
         assert waits == {"engine/ranking.py: tolist": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", DEVICE_FAMILIES)
 def test_a_step_sends_nothing_to_the_device(family: str, device: PretendDevice, tmp_path: Path) -> None:
     small_model(tmp_path, context=128, **DEVICE_FAMILIES[family])
@@ -96,6 +97,7 @@ def test_a_step_sends_nothing_to_the_device(family: str, device: PretendDevice, 
     assert sum(sent[1].values()) > 0
 
 
+@pytest.mark.slow
 def test_a_batch_leaves_no_cache_behind(device: PretendDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even until the collector of cycles comes: on a GPU it is gigabytes."""
     model = Model.load(save_small(tmp_path))

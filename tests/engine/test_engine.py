@@ -46,6 +46,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 # ---------------------------------------------------------------------------------------------------- same answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beams", [1, 3])
 def test_generates_what_the_reference_generates(model: Model, beams: int) -> None:
     prompts = some_prompts(14, seed=beams)
@@ -54,6 +55,7 @@ def test_generates_what_the_reference_generates(model: Model, beams: int) -> Non
     assert texts(Engine(model, batch_size=4), prompts, spec) == expected
 
 
+@pytest.mark.slow
 def test_scores_what_the_reference_scores(model: Model) -> None:
     prompts = some_prompts(10, seed=7)
     lists = [["a", "ab", "abc", "abd", "xyz", "b"], ["only one"], ["yes", "no"]]
@@ -118,6 +120,7 @@ def test_a_long_list_of_candidates_is_scored_in_pieces(model: Model, monkeypatch
     assert whole == pytest.approx(reference.score(model, prompt, names, RankSpec()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_fixed_demonstrations_are_read_once(model: Model) -> None:
     """Two sets of them, taking turns; and a prompt that shares nothing."""
     prefixes: list[list[Part]] = [
@@ -135,6 +138,7 @@ def test_fixed_demonstrations_are_read_once(model: Model) -> None:
     assert scores(Engine(model, batch_size=16), prompts, [names] * len(prompts), rank) == rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("common", [True, False])
 def test_a_resumed_run_gives_the_same_numbers(model: Model, common: bool) -> None:
     """What is left of a run is answered without its neighbours; the beginning they share must leave no trace."""

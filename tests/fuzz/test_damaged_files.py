@@ -42,6 +42,7 @@ def test_damaged_files_of_every_kind_are_read_or_refused() -> None:
     assert sum(report.refused.values()) > sum(report.cases.values()) / 2
 
 
+@pytest.mark.slow
 @given(text=st.text() | st.recursive(st.none() | st.floats() | st.text() | st.integers(), st.lists).map(json.dumps))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_no_traceback(tmp_path: Path, text: str) -> None:

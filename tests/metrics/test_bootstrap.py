@@ -164,6 +164,7 @@ def test_cider_of_one_picture_is_undefined(java: None) -> None:
     assert "one picture" in score.why_undefined
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "metric"),
     [

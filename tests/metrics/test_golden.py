@@ -171,6 +171,7 @@ def test_rareact_msap_is_within_five_standard_deviations() -> None:
     assert result("rareact", "msap").value == metric_result.value  # seeded
 
 
+@pytest.mark.slow
 def test_wups_and_its_breakdown(nltk_data: None) -> None:
     golden = case("nextqa")
     expected = golden.expected["variants"]["official"]
@@ -209,6 +210,7 @@ CAPTION_TASKS = ["coco", "flickr30k", "vatex", "youcook2"]
 COCO_NAMES = {"BLEU-1": "Bleu_1", "BLEU-2": "Bleu_2", "BLEU-3": "Bleu_3", "BLEU-4": "Bleu_4"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", CAPTION_TASKS)
 def test_cider_bleu_and_rouge(java: None, task: str) -> None:
     golden = case(task)
@@ -233,6 +235,7 @@ def test_meteor(java: None) -> None:
     assert dict(zip(golden.ids, metric_result.per_example, strict=True)) == pytest.approx(rows, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", CAPTION_TASKS)
 def test_tokens_are_those_the_official_scorer_saw(java: None, task: str) -> None:
     golden = case(task)
@@ -249,6 +252,7 @@ def test_youcook2_macro(java: None) -> None:
     assert result("youcook2", "cider").breakdown["macro"] == pytest.approx(expected["overall"], abs=1e-7)
 
 
+@pytest.mark.slow
 def test_nocaps_domains(java: None) -> None:
     """A domain's CIDEr is that of its pictures scored alone."""
     golden = case("coco")

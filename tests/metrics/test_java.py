@@ -37,6 +37,7 @@ def own_program(java: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     find_java.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "what"),
     [
@@ -56,6 +57,7 @@ def test_what_goes_wrong_in_meteor_stays_with_meteor(own_program: Path, program:
         load_metric("meteor")(SAID, GIVEN)
 
 
+@pytest.mark.slow
 def test_a_meteor_that_never_answers_does_not_hold_up_the_exit(own_program: Path) -> None:
     """Interrupted while it waits, the process ends, and METEOR's program with it."""
     script = (

@@ -16,6 +16,7 @@ def test_odd_characters_do_not_shift_later_captions(java: None) -> None:
     assert all(s.endswith("a cat") for s in tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("captions", [[""], ["", "", "a dog"], ["a dog", "", " "], ["\n", "", "\t"]])
 def test_empty_captions_stay_in_their_place(java: None, captions: list[str]) -> None:
     assert tokenise(captions) == [c.strip() for c in captions]

@@ -47,6 +47,7 @@ def alone(ours: Model, prompt: Prompt) -> torch.Tensor:
     return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_at_zero_gates_the_text_is_the_language_models_bit_for_bit(tmp_path: Path, name: str) -> None:
     model = random_model(name, 300)
@@ -108,6 +109,7 @@ def test_vocabularies_are_padded_as_their_family_does(
     assert (vocabulary.head_rows("trained"), vocabulary.head_rows("frozen")) == (trained, frozen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False], ids=["SiglipModel", "SiglipVisionModel"])
 def test_siglip_equals_transformers(tmp_path: Path, whole: bool) -> None:
     parts = write_parts(tmp_path, random_model("llama", 300))

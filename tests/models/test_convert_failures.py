@@ -242,6 +242,7 @@ def test_weights_that_are_no_numbers_are_refused(files: dict[str, Any], part: st
     assert "weights are NaN or infinite" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "prefix", ["_orig_mod.", "module._fsdp_wrapped_module.", "module.module.", "_orig_mod.module."]
 )

@@ -27,6 +27,7 @@ def files_of(folder: Path, name: str, model: nn.Module, **options: Any) -> Any:
     return write_files(folder, model, FAMILIES[name][2], L, width, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_logits_equal_transformers(tmp_path: Path, name: str) -> None:
     model = random_model(name)
@@ -44,6 +45,7 @@ def test_logits_equal_transformers(tmp_path: Path, name: str) -> None:
     assert torch.equal(logits, hidden)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", [256, VOCABULARY, VOCABULARY + 40])
 @pytest.mark.parametrize("name", ["opt", "neox", "mpt"])
 def test_vocabularies_grow_and_shrink(tmp_path: Path, name: str, vocabulary: int) -> None:

@@ -88,6 +88,7 @@ def test_logits_at_every_position(fixture: Fixture, row: int, as_pixels: bool) -
     assert_close(fixture.model.logits(fixture.prompt(row, as_pixels)), fixture.logits(row), atol=2e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "spec"),
     [
@@ -101,6 +102,7 @@ def test_generated_ids(fixture: Fixture, kind: str, spec: DecodeSpec) -> None:
     assert ids == fixture.json["generated"][kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "beams"), [("greedy", 1), ("beam3_lp0", 3)])
 def test_generated_text(fixture: Fixture, kind: str, beams: int) -> None:
     prompts = [fixture.prompt(row) for row in range(4)]

@@ -144,6 +144,7 @@ def test_every_large_tensor_of_the_80b_shapes_is_cut_in_eight() -> None:
         assert part < 26e9
 
 
+@pytest.mark.slow
 def test_the_80b_shapes_are_in_eight_equal_parts() -> None:
     """Each rank's ranges, taken together, are every row or column once; what the ranks hold is what is foretold."""
     config = PRESETS["flamingo-80b"]

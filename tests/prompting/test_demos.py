@@ -76,6 +76,7 @@ def test_seed_task_and_query_change_the_shots() -> None:
     assert base != ids(random_demos(QUERY, other_task, DemoSpec(shots=8)))
 
 
+@pytest.mark.slow
 def test_random_shots_are_uniform() -> None:
     counts = Counter(random_demos(row(1000 + i), support(), DemoSpec(shots=1))[0].id for i in range(6000))
     assert len(counts) == len(ROWS)

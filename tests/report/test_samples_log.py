@@ -22,6 +22,7 @@ def flamingo_eval(*words: str | Path) -> str:
     return result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["vqav2", "hateful_memes"])
 def test_a_log_is_read_back_to_the_same_score(task: str, tmp_path: Path) -> None:
     flamingo_eval("run", "--tasks", task, "--num_fewshot", "0", "--output_path", tmp_path / "r", "--limit", "8")

@@ -90,6 +90,7 @@ def shown(root: Path) -> int:
     return len(list(root.glob("val2014/*")))
 
 
+@pytest.mark.slow
 def test_a_picture_is_decoded_once_over_all_runs_of_a_command(
     root: Path, tmp_path: Path, decoded: Counter[str]
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_picture_is_decoded_once_over_all_runs_of_a_command(
     assert not decoded
 
 
+@pytest.mark.slow
 def test_a_clip_is_decoded_once_over_all_runs_of_a_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: Counter[str]
 ) -> None:

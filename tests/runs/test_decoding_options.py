@@ -15,6 +15,7 @@ from flamingo_eval.runs.questions import load_question
 MODEL = ModelIdentity("m", "0" * 64, "cpu", "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["flamingo", "chat"])
 def test_they_stand_before_the_protocols_and_the_tasks(protocol: str) -> None:
     question = load_question("vqav2", protocol)

@@ -90,6 +90,7 @@ def test_the_official_size_scales_queries_and_their_pictures(tiny: Model, flops:
     assert total.official_flops == pytest.approx(work.flops * work.scale + own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("demos", ["rices", "fixed"])
 def test_every_way_of_choosing_shots_can_be_estimated(tiny: Model, flops: ModelFlops, demos: str) -> None:
     assert counted(tiny, flops, runs_of("vqav2", shots=(2,), demos=demos, limit=4)).flops > 0
@@ -119,6 +120,7 @@ def test_a_shape_without_weights_and_a_price() -> None:
     assert "price" in out
 
 
+@pytest.mark.slow
 def test_json_says_the_same() -> None:
     code, out, _ = invoke("vqav2", "--limit", "20", "--dry-run", "--tflops", "1", "--json")
     estimate = json.loads(out)
@@ -127,6 +129,7 @@ def test_json_says_the_same() -> None:
     assert estimate["runs"][0]["queries"] == 20
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said() -> None:
     result = CliRunner().invoke(app, ["run", "vqav2", "--price", "2"])
     assert result.exit_code

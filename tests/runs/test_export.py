@@ -35,6 +35,7 @@ def text_of(line: dict[str, Any], image: str = "<image>") -> str:
     return str(line["begin"]) + "".join(part.get("text", image) for part in line["parts"])
 
 
+@pytest.mark.slow
 def test_lines_are_the_prompts_of_the_runs_for_all_shots_and_seeds(tmp_path: Path) -> None:
     lines = exported(tmp_path / "e.jsonl", "vqav2,coco", "--shots", "0,4", "--seeds", "0,1", "--limit", "3")
     questions = [load_question(task, "flamingo") for task in ("vqav2", "coco")]
@@ -62,6 +63,7 @@ def test_chat_protocols_keep_their_turns(tmp_path: Path) -> None:
     assert sum(part["type"] == "image" for turn in line["turns"] for part in turn["parts"]) == 3
 
 
+@pytest.mark.slow
 def test_copied_pictures_lie_beside_the_file_each_content_once(tmp_path: Path) -> None:
     lines = exported(tmp_path / "e.jsonl", "vqav2", "--media", "copy", "--shots", "2", "--seeds", "0,1")
     paths = {part["path"] for line in lines for part in line["parts"] if part["type"] == "image"}
@@ -94,6 +96,7 @@ def test_a_missing_picture_stops_the_export_or_leaves_its_query_out(tmp_path: Pa
     assert left == [line for line in lines if all(p.get("path") != picture for p in line["parts"])]
 
 
+@pytest.mark.slow
 def test_demonstrations_that_a_model_chooses_are_those_of_the_run(tmp_path: Path) -> None:
     options = ("vqav2", "--demos", "rices-text", "--shots", "2", "--limit", "2", "--support-size", "16")
     lines = exported(tmp_path / "e.jsonl", *options, "--model", "tiny")

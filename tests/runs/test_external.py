@@ -53,6 +53,7 @@ def written(answers: Path, out: Path, *words: str, partial: tuple[str, ...] = ()
     return RunFolder(Path(json.loads(output[output.index("{") :])["folder"]))
 
 
+@pytest.mark.slow
 def test_answers_to_an_export_become_runs_in_one_row_of_the_table(answers: Path, tmp_path: Path) -> None:
     for shots in ("0", "4"):
         for seed in ("0", "1"):
@@ -93,6 +94,7 @@ def test_a_file_of_several_runs_needs_one_chosen(answers: Path, tmp_path: Path) 
         written(answers, tmp_path, "--shots", "8")
 
 
+@pytest.mark.slow
 def test_answers_without_an_export_are_scored_over_the_queries_of_a_run_and_paired(
     answers: Path, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def shots_of(folder: RunFolder) -> dict[str, tuple[str, ...]]:
     return {o.id: o.shots for o in read_outputs(folder.outputs)[0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("demos", ["random", "balanced", "fixed"])
 def test_no_query_fails_for_a_broken_demonstration(run: Run, broken_root: Path, demos: str) -> None:
     for shots in (2, 4, 8):

@@ -143,6 +143,7 @@ def spec_of(task: str, protocol: str = "flamingo", **choices: Any) -> RunSpec:
     return plan_runs(questions, Choices(**choices))[0].spec(NOBODY)
 
 
+@pytest.mark.slow
 def test_tasks_that_need_all_scores_refuse() -> None:
     refused, taken = {}, []
     for name in task_names():
@@ -161,6 +162,7 @@ def test_tasks_that_need_all_scores_refuse() -> None:
     assert "--rank all" in refused["hateful_memes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -98,6 +98,7 @@ def test_the_area_of_hard_answers_is_the_mean_of_sensitivity_and_specificity() -
     assert top1(predictions, examples).value == pytest.approx(60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -152,6 +152,7 @@ def test_episodes_of_a_run_are_those_of_its_queries(root: Path) -> None:
     assert list(run.episodes(excluded_ids=some)) == whole[6:]
 
 
+@pytest.mark.slow
 def test_the_same_command_prints_the_table_without_torch_or_pictures(tmp_path: Path) -> None:
     probe = """
 import sys

@@ -90,6 +90,7 @@ def test_answers_of_another_program_are_scored_with_and_without_what_they_were_s
     assert json.loads(done.stdout)["per_example"] == {"a": 100.0, "b": 0.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["--name", "theirs"]])
 def test_score_prints_the_baselines_of_the_shots_that_queries_bring(root: Path, words: list[str]) -> None:
     answers = root.parent / "answers.jsonl"

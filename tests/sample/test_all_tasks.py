@@ -59,6 +59,7 @@ def test_every_task_has_a_sample() -> None:
     assert sorted(BUILDERS) == sorted(task_names())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_the_loader_reads_both_parts(name: str) -> None:
     task = load_task(TASKS / f"{name}.yaml")

@@ -82,6 +82,7 @@ def test_the_pixels_of_a_seed_are_pinned(task: str, tmp_path: Path, monkeypatch:
     assert digest.hexdigest()[:16] == PIXELS[task]
 
 
+@pytest.mark.slow
 def test_another_process_with_other_threads_writes_the_same_bytes(tmp_path: Path) -> None:
     here = files(written("vl_icl_matching_mi", 3, tmp_path / "here"))
     dials = [word for dial in FEW["vl_icl_matching_mi"].split(",") for word in ("--dial", dial)]
@@ -128,6 +129,7 @@ def test_similar_classes_are_of_one_kind(tmp_path: Path, monkeypatch: pytest.Mon
     assert alike < 1.5 < 2.5 < unlike
 
 
+@pytest.mark.slow
 def test_counts_and_results_are_right(tmp_path: Path) -> None:
     copy_of("vl_icl_operator_induction", "5,pairs=30").write(tmp_path)
     rows = json.loads((tmp_path / "operator_induction/query.json").read_text())
@@ -143,6 +145,7 @@ def test_counts_and_results_are_right(tmp_path: Path) -> None:
     assert answer == sum(getattr(s, attribute) == value for s in solids) >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(t for t in DIALS if "clevr" in t or "operator" in t))
 def test_the_pictures_of_a_copy_stand_beside_it_in_words(task: str, tmp_path: Path) -> None:
     written(task, 5, tmp_path)
@@ -178,6 +181,7 @@ def test_the_red_box_stands_where_the_record_says(tmp_path: Path) -> None:
         assert red[y : y + height, x + width].all()
 
 
+@pytest.mark.slow
 def test_official_sizes_are_the_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (clevr, objects, operators, textocr):
         monkeypatch.setattr(module, "save", lambda pixels, path: None)

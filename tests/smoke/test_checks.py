@@ -59,6 +59,7 @@ def bench_of(change: Callable[[int, Answer], Answer], folder: Path, monkeypatch:
     return bench
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [

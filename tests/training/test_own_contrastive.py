@@ -77,6 +77,7 @@ def whole_run(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_build_can_use_the_encoder(place: Path, whole_run: Path) -> None:
     assert stage_of(place / "recipe.yaml") == "contrastive"
     losses = [float(row["loss"]) for row in rows(whole_run)]
