@@ -41,6 +41,7 @@ def record_of(result: Any) -> dict[str, Any]:
     return record
 
 
+@pytest.mark.slow
 def test_two_methods_suffice_for_open_and_close_ended_tasks(vqa_root: Path, tmp_path: Path) -> None:
     own = Own()
     result = evaluate(own, "vqav2", shots=(0, 2), seeds=(0, 1), data=vqa_root, out=tmp_path)

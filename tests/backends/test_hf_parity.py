@@ -207,6 +207,7 @@ def test_every_family_gives_features_of_pictures_for_rices(loaded: Loaded) -> No
     assert similar[1] < 1 - 1e-5
 
 
+@pytest.mark.slow
 def test_each_picture_is_encoded_once(loaded: Loaded) -> None:
     if not loaded.model.engine.fast:
         pytest.skip("this family keeps no features")
@@ -247,6 +248,7 @@ def test_text_alone_is_answered(loaded: Loaded) -> None:
     assert len(scores) == len(CANDIDATES)
 
 
+@pytest.mark.slow
 def test_fixed_demonstrations_are_read_once(loaded: Loaded) -> None:
     """What follows a shared beginning is answered as if the whole prompt had been read."""
     if not loaded.model.engine.prefiller.shares_prefixes:

@@ -110,6 +110,7 @@ def test_a_dry_run_counts_tokens(model: Path) -> None:
     assert four["tokens"] > 3 * none["tokens"]
 
 
+@pytest.mark.slow
 def test_prompts_that_are_too_long_are_named_before_weights_are_read(model: Path, tmp_path: Path) -> None:
     words = ("--shots", "4", "--model-args", "context=200", "--out", tmp_path)
     result = command("run", "vqav2", "--model", f"hf:{model}", *words)

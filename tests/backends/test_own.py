@@ -21,6 +21,7 @@ def command(*words: str | Path) -> Result:
     return CliRunner().invoke(app, ["run", *map(str, words)], catch_exceptions=True)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_guide_answers_open_and_close_ended_tasks(tmp_path: Path) -> None:
     model = tmp_path / "my_model.py"
     shutil.copy(EXAMPLE, model)
@@ -69,6 +70,7 @@ def test_what_is_wrong_with_a_class_is_said(tmp_path: Path, code: str, message: 
     assert message in str(result.exception)
 
 
+@pytest.mark.slow
 def test_a_class_that_is_written_for_evaluate_works_too(tmp_path: Path) -> None:
     model = tmp_path / "pairs.py"
     model.write_text(

@@ -190,6 +190,7 @@ def test_tokens_are_not_spent_beyond_the_limit(tmp_path: Path) -> None:
     assert server.n == 3
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_requests_and_tokens_and_sends_nothing(tmp_path: Path) -> None:
     with ChatServer(echo).running() as server:
         result = run(server, tmp_path, "--dry-run", "--json", "--shots", "0,2")
@@ -229,6 +230,7 @@ def test_an_address_with_a_password_is_refused_and_not_repeated() -> None:
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_unknown_model_is_said_with_those_that_are_served(tmp_path: Path) -> None:
     with ChatServer(echo).running() as server:
         words = ("run", "vqav2", "--limit", "2", "--out", tmp_path, "--model", f"openai:{server.url}")
@@ -385,6 +387,7 @@ def test_answers_end_at_a_stop_string_whether_or_not_the_server_is_told(options:
     assert all((body.get("stop") == ["\n", "Question"]) == sent for body in server.bodies)
 
 
+@pytest.mark.slow
 def test_pictures_are_shrunk_where_it_is_asked_for(tmp_path: Path) -> None:
     import io
 

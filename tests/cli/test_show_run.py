@@ -45,6 +45,7 @@ def test_prompt_answer_references_and_score_of_every_query(run: RunFolder) -> No
         assert value["references"][0] in plain
 
 
+@pytest.mark.slow
 def test_a_query_that_the_run_does_not_have_is_an_error(run: RunFolder) -> None:
     with pytest.raises(RunError, match="no query 'x'"):
         flamingo_eval("show", run.path, "--id", "x")

@@ -28,6 +28,7 @@ def test_names_are_expanded_once_and_in_order() -> None:
     assert set(group_names()) == {"paper", "vl_icl", "smmile_all", "isekai", "truemicl", "icl", "all"}
 
 
+@pytest.mark.slow
 def test_a_group_runs_the_tasks_that_the_protocol_covers_and_names_the_others() -> None:
     questions, remarks = load_questions(["paper"], "idefics")
     assert {q.task.name for q in questions} < set(members("paper"))

@@ -108,6 +108,7 @@ def test_a_broken_profile_or_thumbnail_index_stops_no_jpeg(tmp_path: Path) -> No
         np.testing.assert_array_equal(np.asarray(picture), np.rot90(plain))
 
 
+@pytest.mark.slow
 def test_chunks_beside_the_pixels_stop_no_png(tmp_path: Path) -> None:
     large = zlib.compress(b"a" * (2**20 + 1))
     profile = b"name\0\0" + zlib.compress(bytes(2**20 + 1))
@@ -155,6 +156,7 @@ def test_a_tiff_is_turned_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_no_odd_tag_stops_a_tiff(tmp_path: Path, order: str) -> None:
     rng = random.Random(order)

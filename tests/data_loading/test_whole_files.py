@@ -23,6 +23,7 @@ def saved(path: Path, mode: str = "RGB") -> Path:
 NAMES = ("a.jpg", "a.png", "a.gif", "a.webp", "a.bmp", "a.tif", "a.avif", "a.jp2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_file_is_told_from_one_cut_anywhere(tmp_path: Path, name: str) -> None:
     path = saved(tmp_path / name)

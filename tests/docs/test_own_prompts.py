@@ -103,6 +103,7 @@ def test_another_version_of_the_function_makes_another_run(place: Path) -> None:
     assert len(rows) == 3  # a header and two rows
 
 
+@pytest.mark.slow
 def test_code_runs_only_for_a_task_that_is_named_by_its_file(place: Path) -> None:
     (place / "tasks").mkdir()
     for name in ("lenient.yaml", "my_metric.py"):

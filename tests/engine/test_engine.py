@@ -72,6 +72,7 @@ def test_averages_in_the_resamplers_place(tmp_path: Path) -> None:
     assert texts(Engine(model), prompts, spec) == [reference.generate(model, p, spec) for p in prompts]
 
 
+@pytest.mark.slow
 def test_a_model_that_sees_all_pictures_is_answered_for_plainly(tmp_path: Path) -> None:
     xattn = dataclasses.replace(SMALL.xattn, sees="all")
     model = Model.load(save_small(tmp_path, dataclasses.replace(SMALL, xattn=xattn), seed=1))
@@ -152,6 +153,7 @@ def test_a_resumed_run_gives_the_same_numbers(model: Model, common: bool) -> Non
         assert scores(Engine(model), [prompt], [names], RankSpec()) == [whole[i]]
 
 
+@pytest.mark.slow
 def test_bfloat16_agrees_to_its_rounding(tmp_path: Path) -> None:
     exact = family(tmp_path / "exact", "rotary, short convolution")
     rounded = Model.load(exact.folder, dtype="bfloat16")

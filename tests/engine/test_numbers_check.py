@@ -44,6 +44,7 @@ def answers(engine: Engine | PlainEngine, prompts: list[Prompt]) -> list[list[An
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine_of", [Engine, PlainEngine])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_logits_that_are_no_numbers_fail_every_query(
@@ -74,6 +75,7 @@ def test_a_row_of_the_batch_that_is_lost_leaves_the_others_as_they_are(model: Mo
         assert (row[0].text is None) == (before.text is None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine_of", [Engine, PlainEngine])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_visual_tokens_that_are_no_numbers(model: Model, engine_of: Callable[[Model], Any], value: float) -> None:

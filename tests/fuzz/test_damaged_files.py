@@ -160,6 +160,7 @@ def test_a_clip_of_an_unknown_codec_is_named(tmp_path: Path) -> None:
         open_video(Video(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change", "key"),
     [

@@ -93,6 +93,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAPER)
 def test_parameter_counts_beside_the_paper(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     counts = {part: round(n / 1e6) for part, n in parameter_counts(preset(name)).items()}

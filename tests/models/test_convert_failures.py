@@ -200,6 +200,7 @@ def test_code_in_a_checkpoint_is_never_advised(files: dict[str, Any]) -> None:
     assert "weights_only" not in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "packed",
     [
@@ -225,6 +226,7 @@ def test_quantised_language_models_are_refused_in_one_sentence(
     assert len(message.splitlines()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("part", ["checkpoint", "language model"])
 def test_weights_that_are_no_numbers_are_refused(files: dict[str, Any], part: str, value: float) -> None:

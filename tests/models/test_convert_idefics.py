@@ -76,6 +76,7 @@ def prompt() -> tuple[Prompt, list[Tensor]]:
     return Prompt(["User:", a, "Image: a cat\n", b, c, "Image:"]), pictures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [IDEFICS_9B, {"cross_layer_interval": 1}, {**IDEFICS_9B, "alpha_type": "float", "qk_layer_norms": False}],

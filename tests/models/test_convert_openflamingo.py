@@ -63,6 +63,7 @@ def fixture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Fixture(name, load_flamingo_model(convert(name, tmp_path_factory.mktemp("models") / request.param, vision)))
 
 
+@pytest.mark.slow
 def test_pixels(fixture: Fixture) -> None:
     for i in range(6):
         pixels = fixture.model.pixels(Image(fixture.folder / "images" / f"{i}.png"))

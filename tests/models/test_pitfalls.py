@@ -137,6 +137,7 @@ def test_8_length_penalty_counts_new_tokens_only(opt: Model) -> None:
     assert opt.generate([Prompt(parts)], spec) == [opt.tokenizer.decode(ids)]
 
 
+@pytest.mark.slow
 def test_9_mpt_1b_normalises_queries_and_keys() -> None:
     """The port in transformers ignores qk_ln. (Equal to MPT's own definition: test_models_convert_mpt.py.)"""
     from flamingo_eval.models.flamingo import Flamingo

@@ -134,6 +134,7 @@ def test_two_ranks_say_what_one_process_says(
         assert part["bytes"] < 0.8 * whole["bytes"]
 
 
+@pytest.mark.slow
 def test_every_large_tensor_of_the_80b_shapes_is_cut_in_eight() -> None:
     for name in ("flamingo-80b", "idefics-80b"):
         config = PRESETS[name]

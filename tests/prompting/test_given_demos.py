@@ -81,6 +81,7 @@ def test_other_tasks_prescribe_no_draws(name: str) -> None:
         official_draws(task(name), rows(3, "q"), rows(9, "s"), (1,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vl_icl_open_mi", "vl_icl_matching_mi", "vl_icl_operator_induction"])
 def test_a_file_that_reverses_a_runs_shots_gives_its_reversed_prompts(name: str, tmp_path: Path) -> None:
     small = {"vl_icl_open_mi": ",queries=3", "vl_icl_matching_mi": ",queries=3,support=6"}.get(name, ",pairs=2")

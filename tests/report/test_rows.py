@@ -28,6 +28,7 @@ def test_runs_of_one_setting_share_a_row_without_a_word(make_run: MakeRun, tmp_p
     assert labels(tmp_path / "results") == ["vqav2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -30,6 +30,7 @@ def test_they_stand_before_the_protocols_and_the_tasks(protocol: str) -> None:
     assert differing == {"decode.beams", "decode.max_new_tokens"}
 
 
+@pytest.mark.slow
 def test_tasks_that_rank_candidates_are_not_changed_and_alone_refuse_them() -> None:
     questions = [load_question(task, "flamingo") for task in ("vqav2", "hateful_memes")]
     text, ranked = plan_runs(questions, Choices(shots=(0,), limit=2, max_new_tokens=7))

@@ -78,6 +78,7 @@ def test_the_record_says_where_the_answers_came_from_and_what_is_unknown(answers
     assert record.spec.limit == 12
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_exported_prompts_and_the_answers(answers: Path, tmp_path: Path) -> None:
     folder = written(answers, tmp_path, "--shots", "4", "--seed", "0")
     value: Any = Browser(PictureBook(32, 100)).value(read_runs([folder]), 5, None)

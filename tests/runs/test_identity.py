@@ -65,6 +65,7 @@ PROSE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", PROSE.values(), ids=PROSE)
 def test_prose_and_counts_are_no_other_run(go: Any, task: Any, mine: Path, change: dict[str, Any]) -> None:
     first = go(mine)

@@ -18,6 +18,7 @@ def no_wordnet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wordnet, "require_nltk_data", missing)
 
 
+@pytest.mark.slow
 def test_it_is_one_line_among_all_tasks() -> None:
     questions, notes = load_questions(["all"], "flamingo")
     (note,) = [n for n in notes if n.startswith("nextqa")]

@@ -39,6 +39,7 @@ def test_a_usual_protocol_with_its_own_name_in_the_task_comes_before_its_style()
     assert own_protocol(task, "flamingo") == "vl_icl"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", task_names())
 def test_every_own_protocol_of_a_shipped_task_covers_it(name: str) -> None:
     for protocol in load_task(find_task(name)).protocols.values():
