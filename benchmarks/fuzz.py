@@ -455,6 +455,8 @@ def _score(path: Path) -> None:
             pairs: list[tuple[str, Any]] = json.loads(line, object_pairs_hook=list)
             row = dict(pairs)
             answer = row.get("prediction", row.get("scores"))
+            while isinstance(answer, list) and len(answer) == 1:  # a text in a list, as harnesses write it
+                answer = answer[0]
             if any(row[key] != value for key, value in pairs) or strict.get(str(row["id"]), answer) != answer:
                 raise WrongScoreError(f"accepted a duplicate with another answer: {line[:80]}")
             strict[str(row["id"])] = answer

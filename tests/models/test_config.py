@@ -55,6 +55,26 @@ def test_all_problems_of_a_config_at_once(tmp_path: Path) -> None:
         assert text in message
 
 
+def test_sizes_that_no_network_has_are_named_together(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    write_config(TINY, path)
+    values = json.loads(path.read_text())
+    values["resampler"]["grid"] = -64
+    values["xattn"]["every"] = 0
+    values["vision"]["widths"][1] = -1
+    values["vision"]["squeeze"] = -0.5
+    values["resampler"]["frames"] = 0  # means: not distinguished
+    path.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError) as error:
+        read_config(path)
+    text = str(error.value)
+    assert "4 problems" in text
+    assert "resampler.grid: expected 0 or more, got -64" in text
+    assert "xattn.every: expected 1 or more, got 0" in text
+    assert "vision.widths: expected 1 or more, got -1" in text
+    assert "vision.squeeze: expected 0 or more, got -0.5" in text
+
+
 def test_the_kind_of_encoder_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     write_config(TINY, path)
