@@ -448,6 +448,7 @@ def _score(path: Path) -> None:
     split = load_labelled(spec, sample_root(path.stem))
     predictions = read_predictions(path, spec, split).predictions
     strict: dict[str, Any] = {}
+    known = {example.id for example in split.examples}
     data = path.read_bytes()
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     for line in data.decode(encoding).split("\n"):
@@ -459,7 +460,8 @@ def _score(path: Path) -> None:
                 answer = answer[0]
             if any(row[key] != value for key, value in pairs) or strict.get(str(row["id"]), answer) != answer:
                 raise WrongScoreError(f"accepted a duplicate with another answer: {line[:80]}")
-            strict[str(row["id"])] = answer
+            if str(row["id"]) in known:  # answers to other queries are skipped, which the form says
+                strict[str(row["id"])] = answer
     if {p.id: p.text if p.scores is None else list(p.scores) for p in predictions} != strict:
         raise WrongScoreError("other predictions than in the file")
 

@@ -100,6 +100,9 @@ class PreprocessConfig:
     )
 
 
+LARGEST_SIZE = 2**24  # of anything that a network is made of; products of larger ones overflow
+
+
 # -------------------------------------------------------------------------------------------- from pictures to the text
 
 

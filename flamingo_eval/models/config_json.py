@@ -11,7 +11,7 @@ from typing import Any
 
 from flamingo_eval.errors import CheckpointError, Problem, problems_in
 from flamingo_eval.files import read_json_object, write_atomically
-from flamingo_eval.models.config import EncoderConfig, FlamingoConfig, PoolingConfig
+from flamingo_eval.models.config import LARGEST_SIZE, EncoderConfig, FlamingoConfig, PoolingConfig
 from flamingo_eval.schema import JsonTree, Rules, read
 
 
@@ -53,11 +53,13 @@ def read_encoder_config(path: Path) -> EncoderConfig:
 
 
 def _require_sizes(config: FlamingoConfig | EncoderConfig, path: Path) -> None:
-    """Raise CheckpointError that names every number which no network can have: each counts something."""
+    """Raise CheckpointError that names every number that no network can have: negative, zero or far too large."""
     problems = [
         Problem(f"expected {least} or more, got {number}.", path, key=key)
-        for key, number, least in _numbers(config)
         if number < least
+        else Problem(f"expected at most {LARGEST_SIZE}, got {number}.", path, key=key)
+        for key, number, least in _numbers(config)
+        if number < least or (isinstance(number, int) and number > LARGEST_SIZE)
     ]
     if problems:
         raise problems_in(path, problems, CheckpointError)

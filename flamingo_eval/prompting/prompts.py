@@ -46,7 +46,7 @@ def _fill(source: str, what: str, spec: PromptSpec, values: Mapping[str, Any], i
         raise PromptError(
             f"prompt '{spec.name}', {what}, example {id}: {error}.", fix=f"Known here: {value_names}."
         ) from error
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+    except (jinja2.TemplateError, NameError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
         raise PromptError(f"prompt '{spec.name}', {what}, example {id}: {error}.") from error
 
 

@@ -63,12 +63,15 @@ def test_sizes_that_no_network_has_are_named_together(tmp_path: Path) -> None:
     values["xattn"]["every"] = 0
     values["vision"]["widths"][1] = -1
     values["vision"]["squeeze"] = -0.5
+    values["decoder"]["width"] = 2**31
+    values["decoder"]["rotary_base"] = 1e8  # large, and right for long contexts
     values["resampler"]["frames"] = 0  # means: not distinguished
     path.write_text(json.dumps(values))
     with pytest.raises(CheckpointError) as error:
         read_config(path)
     text = str(error.value)
-    assert "4 problems" in text
+    assert "5 problems" in text
+    assert "decoder.width: expected at most 16777216, got 2147483648" in text
     assert "resampler.grid: expected 0 or more, got -64" in text
     assert "xattn.every: expected 1 or more, got 0" in text
     assert "vision.widths: expected 1 or more, got -1" in text

@@ -328,6 +328,12 @@ def test_a_folder_without_a_tokenizer(files: dict[str, Any]) -> None:
     assert "no tokenizer.json in it" in problem({**files, "tokenizer": files["vision"]})
 
 
+def test_a_size_that_no_network_has_is_named(files: dict[str, Any]) -> None:
+    path = files["vision"] / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "patch_size": 2**31}))
+    assert "patch_size: expected an integer from 1 to 16777216, got 2147483648" in problem(files)
+
+
 def test_another_vision_tower(files: dict[str, Any]) -> None:
     path = files["vision"] / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "hidden_size": 24}))

@@ -93,6 +93,7 @@ def test_a_missing_field_is_named() -> None:
         "{{ open('/etc/passwd').read() }}",
         "{{ 'x' * 10 ** 12 }}",
         "{% if %}",
+        "{{ 1e999 if question else '' }}",
         "{{ image }}{{ image }}",
     ],
 )

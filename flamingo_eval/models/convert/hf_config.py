@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_eval.errors import CheckpointError, Problem, problems_in
-from flamingo_eval.models.config import Activation, RotaryScaling
+from flamingo_eval.models.config import LARGEST_SIZE, Activation, RotaryScaling
 
 ACTIVATIONS: Mapping[str, Activation] = {
     "gelu": "gelu",
@@ -63,12 +63,12 @@ class ForeignConfig:
         return next((self.values[n] for n in names if self.values.get(n) is not None), default)
 
     def whole(self, *names: str, default: int | None = None) -> int:
-        """A positive integer; required if it has no default."""
+        """An integer from 1 to LARGEST_SIZE; required if it has no default."""
         value = self.get(*names, default=default)
-        if type(value) is int and 0 < value < 2**40:
+        if type(value) is int and 0 < value <= LARGEST_SIZE:
             return value
-        least = " above 0" if type(value) is int else ""
-        self.problems.append(Problem(f"expected an integer{least}, got {value!r}.", key=names[0]))
+        limits = f" from 1 to {LARGEST_SIZE}" if type(value) is int else ""
+        self.problems.append(Problem(f"expected an integer{limits}, got {value!r}.", key=names[0]))
         return 1
 
     def layers(self, *names: str, default: int | None = None) -> int:
