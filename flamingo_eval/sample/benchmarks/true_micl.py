@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
@@ -24,6 +26,7 @@ DIRECTIONS = (  # of the hours 12, 1, ... 11: to the right and down, in thousand
 )  # fmt: skip
 
 Row = dict[str, object]
+Drawn = tuple[Pixels, int | str]  # a picture and the answer to it
 
 
 def build_operator_induction(root: Path) -> None:
@@ -64,58 +67,48 @@ def build_clevr(root: Path) -> None:
 
 def build_sudoku(root: Path) -> None:
     """sudoku/: squares of three digits in every row and column, one of them a question mark."""
-    lists: dict[str, list[Row]] = {"query": [], "support": []}
-    for part, n in (("query", QUERIES), ("support", SUPPORT)):
-        for number in range(n):
-            rng = rng_of("true_micl", "sudoku", part, number)
-            digits, turn, hole = rng.sample(range(1, 10), 3), rng.choice((1, 2)), rng.randrange(9)
-            cells = [digits[(column + turn * row) % 3] for row in range(3) for column in range(3)]
-            image = f"sudoku/img/{part}_{number:04d}.png"
-            pixels = ground(SIDE, SIDE, WHITE, rng)
-            for i, cell in enumerate(cells):
-                write_text(pixels, "?" if i == hole else str(cell), 16 + 36 * (i % 3), 10 + 38 * (i // 3), 4, BLACK)
-            save(pixels, root / image)
-            question = "What is the number in place of the question mark?"
-            lists[part].append(_row(f"sudoku_{part}_{number:04d}", image, question, cells[hole]))
-    _write(root, "sudoku", lists)
+
+    def draw(rng: Random, number: int) -> Drawn:
+        digits, turn, hole = rng.sample(range(1, 10), 3), rng.choice((1, 2)), rng.randrange(9)
+        cells = [digits[(column + turn * row) % 3] for row in range(3) for column in range(3)]
+        pixels = ground(SIDE, SIDE, WHITE, rng)
+        for i, cell in enumerate(cells):
+            write_text(pixels, "?" if i == hole else str(cell), 16 + 36 * (i % 3), 10 + 38 * (i // 3), 4, BLACK)
+        return pixels, cells[hole]
+
+    _build(root, "sudoku", "What is the number in place of the question mark?", draw)
 
 
 def build_shapes_count(root: Path) -> None:
     """shapes_count/: shapes in one colour and a few in another; the answer is the number in the other colour."""
-    lists: dict[str, list[Row]] = {"query": [], "support": []}
-    for part, n in (("query", QUERIES), ("support", SUPPORT)):
-        for number in range(n):
-            rng = rng_of("true_micl", "shapes_count", part, number)
-            most, few = rng.sample(sorted(COLOURS), 2)
-            places = rng.sample(range(16), rng.randint(7, 12))
-            odd = rng.randint(1, 3)
-            pixels = ground(SIDE, SIDE, WHITE, rng)
-            for i, place in enumerate(places):
-                body, _ = outline(rng.choice(SHAPES), 22)
-                stamp(pixels, body, 4 + 31 * (place % 4), 4 + 31 * (place // 4), COLOURS[few if i < odd else most])
-            image = f"shapes_count/img/{part}_{number:04d}.png"
-            save(pixels, root / image)
-            lists[part].append(_row(f"shapes_count_{part}_{number:04d}", image, "What is the result?", odd))
-    _write(root, "shapes_count", lists)
+
+    def draw(rng: Random, number: int) -> Drawn:
+        most, few = rng.sample(sorted(COLOURS), 2)
+        places = rng.sample(range(16), rng.randint(7, 12))
+        odd = rng.randint(1, 3)
+        pixels = ground(SIDE, SIDE, WHITE, rng)
+        for i, place in enumerate(places):
+            body, _ = outline(rng.choice(SHAPES), 22)
+            stamp(pixels, body, 4 + 31 * (place % 4), 4 + 31 * (place // 4), COLOURS[few if i < odd else most])
+        return pixels, odd
+
+    _build(root, "shapes_count", "What is the result?", draw)
 
 
 def build_clock(root: Path) -> None:
     """clock/: a dial with two hands; the answer is the sum of the numbers that they point at."""
-    lists: dict[str, list[Row]] = {"query": [], "support": []}
-    for part, n in (("query", QUERIES), ("support", SUPPORT)):
-        for number in range(n):
-            rng = rng_of("true_micl", "clock", part, number)
-            short, long = rng.randint(1, 12), rng.randint(1, 12)
-            pixels = ground(SIDE, SIDE, WHITE, rng)
-            for hour in range(1, 13):
-                _dot(pixels, hour, 56, 5 if hour % 3 == 0 else 3)
-            for reach, hour, thickness in ((28, short, 6), (46, long, 3)):
-                for step in range(reach):
-                    _dot(pixels, hour, step, thickness)
-            image = f"clock/img/{part}_{number:04d}.png"
-            save(pixels, root / image)
-            lists[part].append(_row(f"clock_{part}_{number:04d}", image, "What is the result?", short + long))
-    _write(root, "clock", lists)
+
+    def draw(rng: Random, number: int) -> Drawn:
+        short, long = rng.randint(1, 12), rng.randint(1, 12)
+        pixels = ground(SIDE, SIDE, WHITE, rng)
+        for hour in range(1, 13):
+            _dot(pixels, hour, 56, 5 if hour % 3 == 0 else 3)
+        for reach, hour, thickness in ((28, short, 6), (46, long, 3)):
+            for step in range(reach):
+                _dot(pixels, hour, step, thickness)
+        return pixels, short + long
+
+    _build(root, "clock", "What is the result?", draw)
 
 
 def _dot(pixels: Pixels, hour: int, distance: int, side: int) -> None:
@@ -127,34 +120,39 @@ def _dot(pixels: Pixels, hour: int, distance: int, side: int) -> None:
 
 def build_palindrome(root: Path) -> None:
     """palindrome/: a row of digits; Yes if it is the same from right to left."""
-    lists: dict[str, list[Row]] = {"query": [], "support": []}
-    for part, n in (("query", QUERIES), ("support", SUPPORT)):
-        for number in range(n):
-            rng = rng_of("true_micl", "palindrome", part, number)
-            half = [rng.choice("0123456789") for _ in range(3)]
-            digits = [*half[:2], *reversed(half)] if number % 2 == 0 else [*half[:2], *rng.sample("0123456789", 3)]
-            image = f"palindrome/img/{part}_{number:04d}.png"
-            pixels = ground(SIDE, SIDE, WHITE, rng)
-            write_text(pixels, "".join(digits), 4, rng.randint(20, 80), 4, BLACK)
-            save(pixels, root / image)
-            answer = "Yes" if digits == digits[::-1] else "No"
-            lists[part].append(_row(f"palindrome_{part}_{number:04d}", image, "Does it follow the rule?", answer))
-    _write(root, "palindrome", lists)
+
+    def draw(rng: Random, number: int) -> Drawn:
+        half = [rng.choice("0123456789") for _ in range(3)]
+        digits = [*half[:2], *reversed(half)] if number % 2 == 0 else [*half[:2], *rng.sample("0123456789", 3)]
+        pixels = ground(SIDE, SIDE, WHITE, rng)
+        write_text(pixels, "".join(digits), 4, rng.randint(20, 80), 4, BLACK)
+        return pixels, "Yes" if digits == digits[::-1] else "No"
+
+    _build(root, "palindrome", "Does it follow the rule?", draw)
 
 
 def build_character(root: Path) -> None:
     """character/: a letter or a digit, which the demonstrations call by two new names."""
+
+    def draw(rng: Random, number: int) -> Drawn:
+        answer, signs = rng.choice((("dax", "ABCDEFGHKMNPRT"), ("blicket", "0123456789")))
+        pixels = ground(SIDE, SIDE, WHITE, rng)
+        write_text(pixels, rng.choice(signs), rng.randint(8, 48), rng.randint(8, 40), 10, BLACK)
+        return pixels, answer
+
+    _build(root, "character", "What is this?", draw)
+
+
+def _build(root: Path, task: str, question: str, draw: Callable[[Random, int], Drawn]) -> None:
+    """A folder whose rows all have one question; `draw` gets a row's own generator and its number."""
     lists: dict[str, list[Row]] = {"query": [], "support": []}
     for part, n in (("query", QUERIES), ("support", SUPPORT)):
         for number in range(n):
-            rng = rng_of("true_micl", "character", part, number)
-            answer, signs = rng.choice((("dax", "ABCDEFGHKMNPRT"), ("blicket", "0123456789")))
-            image = f"character/img/{part}_{number:04d}.png"
-            pixels = ground(SIDE, SIDE, WHITE, rng)
-            write_text(pixels, rng.choice(signs), rng.randint(8, 48), rng.randint(8, 40), 10, BLACK)
+            pixels, answer = draw(rng_of("true_micl", task, part, number), number)
+            image = f"{task}/img/{part}_{number:04d}.png"
             save(pixels, root / image)
-            lists[part].append(_row(f"character_{part}_{number:04d}", image, "What is this?", answer))
-    _write(root, "character", lists)
+            lists[part].append(_row(f"{task}_{part}_{number:04d}", image, question, answer))
+    _write(root, task, lists)
 
 
 def _row(id: str, image: str, question: str, answer: int | str) -> Row:
