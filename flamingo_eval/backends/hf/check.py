@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
+from torch import Tensor
 
 from flamingo_eval.backends.hf.candidates import row_sums, tree_sums
 from flamingo_eval.backends.hf.features import joined_features
@@ -28,6 +32,33 @@ CANDIDATES = (" dog", " dog and a cat", " red slope")
 PADDING = 3  # tokens before the longer prompt
 CONTINUED = " dog"
 
+Difference: TypeAlias = "Callable[[HFEngine], float]"
+
+
+def _inf_if_it_fails(what: str) -> Callable[[Difference], Difference]:
+    """A check that is `inf` if it ends in an error: a family's own code may raise anything for unsupported inputs.
+
+    `what` is then impossible, for the log.
+    """
+
+    def wrap(check: Difference) -> Difference:
+        @functools.wraps(check)
+        def checked(engine: HFEngine) -> float:
+            try:
+                return check(engine)
+            except Exception as error:
+                log.info("self-check: %s: %s: %s", what, type(error).__name__, error)
+                return math.inf
+
+        return checked
+
+    return wrap
+
+
+def _largest(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Largest difference in log-probability between logits that should be equal."""
+    return max(float((a.log_softmax(-1) - b.log_softmax(-1)).abs().max()) for a, b in pairs)
+
 
 def why_unusable(engine: HFEngine) -> str:
     """Why prompts with pictures cannot be asked at all, read by the model's own code one at a time; "" if they can."""
@@ -43,6 +74,7 @@ def why_unusable(engine: HFEngine) -> str:
     return ""
 
 
+@_inf_if_it_fails("its cache does not continue a prompt")
 def cache_difference(engine: HFEngine) -> float:
     """Largest difference in log-probability, one prompt at a time, of tokens read with our positions and a cache.
 
@@ -50,43 +82,36 @@ def cache_difference(engine: HFEngine) -> float:
     """
     network = engine.network
     ids = engine.reader.continuation(CONTINUED)
-    try:
-        read = engine.pictures.read_opened(PROMPT)
-        state = network.prefill([read], len(read.ids), engine.pad_id)
-        got = torch.cat([state.logits, network.extend(state, torch.tensor([ids], device=network.device))[0]])
-        parts = (*PROMPT.parts[:-1], f"{PROMPT.parts[-1]}{CONTINUED}")
-        whole = engine.pictures.read_opened(replace(PROMPT, parts=parts))
-        if whole.ids.tolist() != [*read.ids.tolist(), *ids]:  # its processor ends a prompt in more than its text
-            whole, got = read, got[:1]
-        expected = engine.own_code.logits(whole, len(got))
-    except Exception as error:
-        log.info("self-check: its cache does not continue a prompt: %s: %s", type(error).__name__, error)
-        return float("inf")
-    return float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
+    read = engine.pictures.read_opened(PROMPT)
+    state = network.prefill([read], len(read.ids), engine.pad_id)
+    got = torch.cat([state.logits, network.extend(state, torch.tensor([ids], device=network.device))[0]])
+    parts = (*PROMPT.parts[:-1], f"{PROMPT.parts[-1]}{CONTINUED}")
+    whole = engine.pictures.read_opened(replace(PROMPT, parts=parts))
+    if whole.ids.tolist() != [*read.ids.tolist(), *ids]:  # its processor ends a prompt in more than its text
+        whole, got = read, got[:1]
+    return _largest([(engine.own_code.logits(whole, len(got)), got)])
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0][:200]
 
 
+@_inf_if_it_fails("the model does not accept features")
 def difference(engine: HFEngine) -> float:
     """Largest difference in log-probability of the next token, batched with a shorter prompt; inf if it fails."""
     network, pictures = engine.network, engine.pictures
-    try:
-        plain = pictures.read_opened(PROMPT)
-        fast = [pictures.read(prompt) for prompt in (PROMPT, SHORTER)]
-        if fast[0].ids.tolist() != plain.ids.tolist():
-            log.info("self-check: the pictures' tokens differ")
-            return float("inf")
-        expected = network.prefill([plain], len(plain.ids), engine.pad_id).logits[0]
-        features = pictures.features([PROMPT, SHORTER])
-        got = network.prefill(fast, len(plain.ids) + PADDING, engine.pad_id, features).logits[0]
-    except Exception as error:  # a family's own code may raise anything for unsupported inputs
-        log.info("self-check: the model does not accept features: %s: %s", type(error).__name__, error)
-        return float("inf")
-    return float((expected.log_softmax(-1) - got.log_softmax(-1)).abs().max())
+    plain = pictures.read_opened(PROMPT)
+    fast = [pictures.read(prompt) for prompt in (PROMPT, SHORTER)]
+    if fast[0].ids.tolist() != plain.ids.tolist():
+        log.info("self-check: the pictures' tokens differ")
+        return math.inf
+    expected = network.prefill([plain], len(plain.ids), engine.pad_id).logits[0]
+    features = pictures.features([PROMPT, SHORTER])
+    got = network.prefill(fast, len(plain.ids) + PADDING, engine.pad_id, features).logits[0]
+    return _largest([(expected, got)])
 
 
+@_inf_if_it_fails("no shared prefix")
 def prefix_difference(engine: HFEngine) -> float:
     """Largest difference in log-probability of two tokens behind a prefix read before; inf if it fails."""
     network, pictures, prefixes = engine.network, engine.pictures, engine.prefiller.prefixes
@@ -95,7 +120,7 @@ def prefix_difference(engine: HFEngine) -> float:
         read, features = pictures.read(prompt), pictures.features_of(prompt)
         prefix = prefixes.of(prompt, read, features, pictures.keys_of(prompt))
         if prefix is None:
-            return float("inf")
+            return math.inf
         state = prefixes.state(prefix, read, features)
         behind = joined_features(features[prefix.pictures :] * 2)
         if engine.prefiller.packs:
@@ -108,40 +133,30 @@ def prefix_difference(engine: HFEngine) -> float:
         token = torch.tensor([engine.reader.continuation(CONTINUED)[:1]], device=network.device)
         pairs = [(expected.logits, got.logits)]
         pairs.append((network.extend(expected, token)[:, -1], network.extend(got, token.expand(2, -1))[:, -1]))
-    except Exception as error:
-        log.info("self-check: no shared prefix: %s: %s", type(error).__name__, error)
-        return float("inf")
+        return _largest(pairs)
     finally:
         prefixes.forget()
-    return max(float((a.log_softmax(-1) - b.log_softmax(-1)).abs().max()) for a, b in pairs)
 
 
+@_inf_if_it_fails("prompts are not read in pieces")
 def pieces_difference(engine: HFEngine) -> float:
     """Largest difference in log-probability of two tokens behind a prompt read in pieces; inf if it fails."""
     network, pictures, pad_id = engine.network, engine.pictures, engine.pad_id
-    try:
-        read, features = pictures.read(PROMPT), pictures.features_of(PROMPT)
-        pieces = engine.prefiller.pieces(read, features, len(read.ids) // 3)
-        got = network.prefill_pieces(read, pad_id, features, pieces)
-        expected = network.prefill([read], len(read.ids), pad_id, joined_features(features))
-        token = torch.tensor([engine.reader.continuation(CONTINUED)[:1]], device=network.device)
-        pairs = [(expected.logits, got.logits), (network.extend(expected, token), network.extend(got, token))]
-    except Exception as error:
-        log.info("self-check: prompts are not read in pieces: %s: %s", type(error).__name__, error)
-        return float("inf")
-    return max(float((a.log_softmax(-1) - b.log_softmax(-1)).abs().max()) for a, b in pairs)
+    read, features = pictures.read(PROMPT), pictures.features_of(PROMPT)
+    pieces = engine.prefiller.pieces(read, features, len(read.ids) // 3)
+    got = network.prefill_pieces(read, pad_id, features, pieces)
+    expected = network.prefill([read], len(read.ids), pad_id, joined_features(features))
+    token = torch.tensor([engine.reader.continuation(CONTINUED)[:1]], device=network.device)
+    return _largest([(expected.logits, got.logits), (network.extend(expected, token), network.extend(got, token))])
 
 
+@_inf_if_it_fails("no tree of candidates")
 def tree_difference(engine: HFEngine) -> float:
     """Largest difference of a candidate's log-likelihood from a tree and from a row of its own; inf if it fails."""
     network = engine.network
     candidates = [engine.reader.continuation(text) for text in CANDIDATES]
-    try:
-        read, features = engine.pictures.read(PROMPT), engine.pictures.features([PROMPT])
-        states = [network.prefill([read], len(read.ids), engine.pad_id, features) for _ in range(2)]
-        rows = row_sums(network, states[0], candidates)
-        tree = tree_sums(network, states[1], TokenTrie.of(candidates))
-    except Exception as error:
-        log.info("self-check: no tree of candidates: %s: %s", type(error).__name__, error)
-        return float("inf")
+    read, features = engine.pictures.read(PROMPT), engine.pictures.features([PROMPT])
+    states = [network.prefill([read], len(read.ids), engine.pad_id, features) for _ in range(2)]
+    rows = row_sums(network, states[0], candidates)
+    tree = tree_sums(network, states[1], TokenTrie.of(candidates))
     return float((rows - tree).abs().max())
