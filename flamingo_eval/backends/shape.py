@@ -65,7 +65,7 @@ class FlamingoShape:
 def shape_of(choice: ModelChoice) -> Shape:
     """The shape of a model by name. Raises CheckpointError, MissingDependency, UsageError before weights are read."""
     if choice.scheme == "hf":
-        from flamingo_eval.backends.hf.model import hf_shape
+        from flamingo_eval.backends.hf.shape import hf_shape
 
         return hf_shape(choice)
     if choice.scheme == "openai":

@@ -51,7 +51,7 @@ def identity_of(model: str | Path | ModelChoice, device: str = "auto", dtype: st
 
     choice = choose_model(model)
     if choice.scheme == "hf":
-        from flamingo_eval.backends.hf.model import hf_shape
+        from flamingo_eval.backends.hf.shape import hf_shape
 
         shape = hf_shape(choice)
         return ModelIdentity(shape.name, shape.sha256, *resolved_device(device, dtype))

@@ -12,7 +12,7 @@ import pytest
 
 from flamingo_eval import Image, Prompt, Turn, load_model
 from flamingo_eval.backends.choice import ModelChoice, choose_model, parse_args
-from flamingo_eval.backends.hf.model import HFShape
+from flamingo_eval.backends.hf.shape import HFShape
 from flamingo_eval.errors import CheckpointError, MissingDependency, PromptError, UsageError
 from tests.support.more_tiny_vlm import MORE_FAMILIES, ONE_PICTURE
 from tests.support.tiny_vlm import save_tiny

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from flamingo_eval.backends.hf import opened
-from flamingo_eval.backends.hf.model import hf_shape
+from flamingo_eval.backends.hf.shape import hf_shape
 from flamingo_eval.config.specs import DemoMethod, OnError
 from flamingo_eval.data import check, videos
 from flamingo_eval.data.images import open_image
