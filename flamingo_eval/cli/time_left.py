@@ -1,8 +1,9 @@
 """How long the rest of a run takes, by what its queries and pictures have cost so far.
 
-Answers come in bursts, a batch at once. The first queries are dear, for every support picture is new to the encoder,
-and later ones are cheap. So bursts are explained by two costs, one for each query and one for each picture encoded, and
-what is left is priced by them. Without counts of pictures the newer half of the bursts speaks for the rest.
+Answers come in bursts, one batch at a time. The first queries take long because every support picture is new to the
+encoder; later ones are faster. So the time of the bursts is divided into two costs, one per query and one per encoded
+picture, and the rest of the run is estimated from both. Without counts of pictures,
+the newer half of the bursts is used.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MERGED = 0.05  # what comes within this share of the last burst's time belongs to it
+MERGED = 0.05  # answers within this share of the last burst's time belong to that burst
 MOST_BURSTS = 128
 LEAST_BURSTS = 3
 LEAST_SHARE = 0.1  # of the queries, if there are fewer bursts
 OVERDUE = 0.1  # of the time waited, if an answer is later than expected
-EVEN = 0.05  # how strongly the two costs are drawn to equal shares, where bursts cannot tell them apart
+EVEN = 0.05  # weight of equal shares for the two costs, if bursts cannot separate them
 
 
 @dataclass(frozen=True, slots=True)
