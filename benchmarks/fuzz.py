@@ -458,7 +458,8 @@ def _score(path: Path) -> None:
             answer = row.get("prediction", row.get("scores"))
             while isinstance(answer, list) and len(answer) == 1:  # a text in a list, as harnesses write it
                 answer = answer[0]
-            if any(row[key] != value for key, value in pairs) or strict.get(str(row["id"]), answer) != answer:
+            other = any(row[key] != value and repr(row[key]) != repr(value) for key, value in pairs)  # NaN != NaN
+            if other or strict.get(str(row["id"]), answer) != answer:
                 raise WrongScoreError(f"accepted a duplicate with another answer: {line[:80]}")
             if str(row["id"]) in known:  # answers to other queries are skipped, which the form says
                 strict[str(row["id"])] = answer
