@@ -20,13 +20,21 @@ import pytest
 import torch
 import transformers
 from PIL import Image as PillowImage
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from flamingo_eval import DecodeSpec, Image, Prompt, Turn, load_model
 from flamingo_eval.backends.hf.model import HFModel
 
 SIDE, SEQUENCE, BATCH = 256, 64, 8
-SPECIAL = ("<|im_end|>", "<pad>", "<|im_start|>", "<image>", "<fake_token_around_image>", "<end_of_utterance>")
+SPECIAL = (
+    "<|im_end|>",
+    "<pad>",
+    "<|im_start|>",
+    "<image>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+)
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
     "{% if c['type']=='text' %}{{ c['text'] }}{% else %}<image>{% endif %}{% endfor %}<|im_end|>\n"
@@ -38,6 +46,7 @@ TIMED = 3 * BATCH  # number of candidates that are timed in the plain loop; its 
 SUPPORT = 37  # pictures that demonstrations are drawn from
 LONG = 16  # shots; from here on a batch of the plain loop takes minutes, and is read once for drawn and fixed prompts
 READ_IN_FULL = 1  # queries of fixed demonstrations whose texts are compared with ours without a prefix, there
+QUESTION = "What is it?"
 NAMES = tuple(f" thing {a} of {b}" for a in range(10) for b in range(10))
 
 
@@ -191,9 +200,11 @@ def _prompts(support: Sequence[Image], query_pictures: Sequence[Image], shots: i
     for q, picture in enumerate(query_pictures):
         turns = []
         for s in range(shots):
-            turns.append(Turn("user", [support[(s if fixed else 7 * q + 5 * s) % len(support)], f"What is it, {s}?"]))
+            turns.append(
+                Turn("user", [support[(s if fixed else 7 * q + 5 * s) % len(support)], f"{QUESTION[:-1]}, {s}?"])
+            )
             turns.append(Turn("assistant", [f"a thing of kind {s}"]))
-        prompts.append(Prompt([*turns, Turn("user", [picture, "What is it?"])], common_prefix=fixed))
+        prompts.append(Prompt([*turns, Turn("user", [picture, QUESTION])], common_prefix=fixed))
     return prompts
 
 
@@ -208,11 +219,14 @@ def _pictures(folder: Path, n: int, name: str) -> list[Image]:
 
 
 def _save(folder: Path) -> None:
-    """Config classes, random weights, a tokenizer of bytes."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    fast = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
+    """Config classes, random weights, a byte-level tokenizer that knows the words of the prompts."""
+    fast = Tokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
+    words = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    fast.train_from_iterator(
+        [QUESTION, f"{QUESTION[:-1]}, 0?", "user\n", "assistant\na thing of kind 0", *NAMES], words
+    )
     fast.add_special_tokens(list(SPECIAL))
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=fast, eos_token=SPECIAL[0], pad_token=SPECIAL[1], padding_side="left"
