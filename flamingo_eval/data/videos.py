@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +67,29 @@ def open_video(
 
     A segment that ends after the file is shortened. Raises MediaError.
     """
+    return _sampled(video, lambda duration: sample_times(duration, frames, fps, longer), max_pixels)[0]
+
+
+def frames_of(video: Video, n: int) -> list[PillowImage.Image]:
+    """Exactly `n` frames spread over a clip, at most 3 a second; for a short clip, some are repeated."""
+    frames = open_video(video, n, longer="spread")
+    return [frames[min(i * len(frames) // n, len(frames) - 1)] for i in range(n)]
+
+
+def spread_frames(
+    video: Video, frames: int, max_pixels: int = MAX_FRAME_PIXELS
+) -> tuple[list[PillowImage.Image], float]:
+    """Exactly `frames` frames, each from the middle of an equal part of the clip or its segment, and its seconds.
+
+    Raises MediaError.
+    """
+    return _sampled(video, lambda duration: [(i + 0.5) * duration / frames for i in range(frames)], max_pixels)
+
+
+def _sampled(
+    video: Video, times_of: Callable[[float], Sequence[float]], max_pixels: int
+) -> tuple[list[PillowImage.Image], float]:
+    """The frames on screen at the times that `times_of` chooses from the seconds of the clip, and these seconds."""
     if file_size(video.path) == 0:
         raise unreadable(video.path, "the file is empty")
     try:
@@ -75,8 +98,8 @@ def open_video(
             if stream.width * stream.height > max_pixels:
                 raise unreadable(video.path, too_large(stream.width, stream.height, max_pixels))
             start, end = _segment(video, _duration(container, stream, video.path))
-            times = [start + t for t in sample_times(end - start, frames, fps, longer)]
-            return _frames_at(container, stream, times, video.path)
+            times = [start + t for t in times_of(end - start)]
+            return _frames_at(container, stream, times, video.path), end - start
     except (av.FFmpegError, EOFError) as error:
         raise unreadable(video.path, _cause(error)) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import socket
@@ -13,19 +14,22 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from PIL import Image
 from typer.testing import CliRunner
 
 from flamingo_eval import evaluate
 from flamingo_eval.backends.choice import choose_model, parse_args
+from flamingo_eval.backends.hf.check import FILM
 from flamingo_eval.backends.server.budget import Budget
 from flamingo_eval.backends.server.client import Client
 from flamingo_eval.backends.server.engine import ServerEngine
-from flamingo_eval.backends.server.messages import without_thought
+from flamingo_eval.backends.server.messages import messages_of, without_thought
 from flamingo_eval.backends.server.options import ServerOptions, addresses
 from flamingo_eval.cli import app
 from flamingo_eval.config.specs import DecodeSpec
+from flamingo_eval.data.videos import frames_of
 from flamingo_eval.errors import FlamingoEvalError, ServerError
-from flamingo_eval.records import Prompt, Turn
+from flamingo_eval.records import Prompt, Turn, Video
 from tests.support.chat_server import FAULTS, ChatServer
 
 KEY = "sk-secret-0123456789"
@@ -46,6 +50,13 @@ def run(server: ChatServer, out: Path, *words: str | Path, task: str = "vqav2", 
     return command(
         "run", task, "--limit", "6", "--out", out, "--model", f"openai:{server.url}", "--model-args", options, *words
     )
+
+
+def test_a_clip_is_the_pictures_that_a_local_model_is_shown() -> None:
+    (message,) = messages_of(Prompt([Turn("user", [Video(FILM), "What?"])]), frames=4)
+    addresses_shown = [c["image_url"]["url"] for c in message["content"] if c["type"] == "image_url"]
+    shown = [Image.open(io.BytesIO(base64.b64decode(a.split(",")[1]))).convert("RGB") for a in addresses_shown]
+    assert [picture.tobytes() for picture in shown] == [frame.tobytes() for frame in frames_of(Video(FILM), 4)]
 
 
 def prompts(n: int) -> Iterator[Prompt]:

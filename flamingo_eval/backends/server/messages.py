@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from flamingo_eval.data.images import open_image
 from flamingo_eval.data.media_files import unreadable
 from flamingo_eval.data.parquet import cell_bytes
-from flamingo_eval.data.videos import open_video
+from flamingo_eval.data.videos import frames_of
 from flamingo_eval.errors import PromptError
 from flamingo_eval.records import Image, Part, Pixels, Prompt, Video
 
@@ -43,7 +43,7 @@ def _content(part: Part, max_side: int, frames: int) -> Sequence[dict[str, Any]]
     if isinstance(part, Image):
         return (_picture(data_address(part, max_side)),)
     if isinstance(part, Video):
-        return tuple(_picture(_encoded(frame, max_side)) for frame in open_video(part, frames))
+        return tuple(_picture(_encoded(frame, max_side)) for frame in frames_of(part, frames))
     what = "preprocessed pixels" if isinstance(part, Pixels) else repr(part)
     raise PromptError(f"expected pictures, clips and text, got {what}.")
 

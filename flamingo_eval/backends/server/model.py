@@ -80,12 +80,18 @@ class ServerShape:
         return max(1, round(len(text) / CHARACTERS_A_TOKEN))
 
     @property
+    def clips_shown(self) -> str:
+        """How clips are shown."""
+        return f"as {self.options.frames} pictures"
+
+    @property
     def record(self) -> dict[str, Any]:
         """Its entries in a run's record: options and address, without the key."""
         return {
             "backend": "openai",
             "args": {"model": self.options.model, **self.options.changing},
             "servers": [urlsplit(base).netloc for base in self.bases],
+            "clips": f"shown {self.clips_shown}",
             "pictures": f"shrunk to {self.options.max_side} pixels" if self.options.max_side else "original bytes",
             "answer_rule": "after-thought",
             "candidates": "continue the assistant's turn",
