@@ -24,6 +24,8 @@ $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(DEV): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# Video processors of transformers need torchvision. It has no build for the CPU build of torch: see tests/support/tiny_video.py
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade --target $(VENV)/torchvision torchvision
 	@touch $@
 
 demo: $(STAMP)

@@ -81,6 +81,12 @@ def shape_of(choice: ModelChoice) -> Shape:
     return FlamingoShape(*read_shape(choice.target))
 
 
+def clips_shown(choice: ModelChoice) -> str:
+    """How a model of transformers or a server is shown clips, for the user; "" for others. Raises as `shape_of`."""
+    shape = shape_of(choice) if choice.scheme in ("hf", "openai") else None
+    return "" if shape is None else str(getattr(shape, "clips_shown", ""))
+
+
 def default_protocol(choice: ModelChoice) -> tuple[str, str]:
     """The default protocol of a model, and the reason, for the user. Raises as `shape_of`."""
     if choice.scheme == "bundled":  # also works for presets without weights (--dry-run)

@@ -41,8 +41,8 @@ BACKENDS = (
     ),
     BackendRow(
         "hf:FOLDER or hf:NAME", "any vision-language model of transformers", generate=True, rank=True,
-        video="as 8 frames", turns=True, batch_independent="yes, text except for ties", packages=("transformers",),
-        install="pip install 'flamingo-eval[hf]'",
+        video="as videos or 8 frames", turns=True, batch_independent="yes, text except for ties",
+        packages=("transformers",), install="pip install 'flamingo-eval[hf]'",
     ),
     BackendRow(
         "openai:URL", "a server of chat completions (vLLM, SGLang, llama.cpp, vendors)", generate=True, rank=True,

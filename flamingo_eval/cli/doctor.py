@@ -111,7 +111,7 @@ def _transformers() -> Finding:
     if int(installed["transformers"].split(".")[0]) < 5:
         return Finding(title, False, f"transformers {installed['transformers']}, needed: 5.19 or newer", fix)
     listing = ", ".join(f"{name} {version}" for name, version in installed.items())
-    hint = "" if "torchvision" in installed else "; a few families need torchvision too"
+    hint = "" if "torchvision" in installed else "; clips as videos and a few families need torchvision too"
     return Finding(title, True, listing + hint)
 
 

@@ -146,7 +146,7 @@ def run(
     rank_env = rank_environment() if ray is None else None
     quiet = as_json or (rank_env is not None and rank_env.rank > 0)
     if not quiet:
-        for line in (*notes, *_banner(runs, str(choice), usual, reason)):
+        for line in (*notes, *_banner(runs, str(choice), usual, reason), *_clips(runs, choice)):
             say(line)
     records = _answer(runs, deployment, destination, fresh, quiet, features)
     if records is not None:
@@ -168,6 +168,16 @@ def _banner(runs: list[PlannedRun], model: str, usual: str, reason: str) -> list
     if OWN_CLASS.fullmatch(model):
         name = f"{model} (your code runs in this process)"
     return [f"{tasks}: {name} on {data}, {_protocols(runs, usual, reason)}, {count}"]
+
+
+def _clips(runs: list[PlannedRun], choice: ModelChoice) -> list[str]:
+    """How clips are shown to a model that is not bundled."""
+    from flamingo_eval.backends.shape import clips_shown
+
+    if all(run.task.modality == "image" for run in runs):
+        return []
+    shown = clips_shown(choice)
+    return [f"clips are shown {shown}"] if shown else []
 
 
 def _protocols(runs: list[PlannedRun], usual: str, why: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ParamSpec
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from flamingo_eval.backends.hf.features import joined_features
 from flamingo_eval.config.specs import DecodeSpec
 from flamingo_eval.engine.trie import TokenTrie
 from flamingo_eval.prompting.ablations import BLANK
-from flamingo_eval.records import Image, Prompt
+from flamingo_eval.records import Image, Prompt, Video
 
 if TYPE_CHECKING:
     from flamingo_eval.backends.hf.engine import HFEngine
@@ -28,24 +28,29 @@ log = logging.getLogger(__name__)
 SLOPE = Image(Path(__file__).with_name("check.png"))
 PROMPT = Prompt([BLANK, "This is grey.\n", SLOPE, "This is a"], id="self-check")
 SHORTER = Prompt([SLOPE, "This is"], id="self-check")
+PROMPTS = {"two pictures": PROMPT, "one picture": SHORTER}
+FILM = Path(__file__).with_name("check.mp4")
+CLIPS = Prompt([Video(FILM, 0, 1), "This is grey.\n", Video(FILM, 1, 2), "This is a"], id="self-check")
+SHORTER_CLIP = Prompt([Video(FILM, 1, 2), "This is"], id="self-check")
+CLIP_PROMPTS = {"two clips": CLIPS, "one clip": SHORTER_CLIP}
 CANDIDATES = (" dog", " dog and a cat", " red slope")
 PADDING = 3  # tokens before the longer prompt
 CONTINUED = " dog"
 
-Difference: TypeAlias = "Callable[[HFEngine], float]"
+P = ParamSpec("P")
 
 
-def _inf_if_it_fails(what: str) -> Callable[[Difference], Difference]:
+def _inf_if_it_fails(what: str) -> Callable[[Callable[P, float]], Callable[P, float]]:
     """A check that is `inf` if it ends in an error: a family's own code may raise anything for unsupported inputs.
 
     `what` is then impossible, for the log.
     """
 
-    def wrap(check: Difference) -> Difference:
+    def wrap(check: Callable[P, float]) -> Callable[P, float]:
         @functools.wraps(check)
-        def checked(engine: HFEngine) -> float:
+        def checked(*args: P.args, **options: P.kwargs) -> float:
             try:
-                return check(engine)
+                return check(*args, **options)
             except Exception as error:
                 log.info("self-check: %s: %s: %s", what, type(error).__name__, error)
                 return math.inf
@@ -60,11 +65,11 @@ def _largest(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
     return max(float((a.log_softmax(-1) - b.log_softmax(-1)).abs().max()) for a, b in pairs)
 
 
-def why_unusable(engine: HFEngine) -> str:
-    """Why prompts with pictures cannot be asked at all, read by the model's own code one at a time; "" if they can."""
+def why_unusable(engine: HFEngine, prompts: Mapping[str, Prompt]) -> str:
+    """Why some prompts cannot be asked at all, read by the model's own code one at a time; "" if they can."""
     if getattr(engine.network.model.config, "is_encoder_decoder", False):
         return "it is an encoder with a decoder, which does not continue prompts"
-    for prompt, what in ((PROMPT, "two pictures"), (SHORTER, "one picture")):
+    for what, prompt in prompts.items():
         try:
             read = engine.pictures.read_opened(prompt)
             engine.own_code.generate(read, DecodeSpec(beams=1, max_new_tokens=1), engine.stop_ids, engine.pad_id)
@@ -75,18 +80,18 @@ def why_unusable(engine: HFEngine) -> str:
 
 
 @_inf_if_it_fails("its cache does not continue a prompt")
-def cache_difference(engine: HFEngine) -> float:
+def cache_difference(engine: HFEngine, prompt: Prompt = PROMPT) -> float:
     """Largest difference in log-probability, one prompt at a time, of tokens read with our positions and a cache.
 
     Compared with one pass of the model's own code over the prompt and its continuation; inf if it fails.
     """
     network = engine.network
     ids = engine.reader.continuation(CONTINUED)
-    read = engine.pictures.read_opened(PROMPT)
+    read = engine.pictures.read_opened(prompt)
     state = network.prefill([read], len(read.ids), engine.pad_id)
     got = torch.cat([state.logits, network.extend(state, torch.tensor([ids], device=network.device))[0]])
-    parts = (*PROMPT.parts[:-1], f"{PROMPT.parts[-1]}{CONTINUED}")
-    whole = engine.pictures.read_opened(replace(PROMPT, parts=parts))
+    parts = (*prompt.parts[:-1], f"{prompt.parts[-1]}{CONTINUED}")
+    whole = engine.pictures.read_opened(replace(prompt, parts=parts))
     if whole.ids.tolist() != [*read.ids.tolist(), *ids]:  # its processor ends a prompt in more than its text
         whole, got = read, got[:1]
     return _largest([(engine.own_code.logits(whole, len(got)), got)])
@@ -108,6 +113,21 @@ def difference(engine: HFEngine) -> float:
     expected = network.prefill([plain], len(plain.ids), engine.pad_id).logits[0]
     features = pictures.features([PROMPT, SHORTER])
     got = network.prefill(fast, len(plain.ids) + PADDING, engine.pad_id, features).logits[0]
+    return _largest([(expected, got)])
+
+
+@_inf_if_it_fails("the model does not accept features of clips")
+def clips_difference(engine: HFEngine) -> float:
+    """Likewise for clips as videos, `difference`."""
+    network, pictures = engine.network, engine.pictures
+    plain = pictures.read_opened(CLIPS)
+    fast = [pictures.read(prompt) for prompt in (CLIPS, SHORTER_CLIP)]
+    if fast[0].ids.tolist() != plain.ids.tolist():
+        log.info("self-check: the clips' tokens differ")
+        return math.inf
+    expected = network.prefill([plain], len(plain.ids), engine.pad_id).logits[0]
+    clips, padded = pictures.clip_features([CLIPS, SHORTER_CLIP]), len(plain.ids) + PADDING
+    got = network.prefill(fast, padded, engine.pad_id, clips=clips).logits[0]
     return _largest([(expected, got)])
 
 

@@ -61,6 +61,8 @@ class HFEncoder:
         Raises UsageError for a family with neither.
         """
         network = self.model.network
+        if any(name.endswith("_videos") for name in read.by_picture) and hasattr(network.inner, "get_video_features"):
+            return network.clip_features(read)
         if hasattr(network.inner, "get_image_features"):
             return network.features(read)
         tower: Any = getattr(network.inner, "vision_model", None)

@@ -17,6 +17,7 @@ from flamingo_eval.backends.hf.candidates import row_sums, tree_sums
 from flamingo_eval.backends.hf.network import Network, Prefilled
 from flamingo_eval.backends.hf.own_code import OwnCode
 from flamingo_eval.backends.hf.prefilling import Prefiller, Query
+from flamingo_eval.backends.hf.reader import Read
 from flamingo_eval.backends.hf.vision import ADVICE, Pictures
 from flamingo_eval.config.specs import DecodeSpec, RankSpec
 from flamingo_eval.engine.batching import Limits, batches
@@ -59,6 +60,9 @@ class HFEngine:
         self.prefiller.shares_prefixes, self.prefiller.packs = self.fast, self.tree
         self.prefiller.in_pieces = self.tree and kind == "cpu" and _kernel(network) == "sdpa"
         self.own_code, self.own = OwnCode(network), False  # whether that alone answers
+        self.clip_features = self.fast  # of clips as videos; without, prompts with clips are read one at a time
+        self.own_clips = False  # whether the model's own code alone answers those
+        self.no_clips = ""  # why it cannot
         self._counts = dict.fromkeys(("batches", "prompts", "prompt_tokens", "failed", "memory_halvings"), 0)
 
     @property
@@ -160,7 +164,7 @@ class HFEngine:
             raise PromptError(f"{prompt.id or 'prompt'}: there are no candidates to score.")
         if any(not ids for ids in candidates):
             raise PromptError(f"{prompt.id or 'prompt'}: an empty candidate cannot be scored.")
-        read = self.pictures.read(prompt) if self.fast else self.pictures.read_opened(prompt)
+        read = self.read(prompt)
         if len(read.ids) + room > self.context:
             raise PromptError(
                 f"{prompt.id or 'prompt'}: {len(read.ids) + room} tokens with the answer, the model reads "
@@ -170,7 +174,26 @@ class HFEngine:
         shared = bool(prompt.common_prefix) and self.prefiller.shares_prefixes
         exact = len(read.ids) >= self.unpadded_from or (shared and not self.pads_behind_prefix)
         packed = shared and self.prefiller.packs
-        return Query(index, prompt, read, candidates, 1 if exact else self.step, packed)
+        return Query(index, prompt, read, candidates, 1 if exact else self.step, packed, self._alone(prompt))
+
+    def read(self, prompt: Prompt) -> Read:
+        """A prompt as input of the model; with pixels where it cannot be given features.
+
+        Raises MediaError, PromptError.
+        """
+        if self.no_clips and self.reader.shows_video(prompt):
+            raise PromptError(
+                f"{prompt.id or 'prompt'}: clips cannot be shown to this model as videos: {self.no_clips}.",
+                fix="Show their frames as pictures: --model-args clips=frames.",
+            )
+        known = self.fast and not self._alone(prompt)
+        return self.pictures.read(prompt) if known else self.pictures.read_opened(prompt)
+
+    def _alone(self, prompt: Prompt) -> bool:
+        return not self.clip_features and self.reader.shows_video(prompt)
+
+    def _by_own_code(self, queries: Sequence[Query]) -> bool:
+        return self.own or (self.own_clips and self.reader.shows_video(queries[0].prompt))
 
     def _answered(
         self,
@@ -215,7 +238,7 @@ class HFEngine:
     @torch.inference_mode()
     def _generated(self, queries: Sequence[Query], spec: DecodeSpec) -> list[str]:
         """Greedy or beam search (engine/beam_search.py) from one prefill of each prompt."""
-        if self.own:
+        if self._by_own_code(queries):
             ids = [self.own_code.generate(q.read, spec, self.stop_ids, self.pad_id) for q in queries]
             return [spec.cut(self.reader.decode(row)) for row in ids]
         texts = [""] * len(queries)
@@ -258,7 +281,7 @@ class HFEngine:
 
     def _sums(self, queries: Sequence[Query]) -> Iterator[tuple[int, Tensor]]:
         """The log-likelihoods of a prompt's candidates, float64[C], with the prompt's place."""
-        if self.own:
+        if self._by_own_code(queries):
             yield from ((i, self.own_code.sums(q.read, q.candidates)) for i, q in enumerate(queries))
             return
         for places, state in self._states(queries):

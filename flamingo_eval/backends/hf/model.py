@@ -91,14 +91,14 @@ class HFModel:
             "features_kept": self.engine.fast,
             "candidate_tree": self.engine.tree,
             "shared_prefix": self.engine.prefiller.shares_prefixes,
+            **({"clip_features_kept": self.engine.clip_features} if self.shape.reader.clips_as_video else {}),
             "notices": self.notices,
         }
         return {**self.shape.record, "attention": _attention(self.network), **ways}
 
     def encode(self, prompt: Prompt) -> TokenIds:
         """Token ids of a prompt, those of its pictures included. Raises PromptError, MediaError."""
-        read = self.pictures.read(prompt) if self.engine.fast else self.pictures.read_opened(prompt)
-        return TokenIds(read.ids.tolist())
+        return TokenIds(self.engine.read(prompt).ids.tolist())
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt."""
@@ -171,7 +171,11 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
     Raises CheckpointError for a family that cannot be asked prompts with several pictures at all.
     """
     from flamingo_eval.backends.hf.check import (
+        CLIP_PROMPTS,
+        CLIPS,
+        PROMPTS,
         cache_difference,
+        clips_difference,
         difference,
         pieces_difference,
         prefix_difference,
@@ -180,7 +184,7 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
     )
 
     family = engine.network.model.config.model_type
-    if why := why_unusable(engine):
+    if why := why_unusable(engine, PROMPTS):
         raise CheckpointError(
             f"{family}: demonstrations cannot be shown to this model: {why}.",
             fix="Use a model that takes several pictures in a prompt: see docs/models.md.",
@@ -192,13 +196,21 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
         engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = prefiller.in_pieces = False
         notices.append("this family's cache has rules of its own: its `generate`, and one pass a candidate")
     elif not engine.fast:
-        return ["this family reads one prompt at a time, as its own code does"]
+        notices.append("this family reads one prompt at a time, as its own code does")
     elif not difference(engine) <= limit:
         engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = prefiller.in_pieces = False
         notices.append("this family does not accept picture features: one prompt at a time, no cache")
     elif engine.tree and not tree_difference(engine) <= limit:
         engine.tree = prefiller.packs = prefiller.in_pieces = False
         notices.append("this family cannot rank a tree of candidates: each one continues a copy of the cache")
+    if engine.reader.clips_as_video and not (why := why_unusable(engine, CLIP_PROMPTS)):
+        engine.own_clips = engine.own or not cache_difference(engine, CLIPS) <= limit
+        engine.clip_features = engine.fast and not engine.own_clips and clips_difference(engine) <= limit
+        if not engine.clip_features:
+            notices.append("this family does not accept features of clips: prompts with clips are read one at a time")
+    elif engine.reader.clips_as_video:
+        engine.no_clips = why
+        notices.append(f"clips cannot be shown to this model as videos: {why}")
     if prefiller.in_pieces and not pieces_difference(engine) <= limit:
         prefiller.in_pieces = False  # long prompts are read whole then
     if prefiller.packs and not prefix_difference(engine) <= limit:

@@ -10,7 +10,7 @@ keeps the prompts apart. The prefix's keys and values are neither copied nor rea
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,12 +85,19 @@ class Network:
 
     # ------------------------------------------------------------------------------------------------------ pictures
 
-    @torch.inference_mode()
     def features(self, read: Read) -> Any:
         """Features of a prompt's pictures: the output of the family's own `get_image_features`."""
-        parameters = inspect.signature(inspect.unwrap(self.inner.get_image_features)).parameters
+        return self._encoded(self.inner.get_image_features, read)
+
+    def clip_features(self, read: Read) -> Any:
+        """Features of a prompt's clips that are shown as videos, from `get_video_features`."""
+        return self._encoded(self.inner.get_video_features, read)
+
+    @torch.inference_mode()
+    def _encoded(self, method: Any, read: Read) -> Any:
+        parameters = inspect.signature(inspect.unwrap(method)).parameters
         inputs = {k: self.moved(v) for k, v in read.by_picture.items() if k in parameters}
-        return self.inner.get_image_features(**inputs, return_dict=True)
+        return method(**inputs, return_dict=True)
 
     # ----------------------------------------------------------------------------------------------------- positions
 
@@ -122,11 +129,18 @@ class Network:
 
     @torch.inference_mode()
     def prefill(
-        self, read: Sequence[Read], padded: int, pad_id: int, features: Any = None, prefix: Prefilled | None = None
+        self,
+        read: Sequence[Read],
+        padded: int,
+        pad_id: int,
+        features: Any = None,
+        prefix: Prefilled | None = None,
+        clips: Any = None,
     ) -> Prefilled:
-        """Read a batch of prompts, each padded on the left to `padded` tokens; `features` of all their pictures.
+        """Read a batch of prompts, each padded on the left to `padded` tokens.
 
-        Without features there is one prompt, and its pixels are the input. With the cache of a common prefix, `prefix`,
+        `features` of all their pictures, `clips` of all clips that are shown as videos.
+        Without any there is one prompt, and its pixels are the input. With the cache of a common prefix, `prefix`,
         only the tokens after it are read: padding is between the two, and `features` are of the pictures after it.
         """
         n_cached = 0 if prefix is None else prefix.mask.shape[1]
@@ -139,12 +153,13 @@ class Network:
             name: self.moved(torch.stack([_left(r.by_token[name][n_cached:], width, 0) for r in read]))
             for name in read[0].by_token
         }
-        if features is not None:
-            extra["mm_encoder_outputs"] = {"image": features}
+        encoded = {name: output for name, output in (("image", features), ("video", clips)) if output is not None}
+        if encoded:
+            extra["mm_encoder_outputs"] = encoded
         elif prefix is None and read[0].by_picture:
             extra |= {k: self.moved(v) for k, v in read[0].by_picture.items()}
         positions, following = self.positions(mask, read)
-        cache = self._new_cache(features) if prefix is None else prefix.cache
+        cache = self._new_cache(encoded) if prefix is None else prefix.cache
         out = self._forward(ids, mask, positions[..., n_cached:], cache, 1, **extra)
         seen_pictures = extra.get(CROSS_MASK)
         pictures = None if seen_pictures is None else seen_pictures[:, -1:]
@@ -240,11 +255,11 @@ class Network:
         logits: Tensor = out.logits[0].float()
         return logits
 
-    def _new_cache(self, features: Any) -> Any:
+    def _new_cache(self, encoded: Mapping[str, Any]) -> Any:
         """None where the model reads pixels: its own code makes the cache then."""
         from flamingo_eval.backends.hf.kv_cache import new_cache
 
-        return None if features is None else new_cache(self.model.config)
+        return new_cache(self.model.config) if encoded else None
 
     def _additive(self, allowed: Tensor) -> Tensor:
         """bool[N, M] -> float[1, 1, N, M] to add to attention's logits."""

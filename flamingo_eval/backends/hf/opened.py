@@ -1,4 +1,4 @@
-"""Pictures and frames of clips, decoded once for all that is made of them: counts of tokens, RICES, answers."""
+"""Pictures and clips, decoded once for all that is made of them: counts of tokens, RICES, answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from PIL import Image as PillowImage
 
-from flamingo_eval.data.media import content_hash, open_image, open_video
+from flamingo_eval.backends.hf.clips import Clip
+from flamingo_eval.data.media import content_hash, open_image
+from flamingo_eval.data.videos import frames_of, spread_frames
 from flamingo_eval.engine.kept_pixels import KeptPixels
 from flamingo_eval.records import Image, Video
 
@@ -19,6 +21,7 @@ class OpenedPictures:
         self.decoded = 0
         self.kept = KeptPixels()
         self._clip: tuple[Video, list[PillowImage.Image]] | None = None  # its frames are asked for one by one
+        self._seconds: dict[str, float] = {}
 
     def get(self, media: Image | Video, frame: int, keep: bool) -> PillowImage.Image:
         """A picture, or a frame of a clip. `keep`: it will be needed again. Raises MediaError."""
@@ -29,6 +32,18 @@ class OpenedPictures:
             self.kept.put(key, torch.from_numpy(np.array(picture)))
         return picture
 
+    def clip(self, video: Video, keep: bool) -> Clip:
+        """A clip as one video. `keep`: it will be needed again. Raises MediaError."""
+        key = f"{content_hash(video)}:video"
+        pixels = self.kept.read(key) if keep else self.kept.take(key)
+        if pixels is None:
+            self.decoded += 1
+            frames, self._seconds[key] = spread_frames(video, self.frames)
+            pixels = torch.from_numpy(np.stack([np.array(frame) for frame in frames]))
+        if keep:
+            self.kept.put(key, pixels)
+        return Clip(pixels.numpy(), self._seconds[key])
+
     def _decoded(self, media: Image | Video, frame: int) -> PillowImage.Image:
         if isinstance(media, Image):
             self.decoded += 1
@@ -37,9 +52,3 @@ class OpenedPictures:
             self.decoded += 1
             self._clip = media, frames_of(media, self.frames)
         return self._clip[1][frame]
-
-
-def frames_of(video: Video, n: int) -> list[PillowImage.Image]:
-    """Exactly `n` frames spread over a clip; for a short clip, the last one is repeated."""
-    frames = list(open_video(video, n, longer="spread"))
-    return [frames[min(i * len(frames) // n, len(frames) - 1)] for i in range(n)]

@@ -1,8 +1,8 @@
-"""The image processor's output for each picture, computed once; a stand-in returns it while a prompt is tokenised.
+"""The processor's output for each picture and clip, computed once; a stand-in returns it while a prompt is tokenised.
 
 The number of tokens of a picture depends only on the picture, the model and its options, so no picture is opened twice
 to count it. Fields of a prompt's pictures are concatenated along an axis that differs by family; it is found by
-comparing the output for one picture and for two.
+comparing the output for one picture and for two. All this holds for clips and the video processor too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-PIXELS = ("pixel_values", "pixel_attention_mask")  # while a prompt is tokenised, only their shape matters
+PIXELS = (
+    "pixel_values",
+    "pixel_values_videos",
+    "pixel_attention_mask",
+)  # while a prompt is tokenised, only their shape matters
 Field: TypeAlias = Any  # a tensor, or a list (of lists) of numbers
 
 
@@ -103,12 +107,14 @@ def light(fields: Mapping[str, Field]) -> PictureFields:
 
 
 def fields_to_bytes(picture: PictureFields) -> Tensor | None:
-    """The fields as uint8[N], for a cache of tensors; None if a field is neither a tensor nor a list of numbers."""
+    """The fields as uint8[N], for a cache of tensors; None if one is neither a tensor, a list nor a clip's metadata."""
     values: dict[str, dict[str, Any]] = {}
     for name, value in picture.fields.items():
         if isinstance(value, Tensor):
             numbers = {} if name in PIXELS else {"numbers": value.flatten().tolist()}
             values[name] = {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch."), **numbers}
+        elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            values[name] = {"clips": [dict(v) for v in value]}
         elif isinstance(value, (list, int, float)):
             values[name] = {"plain": value}
         else:
@@ -122,10 +128,15 @@ def fields_to_bytes(picture: PictureFields) -> Tensor | None:
 
 def fields_from_bytes(content: Tensor) -> PictureFields:
     """What `fields_to_bytes` wrote."""
+    from transformers.video_utils import VideoMetadata
+
     fields: dict[str, Field] = {}
     for name, value in json.loads(content.numpy().tobytes()).items():
         if "plain" in value:
             fields[name] = value["plain"]
+            continue
+        if "clips" in value:
+            fields[name] = [VideoMetadata(**entry) for entry in value["clips"]]
             continue
         dtype = getattr(torch, value["dtype"])
         if "numbers" in value:
@@ -136,7 +147,7 @@ def fields_from_bytes(content: Tensor) -> PictureFields:
 
 
 class StandIn:
-    """Replaces the image processor: returns the known output, or calls the original and stores its output."""
+    """Replaces the image or video processor: returns the known output, or calls the original and stores its output."""
 
     def __init__(self, original: Any, known: Mapping[str, Field] | None = None) -> None:
         self.original, self.known = original, known
@@ -150,6 +161,11 @@ class StandIn:
         out = self.original(images, *args, **options)
         self.returned = dict(out) if isinstance(out, Mapping) else {}  # IDEFICS' returns pixels alone
         return out
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """The output, known or returned by the original."""
+        return self.returned or self.known or {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)

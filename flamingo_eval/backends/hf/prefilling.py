@@ -18,14 +18,15 @@ from flamingo_eval.engine.batching import rounded_up
 from flamingo_eval.records import Prompt
 
 PACKED_TOKENS = 2048  # behind a prefix in one pass: each of them is masked from the other prompts' tokens
-PACKED = "packed"
+PACKED, ALONE = "packed", "alone"
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """A prepared prompt: the model's inputs, its pictures, the token ids of its candidates.
 
-    `step`: its length is padded to a multiple of it; `packed`: it is packed behind a prefix with others.
+    `step`: its length is padded to a multiple of it; `packed`: it is packed behind a prefix with others; `alone`: it is
+    read with its pixels, because this family's clips are shown as videos without features.
     """
 
     index: int
@@ -34,6 +35,7 @@ class Query:
     candidates: tuple[tuple[int, ...], ...] = ()
     step: int = 16
     packed: bool = False
+    alone: bool = False
 
     @property
     def length(self) -> int:
@@ -48,7 +50,7 @@ class Query:
     @property
     def shape(self) -> Hashable:
         """Prompts of one shape may share a batch."""
-        return PACKED if self.packed else self.padded
+        return (ALONE, self.index) if self.alone else PACKED if self.packed else self.padded
 
     @property
     def cost(self) -> int:
@@ -70,6 +72,9 @@ class Prefiller:
 
     def states(self, queries: Sequence[Query]) -> Iterator[tuple[list[int], Prefilled]]:
         """Prompts after prefill, as (places in `queries`, their state); a state ends with the next one."""
+        if queries[0].alone:
+            yield [0], self.network.prefill([queries[0].read], queries[0].length, self.pad_id)
+            return
         features = [self.pictures.features_of(q.prompt) for q in queries]
         prefixes = [self._prefix(q, f) for q, f in zip(queries, features, strict=True)]
         for places in self._parts(queries, prefixes):
@@ -86,7 +91,8 @@ class Prefiller:
                 continue
             if state is not None:
                 state = state.rows(torch.zeros(len(places), dtype=torch.long, device=self.network.device))
-            yield places, self.network.prefill(reads, queries[places[0]].padded, self.pad_id, joined, state)
+            clips = self.pictures.clip_features([queries[i].prompt for i in places])
+            yield places, self.network.prefill(reads, queries[places[0]].padded, self.pad_id, joined, state, clips)
 
     def _prefix(self, query: Query, features: Sequence[Any]) -> Prefix | None:
         if not (query.prompt.common_prefix and self.shares_prefixes):
@@ -94,7 +100,8 @@ class Prefiller:
         return self.prefixes.of(query.prompt, query.read, features, self.pictures.keys_of(query.prompt))
 
     def _is_long(self, query: Query) -> bool:
-        return self.in_pieces and query.length >= SHORTEST
+        whole = self.pictures.reader.shows_video(query.prompt)
+        return self.in_pieces and query.length >= SHORTEST and not whole
 
     def pieces(self, read: Read, features: Sequence[Any], size: int | None = None) -> list[Piece]:
         """Where a prompt is divided; `features` of its pictures."""

@@ -16,6 +16,8 @@ from flamingo_eval.backends.hf.folder import INSTALL, ModelFolder
 from flamingo_eval.errors import CheckpointError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.files import read_json_object
 
+OF_VIDEO = "video_"  # before the names of the video processor's options
+SAMPLING = ("do_sample_frames", "num_frames", "fps", "video_metadata", "return_metadata")  # frames are chosen here
 EXTRA = ("torchvision", "transformers", "pillow", "accelerate", "num2words")  # packages of the extra
 
 
@@ -70,7 +72,17 @@ def _loaded(path: Path, backend: str) -> Any:
         original = _processor_class(path) if of_video else None
         if original is None or not any("video" in a for a in original.get_attributes()):
             raise
-        return images_only(original).from_pretrained(path, **options)
+        return images_only(original, path).from_pretrained(path, **options)
+
+
+def _video_processor(path: Path) -> Any:
+    """The folder's video processor, which only torchvision can run; `NoVideo` without."""
+    from transformers import AutoVideoProcessor
+
+    try:
+        return AutoVideoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return NoVideo()
 
 
 def pixtral_processor() -> Any:
@@ -113,14 +125,15 @@ class NoVideo(dict[str, Any]):
             raise AttributeError(name)
 
 
-def images_only(original: Any) -> Any:
-    """A processor class that loads all its parts but the video processor.
+def images_only(original: Any, path: Path | None = None) -> Any:
+    """A processor class that loads all its parts, the video processor of the folder `path` if it can.
 
-    SmolVLM's wants num2words too, to say how long a clip is.
+    SmolVLM's wants num2words too, to say how many frames a clip has.
     """
     module = sys.modules[original.__module__]
     if getattr(module, "num2words", ...) is None:
         module.num2words = str  # type: ignore[attr-defined]
+    shows_video = path is not None and getattr(module, "num2words", ...) is not str
 
     class Loaded(original):  # type: ignore[misc]
         @classmethod
@@ -131,7 +144,8 @@ def images_only(original: Any) -> Any:
         @classmethod
         def _get_arguments_from_pretrained(cls, *args: Any, **options: Any) -> list[Any]:
             parts = iter(Loaded._get_arguments_from_pretrained(*args, **options))
-            return [NoVideo() if "video" in name else next(parts) for name in original.get_attributes()]
+            video = _video_processor(path) if path and shows_video else NoVideo()
+            return [video if "video" in name else next(parts) for name in original.get_attributes()]
 
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
             if isinstance(argument, NoVideo):
@@ -145,10 +159,11 @@ def images_only(original: Any) -> Any:
 def image_options(processor: Any, model_type: str, args: Mapping[str, ArgValue]) -> dict[str, ArgValue]:
     """Apply the family's defaults and then `args` to the image processor; returns the applied options.
 
-    Raises UsageError that lists every option the image processor does not know.
+    Those of the video processor have `video_` before their names. Raises UsageError that lists every unknown option.
     """
-    image_processor = processor.image_processor
-    known_names = _known_options(image_processor)
+    image_processor, video_processor = processor.image_processor, getattr(processor, "video_processor", None)
+    video_names = [f"{OF_VIDEO}{n}" for n in _known_options(video_processor) if n not in SAMPLING]
+    known_names = [*_known_options(image_processor), *video_names]
     unknown = [name for name in args if name not in known_names]
     if unknown:
         hint = did_you_mean(unknown[0], known_names)
@@ -159,14 +174,22 @@ def image_options(processor: Any, model_type: str, args: Mapping[str, ArgValue])
     defaults = {k: v for k, v in family_of(model_type).image_args.items() if k in known_names}
     applied = {**defaults, **args}
     for name, value in applied.items():
-        if name in ("min_pixels", "max_pixels") and getattr(image_processor, "size", None) is not None:
-            edge = "shortest_edge" if name == "min_pixels" else "longest_edge"
-            image_processor.size = type(image_processor.size)(**{**dict(image_processor.size), edge: value})
-        elif name == "longest_edge":
-            image_processor.size = type(image_processor.size)(longest_edge=value)
+        if name in video_names:
+            _apply(video_processor, name.removeprefix(OF_VIDEO), value)
         else:
-            setattr(image_processor, name, value)
+            _apply(image_processor, name, value)
     return applied
+
+
+def _apply(part: Any, name: str, value: ArgValue) -> None:
+    """Set an option of an image or video processor."""
+    if name in ("min_pixels", "max_pixels") and getattr(part, "size", None) is not None:
+        edge = "shortest_edge" if name == "min_pixels" else "longest_edge"
+        part.size = type(part.size)(**{**dict(part.size), edge: value})
+    elif name == "longest_edge":
+        part.size = type(part.size)(longest_edge=value)
+    else:
+        setattr(part, name, value)
 
 
 def call_options(processor: Any, applied: Mapping[str, ArgValue]) -> dict[str, ArgValue]:
@@ -180,12 +203,14 @@ def call_options(processor: Any, applied: Mapping[str, ArgValue]) -> dict[str, A
     return {name: value for name, value in applied.items() if name in own}
 
 
-def _known_options(image_processor: Any) -> list[str]:
-    """Names of options that change the processing of pictures."""
-    kinds = getattr(image_processor, "valid_kwargs", None)
+def _known_options(part: Any) -> list[str]:
+    """Names of options of an image or video processor that change what it makes of pictures; none of `NoVideo`."""
+    if not callable(part):
+        return []
+    kinds = getattr(part, "valid_kwargs", None)
     names = {n for kind in getattr(kinds, "__mro__", ()) for n in getattr(kind, "__annotations__", {})}
     names |= set(getattr(kinds, "__annotations__", {}))
-    if "longest_edge" in dict(getattr(image_processor, "size", None) or {}):
+    if "longest_edge" in dict(getattr(part, "size", None) or {}):
         names |= {"longest_edge"}
     internal = {"return_tensors", "device", "disable_grouping", "data_format", "input_data_format"}
     return sorted(n for n in names - internal if not n.startswith("_"))

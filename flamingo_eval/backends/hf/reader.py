@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from flamingo_eval.backends.hf.clips import Clip, blank_clip, video_inputs
 from flamingo_eval.backends.hf.pictures import Layout, PictureFields, StandIn, blank_pictures
 from flamingo_eval.backends.hf.processor import chat_template
 from flamingo_eval.errors import PromptError
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 END_OF_CHUNK = "\n"
 A_LIST = "{'type': 'text'"  # how a template prints a list that it takes for text
+NOT_INPUTS = ("input_ids", "attention_mask", "labels", "video_metadata")
+BLANK = (96, 64)  # width and height of placeholders that are processed
 OPEN = "\u2403"  # a character that no template writes: marks where an open turn continues
-FRAMES = 8  # of a clip, shown as pictures one after another
+FRAMES = 8  # of a clip
 
 
 class TokenIds(tuple[int, ...]):
@@ -52,12 +55,16 @@ class Reader:
     """Turns prompts into the model's inputs."""
 
     def __init__(self, processor: Any, frames: int = FRAMES, image_options: Mapping[str, Any] | None = None) -> None:
-        """`frames`: pictures in the place of a clip; `image_options`: options of every call of the processor."""
-        self.processor, self.frames = processor, frames
+        """`frames` of a clip; `image_options`: options of every call of the processor.
+
+        Frames are shown as pictures one after another, or with `clips_as_video` as one video.
+        """
+        self.processor, self.frames, self.clips_as_video = processor, frames, False
         self.call: dict[str, Any] = {"images_kwargs": dict(image_options)} if image_options else {}
         self.tokenizer = processor.tokenizer
         self.has_template = bool(chat_template(processor))
         self.image_tag = self._image_tag()
+        self.video_tag = ""
         self._reserved = tuple(dict.fromkeys(t for t in self._special_tokens() if t.strip()))
 
     def _special_tokens(self) -> list[str]:
@@ -75,19 +82,44 @@ class Reader:
             (t for t in (getattr(self.processor, n, None) for n in ("boi_token", "image_token")) if isinstance(t, str)),
             "<image>",
         )
-        if not self.has_template:
-            return own_token
-        start_mark, end_mark = "\u2402", "\u2403"  # characters that no template uses
-        parts = [{"type": "text", "text": start_mark}, {"type": "image"}, {"type": "text", "text": end_mark}]
-        try:
-            text = self._rendered([{"role": "user", "content": parts}])
-        except PromptError:
-            return own_token
-        start, end = text.find(start_mark), text.find(end_mark)
-        tag = text[start + len(start_mark) : end] if 0 <= start < end else ""
+        tag = self._in_template("image") if self.has_template else ""
         return (
             tag if any(token in tag for token in (own_token, *self._special_tokens()) if token.strip()) else own_token
         )
+
+    def _in_template(self, kind: str) -> str:
+        """The chat template's text for an image or a video; "" if it rejects one."""
+        start_mark, end_mark = "\u2402", "\u2403"  # characters that no template uses
+        parts = [{"type": "text", "text": start_mark}, {"type": kind}, {"type": "text", "text": end_mark}]
+        try:
+            text = self._rendered([{"role": "user", "content": parts}])
+        except PromptError:
+            return ""
+        start, end = text.find(start_mark), text.find(end_mark)
+        return text[start + len(start_mark) : end] if 0 <= start < end else ""
+
+    def show_clips_as_video(self) -> str:
+        """Show clips as videos from now on. -> why this is impossible, "" if it is not."""
+        token = getattr(self.processor, "video_token", None)
+        if not isinstance(token, str) or not hasattr(self.processor, "video_processor"):
+            return "this family has no video processor"
+        if not callable(self.processor.video_processor):
+            return "its video processor needs torchvision, SmolVLM's num2words too"
+        tag = self._in_template("video") if self.has_template else token
+        if token not in tag:
+            return "its chat template shows no video"
+        self.video_tag, self.clips_as_video = tag, True
+        try:
+            for n in (1, 2):
+                self.process_clips([blank_clip(self.frames, *BLANK)] * n)
+        except PromptError as error:
+            self.clips_as_video = False
+            return str(error).splitlines()[0]
+        return ""
+
+    def shows_video(self, prompt: Prompt) -> bool:
+        """Whether a prompt has clips that are shown as videos."""
+        return self.clips_as_video and any(isinstance(m, Video) for m in prompt.media)
 
     def text(self, prompt: Prompt) -> str:
         """The prompt as the tokenizer gets it, one tag a picture. Raises PromptError.
@@ -122,40 +154,65 @@ class Reader:
 
     def process(self, pictures: Sequence[PillowImage.Image]) -> tuple[Read, dict[str, Any]]:
         """A prompt of opened pictures only: the model's inputs, and the image processor's output."""
-        return self._with(StandIn(self.processor.image_processor), self.image_tag * len(pictures), pictures, False)
+        read, images, _ = self._with(self.image_tag * len(pictures), False, pictures)
+        return read, images.returned
 
-    def read_opened(self, prompt: Prompt, pictures: Sequence[PillowImage.Image]) -> Read:
-        """A prompt with opened pictures (clips as frames), processed by the processor itself."""
-        stand_in = StandIn(self.processor.image_processor)
-        return self._with(stand_in, self.text(prompt), pictures, not prompt.turns)[0]
+    def process_clips(self, clips: Sequence[Clip]) -> tuple[Read, dict[str, Any]]:
+        """A prompt of clips only: the model's inputs, and the video processor's output."""
+        read, _, videos = self._with(self.video_tag * len(clips), False, clips=clips)
+        return read, videos.returned
 
-    def read(self, prompt: Prompt, pictures: Sequence[PictureFields], layout: Layout) -> Read:
-        """A prompt without pixels, from the known outputs for its pictures; no picture is opened."""
-        stand_in = StandIn(self.processor.image_processor, layout.joined(pictures) if pictures else None)
-        blanks = blank_pictures(len(pictures))
-        return self._with(stand_in, self.text(prompt), blanks, not prompt.turns)[0]
+    def read_opened(self, prompt: Prompt, pictures: Sequence[PillowImage.Image], clips: Sequence[Clip] = ()) -> Read:
+        """A prompt with opened pictures, and clips if they are shown as videos, processed by the processor itself."""
+        return self._with(self.text(prompt), not prompt.turns, pictures, clips)[0]
+
+    def read(
+        self,
+        prompt: Prompt,
+        pictures: Sequence[PictureFields],
+        layout: Layout,
+        clips: Sequence[PictureFields] = (),
+        clip_layout: Layout | None = None,
+    ) -> Read:
+        """A prompt without pixels, from the known outputs for its pictures and clips; none is opened."""
+        images = layout.joined(pictures) if pictures else None
+        videos = clip_layout.joined(clips) if clips and clip_layout else None
+        blanks = blank_pictures(len(pictures)), [blank_clip(2)] * len(clips)
+        return self._with(self.text(prompt), not prompt.turns, *blanks, images, videos)[0]
 
     def _with(
-        self, stand_in: StandIn, text: str, pictures: Sequence[PillowImage.Image], special_tokens: bool
-    ) -> tuple[Read, dict[str, Any]]:
+        self,
+        text: str,
+        special_tokens: bool,
+        pictures: Sequence[PillowImage.Image] = (),
+        clips: Sequence[Clip] = (),
+        known_images: Mapping[str, Any] | None = None,
+        known_videos: Mapping[str, Any] | None = None,
+    ) -> tuple[Read, StandIn, StandIn]:
+        """The inputs, and the stand-ins of the image and the video processor, which know what these returned."""
         # nested, one list per prompt: otherwise LLaVA-OneVision cuts every picture into crops
-        images = [list(pictures)] if pictures else None
-        self.processor.image_processor = stand_in
+        media = {"images": [list(pictures)] if pictures else None, **video_inputs(clips)}
+        image_processor, video_processor = self.processor.image_processor, getattr(self.processor, "video_processor", 0)
+        images, videos = StandIn(image_processor, known_images), StandIn(video_processor, known_videos)
+        self.processor.image_processor = images
+        if clips:
+            self.processor.video_processor = videos
         try:
             out = self.processor(
-                text=[text], images=images, add_special_tokens=special_tokens, return_tensors="pt", **self.call
+                text=[text], add_special_tokens=special_tokens, return_tensors="pt", **media, **self.call
             )
         except Exception as error:  # of the family's own code: PaliGemma takes no text alone, some one picture only
-            what = (
-                "no picture" if not pictures else "one picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
-            )
+            what = f"{_number(len(clips), 'clip')} and " if clips else ""
             raise PromptError(
-                f"{type(self.processor).__name__} rejects a prompt with {what}: {_first_line(error)}",
+                f"{type(self.processor).__name__} rejects a prompt with {what}{_number(len(pictures), 'picture')}: "
+                f"{_first_line(error)}",
                 fix="Ask this model with another number of --shots, or use another model.",
             ) from error
         finally:
-            self.processor.image_processor = stand_in.original
-        return _divided(out, stand_in.returned or stand_in.known or {}), stand_in.returned
+            self.processor.image_processor = image_processor
+            if clips:
+                self.processor.video_processor = video_processor
+        return _divided(out, {**images.fields, **videos.fields}), images, videos
 
     def continuation(self, text: str) -> tuple[int, ...]:
         """Ids of text that continues a prompt, exactly as given."""
@@ -176,11 +233,15 @@ class Reader:
         import jinja2
 
         error: Exception | None = None
+        template: str | None = chat_template(self.processor)
+        if any(part["type"] == "video" for message in messages for part in message["content"]):
+            own = getattr(self.processor, "chat_template", None)
+            template = None if own else template  # SmolVLM's processor has another one for videos
         for some in (messages, [_plain(message) for message in messages]):
             try:
                 text: str = self.processor.apply_chat_template(
                     some,
-                    chat_template=chat_template(self.processor),
+                    chat_template=template,
                     add_generation_prompt=generation,
                     tokenize=False,
                 )
@@ -194,17 +255,26 @@ class Reader:
     def _written(self, part: Part) -> str:
         if isinstance(part, str):
             return part
-        return END_OF_CHUNK if isinstance(part, EndOfChunk) else self.image_tag * self._shown(part)
+        if isinstance(part, EndOfChunk):
+            return END_OF_CHUNK
+        return self.video_tag if self._as_video(part) else self.image_tag * self._shown(part)
 
     def _shown(self, part: Part) -> int:
         """Number of pictures for a part."""
         return self.frames if isinstance(part, Video) else 1
 
+    def _as_video(self, part: Part) -> bool:
+        return self.clips_as_video and isinstance(part, Video)
+
     def _content(self, parts: Sequence[Part]) -> list[dict[str, str]]:
         content: list[dict[str, str]] = []
         for part in parts:
-            text = isinstance(part, str)
-            content += [{"type": "text", "text": str(part)}] if text else [{"type": "image"}] * self._shown(part)
+            if isinstance(part, str):
+                content.append(_text(part))
+            elif self._as_video(part):
+                content.append({"type": "video"})
+            else:
+                content += [{"type": "image"}] * self._shown(part)
         return content
 
     def _check(self, part: Part, prompt: Prompt) -> None:
@@ -234,12 +304,16 @@ def _text(text: str) -> dict[str, str]:
 def _divided(out: Mapping[str, Tensor], of_pictures: Mapping[str, Any]) -> Read:
     """A processor's output for one prompt, without labels and without the attention mask, which is all ones.
 
-    `of_pictures`: the image processor's output; its fields may have the shape of two tokens, as sizes do.
+    `of_pictures`: the image and video processors' outputs; their fields may have the shape of two tokens, as sizes do.
     """
     ids = out["input_ids"]
-    rest = {k: v for k, v in out.items() if k not in ("input_ids", "attention_mask", "labels")}
+    rest = {k: v for k, v in out.items() if k not in NOT_INPUTS}
     by_token = {k: v[0] for k, v in rest.items() if k not in of_pictures and getattr(v, "shape", None) == ids.shape}
     return Read(ids[0], by_token, {k: v for k, v in rest.items() if k not in by_token})
+
+
+def _number(n: int, what: str) -> str:
+    return {0: f"no {what}", 1: f"one {what}"}.get(n, f"{n} {what}s")
 
 
 def _first_line(error: Exception) -> str:

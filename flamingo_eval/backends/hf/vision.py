@@ -9,24 +9,25 @@ from typing import Any
 
 from PIL import Image as PillowImage
 
+from flamingo_eval.backends.hf.clips import blank_clip
 from flamingo_eval.backends.hf.families import Family
 from flamingo_eval.backends.hf.features import joined_features, kept_features, mapped, tensor_names
 from flamingo_eval.backends.hf.network import Network
 from flamingo_eval.backends.hf.opened import OpenedPictures
 from flamingo_eval.backends.hf.pictures import Layout, PictureFields, fields_from_bytes, fields_to_bytes, light
-from flamingo_eval.backends.hf.reader import Read, Reader
+from flamingo_eval.backends.hf.reader import BLANK, Read, Reader
 from flamingo_eval.data.media import content_hash
 from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import CheckpointError, MediaError, PromptError
 from flamingo_eval.records import Image, Pixels, Prompt, Video
 
 PIXELS_KEPT = 64  # pictures whose pixels wait to be encoded
+WHOLE = -1  # in the place of a frame's number: a clip that is shown as one video
 KNOWN = 65_536  # pictures whose processor outputs are cached; they are small
 ADVICE = (
     "Lower --shots, or reduce the tokens per picture with an option of this family in --model-args: max_pixels, "
     "longest_edge, do_image_splitting=false, crop_to_patches=false"
 )
-_BLANK = (96, 64)
 
 
 class Pictures:
@@ -51,8 +52,8 @@ class Pictures:
         self._known: OrderedDict[tuple[str, int, bool], PictureFields] = OrderedDict()
         self._pixels: OrderedDict[tuple[tuple[Image | Video, int], bool], Read] = OrderedDict()
         self.opened, self.encoded = opened, 0
-        self._form: Any = None  # of a picture's features: the layout of the tensors from `get_image_features`
-        blank = PillowImage.new("RGB", _BLANK, "gray")
+        self._forms: dict[bool, Any] = {}  # of features of pictures (False) and videos: the layout of their tensors
+        blank = PillowImage.new("RGB", BLANK, "gray")
         try:
             one, two = (reader.process([blank] * n)[1] for n in (1, 2))
         except PromptError as error:
@@ -61,6 +62,10 @@ class Pictures:
                 fix="Use a model that takes several pictures in a prompt: see docs/models.md.",
             ) from error
         self.layout = Layout.learned(one, two)
+        self.clip_layout = Layout({})
+        if reader.clips_as_video:
+            one, two = (reader.process_clips([blank_clip(reader.frames, *BLANK)] * n)[1] for n in (1, 2))
+            self.clip_layout = Layout.learned(one, two)
 
     @property
     def stats(self) -> Mapping[str, Any]:
@@ -72,13 +77,14 @@ class Pictures:
 
     def read(self, prompt: Prompt) -> Read:
         """The prompt without pixels; new pictures are opened once. Raises MediaError, PromptError."""
-        units = self._units(prompt)
-        return self.reader.read(prompt, [self._of(u, len(units)) for u in units], self.layout)
+        units, clips = self._units(prompt), self._clips(prompt)
+        pictures, videos = ([self._of(u, len(units)) for u in some] for some in (units, clips))
+        return self.reader.read(prompt, pictures, self.layout, videos, self.clip_layout)
 
     def read_opened(self, prompt: Prompt) -> Read:
         """The prompt with pixels, from the model's own processor; they are kept. Raises MediaError, PromptError."""
         opened = [self.opened.get(media, frame, keep=True) for media, frame in self._units(prompt)]
-        return self.reader.read_opened(prompt, opened)
+        return self.reader.read_opened(prompt, opened, [self.opened.clip(c, keep=True) for c, _ in self._clips(prompt)])
 
     def features(self, prompts: Sequence[Prompt]) -> Any:
         """Features of all pictures of some prompts, in order; None if there are no pictures."""
@@ -86,9 +92,14 @@ class Pictures:
         return joined_features(outputs) if outputs else None
 
     def features_of(self, prompt: Prompt) -> list[Any]:
-        """Features of each picture of a prompt, frame by frame."""
+        """Features of each picture of a prompt; frame by frame where clips are shown as pictures."""
         units = self._units(prompt)
         return [self._features(unit, len(units)) for unit in units]
+
+    def clip_features(self, prompts: Sequence[Prompt]) -> Any:
+        """Features of all clips that some prompts show as videos, in order; None if there are none."""
+        outputs = [self._features(unit, 0) for prompt in prompts for unit in self._clips(prompt)]
+        return joined_features(outputs) if outputs else None
 
     def keys_of(self, prompt: Prompt) -> list[str]:
         """Keys of the pictures of a prompt, by content."""
@@ -97,13 +108,20 @@ class Pictures:
     # ----------------------------------------------------------------------------------------------------- pictures
 
     def _units(self, prompt: Prompt) -> list[tuple[Image | Video, int]]:
-        """Pictures, and frames of clips one by one."""
+        """Pictures, and frames of clips one by one where they are shown as pictures."""
         units: list[tuple[Image | Video, int]] = []
         for media in prompt.media:
             if isinstance(media, Pixels):
                 raise MediaError(f"{prompt.id or 'prompt'}: expected picture files, got preprocessed pixels.")
-            units += [(media, 0)] if isinstance(media, Image) else [(media, i) for i in range(self.frames)]
+            if isinstance(media, Image):
+                units.append((media, 0))
+            elif not self.reader.clips_as_video:
+                units += [(media, i) for i in range(self.frames)]
         return units
+
+    def _clips(self, prompt: Prompt) -> list[tuple[Video, int]]:
+        """Clips that are shown as videos."""
+        return [(m, WHOLE) for m in prompt.media if isinstance(m, Video)] if self.reader.clips_as_video else []
 
     def _lone(self, n: int) -> bool:
         return n == 1 and self.family.lone_differs
@@ -132,16 +150,17 @@ class Pictures:
     def _features(self, unit: tuple[Image | Video, int], n: int) -> Any:
         """A picture's features, from the store if it has all of them."""
         key = f"{content_hash(unit[0])}:{unit[1]}:{self._lone(n)}"
-        if self._form is not None:
-            names = tensor_names(self._form)
+        form = self._forms.get(unit[1] == WHOLE)
+        if form is not None:
+            names = tensor_names(form)
             stored = {name: self.store.get(_digest(key, name)) for name in names}
             features = {name: tensor for name, tensor in stored.items() if tensor is not None}
             if len(features) == len(names):
                 assert self.network is not None
                 device = self.network.device
-                return mapped(self._form, lambda name, _: features[name].to(device))
+                return mapped(form, lambda name, _: features[name].to(device))
         output = self._encoded(unit, n)
-        self._form = output
+        self._forms[unit[1] == WHOLE] = output
         mapped(output, lambda name, tensor: self.store.put(_digest(key, name), tensor))
         return output
 
@@ -150,8 +169,13 @@ class Pictures:
         return self.family.lone_differs and n > 1
 
     def _processed(self, unit: tuple[Image | Video, int], n: int) -> tuple[Read, dict[str, Any]]:
-        picture = self.opened.get(*unit, keep=self.network is None)
-        read, returned = self.reader.process([picture, picture] if self._in_pair(n) else [picture])
+        keep = self.network is None
+        if unit[1] == WHOLE:
+            assert isinstance(unit[0], Video)
+            read, returned = self.reader.process_clips([self.opened.clip(unit[0], keep)])
+        else:
+            picture = self.opened.get(*unit, keep=keep)
+            read, returned = self.reader.process([picture, picture] if self._in_pair(n) else [picture])
         if self.network is not None:  # the pixels will be needed soon
             self._pixels[unit, self._lone(n)] = read
             if len(self._pixels) > PIXELS_KEPT:
@@ -162,6 +186,8 @@ class Pictures:
         assert self.network is not None
         read = self._pixels.pop((unit, self._lone(n)), None) or self._processed(unit, n)[0]
         self.encoded += 1
+        if unit[1] == WHOLE:
+            return kept_features(self.network.clip_features(read))
         output = kept_features(self.network.features(read))
         return _first_of_pair(output) if self._in_pair(n) else output
 
