@@ -5,7 +5,8 @@ The whole interleaved text is tokenised in one go, so that ids equal those of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from flamingo_eval.records import EndOfChunk, Image, Pixels, Prompt, Video
 _CLEAN_UP: tuple[tuple[str, str], ...] = (
     *((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't")),
     *((" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re")),
+)
+TRIAL = (
+    "A photo, 1 of 2:\n\u00e9"  # a template may name a token that is missing, which the library finds when it encodes
 )
 
 
@@ -162,9 +166,20 @@ def read_tokenizer(path: Path) -> FastTokenizer:
         raise CheckpointError(f"{path}: there is no such file.")
     if instead := placeholder(path):
         raise CheckpointError(f"{path}: {instead}")
+    with refused(path):
+        fast = FastTokenizer.from_file(str(path))
+        fast.decode(fast.encode(TRIAL).ids)
+    return fast
+
+
+@contextmanager
+def refused(path: Path) -> Iterator[None]:
+    """Whatever the library raises for an invalid tokenizer.json becomes a CheckpointError."""
     try:
-        return FastTokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception for any invalid file
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # plain Exception, and panics of Rust, which are no Exception
         raise CheckpointError(f"{path}: not a tokenizer.json: {error}.") from error
 
 

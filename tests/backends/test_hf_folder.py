@@ -43,6 +43,15 @@ def of_a_language_model(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
 
 
+def of_a_missing_token(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    template = [{"SpecialToken": {"id": "</s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    path.write_text(json.dumps({**tokenizer, "post_processor": {
+        "type": "TemplateProcessing", "single": template, "pair": template, "special_tokens": {},
+    }}))  # fmt: skip
+
+
 def remove(*names: str) -> Callable[[Path], None]:
     def _remove(folder: Path) -> None:
         for name in names:
@@ -62,6 +71,7 @@ def remove(*names: str) -> Callable[[Path], None]:
         (remote_code, r"own code .* never run"),
         (of_a_language_model, "'llama' is not a vision-language family"),
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON: truncated"),
+        (of_a_missing_token, "not a tokenizer.json: no entry"),
     ],
 )
 def test_a_broken_folder_is_refused(folder: Path, spoil: Callable[[Path], object], message: str) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from flamingo_eval.errors import CheckpointError
 from flamingo_eval.models.convert.hf_tokenizer import cleans_up_spaces, read_vocabulary
@@ -55,6 +56,15 @@ def test_a_misspelt_token_has_a_suggestion(tmp_path: Path) -> None:
 def test_a_tokenizer_that_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model"')
     with pytest.raises(CheckpointError, match=r"not a tokenizer.json"):
+        read_vocabulary(tmp_path, ())
+
+
+def test_a_template_of_a_token_that_it_does_not_have_is_found_at_loading(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer("<s>")
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 256)])
+    text = tokenizer.to_str().replace('"SpecialToken":{"id":"<s>"', '"SpecialToken":{"id":"</s>"')
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"not a tokenizer.json: no entry"):
         read_vocabulary(tmp_path, ())
 
 

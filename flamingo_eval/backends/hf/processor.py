@@ -15,6 +15,7 @@ from flamingo_eval.backends.hf.families import family_of
 from flamingo_eval.backends.hf.folder import INSTALL, ModelFolder
 from flamingo_eval.errors import CheckpointError, MissingDependency, UsageError, did_you_mean
 from flamingo_eval.files import read_json_object
+from flamingo_eval.models.tokenizer import TRIAL, refused
 
 OF_VIDEO = "video_"  # before the names of the video processor's options
 SAMPLING = ("do_sample_frames", "num_frames", "fps", "video_metadata", "return_metadata")  # frames are chosen here
@@ -28,7 +29,7 @@ def load_processor(folder: ModelFolder, backend: str = "pil") -> Any:
     Raises MissingDependency, CheckpointError.
     """
     try:
-        return _loaded(folder.path, backend)
+        processor = _loaded(folder.path, backend)
     except (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         package = missing_package(error)
         if package:
@@ -40,6 +41,9 @@ def load_processor(folder: ModelFolder, backend: str = "pil") -> Any:
             f"{folder.path}: its processor cannot be loaded: {str(error).strip().splitlines()[0]}",
             fix="Copy the processor's and tokenizer's files from the original model into the folder.",
         ) from error
+    with refused(folder.path / "tokenizer.json"):
+        processor.tokenizer(TRIAL)
+    return processor
 
 
 def install(package: str) -> str:
