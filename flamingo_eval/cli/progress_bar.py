@@ -1,7 +1,7 @@
 """How far one run is: a bar on a terminal, a plain line now and then elsewhere, nothing with --quiet.
 
 A run has phases (encoding, answering, scoring, writing), and the current phase is always named. Plain lines come after
-five seconds and then more and more seldom, so that a log of many hours stays short.
+five seconds of a phase and then more and more seldom, so that a log of many hours stays short.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class ProgressBar:
             return
         self._start(name, done, total)
         self.newest = self.clock()
+        self.next_line = min(self.next_line, self.newest - self.began + FIRST_LINE)
         self.encoded_before = self.encoded_at_newest = self.encoded() if self.encoded is not None else 0
         self.left = TimeLeft(total, self.newest, done) if total else None
         self._redraw()

@@ -99,6 +99,28 @@ def test_a_phase_is_named_in_a_pipe_even_if_nothing_else_happens(
     assert "coco: scoring METEOR" in text
 
 
+def test_a_late_phase_does_not_wait_for_the_next_line_of_the_one_before(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, looks = Clock(), iter([*[0.5] * 800, *[0.5] * 12])  # 400 seconds of answers, 6 of scoring
+    monkeypatch.setattr(progress_bar, "ASLEEP", 0.0)
+    bar = ProgressBar("coco", 10, clock=clock)
+
+    class Passing:
+        """Scoring begins after 400 s, and is looked at for six more."""
+
+        def wait(self, _: float) -> bool:
+            step = next(looks, None)
+            clock.now += step or 0.0
+            if clock.now - bar.began == 400:
+                bar.phase("scoring METEOR")
+            return step is None
+
+    bar._ended = Passing()  # type: ignore[assignment]
+    bar._lines()
+    assert capsys.readouterr().err.splitlines()[-1] == "coco: scoring METEOR"
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_a_terminal_shows_phase_count_and_time_on_one_line(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, screen = Clock(), io.StringIO()
