@@ -52,9 +52,13 @@ class KeptPixels:
     def take(self, key: str) -> Tensor | None:
         """The pixels of a picture, which are no longer kept; None if they are not there."""
         pixels = self.read(key)
+        self.forget(key)
+        return pixels
+
+    def forget(self, key: str) -> None:
+        """Keep the pixels of a picture no longer, if they are there."""
         if self._places.pop(key, None) is not None and not self._places:
             self._end = 0
-        return pixels
 
     def read(self, key: str) -> Tensor | None:
         """The pixels of a picture, which stay kept; None if they are not there."""

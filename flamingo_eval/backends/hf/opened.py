@@ -32,17 +32,20 @@ class OpenedPictures:
             self.kept.put(key, torch.from_numpy(np.array(picture)))
         return picture
 
-    def clip(self, video: Video, keep: bool) -> Clip:
-        """A clip as one video. `keep`: it will be needed again. Raises MediaError."""
-        key = f"{content_hash(video)}:video"
-        pixels = self.kept.read(key) if keep else self.kept.take(key)
+    def clip(self, video: Video) -> Clip:
+        """A clip as one video, kept until `forget`. Raises MediaError."""
+        key = _whole(video)
+        pixels = self.kept.read(key)
         if pixels is None:
             self.decoded += 1
             frames, self._seconds[key] = spread_frames(video, self.frames)
             pixels = torch.from_numpy(np.stack([np.array(frame) for frame in frames]))
-        if keep:
             self.kept.put(key, pixels)
         return Clip(pixels.numpy(), self._seconds[key])
+
+    def forget(self, video: Image | Video) -> None:
+        """A clip has been encoded: its frames are not needed again."""
+        self.kept.forget(_whole(video))
 
     def _decoded(self, media: Image | Video, frame: int) -> PillowImage.Image:
         if isinstance(media, Image):
@@ -52,3 +55,7 @@ class OpenedPictures:
             self.decoded += 1
             self._clip = media, frames_of(media, self.frames)
         return self._clip[1][frame]
+
+
+def _whole(video: Image | Video) -> str:
+    return f"{content_hash(video)}:video"

@@ -21,7 +21,7 @@ from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import CheckpointError, MediaError, PromptError
 from flamingo_eval.records import Image, Pixels, Prompt, Video
 
-PIXELS_KEPT = 64  # pictures whose pixels wait to be encoded
+PIXELS_KEPT = 64  # pictures and frames whose pixels wait to be encoded
 WHOLE = -1  # in the place of a frame's number: a clip that is shown as one video
 KNOWN = 65_536  # pictures whose processor outputs are cached; they are small
 ADVICE = (
@@ -84,7 +84,7 @@ class Pictures:
     def read_opened(self, prompt: Prompt) -> Read:
         """The prompt with pixels, from the model's own processor; they are kept. Raises MediaError, PromptError."""
         opened = [self.opened.get(media, frame, keep=True) for media, frame in self._units(prompt)]
-        return self.reader.read_opened(prompt, opened, [self.opened.clip(c, keep=True) for c, _ in self._clips(prompt)])
+        return self.reader.read_opened(prompt, opened, [self.opened.clip(c) for c, _ in self._clips(prompt)])
 
     def features(self, prompts: Sequence[Prompt]) -> Any:
         """Features of all pictures of some prompts, in order; None if there are no pictures."""
@@ -169,25 +169,29 @@ class Pictures:
         return self.family.lone_differs and n > 1
 
     def _processed(self, unit: tuple[Image | Video, int], n: int) -> tuple[Read, dict[str, Any]]:
-        keep = self.network is None
         if unit[1] == WHOLE:
             assert isinstance(unit[0], Video)
-            read, returned = self.reader.process_clips([self.opened.clip(unit[0], keep)])
+            read, returned = self.reader.process_clips([self.opened.clip(unit[0])])
         else:
-            picture = self.opened.get(*unit, keep=keep)
+            picture = self.opened.get(*unit, keep=self.network is None)
             read, returned = self.reader.process([picture, picture] if self._in_pair(n) else [picture])
         if self.network is not None:  # the pixels will be needed soon
             self._pixels[unit, self._lone(n)] = read
-            if len(self._pixels) > PIXELS_KEPT:
+            while len(self._pixels) > 1 and self._waiting() > PIXELS_KEPT:
                 self._pixels.popitem(last=False)
         return read, returned
+
+    def _waiting(self) -> int:
+        return sum(self.frames if frame == WHOLE else 1 for (_, frame), _ in self._pixels)
 
     def _encoded(self, unit: tuple[Image | Video, int], n: int) -> Any:
         assert self.network is not None
         read = self._pixels.pop((unit, self._lone(n)), None) or self._processed(unit, n)[0]
         self.encoded += 1
         if unit[1] == WHOLE:
-            return kept_features(self.network.clip_features(read))
+            output = kept_features(self.network.clip_features(read))
+            self.opened.forget(unit[0])
+            return output
         output = kept_features(self.network.features(read))
         return _first_of_pair(output) if self._in_pair(n) else output
 
