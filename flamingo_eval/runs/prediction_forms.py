@@ -22,6 +22,14 @@ from flamingo_eval.files import JsonError, json_lines, named_cells, parse_json
 
 LISTS = ("results", "predictions", "answers", "annotations", "logs", "samples", "outputs", "data")
 MAP_ID, MAP_ANSWER = "id", "prediction"  # the keys of rows from an object of ids and answers
+NOT_TEXT = (  # first bytes of files that are no text: what it is, what to do
+    (b"\x1f\x8b", "compressed with gzip", "Unpack it first: gunzip."),
+    (b"\xfd7zXZ", "compressed with xz", "Unpack it first: unxz."),
+    (b"BZh", "compressed with bzip2", "Unpack it first: bunzip2."),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it first: unzstd."),
+    (b"PK\x03\x04", "a zip archive or an Excel file", "Unpack it first; save a table as CSV."),
+    (b"PAR1", "a Parquet table", "Save it as CSV or JSON: pandas.read_parquet(...).to_csv(..., index=False)."),
+)
 MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 SEPARATORS = ",\t;"
 
@@ -84,9 +92,11 @@ def _text(path: Path) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise PredictionError(
-            f"--predictions {path}: not UTF-8 text (byte {error.start}).", fix="Save the file as UTF-8."
-        ) from error
+        what, fix = next(
+            (row for magic, *row in NOT_TEXT if data.startswith(magic)),
+            (f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8."),
+        )
+        raise PredictionError(f"--predictions {path}: {what}.", fix=fix) from error
 
 
 def _lines(text: str, path: Path, example: str) -> Rows:
@@ -110,6 +120,8 @@ def _whole(value: Any, path: Path, example: str) -> Rows:
     for key in LISTS:
         if isinstance(value.get(key), list) and all(isinstance(entry, dict) for entry in value[key]):
             return Rows(f"a JSON list under '{key}'", _listed(value[key], path, example, key))
+        if isinstance(value.get(key), dict):
+            return Rows(f"a JSON object of ids and answers under '{key}'", tuple(_mapped(value[key])), is_map=True)
     columns = [v for v in value.values() if isinstance(v, list)]
     if len(columns) == len(value) and all(isinstance(entry, dict) for v in columns for entry in v):
         rows = [row for key, v in value.items() for row in _listed(v, path, example, key)]

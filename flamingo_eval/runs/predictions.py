@@ -226,6 +226,11 @@ def _first_key(rows: Sequence[Row], keys: Sequence[str]) -> str | None:
 
 
 def _no_answer(row: Row, keys: Sequence[str], path: Path) -> Problem:
+    empty = next((k for k in keys if k in row.values), "")
+    if empty:
+        return row.problem(
+            f"'{empty}' is null, and no other entry has an answer.", path, 'An empty answer is written "".'
+        )
     names = [k for k in row.values if k not in ID_KEYS]
     hint = next((h for k in names if (h := did_you_mean(k, keys))), "")
     what = f"no key has an answer; the keys are {', '.join(repr(k) for k in row.values)}. {hint}".rstrip()

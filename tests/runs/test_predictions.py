@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 
 from flamingo_eval.config.names import find_task
@@ -68,6 +71,7 @@ def test_scores(tmp_path: Path) -> None:
         ),
         ('{"id": "10", "prediction": "x"}', "1 of 2 queries of split 'val' have no prediction: '11'"),
         ("[" * 100_000, "not JSON"),
+        ('[{"id": "10", "answer": null}]', "entry 1: 'answer' is null, and no other entry has an answer"),
     ],
 )
 def test_open_ended_problems(tmp_path: Path, line: str, what: str) -> None:
@@ -109,6 +113,24 @@ def test_files_that_are_no_predictions(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"\xff")
     with pytest.raises(PredictionError, match="not UTF-8"):
         read_predictions(tmp_path / "b", VQA, SPLIT)
+    packed = gzip.compress(b'{"id": "10", "prediction": "x"}')
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("p.json", "[]")
+    table = io.BytesIO()
+    pandas.DataFrame({"id": ["10"]}).to_parquet(table)
+    kinds = {"gzip": packed, "a zip archive or an Excel file": archive.getvalue(), "a Parquet table": table.getvalue()}
+    for what, data in kinds.items():
+        (tmp_path / "b").write_bytes(data)
+        with pytest.raises(PredictionError, match=what):
+            read_predictions(tmp_path / "b", VQA, SPLIT)
+
+
+def test_an_object_of_ids_and_answers_may_stand_under_a_name(tmp_path: Path) -> None:
+    path = write(tmp_path, json.dumps({"model": "m", "predictions": {"11": "b", "10": "a"}}))
+    read = read_predictions(path, VQA, SPLIT)
+    assert [p.text for p in read.predictions] == ["a", "b"]
+    assert "under 'predictions'" in read.form
 
 
 GOLDEN = case("vqav2")
