@@ -22,6 +22,14 @@ from typing import Any
 from flamingo_eval.errors import FlamingoEvalError, UsageError
 
 ErrorClass = type[FlamingoEvalError]
+_NO_TEXTS = (  # first bytes of files that are no text, what they are, what to do
+    (b"\x1f\x8b", "compressed with gzip", "Unpack it first: gunzip."),
+    (b"\xfd7zXZ", "compressed with xz", "Unpack it first: unxz."),
+    (b"BZh", "compressed with bzip2", "Unpack it first: bunzip2."),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it first: unzstd."),
+    (b"PK\x03\x04", "a zip archive or an Excel file", "Unpack it first; save a table as CSV."),
+    (b"PAR1", "a Parquet table", "Save it as CSV or JSON: pandas.read_parquet(...).to_csv(..., index=False)."),
+)
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
@@ -82,17 +90,27 @@ def has_half_surrogate(text: str, value: object, start: int = 0, end: int | None
 
 def read_text(path: Path, error: ErrorClass, limit: int | None = None) -> str:
     """A UTF-8 file as text. Raises `error` for a file that is missing, unreadable, over `limit` bytes or not UTF-8."""
+    data = b""
     try:
         size = path.stat().st_size
         if limit is not None and size > limit:
             raise error(f"{path}: {size} bytes are too many for this file (limit {limit}).")
-        return path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        return data.decode("utf-8-sig")
     except FileNotFoundError as problem:
         raise error(f"{path}: there is no such file.") from problem
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}.") from problem
     except UnicodeDecodeError as problem:
-        raise error(f"{path}: not UTF-8 text (byte {problem.start}).") from problem
+        what, fix = not_text(data, problem)
+        raise error(f"{path}: {what}.", fix=fix) from problem
+
+
+def not_text(data: bytes, problem: UnicodeDecodeError) -> tuple[str, str]:
+    """What the bytes of a file are that should be a text, and what to do."""
+    kinds = (row for magic, *row in _NO_TEXTS if data.startswith(magic))
+    what, fix = next(kinds, (f"not UTF-8 text (byte {problem.start})", "Save the file as UTF-8."))
+    return what, fix
 
 
 def read_json(path: Path, error: ErrorClass, limit: int | None = None) -> object:

@@ -14,7 +14,7 @@ from random import Random
 
 from flamingo_eval.config.specs import DemoSpec, TaskSpec
 from flamingo_eval.errors import DataError, Problem, UsageError, did_you_mean, problems_in
-from flamingo_eval.files import JsonError, parse_json
+from flamingo_eval.files import JsonError, parse_json, read_text
 from flamingo_eval.prompting.support import Given, brought, group_of
 from flamingo_eval.records import Example, Split
 
@@ -33,12 +33,7 @@ def file_digest(path: Path) -> str:
 
 def read_demos_file(path: Path, queries: Split, support: Split) -> Given:
     """The shots in a file. Raises DataError with all problems: invalid lines, unknown and duplicate ids."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise DataError(f"--demos-file {path}: cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"--demos-file {path}: not UTF-8 text (byte {error.start}).") from error
+    lines = read_text(path, DataError).split("\n")
     known_queries = {e.id for e in queries.examples}
     known_shots = {e.id for e in support.examples}
     shots: dict[str, tuple[str, ...]] = {}

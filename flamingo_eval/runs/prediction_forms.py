@@ -18,18 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_eval.errors import PredictionError, Problem, problems_in
-from flamingo_eval.files import JsonError, json_lines, named_cells, parse_json
+from flamingo_eval.files import JsonError, json_lines, named_cells, not_text, parse_json
 
 LISTS = ("results", "predictions", "answers", "annotations", "logs", "samples", "outputs", "data")
 MAP_ID, MAP_ANSWER = "id", "prediction"  # the keys of rows from an object of ids and answers
-NOT_TEXT = (  # first bytes of files that are no text: what it is, what to do
-    (b"\x1f\x8b", "compressed with gzip", "Unpack it first: gunzip."),
-    (b"\xfd7zXZ", "compressed with xz", "Unpack it first: unxz."),
-    (b"BZh", "compressed with bzip2", "Unpack it first: bunzip2."),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it first: unzstd."),
-    (b"PK\x03\x04", "a zip archive or an Excel file", "Unpack it first; save a table as CSV."),
-    (b"PAR1", "a Parquet table", "Save it as CSV or JSON: pandas.read_parquet(...).to_csv(..., index=False)."),
-)
 MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 SEPARATORS = ",\t;"
 
@@ -92,10 +84,7 @@ def _text(path: Path) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        what, fix = next(
-            (row for magic, *row in NOT_TEXT if data.startswith(magic)),
-            (f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8."),
-        )
+        what, fix = not_text(data, error)
         raise PredictionError(f"--predictions {path}: {what}.", fix=fix) from error
 
 

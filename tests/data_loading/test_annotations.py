@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from flamingo_eval.data.annotation_files import read_csv, read_json, read_json_lines, read_list
@@ -23,6 +25,8 @@ def test_a_cut_json_file_is_told_from_one_that_is_no_json(write: Write) -> None:
         read_json(write("empty.json", "  \n"))
     with pytest.raises(DataError, match="not UTF-8 text"):
         read_json(write("latin.json", b'{"a": "caf\xe9"}'))
+    with pytest.raises(DataError, match=r"packed\.json: compressed with gzip\.\nUnpack it first: gunzip\."):
+        read_json(write("packed.json", gzip.compress(b'{"a": 1}')))
     with pytest.raises(DataError, match="nested too deeply"):
         read_json(write("deep.json", "[" * 100_000))
 

@@ -131,8 +131,16 @@ def test_what_is_wrong_with_a_line_is_named(tmp_path: Path, text: str, message: 
     with pytest.raises(DataError) as caught:
         read_demos_file(file, rows(3, "q"), rows(3, "s"))
     assert message in str(caught.value)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="there is no such file"):
         read_demos_file(tmp_path / "none.jsonl", rows(3, "q"), rows(3, "s"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    file = tmp_path / "demos.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + b'{"id": "q1", "shots": ["s1"]}')
+    queries = rows(3, "q")
+    demos = read_demos_file(file, queries, rows(3, "s"))
+    assert tuple(demos(queries.examples[1], DemoSpec("file", 1, 0))) == ("s1",)
 
 
 def test_queries_without_shots_too_few_and_own_pictures_are_errors(tmp_path: Path) -> None:
