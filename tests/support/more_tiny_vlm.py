@@ -231,6 +231,31 @@ def _got_ocr2() -> Tiny:
     return Tiny("<img><imgpad></img>", (*COMMON, "<imgpad>", "<img>", "</img>"), make, processor)
 
 
+def _cosmos3_edge() -> Tiny:
+    """Its positions need the kinds of tokens, which its processor returns only if asked for them."""
+    qwen = qwen_family("Qwen3VL")
+
+    def make(ids: Mapping[str, int], vocabulary: int) -> Any:
+        rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]}
+        text = {**TEXT, "vocab_size": vocabulary, "head_dim": 12, "rope_parameters": rope}
+        vision = {
+            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "patch_size": 4, "num_patches": 64,
+        }  # fmt: skip
+        return transformers.Cosmos3EdgeConfig(
+            text_config=text, vision_config=vision, projector_hidden_size=64, image_token_id=ids["<|image_pad|>"],
+            video_token_id=ids["<|video_pad|>"], vision_start_token_id=ids["<|vision_start|>"],
+            vision_end_token_id=ids["<|vision_end|>"],
+        )  # fmt: skip
+
+    def processor(tokenizer: Any) -> Any:
+        size = {"shortest_edge": 256, "longest_edge": 1024}
+        images = pil_processor("Cosmos3Edge")(patch_size=4, merge_size=2, size=size)
+        return without_video(transformers.Cosmos3EdgeProcessor)(images, tokenizer)
+
+    return Tiny(qwen.image, qwen.special, make, processor)
+
+
 MORE_FAMILIES: dict[str, Tiny] = {
     "smolvlm": _smolvlm(),
     "llava_next": _llava_next(),
@@ -240,5 +265,6 @@ MORE_FAMILIES: dict[str, Tiny] = {
     "mistral3": _mistral3(),
     "video_llava": _video_llava(),
     "qwen3_5": _qwen3_5(),
+    "cosmos3_edge": _cosmos3_edge(),
 }
 ONE_PICTURE: dict[str, Tiny] = {"blip-2": _blip2(), "got_ocr2": _got_ocr2()}

@@ -36,6 +36,7 @@ CLIP_PROMPTS = {"two clips": CLIPS, "one clip": SHORTER_CLIP}
 CANDIDATES = (" dog", " dog and a cat", " red slope")
 PADDING = 3  # tokens before the longer prompt
 CONTINUED = " dog"
+TOKEN_KINDS = "mm_token_type_ids"  # text, picture or video
 
 P = ParamSpec("P")
 
@@ -77,6 +78,19 @@ def why_unusable(engine: HFEngine, prompts: Mapping[str, Prompt]) -> str:
             log.info("self-check: %s: %s", type(error).__name__, error)
             return f"a prompt with {what} ends in {type(error).__name__}: {_first_line(error)}"
     return ""
+
+
+def asked_for_token_kinds(engine: HFEngine) -> bool:
+    """Have the processor return the kinds of tokens, if the model takes them and they are only returned when asked for.
+
+    -> whether that is new. Cosmos 3 Edge computes no positions without them.
+    """
+    option = f"return_{TOKEN_KINDS}"
+    known = option in engine.reader.call or getattr(engine.reader.processor, option, True)
+    if known or not engine.network.takes(TOKEN_KINDS):
+        return False
+    engine.reader.call[option] = True
+    return True
 
 
 @_inf_if_it_fails("its cache does not continue a prompt")
@@ -168,6 +182,17 @@ def pieces_difference(engine: HFEngine) -> float:
     expected = network.prefill([read], len(read.ids), pad_id, joined_features(features))
     token = torch.tensor([engine.reader.continuation(CONTINUED)[:1]], device=network.device)
     return _largest([(expected.logits, got.logits), (network.extend(expected, token), network.extend(got, token))])
+
+
+@_inf_if_it_fails("candidates are not rows of a batch")
+def rows_difference(engine: HFEngine) -> float:
+    """Largest difference of a candidate's log-likelihood from a batch of candidates and alone; inf if it fails."""
+    network = engine.network
+    candidates = [engine.reader.continuation(text) for text in CANDIDATES]
+    read = engine.pictures.read_opened(PROMPT)
+    state = network.prefill([read], len(read.ids), engine.pad_id)
+    alone = [row_sums(network, state, [candidate]) for candidate in candidates]
+    return float((row_sums(network, state, candidates) - torch.cat(alone)).abs().max())
 
 
 @_inf_if_it_fails("no tree of candidates")

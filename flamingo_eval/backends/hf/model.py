@@ -174,17 +174,22 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
         CLIP_PROMPTS,
         CLIPS,
         PROMPTS,
+        asked_for_token_kinds,
         cache_difference,
         clips_difference,
         difference,
         pieces_difference,
         prefix_difference,
+        rows_difference,
         tree_difference,
         why_unusable,
     )
 
     family = engine.network.model.config.model_type
-    if why := why_unusable(engine, PROMPTS):
+    why = why_unusable(engine, PROMPTS)
+    if why and asked_for_token_kinds(engine):
+        why = why_unusable(engine, PROMPTS)
+    if why:
         raise CheckpointError(
             f"{family}: demonstrations cannot be shown to this model: {why}.",
             fix="Use a model that takes several pictures in a prompt: see docs/models.md.",
@@ -193,8 +198,6 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
     notices = []
     if not cache_difference(engine) <= limit:
         engine.own = True
-        engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = prefiller.in_pieces = False
-        notices.append("this family's cache has rules of its own: its `generate`, and one pass a candidate")
     elif not engine.fast:
         notices.append("this family reads one prompt at a time, as its own code does")
     elif not difference(engine) <= limit:
@@ -203,6 +206,10 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
     elif engine.tree and not tree_difference(engine) <= limit:
         engine.tree = prefiller.packs = prefiller.in_pieces = False
         notices.append("this family cannot rank a tree of candidates: each one continues a copy of the cache")
+    if engine.own or not (engine.tree or rows_difference(engine) <= limit):
+        engine.own = True
+        engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = prefiller.in_pieces = False
+        notices = ["this family's cache has rules of its own: its `generate`, and one pass a candidate"]
     if engine.reader.clips_as_video and not (why := why_unusable(engine, CLIP_PROMPTS)):
         engine.own_clips = engine.own or not cache_difference(engine, CLIPS) <= limit
         engine.clip_features = engine.fast and not engine.own_clips and clips_difference(engine) <= limit

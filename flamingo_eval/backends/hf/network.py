@@ -71,6 +71,10 @@ class Network:
         )
         self._rope_index = getattr(self.inner, "get_rope_index", None)
 
+    def takes(self, name: str) -> bool:
+        """Whether its forward pass has an input of this name."""
+        return name in self._takes
+
     @property
     def device(self) -> torch.device:
         """Device of inputs."""
@@ -112,7 +116,8 @@ class Network:
         following = n.clone()
         for row, one in enumerate(read):  # one by one: not every family accepts grids of several prompts
             inputs = {k: self.moved(v) for k, v in one.by_picture.items() if k in parameters}
-            inputs |= {k: self.moved(v)[None] for k, v in one.by_token.items() if k in parameters}
+            by_token = {"attention_mask": torch.ones_like(one.ids), **one.by_token}
+            inputs |= {k: self.moved(v)[None] for k, v in by_token.items() if k in parameters}
             if not any(k.endswith("grid_thw") for k in inputs):
                 continue
             rope_positions, delta = self._rope_index(input_ids=self.moved(one.ids)[None], **inputs)

@@ -35,8 +35,10 @@ class OwnCode:
         self._forget()
         out = self.network.model.generate(
             **self._inputs(read), do_sample=False, num_beams=spec.beams, max_new_tokens=spec.max_new_tokens,
-            pad_token_id=pad_id, **options,
+            pad_token_id=pad_id, return_dict_in_generate=False, **options,
         )  # fmt: skip
+        if not isinstance(out, Tensor):  # DiffusionGemma's, which writes no token after another
+            raise TypeError(f"its `generate` returns {type(out).__name__}, not token ids")
         ids: list[int] = out[0].tolist()
         prompt = read.ids.tolist()
         return ids[len(prompt) :] if ids[: len(prompt)] == prompt else ids

@@ -19,6 +19,7 @@ from torch import Tensor
 PIXELS = (
     "pixel_values",
     "pixel_values_videos",
+    "pixel_values_local",
     "pixel_attention_mask",
 )  # while a prompt is tokenised, only their shape matters
 Field: TypeAlias = Any  # a tensor, or a list (of lists) of numbers
@@ -44,11 +45,20 @@ class Layout:
 
     def first(self, two: Mapping[str, Field]) -> dict[str, Field]:
         """The first of two pictures."""
-        return {name: _first(two[name], axis) for name, axis in self.axes.items()}
+        return {name: _first(two[name], axis) for name, axis in self.axes.items() if name in two}
 
     def joined(self, pictures: Sequence[PictureFields]) -> dict[str, Field]:
-        """The fields of a prompt from those of its pictures, in order."""
-        return {name: _joined([p.fields[name] for p in pictures], axis, name) for name, axis in self.axes.items()}
+        """The fields of a prompt from those of its pictures, in order; not every picture needs to have all of them."""
+        names = dict.fromkeys(name for p in pictures for name in (*self.axes, *p.fields) if name in p.fields)
+        return {name: _joined(_of_each(pictures, name), self.axes.get(name, 0), name) for name in names}
+
+
+def _of_each(pictures: Sequence[PictureFields], name: str) -> list[Field]:
+    """A field of each picture that has it. A list has an entry for every picture: an empty one for the others."""
+    present = [p.fields[name] for p in pictures if name in p.fields]
+    if len(present) == len(pictures) or isinstance(present[0], Tensor):
+        return present
+    return [p.fields.get(name, [[]]) for p in pictures]
 
 
 def _axis(one: Field, two: Field) -> int | None:

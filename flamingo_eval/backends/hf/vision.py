@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from PIL import Image as PillowImage
 
 from flamingo_eval.backends.hf.clips import blank_clip
@@ -192,8 +193,20 @@ class Pictures:
             output = kept_features(self.network.clip_features(read))
             self.opened.forget(unit[0])
             return output
-        output = kept_features(self.network.features(read))
-        return _first_of_pair(output) if self._in_pair(n) else output
+        if self._in_pair(n):
+            return _first_of_pair(kept_features(self.network.features(read)))
+        try:
+            return kept_features(self.network.features(read))
+        except (RuntimeError, ValueError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or self._lone(n):
+                raise
+            return self._encoded_twice(unit)
+
+    def _encoded_twice(self, unit: tuple[Image | Video, int]) -> Any:
+        """Features of a picture encoded beside itself: Mistral 3's code fails for one of a single token alone."""
+        assert self.network is not None
+        picture = self.opened.get(*unit, keep=False)
+        return _first_of_pair(kept_features(self.network.features(self.reader.process([picture, picture])[0])))
 
 
 def _digest(key: str, name: str) -> str:
