@@ -14,7 +14,7 @@ from flamingo_eval import Image, Prompt, Turn, load_model
 from flamingo_eval.backends.choice import ModelChoice, choose_model, parse_args
 from flamingo_eval.backends.hf.shape import HFShape
 from flamingo_eval.errors import CheckpointError, MissingDependency, PromptError, UsageError
-from tests.support.more_tiny_vlm import MORE_FAMILIES, ONE_PICTURE
+from tests.support.more_tiny_vlm import MORE_FAMILIES, NO_DEMONSTRATIONS
 from tests.support.tiny_vlm import save_tiny
 
 
@@ -52,6 +52,11 @@ def of_a_missing_token(folder: Path) -> None:
     }}))  # fmt: skip
 
 
+def of_proteins(folder: Path) -> None:
+    shutil.copytree(folder, folder / "protein_tokenizer")
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": "EvollaProcessor"}))
+
+
 def remove(*names: str) -> Callable[[Path], None]:
     def _remove(folder: Path) -> None:
         for name in names:
@@ -71,6 +76,7 @@ def remove(*names: str) -> Callable[[Path], None]:
         (remote_code, r"own code .* never run"),
         (of_a_language_model, "'llama' is not a vision-language family"),
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON: truncated"),
+        (of_proteins, "EvollaProcessor has no image processor"),
         (of_a_missing_token, "not a tokenizer.json: no entry"),
     ],
 )
@@ -188,9 +194,9 @@ def test_a_template_may_expect_text_in_turns_without_pictures(tmp_path: Path) ->
         assert text.replace("<|im_end|>", "") == "Be short.What is it?snow"
 
 
-@pytest.mark.parametrize("family", sorted(ONE_PICTURE))
+@pytest.mark.parametrize("family", sorted(NO_DEMONSTRATIONS))
 def test_a_family_that_cannot_be_shown_demonstrations_is_refused_at_load(family: str, tmp_path: Path) -> None:
-    folder = save_tiny(family, tmp_path / "model", ONE_PICTURE[family])
+    folder = save_tiny(family, tmp_path / "model", NO_DEMONSTRATIONS[family])
     with pytest.raises(CheckpointError, match="demonstrations cannot be shown to this model") as caught:
         load_model(f"hf:{folder}")
     assert len(str(caught.value).splitlines()) == 2

@@ -256,6 +256,21 @@ def _cosmos3_edge() -> Tiny:
     return Tiny(qwen.image, qwen.special, make, processor)
 
 
+def _diffusion_gemma() -> Tiny:
+    """It fills in a canvas instead of continuing a prompt token by token."""
+    gemma = _gemma4()
+
+    def make(ids: Mapping[str, int], vocabulary: int) -> Any:
+        experts = {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32}
+        return transformers.DiffusionGemmaConfig(
+            text_config={**TEXT, **SLIDING, **experts, "vocab_size": vocabulary},
+            vision_config=gemma.make(ids, vocabulary).vision_config.to_dict(), canvas_length=16,
+            boi_token_id=ids["<|image>"], eoi_token_id=ids["<image|>"], image_token_id=ids["<|image|>"],
+        )  # fmt: skip
+
+    return Tiny(gemma.image, gemma.special, make, gemma.processor)
+
+
 MORE_FAMILIES: dict[str, Tiny] = {
     "smolvlm": _smolvlm(),
     "llava_next": _llava_next(),
@@ -267,4 +282,8 @@ MORE_FAMILIES: dict[str, Tiny] = {
     "qwen3_5": _qwen3_5(),
     "cosmos3_edge": _cosmos3_edge(),
 }
-ONE_PICTURE: dict[str, Tiny] = {"blip-2": _blip2(), "got_ocr2": _got_ocr2()}
+NO_DEMONSTRATIONS: dict[str, Tiny] = {
+    "blip-2": _blip2(),
+    "got_ocr2": _got_ocr2(),
+    "diffusion_gemma": _diffusion_gemma(),
+}

@@ -321,6 +321,7 @@ NAMED: dict[str, dict[str, str]] = {
         "audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>",
     },
 }  # fmt: skip
+NAMED["diffusion_gemma"] = NAMED["gemma4"]
 FAMILIES: dict[str, Tiny] = {
     "idefics2": idefics_family("Idefics2"),
     "idefics3": idefics_family("Idefics3"),

@@ -74,9 +74,14 @@ def why_unusable(engine: HFEngine, prompts: Mapping[str, Prompt]) -> str:
         try:
             read = engine.pictures.read_opened(prompt)
             engine.own_code.generate(read, DecodeSpec(beams=1, max_new_tokens=1), engine.stop_ids, engine.pad_id)
+            predicted = engine.own_code.predicted(read)
         except Exception as error:  # whatever a family's own code raises
             log.info("self-check: %s: %s", type(error).__name__, error)
             return f"a prompt with {what} ends in {type(error).__name__}: {_first_line(error)}"
+        if predicted != len(read.ids):
+            return (
+                f"it predicts {predicted} positions of a prompt of {len(read.ids)} tokens, not each from those before"
+            )
     return ""
 
 

@@ -59,6 +59,12 @@ class OwnCode:
         logits: Tensor = self.network.model(**self._inputs(read), return_dict=True).logits
         return logits[0, -last:].float()
 
+    @torch.inference_mode()
+    def predicted(self, read: Read) -> int:
+        """For how many positions one pass over a prompt returns logits: its tokens, except in models of diffusion."""
+        self._forget()
+        return int(self.network.model(**self._inputs(read), return_dict=True).logits.shape[1])
+
     def _inputs(self, read: Read) -> dict[str, Any]:
         rows = {"input_ids": read.ids, "attention_mask": torch.ones_like(read.ids), **read.by_token}
         return {

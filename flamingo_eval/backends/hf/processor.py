@@ -41,6 +41,12 @@ def load_processor(folder: ModelFolder, backend: str = "pil") -> Any:
             f"{folder.path}: its processor cannot be loaded: {str(error).strip().splitlines()[0]}",
             fix="Copy the processor's and tokenizer's files from the original model into the folder.",
         ) from error
+    for part in ("image_processor", "tokenizer"):
+        if getattr(processor, part, None) is None:
+            raise CheckpointError(
+                f"{folder.path}: {type(processor).__name__} has no {part.replace('_', ' ')}.",
+                fix="Use a vision-language model with the processor's and tokenizer's files of the original.",
+            )
     with refused(folder.path / "tokenizer.json"):
         processor.tokenizer(TRIAL)
     return processor
