@@ -1,4 +1,4 @@
-"""Pictures that a family's own code treats unlike others: of one token alone, or without a field that others have."""
+"""Pictures that a family's own code treats unlike others: of one token, of several crops, without a field."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image as PillowImage
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from flamingo_eval import DecodeSpec, Image, Prompt, load_model
+from flamingo_eval.backends.hf.features import joined_features, of_one_picture, tensor_names
 from flamingo_eval.backends.hf.model import HFModel
 from flamingo_eval.backends.hf.pictures import Layout, PictureFields
+from flamingo_eval.backends.hf.prefix_cache import picture_tokens
 from tests.support.more_tiny_vlm import MORE_FAMILIES
 from tests.support.tiny_vlm import FAMILIES, save_tiny
 
@@ -61,6 +64,17 @@ def test_fields_that_only_some_pictures_have_are_joined() -> None:
     assert fields["num_local_patches"] == [0, 2, 2]
     assert fields["patch_newline_masks"] == [[], [True, False], [True, False]]
     assert fields["pixel_values_local"].shape == (4, 3, 4, 4)
+
+
+def test_features_have_one_form_whatever_the_number_of_crops() -> None:
+    """MiniCPM's code returns a tensor for each crop; what is kept of one picture must be found again of another."""
+    whole, crops = torch.rand(4, 6), [torch.rand(4, 6), torch.rand(3, 6), torch.rand(3, 6)]
+    one = of_one_picture(BaseModelOutputWithPooling(pooler_output=[whole]))
+    several = of_one_picture(BaseModelOutputWithPooling(pooler_output=crops))
+    assert tensor_names(one) == tensor_names(several)
+    assert (picture_tokens(one), picture_tokens(several)) == (4, 10)
+    joined = torch.cat(joined_features([one, several])["pooler_output"])
+    assert joined.equal(torch.cat([whole, *crops]))
 
 
 def test_candidates_that_differ_in_a_batch_are_read_one_pass_each(

@@ -41,6 +41,19 @@ def kept_features(output: Any) -> Any:
     return type(output)(**fields)
 
 
+def of_one_picture(output: Any) -> Any:
+    """The features of one picture, in one tensor where each of its crops has its own: every picture's have one form."""
+    return type(output)(**{name: _of_crops(value, name) for name, value in output.items()})
+
+
+def _of_crops(value: Any, name: str) -> Any:
+    if isinstance(value, Tensor):
+        return value
+    if name == FEATURES:
+        return [value[0] if len(value) == 1 else torch.cat([item.reshape(-1, item.shape[-1]) for item in value])]
+    return [layer if isinstance(layer, Tensor) else _of_crops(layer, FEATURES) for layer in value]
+
+
 def features_name(output: Any) -> str:
     """The name under which `get_image_features` returns what stands in the place of a picture's tokens."""
     return FEATURES if output.get(FEATURES) is not None else HIDDEN

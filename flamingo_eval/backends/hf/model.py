@@ -51,7 +51,7 @@ class HFModel:
         self.network = Network(_weights(self.shape, target, kind))
         store = None
         if keep:
-            namespace = f"hf {self.shape.sha256} {kind} {target.type} {_attention(self.network)}"
+            namespace = f"hf, one tensor a picture {self.shape.sha256} {kind} {target.type} {_attention(self.network)}"
             store = VisionCache(namespace, cache_dir() / "vision", disk_bytes=cache_bytes())
         self.pictures = Pictures(self.shape.reader, self.network, self.shape.family, self.shape.opened, store)
         stop = _stop_ids(self.network.model, self.shape.processor.tokenizer)

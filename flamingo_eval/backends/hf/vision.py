@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 from flamingo_eval.backends.hf.clips import blank_clip
 from flamingo_eval.backends.hf.families import Family
-from flamingo_eval.backends.hf.features import joined_features, kept_features, mapped, tensor_names
+from flamingo_eval.backends.hf.features import joined_features, kept_features, mapped, of_one_picture, tensor_names
 from flamingo_eval.backends.hf.network import Network
 from flamingo_eval.backends.hf.opened import OpenedPictures
 from flamingo_eval.backends.hf.pictures import Layout, PictureFields, fields_from_bytes, fields_to_bytes, light
@@ -160,7 +160,7 @@ class Pictures:
                 assert self.network is not None
                 device = self.network.device
                 return mapped(form, lambda name, _: features[name].to(device))
-        output = self._encoded(unit, n)
+        output = of_one_picture(self._encoded(unit, n))
         self._forms[unit[1] == WHOLE] = output
         mapped(output, lambda name, tensor: self.store.put(_digest(key, name), tensor))
         return output
