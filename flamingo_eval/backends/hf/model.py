@@ -12,10 +12,7 @@ import torch
 from flamingo_eval.backends.choice import ModelChoice
 from flamingo_eval.backends.hf.engine import HFEngine
 from flamingo_eval.backends.hf.network import Network
-from flamingo_eval.backends.hf.processor import (
-    install,
-    missing_package,
-)
+from flamingo_eval.backends.hf.processor import install, missing_package
 from flamingo_eval.backends.hf.reader import TokenIds
 from flamingo_eval.backends.hf.shape import AS_TURN, HFShape, hf_shape
 from flamingo_eval.backends.hf.vision import Pictures

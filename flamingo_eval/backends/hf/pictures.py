@@ -16,12 +16,8 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-PIXELS = (
-    "pixel_values",
-    "pixel_values_videos",
-    "pixel_values_local",
-    "pixel_attention_mask",
-)  # while a prompt is tokenised, only their shape matters
+# while a prompt is tokenised, only the shape of these matters
+PIXELS = ("pixel_values", "pixel_values_videos", "pixel_values_local", "pixel_attention_mask")
 Field: TypeAlias = Any  # a tensor, or a list (of lists) of numbers
 
 
