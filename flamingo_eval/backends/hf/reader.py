@@ -104,7 +104,8 @@ class Reader:
         if not isinstance(token, str) or not hasattr(self.processor, "video_processor"):
             return "this family has no video processor"
         if not callable(self.processor.video_processor):
-            return "its video processor needs torchvision, SmolVLM's num2words too"
+            packages = "torchvision and num2words" if "SmolVLM" in type(self.processor).__name__ else "torchvision"
+            return f"its video processor needs {packages}"
         tag = self._in_template("video") if self.has_template else token
         if token not in tag:
             return "its chat template shows no video"
