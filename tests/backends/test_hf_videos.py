@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from flamingo_eval.errors import UsageError
 from tests.support.tiny_video import TORCHVISION, VIDEO, save_tiny_video
 
 ROOT = Path(__file__).parents[2]
+without_torchvision = pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
 WITHOUT_FEATURES = ("internvl", "smolvlm")  # their frames go through the picture's code
 
 
@@ -76,7 +78,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_video("qwen2_5_vl", tmp_path_factory.mktemp("qwen") / "model")
 
 
-@pytest.mark.skipif(TORCHVISION.name in sys.modules, reason="torchvision is imported")
+@without_torchvision
 def test_without_torchvision_clips_are_frames_and_the_record_says_so(qwen: Path) -> None:
     model = load_model(f"hf:{qwen}", device="cpu", dtype="float32")
     assert isinstance(model, HFModel)
@@ -85,6 +87,7 @@ def test_without_torchvision_clips_are_frames_and_the_record_says_so(qwen: Path)
     assert model.shape.reader.text(prompt).count("<|image_pad|>") == 8
 
 
+@without_torchvision
 def test_a_run_says_how_clips_are_shown_and_the_record_too(qwen: Path, tmp_path: Path) -> None:
     words = ["run", "msvdqa", "--shots", "0", "--limit", "2", "--model", f"hf:{qwen}", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, words, catch_exceptions=True)
@@ -94,6 +97,7 @@ def test_a_run_says_how_clips_are_shown_and_the_record_too(qwen: Path, tmp_path:
     assert json.loads(record.read_text())["model"]["clips"] == "shown as frames"
 
 
+@without_torchvision
 def test_asked_for_videos_without_torchvision_it_says_what_to_install(qwen: Path) -> None:
     with pytest.raises(UsageError, match="torchvision") as caught:
         load_model(f"hf:{qwen}", model_args="clips=video")

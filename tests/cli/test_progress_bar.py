@@ -102,7 +102,7 @@ def test_a_phase_is_named_in_a_pipe_even_if_nothing_else_happens(
 def test_a_late_phase_does_not_wait_for_the_next_line_of_the_one_before(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, looks = Clock(), iter([*[0.5] * 800, *[0.5] * 12])  # 400 seconds of answers, 6 of scoring
+    clock, looks = Clock(), iter([0.5] * 812)  # 400 seconds of answers, 6 of scoring
     monkeypatch.setattr(progress_bar, "ASLEEP", 0.0)
     bar = ProgressBar("coco", 10, clock=clock)
 

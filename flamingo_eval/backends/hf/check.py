@@ -121,32 +121,20 @@ def _first_line(error: Exception) -> str:
 
 
 @_inf_if_it_fails("the model does not accept features")
-def difference(engine: HFEngine) -> float:
-    """Largest difference in log-probability of the next token, batched with a shorter prompt; inf if it fails."""
+def difference(engine: HFEngine, prompt: Prompt = PROMPT, shorter: Prompt = SHORTER) -> float:
+    """Largest difference in log-probability of the next token, from features in a batch and from pixels alone.
+
+    Of pictures, or with other prompts of clips as videos; inf if it fails.
+    """
     network, pictures = engine.network, engine.pictures
-    plain = pictures.read_opened(PROMPT)
-    fast = [pictures.read(prompt) for prompt in (PROMPT, SHORTER)]
+    plain, both = pictures.read_opened(prompt), (prompt, shorter)
+    fast = [pictures.read(p) for p in both]
     if fast[0].ids.tolist() != plain.ids.tolist():
-        log.info("self-check: the pictures' tokens differ")
+        log.info("self-check: the tokens of pictures or clips differ")
         return math.inf
     expected = network.prefill([plain], len(plain.ids), engine.pad_id).logits[0]
-    features = pictures.features([PROMPT, SHORTER])
-    got = network.prefill(fast, len(plain.ids) + PADDING, engine.pad_id, features).logits[0]
-    return _largest([(expected, got)])
-
-
-@_inf_if_it_fails("the model does not accept features of clips")
-def clips_difference(engine: HFEngine) -> float:
-    """Likewise for clips as videos, `difference`."""
-    network, pictures = engine.network, engine.pictures
-    plain = pictures.read_opened(CLIPS)
-    fast = [pictures.read(prompt) for prompt in (CLIPS, SHORTER_CLIP)]
-    if fast[0].ids.tolist() != plain.ids.tolist():
-        log.info("self-check: the clips' tokens differ")
-        return math.inf
-    expected = network.prefill([plain], len(plain.ids), engine.pad_id).logits[0]
-    clips, padded = pictures.clip_features([CLIPS, SHORTER_CLIP]), len(plain.ids) + PADDING
-    got = network.prefill(fast, padded, engine.pad_id, clips=clips).logits[0]
+    features, clips = pictures.features(both), pictures.clip_features(both)
+    got = network.prefill(fast, len(plain.ids) + PADDING, engine.pad_id, features, clips=clips).logits[0]
     return _largest([(expected, got)])
 
 

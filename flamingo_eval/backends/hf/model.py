@@ -168,12 +168,9 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
     Raises CheckpointError for a family that cannot be asked prompts with several pictures at all.
     """
     from flamingo_eval.backends.hf.check import (
-        CLIP_PROMPTS,
-        CLIPS,
         PROMPTS,
         asked_for_token_kinds,
         cache_difference,
-        clips_difference,
         difference,
         pieces_difference,
         prefix_difference,
@@ -207,14 +204,8 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
         engine.own = True
         engine.fast = engine.tree = prefiller.shares_prefixes = prefiller.packs = prefiller.in_pieces = False
         notices = ["this family's cache has rules of its own: its `generate`, and one pass a candidate"]
-    if engine.reader.clips_as_video and not (why := why_unusable(engine, CLIP_PROMPTS)):
-        engine.own_clips = engine.own or not cache_difference(engine, CLIPS) <= limit
-        engine.clip_features = engine.fast and not engine.own_clips and clips_difference(engine) <= limit
-        if not engine.clip_features:
-            notices.append("this family does not accept features of clips: prompts with clips are read one at a time")
-    elif engine.reader.clips_as_video:
-        engine.no_clips = why
-        notices.append(f"clips cannot be shown to this model as videos: {why}")
+    if engine.reader.clips_as_video:
+        notices += _check_clips(engine)
     if prefiller.in_pieces and not pieces_difference(engine) <= limit:
         prefiller.in_pieces = False  # long prompts are read whole then
     if prefiller.packs and not prefix_difference(engine) <= limit:
@@ -225,3 +216,25 @@ def _check_fast_ways(engine: HFEngine) -> list[str]:
     for notice in notices:
         log.warning("%s: %s", family, notice)
     return notices
+
+
+def _check_clips(engine: HFEngine) -> list[str]:
+    """The same for clips that are shown as videos. Those that cannot be shown are no problem before one is asked."""
+    from flamingo_eval.backends.hf.check import (
+        CLIP_PROMPTS,
+        CLIPS,
+        SHORTER_CLIP,
+        cache_difference,
+        difference,
+        why_unusable,
+    )
+
+    engine.no_clips = why_unusable(engine, CLIP_PROMPTS)
+    if engine.no_clips:
+        return [f"clips cannot be shown to this model as videos: {engine.no_clips}"]
+    limit = engine.tolerance
+    engine.own_clips = engine.own or not cache_difference(engine, CLIPS) <= limit
+    engine.clip_features = engine.fast and not engine.own_clips and difference(engine, CLIPS, SHORTER_CLIP) <= limit
+    if engine.clip_features:
+        return []
+    return ["this family does not accept features of clips: prompts with clips are read one at a time"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 END_OF_CHUNK = "\n"
 A_LIST = "{'type': 'text'"  # how a template prints a list that it takes for text
 NOT_INPUTS = ("input_ids", "attention_mask", "labels", "video_metadata")
-BLANK = (96, 64)  # width and height of placeholders that are processed
+PLACEHOLDER = (96, 64)  # width and height of placeholders that are processed
 OPEN = "\u2403"  # a character that no template writes: marks where an open turn continues
 FRAMES = 8  # of a clip
 
@@ -112,7 +112,7 @@ class Reader:
         self.video_tag, self.clips_as_video = tag, True
         try:
             for n in (1, 2):
-                self.process_clips([blank_clip(self.frames, *BLANK)] * n)
+                self.process_clips([blank_clip(self.frames, *PLACEHOLDER)] * n)
         except PromptError as error:
             self.clips_as_video = False
             return str(error).splitlines()[0]

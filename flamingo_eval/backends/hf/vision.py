@@ -16,7 +16,7 @@ from flamingo_eval.backends.hf.features import joined_features, kept_features, m
 from flamingo_eval.backends.hf.network import Network
 from flamingo_eval.backends.hf.opened import OpenedPictures
 from flamingo_eval.backends.hf.pictures import Layout, PictureFields, fields_from_bytes, fields_to_bytes, light
-from flamingo_eval.backends.hf.reader import BLANK, Read, Reader
+from flamingo_eval.backends.hf.reader import PLACEHOLDER, Read, Reader
 from flamingo_eval.data.media import content_hash
 from flamingo_eval.engine.vision_cache import VisionCache
 from flamingo_eval.errors import CheckpointError, MediaError, PromptError
@@ -54,7 +54,7 @@ class Pictures:
         self._pixels: OrderedDict[tuple[tuple[Image | Video, int], bool], Read] = OrderedDict()
         self.opened, self.encoded = opened, 0
         self._forms: dict[bool, Any] = {}  # of features of pictures (False) and videos: the layout of their tensors
-        blank = PillowImage.new("RGB", BLANK, "gray")
+        blank = PillowImage.new("RGB", PLACEHOLDER, "gray")
         try:
             one, two = (reader.process([blank] * n)[1] for n in (1, 2))
         except PromptError as error:
@@ -65,7 +65,7 @@ class Pictures:
         self.layout = Layout.learned(one, two)
         self.clip_layout = Layout({})
         if reader.clips_as_video:
-            one, two = (reader.process_clips([blank_clip(reader.frames, *BLANK)] * n)[1] for n in (1, 2))
+            one, two = (reader.process_clips([blank_clip(reader.frames, *PLACEHOLDER)] * n)[1] for n in (1, 2))
             self.clip_layout = Layout.learned(one, two)
 
     @property
