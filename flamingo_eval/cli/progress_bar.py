@@ -53,6 +53,7 @@ class ProgressBar:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._ended = threading.Event()
+        self._printer: threading.Thread | None = None
         self._start(phase, 0, total)
 
     def _start(self, name: str, done: int, total: int) -> None:
@@ -65,11 +66,14 @@ class ProgressBar:
         if sys.stderr.isatty():
             self._open_bar()
         else:
-            threading.Thread(target=self._lines, daemon=True).start()
+            self._printer = threading.Thread(target=self._lines, daemon=True)
+            self._printer.start()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._ended.set()
+        if self._printer is not None:
+            self._printer.join()
         if self._bar is not None:
             self._bar.stop()
 
